@@ -1,0 +1,282 @@
+//! What a backend can promise, and what a program needs.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+macro_rules! grades {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl $name {
+            /// The word used in tables, listings and JSON.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $($name::$variant => $word),* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+grades! {
+    /// Who can share a lock, from the narrowest to the widest.
+    Scope {
+        /// The tasks of one `Locks` value.
+        Process => "process",
+        /// The processes that see one directory.
+        Directory => "directory",
+        /// The processes of one user on one machine.
+        Host => "host",
+        /// Whoever reaches the store.
+        Cluster => "cluster",
+    }
+}
+grades! {
+    /// What ends a hold whose holder says nothing any more.
+    HoldEnd {
+        /// The lease runs out.
+        Lease => "lease",
+        /// The store ends the session.
+        Session => "session",
+        /// The connection ends.
+        Connection => "connection",
+        /// The kernel sees the process end.
+        Process => "process",
+        /// The lease runs out, or the process ends, whichever is first.
+        LeaseOrProcess => "lease or process",
+    }
+}
+grades! {
+    /// How strong fencing tokens are, from none to the strongest.
+    TokenStrength {
+        /// No tokens.
+        None => "none",
+        /// A counter that goes back when the store loses its data.
+        Volatile => "volatile",
+        /// `max(last + 1, server time in µs)`: goes back only if the data is lost and the clock is wrong as well.
+        Hybrid => "hybrid",
+        /// Survives a restart and a power loss of the store.
+        Durable => "durable",
+        /// The order of a consensus log.
+        Consensus => "consensus",
+    }
+}
+grades! {
+    /// In which order waiters are granted.
+    Order {
+        /// Any.
+        None => "none",
+        /// First come, first served.
+        Fifo => "fifo",
+    }
+}
+grades! {
+    /// How a waiter learns of its turn.
+    Wakeup {
+        /// By asking again.
+        Poll => "poll",
+        /// It is told.
+        Push => "push",
+    }
+}
+grades! {
+    /// What `inspect` can show.
+    Visibility {
+        /// Nothing.
+        None => "none",
+        /// How many.
+        Counts => "counts",
+        /// Who holds.
+        Holders => "holders",
+        /// Holders and waiters, in order.
+        Full => "full",
+    }
+}
+grades! {
+    /// What the state of a lock survives.
+    Survives {
+        /// Nothing: it ends with the store's process.
+        Nothing => "nothing",
+        /// A restart of the store's programs, not of the machine.
+        Restart => "restart",
+        /// A failover to another server.
+        Failover => "failover",
+        /// A power loss: the next token is greater still.
+        PowerLoss => "power loss",
+    }
+}
+
+/// Which primitives a backend can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Modes {
+    /// One holder at a time.
+    pub mutex: bool,
+    /// Many readers or one writer.
+    pub rw: bool,
+    /// A number of permits.
+    pub semaphore: bool,
+}
+
+impl Modes {
+    /// All of them.
+    pub const ALL: Modes = Modes { mutex: true, rw: true, semaphore: true };
+    /// The mutex alone.
+    pub const MUTEX: Modes = Modes { mutex: true, rw: false, semaphore: false };
+}
+
+/// What one backend promises. The constants of the table are upper bounds; opening a store probes it and may lower
+/// them, never raise them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The backend's name, as in its URL scheme.
+    pub backend: &'static str,
+    /// Who can share a lock.
+    pub scope: Scope,
+    /// What ends a silent holder's hold.
+    pub hold_end: HoldEnd,
+    /// How strong tokens are.
+    pub token: TokenStrength,
+    /// In which order waiters are granted.
+    pub order: Order,
+    /// Which primitives it carries.
+    pub modes: Modes,
+    /// How waiters learn of their turn.
+    pub wakeup: Wakeup,
+    /// What can be seen.
+    pub visibility: Visibility,
+    /// What its state survives.
+    pub survives: Survives,
+}
+
+impl Capabilities {
+    /// The strongest set under `backend`'s name; a backend lowers what it cannot do.
+    #[must_use]
+    pub const fn strongest(backend: &'static str) -> Capabilities {
+        Capabilities {
+            backend,
+            scope: Scope::Cluster,
+            hold_end: HoldEnd::Lease,
+            token: TokenStrength::Consensus,
+            order: Order::Fifo,
+            modes: Modes::ALL,
+            wakeup: Wakeup::Push,
+            visibility: Visibility::Full,
+            survives: Survives::PowerLoss,
+        }
+    }
+}
+
+/// What a program needs of its store. `Locks::require` refuses, at start, a store that is weaker.
+///
+/// ```
+/// use tenure::{Locks, Needs, TokenStrength};
+///
+/// let locks = Locks::memory();
+/// locks.require(Needs::new().fifo().token(TokenStrength::Hybrid))?;
+/// assert!(locks.require(Needs::new().token(TokenStrength::Consensus)).is_err());
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    scope: Option<Scope>,
+    token: Option<TokenStrength>,
+    order: Option<Order>,
+    wakeup: Option<Wakeup>,
+    visibility: Option<Visibility>,
+    survives: Option<Survives>,
+}
+
+impl Needs {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Needs {
+        Needs { scope: None, token: None, order: None, wakeup: None, visibility: None, survives: None }
+    }
+
+    /// At least this scope.
+    #[must_use]
+    pub const fn scope(mut self, scope: Scope) -> Needs {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Tokens at least this strong.
+    #[must_use]
+    pub const fn token(mut self, token: TokenStrength) -> Needs {
+        self.token = Some(token);
+        self
+    }
+
+    /// First come, first served.
+    #[must_use]
+    pub const fn fifo(mut self) -> Needs {
+        self.order = Some(Order::Fifo);
+        self
+    }
+
+    /// Waiters are told, they do not poll.
+    #[must_use]
+    pub const fn push(mut self) -> Needs {
+        self.wakeup = Some(Wakeup::Push);
+        self
+    }
+
+    /// At least this much can be seen.
+    #[must_use]
+    pub const fn visibility(mut self, visibility: Visibility) -> Needs {
+        self.visibility = Some(visibility);
+        self
+    }
+
+    /// State survives at least this.
+    #[must_use]
+    pub const fn survives(mut self, survives: Survives) -> Needs {
+        self.survives = Some(survives);
+        self
+    }
+
+    /// Compares with what a store promises.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the first need that is not met, what the store has, and which backends have it.
+    pub fn check(&self, have: &Capabilities) -> Result<()> {
+        fn need<T: PartialOrd + fmt::Display>(
+            what: &str,
+            backend: &str,
+            want: Option<T>,
+            have: T,
+            of: impl Fn(&Capabilities) -> T,
+        ) -> Result<()> {
+            let Some(want) = want.filter(|want| have < *want) else { return Ok(()) };
+            let able: Vec<_> =
+                crate::backend::table().map(|c| c.capabilities).filter(|c| of(c) >= want).map(|c| c.backend).collect();
+            let advice = if able.is_empty() {
+                "no backend of this build can".to_owned()
+            } else {
+                format!("backends of this build that can: {}", able.join(", "))
+            };
+            Err(Error::unsupported(
+                format!("the program needs {what} {want}, and the {backend} store has {have}"),
+                advice,
+            ))
+        }
+        let name = have.backend;
+        need("scope", name, self.scope, have.scope, |c| c.scope)?;
+        need("token strength", name, self.token, have.token, |c| c.token)?;
+        need("order", name, self.order, have.order, |c| c.order)?;
+        need("wake-up by", name, self.wakeup, have.wakeup, |c| c.wakeup)?;
+        need("visibility", name, self.visibility, have.visibility, |c| c.visibility)?;
+        need("state that survives", name, self.survives, have.survives, |c| c.survives)
+    }
+}

@@ -1,0 +1,7 @@
+//! Pure decisions. Nothing in here is async, reads a clock, does I/O or draws a random number: time and randomness
+//! are arguments.
+
+pub mod backoff;
+pub mod lease;
+pub mod line;
+pub mod moment;

@@ -1,0 +1,51 @@
+//! Fencing tokens.
+
+use std::fmt;
+use std::num::NonZeroI64;
+
+/// The fencing token of a grant: a positive number that only grows from one exclusive grant of a lock to the next.
+///
+/// Hand it to the resource that the lock protects, and let the resource refuse a token lower than the highest it has
+/// seen. It is a positive `i64`, so it fits a `BIGINT` column; tokens made from microseconds stay below 2^53 until the
+/// year 2255, so they also survive a JSON number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(NonZeroI64);
+
+impl Token {
+    /// A token from its digits; `None` for zero and below.
+    #[must_use]
+    pub const fn new(value: i64) -> Option<Token> {
+        match NonZeroI64::new(value) {
+            Some(n) if value > 0 => Some(Token(n)),
+            _ => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.0)
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Token, crate::Error> {
+        text.parse().ok().and_then(Token::new).ok_or_else(|| {
+            crate::Error::config(format!("{text:?} is not a fencing token"), "give a positive whole number")
+        })
+    }
+}
