@@ -1,0 +1,50 @@
+#![doc = include_str!("../../../README.md")]
+//!
+//! # Map of this crate
+//!
+//! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
+//! - nouns: [`Key`], [`Token`], [`Capabilities`], [`Error`], [`LockOptions`].
+//! - `core`: pure decisions; no clock, no I/O, no randomness.
+//! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
+//! - `backend`: the contract as a trait, the table of backends, one file or folder each.
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!("tenure runs on Linux, and on macOS with a remote store; this target is neither");
+
+mod capability;
+mod error;
+mod guard;
+mod key;
+mod locks;
+mod mutex;
+mod options;
+mod token;
+mod url;
+
+#[cfg(feature = "unstable")]
+pub mod backend;
+#[cfg(not(feature = "unstable"))]
+#[allow(dead_code, unreachable_pub)]
+mod backend;
+#[cfg(feature = "unstable")]
+pub mod core;
+#[cfg(not(feature = "unstable"))]
+#[allow(dead_code, unreachable_pub)]
+mod core;
+#[cfg(feature = "unstable")]
+pub mod engine;
+#[cfg(not(feature = "unstable"))]
+#[allow(dead_code, unreachable_pub)]
+mod engine;
+
+pub use backend::{Broken, Kind, Line, Owner, Released, Seen};
+pub use capability::{
+    Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
+};
+pub use error::{Error, ErrorKind, Lost, LostReason, Result};
+pub use guard::Guard;
+pub use key::{Key, NAME_MAX};
+pub use locks::{Builder, Locks, Watch};
+pub use mutex::Mutex;
+pub use options::LockOptions;
+pub use token::Token;

@@ -1,0 +1,288 @@
+//! URLs of stores: `scheme://[user[:password]@]host[:port][,host[:port]...][/database][?key=value]`, `memory:`,
+//! `host:` and `host:///dir`.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// A password, or a URL that may hold one: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a string.
+    #[must_use]
+    pub fn new(secret: String) -> Secret {
+        Secret(secret)
+    }
+
+    /// The string itself: for the wire only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// A parsed store URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreUrl {
+    /// Before the first `:`, in lower case.
+    pub scheme: String,
+    /// The user, decoded.
+    pub user: Option<String>,
+    /// The password, decoded.
+    pub password: Option<Secret>,
+    /// Hosts with their ports, in order; an IPv6 address without its brackets.
+    pub hosts: Vec<(String, Option<u16>)>,
+    /// What follows the hosts, decoded, with its leading `/`; empty for none.
+    pub path: String,
+    /// `?key=value&...`, decoded, in order.
+    pub options: Vec<(String, String)>,
+}
+
+impl StoreUrl {
+    /// Parses a URL.
+    ///
+    /// # Errors
+    /// `Config`, saying what is wrong with it; the message never holds a password.
+    pub fn parse(text: &str) -> Result<StoreUrl> {
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err(bad("the store URL has no scheme", "write it like host: or redis://127.0.0.1"));
+        };
+        let good = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(good) {
+            return Err(bad("the store URL does not begin with a scheme", "write it like host: or redis://127.0.0.1"));
+        }
+        if rest.contains('#') {
+            return Err(bad("the store URL contains a #", "write %23 where it is part of a name or password"));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = match rest.strip_prefix("//") {
+            Some(after) => after.split_at(after.find('/').unwrap_or(after.len())),
+            None => ("", rest),
+        };
+        if !rest.starts_with("//") && !path.is_empty() {
+            return Err(bad(
+                &format!("the store URL has no // after {scheme}:"),
+                &format!("write {scheme}://... or, for a directory, host:///dir"),
+            ));
+        }
+        let (user, password, hosts) = parse_authority(authority)?;
+        let mut options = Vec::new();
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(bad(&format!("the URL option {pair:?} has no value"), "write it as key=value"));
+            };
+            options.push((decode(key)?, decode(value)?));
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        Ok(StoreUrl { scheme, user, password, hosts, path: decode(path)?, options })
+    }
+
+    /// Takes the option `key` out of the URL.
+    ///
+    /// # Errors
+    /// `Config` where it is given twice.
+    pub fn take(&mut self, key: &str) -> Result<Option<String>> {
+        let mut found = None;
+        let mut twice = false;
+        self.options.retain(|(k, v)| {
+            if k != key {
+                return true;
+            }
+            twice |= found.replace(v.clone()).is_some();
+            false
+        });
+        if twice { Err(bad(&format!("the URL option {key} is given twice"), "leave one out")) } else { Ok(found) }
+    }
+
+    /// Refuses what no one has taken: unknown options, and parts that `scheme` has no use for.
+    ///
+    /// # Errors
+    /// `Config`, naming the first one.
+    pub fn finish(&self, known: &[&str]) -> Result<()> {
+        let Some((key, _)) = self.options.first() else { return Ok(()) };
+        let hint = closest(key, known).map(|k| format!("did you mean {k}? ")).unwrap_or_default();
+        Err(bad(
+            &format!("{}: has no URL option {key:?}", self.scheme),
+            &format!("{hint}It takes: {}", if known.is_empty() { "none".into() } else { known.join(", ") }),
+        ))
+    }
+
+    /// The URL without its password, safe to show and to hand to other programs.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        let mut out = format!("{}:", self.scheme);
+        if !self.hosts.is_empty() || !self.path.is_empty() {
+            out += "//";
+        }
+        if let Some(user) = &self.user {
+            out += &encode(user);
+            out.push('@');
+        }
+        for (i, (host, port)) in self.hosts.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            let shown = if host.contains(':') { format!("[{host}]") } else { encode(host) };
+            out += &format!("{comma}{shown}");
+            if let Some(port) = port {
+                out += &format!(":{port}");
+            }
+        }
+        out += &self.path.split('/').map(encode).collect::<Vec<_>>().join("/");
+        for (i, (key, value)) in self.options.iter().enumerate() {
+            out += &format!("{}{}={}", if i == 0 { '?' } else { '&' }, encode(key), encode(value));
+        }
+        out
+    }
+}
+
+type Authority = (Option<String>, Option<Secret>, Vec<(String, Option<u16>)>);
+
+fn parse_authority(text: &str) -> Result<Authority> {
+    let (credentials, hosts) = match text.rsplit_once('@') {
+        Some((c, h)) => (Some(c), h),
+        None => (None, text),
+    };
+    let (user, password) = match credentials {
+        None => (None, None),
+        Some(c) => match c.split_once(':') {
+            Some((u, p)) => (Some(decode(u)?), Some(Secret(decode(p)?))),
+            None => (Some(decode(c)?), None),
+        },
+    };
+    let mut out = Vec::new();
+    for host in hosts.split(',').filter(|_| !hosts.is_empty()) {
+        out.push(parse_host(host)?);
+    }
+    Ok((user.filter(|u| !u.is_empty()), password, out))
+}
+
+fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((inside, after)) = rest.split_once(']') else {
+                return Err(bad("the store URL has a [ without its ]", "write an IPv6 address as [::1]"));
+            };
+            if !after.is_empty() && !after.starts_with(':') {
+                return Err(bad("something other than a port follows a ]", "write an IPv6 address as [::1]:6379"));
+            }
+            (inside.to_owned(), after.strip_prefix(':'))
+        }
+        None => match text.split_once(':') {
+            Some((h, p)) => (decode(h)?, Some(p)),
+            None => (decode(text)?, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(bad("the store URL has an empty host", "leave out the comma or name the host"));
+    }
+    let port = match port {
+        None => None,
+        Some(p) => Some(p.parse().ok().filter(|&n| n != 0).ok_or_else(|| {
+            bad(&format!("{p:?} in the store URL is not a port"), "use 1 to 65535; write an IPv6 address as [::1]")
+        })?),
+    };
+    Ok((host, port))
+}
+
+fn bad(what: &str, advice: &str) -> Error {
+    Error::config(what, advice)
+}
+
+fn decode(text: &str) -> Result<String> {
+    let broken = || bad("the store URL has a % that no two hexadecimal digits follow", "write %25 for a %");
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'%' {
+            out.push(b);
+            continue;
+        }
+        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).ok_or_else(broken);
+        let value = digit(bytes.next())? * 16 + digit(bytes.next())?;
+        out.push(u8::try_from(value).map_err(|_| broken())?);
+    }
+    String::from_utf8(out).map_err(|_| bad("the store URL is not UTF-8 after decoding", "check its % escapes"))
+}
+
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out += &format!("%{b:02X}");
+        }
+    }
+    out
+}
+
+/// The candidate nearest to `word`, if it is near enough to have been meant.
+#[must_use]
+pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let best = candidates.iter().map(|c| (distance(word, c), *c)).min()?;
+    (best.0 <= 1 + word.chars().count() / 3).then_some(best.1)
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = (corner + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_url_parses_and_shows_no_password() {
+        let text = "redis://a%40b:p%3Aw%2F@h1:6379,[::1]:7000,h3/2?tls=yes";
+        let url = StoreUrl::parse(text).expect("parses");
+        assert_eq!(url.user.as_deref(), Some("a@b"));
+        assert_eq!(url.password.as_ref().map(Secret::expose), Some("p:w/"));
+        assert_eq!(url.hosts, [("h1".into(), Some(6379)), ("::1".into(), Some(7000)), ("h3".into(), None)]);
+        assert_eq!((url.path.as_str(), url.options.len()), ("/2", 1));
+        assert_eq!(url.redacted(), "redis://a%40b@h1:6379,[::1]:7000,h3/2?tls=yes");
+        assert!(!format!("{url:?}").contains("p:w"));
+    }
+
+    #[test]
+    fn short_forms() {
+        for text in ["memory:", "host:", "host:///var/lib/locks"] {
+            assert_eq!(StoreUrl::parse(text).expect("parses").redacted(), text);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_without_panic() {
+        for text in ["", "redis", ":x", "1a://x", "redis:6379", "redis://h:0", "redis://h:70000", "redis://[::1", "redis://a,,b",
+            "redis://h?x", "redis://h/%zz", "redis://h/%e9", "redis://h#x", "redis://[::1]x"] {
+            assert!(StoreUrl::parse(text).is_err(), "{text}");
+        }
+        let err = StoreUrl::parse("redis://u:topsecret@h:bad").expect_err("refused");
+        assert!(!err.to_string().contains("topsecret"));
+    }
+
+    #[test]
+    fn near_words_are_found() {
+        assert_eq!(closest("rediss", &["redis", "host"]), Some("redis"));
+        assert_eq!(closest("hots", &["memory", "host"]), Some("host"));
+        assert_eq!(closest("zookeeper", &["memory", "host"]), None);
+    }
+}
