@@ -1,3 +1,78 @@
-//! The chores of this repository.
+//! The chores of this repository, in Rust: `cargo xtask test | lint | asan | bench | servers`.
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command talks to its user
+
+mod args;
+mod asan;
+mod counts;
+mod lint;
+mod policy;
+mod process;
+mod select;
+mod servers;
+mod spelling;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+The chores of this repository.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test [--no-install] [--only NAME]...   install the servers that are missing, run every test, count
+         --no-install   leave missing servers alone; what needs them is counted as skipped
+         --only NAME    only the test binary, module or package of that name (may be repeated)
+  lint                                   format, clippy, features, docs, spelling, licences and bans
+  asan                                   the host backend's tests under the address sanitizer (needs nightly)
+  servers [--install [NAME]...]          which servers the tests know, and which of them are here
+";
+
+/// Why a chore could not be done at all.
+enum Stop {
+    /// The command line is wrong.
+    Usage(String),
+    /// Something that the chore needs went wrong.
+    Broken(String),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Stop {
+        Stop::Broken(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Stop::Usage(why)) => {
+            eprint!("xtask: {why}\n\n{USAGE}");
+            ExitCode::from(64)
+        }
+        Err(Stop::Broken(why)) => {
+            eprintln!("xtask: {why}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+/// Does the chore; `false` when something in it failed.
+fn run(args: &[String]) -> Result<bool, Stop> {
+    let Some((command, rest)) = args.split_first() else {
+        return Err(Stop::Usage("which chore?".into()));
+    };
+    if ["--help", "-h", "help"].contains(&command.as_str()) || rest.iter().any(|a| a == "--help") {
+        print!("{USAGE}");
+        return Ok(true);
+    }
+    match command.as_str() {
+        "test" => test::run(rest),
+        "lint" => lint::run(rest),
+        "asan" => asan::run(rest),
+        "servers" => servers::run(rest),
+        other => Err(Stop::Usage(format!("there is no chore {other:?}"))),
+    }
+}

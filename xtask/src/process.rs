@@ -1,0 +1,66 @@
+//! Running other programs.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// A command that runs at the root and reads nothing.
+pub(crate) fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// `cargo` with the toolchain that runs this.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), args)
+}
+
+/// Runs a command to its end, passing on each line of its stdout and showing it to `each`. Its stderr is ours.
+pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(&str)) -> io::Result<ExitStatus> {
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| named(command, e))?;
+    if let Some(stdout) = child.stdout.take() {
+        let mut reader = BufReader::new(stdout);
+        let mut line = Vec::new();
+        let mut out = io::stdout();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            out.write_all(&line)?;
+            out.flush()?;
+            each(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+    }
+    child.wait()
+}
+
+/// Runs a command to its end, its output ours.
+pub(crate) fn succeeds(command: &mut Command) -> io::Result<bool> {
+    Ok(command.status().map_err(|e| named(command, e))?.success())
+}
+
+/// The stdout of a command that succeeds, or what it said on stderr.
+pub(crate) fn stdout(command: &mut Command) -> io::Result<String> {
+    let output = command.output().map_err(|e| named(command, e))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{command:?} failed ({}): {}", output.status, said.trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Where a program is, looking where a shell and an administrator would.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|p| p.is_file())
+}
+
+fn named(command: &Command, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot run {}: {error}", command.get_program().display()))
+}
