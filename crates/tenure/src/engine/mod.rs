@@ -1,9 +1,42 @@
 //! The only asynchronous control flow: how a claim is acquired, kept, lost and withdrawn.
+//!
+//! - [`Runtime`]: clock, randomness, timers and a place to run, given from outside; `thread` is the real one.
+//! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
+//! - `acquire`: asks, waits for the push, hands out a [`Turn`], which withdraws itself when dropped.
+//! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
+//! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::backend::BoxFuture;
+use tokio::sync::Notify;
+
+use crate::backend::{Backend, BoxFuture, ClaimId, Owner};
 use crate::core::moment::Moment;
+use crate::error::{Error, Result};
+
+mod acquire;
+pub mod clock;
+pub mod fork;
+mod hold;
+mod hub;
+mod janitor;
+mod keeper;
+mod registry;
+pub(crate) mod telling;
+pub mod thread;
+mod timing;
+
+pub(crate) use acquire::{Patience, Request, Turn, acquire};
+pub(crate) use hub::Hub;
+pub(crate) use timing::race;
+
+use fork::Birthplace;
+use hold::{Hold, Next};
+use janitor::Janitor;
+use registry::Registry;
 
 /// What the engine and the backends take from their surroundings: a clock, randomness, timers and a place to run.
 /// Given to them, so that a lab can run the real engine in virtual time.
@@ -18,4 +51,158 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()>;
     /// Runs a task, independently of the user's executor.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+/// How long dropping the last handle waits for pending withdrawals: a program that drops its guard and returns from
+/// `main` would otherwise leave it for the whole lease.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+/// What the tasks share. They must not keep the engine alive, so they hold this and not [`Engine`].
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    registry: Mutex<Registry>,
+    nudge: Notify,
+    janitor: Janitor,
+}
+
+impl Core {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that the keeper looks at `hold` next time at the right moment.
+    fn plan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
+        let Next::At(at) = next else { return self.forget(hold) };
+        let mut registry = self.registry();
+        let late = registry.schedule(hold, at);
+        self.after_planning(registry, late);
+    }
+
+    /// The same for a hold that may have been removed meanwhile: it stays out.
+    fn replan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
+        let Next::At(at) = next else { return self.forget(hold) };
+        let mut registry = self.registry();
+        let late = registry.reschedule(hold, at);
+        self.after_planning(registry, late);
+    }
+
+    fn after_planning(self: &Arc<Core>, mut registry: MutexGuard<'_, Registry>, late: bool) {
+        let start = !registry.running && !registry.closed;
+        registry.running = true;
+        drop(registry);
+        if start {
+            self.runtime.spawn(Box::pin(keeper::run(self.clone())));
+        } else if late {
+            self.nudge.notify_one();
+        }
+    }
+
+    fn forget(&self, hold: &Hold) {
+        let removed = self.registry().remove(hold.claim.id);
+        drop(removed); // outside the mutex: it may be the last handle to wakers
+    }
+}
+
+/// One client of one store. The last handle to it ends it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) core: Arc<Core>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) owner: Arc<Owner>,
+    born: Birthplace,
+    ids: Mutex<Vec<u128>>,
+    made: AtomicU64,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        runtime: Arc<dyn Runtime>,
+        hub: Arc<Hub>,
+        owner: Arc<Owner>,
+    ) -> Arc<Engine> {
+        let core = Arc::new(Core {
+            backend,
+            runtime,
+            registry: Mutex::default(),
+            nudge: Notify::new(),
+            janitor: Janitor::default(),
+        });
+        hub.serve(&core);
+        Arc::new(Engine { core, hub, owner, born: Birthplace::here(), ids: Mutex::default(), made: AtomicU64::new(0) })
+    }
+
+    /// Whether this process is a fork of the one that made this client.
+    pub(crate) fn forked(&self) -> bool {
+        self.born.left()
+    }
+
+    /// Refuses to work in a forked child and after `close`.
+    pub(crate) fn usable(&self) -> Result<()> {
+        if self.forked() {
+            return Err(Error::config(
+                "this process is a fork of the one that connected",
+                "connect again in the child",
+            ));
+        }
+        if self.core.registry().closed {
+            return Err(Error::config("this client was closed", "connect again"));
+        }
+        Ok(())
+    }
+
+    /// A fresh claim id. Drawn sixty-four at a time: one system call for many claims.
+    fn fresh_id(&self) -> ClaimId {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(id) = ids.pop() {
+                return ClaimId(id);
+            }
+            let mut bytes = [0u8; 1024];
+            self.core.runtime.fill(&mut bytes);
+            ids.extend(bytes.as_chunks().0.iter().map(|b| u128::from_le_bytes(*b)).filter(|id| *id != 0));
+        }
+    }
+
+    /// How many claims live: held and waiting.
+    pub(crate) fn live(&self) -> usize {
+        self.core.registry().len()
+    }
+
+    /// Releases everything and ends the connection. Guards that are alive are lost.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.usable()?;
+        let holds = {
+            let mut registry = self.core.registry();
+            registry.closed = true;
+            registry.all()
+        };
+        self.core.nudge.notify_one();
+        for hold in holds {
+            janitor::close(&self.core, &hold);
+        }
+        self.core.janitor.idle(&*self.core.runtime, self.core.runtime.now() + janitor::CLOSE_WAIT).await;
+        self.core.backend.close().await;
+        match self.core.janitor.pending() {
+            0 => Ok(()),
+            n => Err(Error::uncertain(
+                format!("{n} locks could not be released before the client was closed"),
+                "they end with their leases",
+            )),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.forked() {
+            return;
+        }
+        self.core.registry().closed = true;
+        self.core.nudge.notify_one();
+        self.core.janitor.idle_blocking(LAST_WAIT);
+    }
 }

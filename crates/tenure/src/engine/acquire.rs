@@ -1,0 +1,291 @@
+//! Acquiring: ask, wait for the push, hand out a [`Turn`].
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tracing::Instrument;
+
+use super::hold::{Hold, Next, Phase};
+use super::timing::{LazyTimer, race};
+use super::{Engine, janitor, telling};
+use crate::backend::{Anchor, Claim, Grant, Kind, Leave, Owner, Released};
+use crate::core::moment::Moment;
+use crate::core::{backoff, lease};
+use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
+use crate::key::Key;
+
+/// What a face asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) key: Key,
+    pub(crate) kind: Kind,
+    pub(crate) weight: u32,
+    pub(crate) capacity: u32,
+    pub(crate) ttl: Duration,
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) reason: Arc<str>,
+}
+
+/// For how long to wait in line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Patience {
+    /// Not at all: never stands in line.
+    None,
+    /// Until this moment.
+    Until(Moment),
+    /// For ever.
+    Forever,
+}
+
+/// For how long a single attempt may stay unanswered.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For how long `try_lock` asks a store that does not answer.
+const TRY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A claim that is ours to end: dropping it withdraws it, at any point of its life.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) hold: Arc<Hold>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // A forked child has no part in its parent's claims.
+        if !self.engine.forked() {
+            janitor::withdraw(&self.engine.core, &self.hold);
+        }
+    }
+}
+
+impl Turn {
+    /// Made before the first request leaves, so that there is never a claim without an owner.
+    fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Turn {
+        let claim = Claim {
+            id: engine.fresh_id(),
+            key: request.key.clone(),
+            kind: request.kind,
+            weight: request.weight,
+            capacity: request.capacity,
+            stand,
+            ttl: request.ttl,
+            waiting: lease::TTL_WAITING,
+            birth: engine.core.runtime.now(),
+            anchor: Anchor::Process,
+            owner: request.owner.clone(),
+            reason: request.reason.clone(),
+        };
+        let hold = Arc::new(Hold::new(claim));
+        engine.core.registry().enter(&hold);
+        Turn { engine: engine.clone(), hold }
+    }
+
+    /// Until when we hold, by arithmetic alone.
+    pub(crate) fn check(&self) -> Result<Moment, Lost> {
+        if self.engine.forked() {
+            return Err(Lost::new(self.hold.claim.key.clone(), LostReason::Forked));
+        }
+        self.hold.check(self.engine.core.runtime.now())
+    }
+
+    /// The grant, while held.
+    pub(crate) fn grant(&self) -> Option<Grant> {
+        match self.hold.inner().phase {
+            Phase::Held(grant) => Some(grant),
+            _ => None,
+        }
+    }
+
+    /// Changes who is shown, at the next renewal: now.
+    pub(crate) fn describe(&self, owner: Arc<Owner>) {
+        let core = &self.engine.core;
+        self.hold.inner().owner = owner;
+        core.replan(&self.hold, Next::At(core.runtime.now()));
+    }
+
+    /// Gives the lock back, and says whether it was ours until now.
+    pub(crate) async fn release(&self, leave: Leave) -> Result<()> {
+        self.check()?;
+        let core = &self.engine.core;
+        let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
+        core.forget(&self.hold);
+        let key = &self.hold.claim.key;
+        // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.
+        let end = deadline.min(core.runtime.now() + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
+        let outcome = janitor::release(core, &self.hold.claim, leave, end).await;
+        match outcome {
+            janitor::Outcome::Answered { released: Released::WasHeld, .. } => {}
+            // The first try was sent while we held, and its answer was lost: it was ours, and it is given back.
+            janitor::Outcome::Answered { repeated: true, .. } => {}
+            janitor::Outcome::Answered { .. } => {
+                self.hold.gone(None);
+                return Err(Lost::new(key.clone(), LostReason::Gone).into());
+            }
+            janitor::Outcome::Unknown => {
+                return Err(Error::uncertain(
+                    "nobody answered the release",
+                    "it is repeated in the background, and ends with its lease at the latest",
+                )
+                .of(key));
+            }
+            janitor::Outcome::Refused(error) => return Err(error.of(key)),
+        }
+        self.hold.end();
+        telling::released();
+        Ok(())
+    }
+}
+
+/// Acquires. `None`: not within the patience.
+///
+/// Cancel safe at every await: whatever was asked is withdrawn by the [`Turn`] that owns it.
+pub(crate) async fn acquire(engine: &Arc<Engine>, request: &Request, patience: Patience) -> Result<Option<Turn>> {
+    engine.usable()?;
+    let span = tracing::debug_span!(target: "tenure", "acquire", lock = %request.key);
+    let began = engine.core.runtime.now();
+    let waiting = telling::Waiting::begin();
+    let result = drive(engine, request, patience).instrument(span).await;
+    drop(waiting);
+    let waited = engine.core.runtime.now().since(began);
+    match &result {
+        Ok(Some(turn)) => tracing::debug!(
+            target: "tenure", lock = %request.key, claim = turn.hold.claim.id.short(),
+            token = turn.grant().and_then(|g| g.token).map(crate::Token::get), ?waited, outcome = "granted"),
+        Ok(None) => tracing::debug!(target: "tenure", lock = %request.key, ?waited, outcome = "busy"),
+        Err(error) => tracing::warn!(target: "tenure", lock = %request.key, ?waited, %error, outcome = "error"),
+    }
+    telling::acquired(&result, waited);
+    result
+}
+
+async fn drive(engine: &Arc<Engine>, request: &Request, patience: Patience) -> Result<Option<Turn>> {
+    let core = &engine.core;
+    let until = match patience {
+        Patience::None => core.runtime.now() + TRY_PATIENCE,
+        Patience::Until(at) => at,
+        Patience::Forever => Moment::NEVER,
+    };
+    let mut rounds = 0;
+    loop {
+        let turn = Turn::new(engine, request, patience != Patience::None);
+        let first_sent = core.runtime.now();
+        match ask(&turn, first_sent, until).await? {
+            Asked::Held if turn.check().is_ok() => return Ok(Some(turn)),
+            Asked::Busy => return Ok(None),
+            Asked::TimeUp if core.runtime.now() < first_sent + PATIENCE => return Ok(None),
+            // Nobody answered for that long: "busy" would be a guess.
+            Asked::TimeUp => return Err(unanswered(&request.key)),
+            Asked::Waiting => match wait(&turn, until).await {
+                Waited::Held if turn.check().is_ok() => return Ok(Some(turn)),
+                Waited::TimeUp => return Ok(None),
+                Waited::Unanswered => {
+                    engine.usable()?;
+                    return Err(unanswered(&request.key));
+                }
+                Waited::Held | Waited::Gone => {}
+            },
+            // Granted and already past its deadline: too late to be believed, so once more.
+            Asked::Held | Asked::Gone => {}
+        }
+        engine.usable()?;
+        drop(turn);
+        rounds += 1;
+        let again = core.runtime.now() + pause(engine, rounds);
+        if again >= until {
+            return Ok(None);
+        }
+        core.runtime.sleep_until(again).await;
+    }
+}
+
+enum Asked {
+    Held,
+    Waiting,
+    Busy,
+    Gone,
+    TimeUp,
+}
+
+/// Asks until somebody answers: the same claim id each time, so that a lost answer costs nothing.
+async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
+    let (core, hold) = (&turn.engine.core, &turn.hold);
+    let give_up = first_sent + hold.claim.waiting;
+    let mut tries = 0;
+    loop {
+        let sent = core.runtime.now();
+        hold.inner().unanswered += 1;
+        let patience = (sent + PATIENCE).min(until).min(give_up);
+        match race(&*core.runtime, patience, core.backend.attempt(&hold.claim)).await {
+            Some(Ok(answer)) => {
+                hold.inner().unanswered -= 1;
+                let busy = answer.standing == crate::backend::Standing::Busy;
+                let next = hold.answered(sent, core.runtime.now(), answer);
+                if busy {
+                    return Ok(Asked::Busy);
+                }
+                core.plan(hold, next);
+                return Ok(match hold.inner().phase {
+                    Phase::Held(_) => Asked::Held,
+                    Phase::Waiting => Asked::Waiting,
+                    _ => Asked::Gone,
+                });
+            }
+            Some(Err(error)) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Uncertain) => {
+                // The store judged the request itself: it took nothing.
+                hold.inner().unanswered -= 1;
+                return Err(error.of(&hold.claim.key));
+            }
+            Some(Err(error)) => {
+                tracing::debug!(lock = %hold.claim.key, %error, "attempt failed");
+                if core.runtime.now() >= give_up {
+                    return Err(error.of(&hold.claim.key));
+                }
+            }
+            None if core.runtime.now() >= give_up => return Err(unanswered(&hold.claim.key)),
+            None => {}
+        }
+        tries += 1;
+        let again = core.runtime.now() + pause(&turn.engine, tries);
+        if again >= until {
+            return Ok(Asked::TimeUp);
+        }
+        core.runtime.sleep_until(again.min(give_up)).await;
+    }
+}
+
+enum Waited {
+    Held,
+    Gone,
+    Unanswered,
+    TimeUp,
+}
+
+/// Waits for the keeper or the sink to change the phase.
+async fn wait(turn: &Turn, until: Moment) -> Waited {
+    let mut timer = LazyTimer::new(&*turn.engine.core.runtime, until);
+    poll_fn(|cx| {
+        {
+            let mut inner = turn.hold.inner();
+            match inner.phase {
+                Phase::Held(_) => return Poll::Ready(Waited::Held),
+                Phase::Dropped { unanswered: true } => return Poll::Ready(Waited::Unanswered),
+                Phase::Waiting | Phase::Asking => inner.await_change(cx.waker()),
+                _ => return Poll::Ready(Waited::Gone),
+            }
+        }
+        timer.poll(cx).map(|()| Waited::TimeUp)
+    })
+    .await
+}
+
+fn unanswered(key: &Key) -> Error {
+    Error::unavailable("the store does not answer", "check that it runs; the claim is withdrawn in the background").of(key)
+}
+
+fn pause(engine: &Engine, tries: u32) -> Duration {
+    let mut dice = [0u8; 8];
+    engine.core.runtime.fill(&mut dice);
+    backoff::pause(tries, u64::from_le_bytes(dice))
+}

@@ -1,0 +1,168 @@
+//! Withdraws what was dropped.
+//!
+//! A release is first polled once by whoever drops the guard: a local store is done then, and a remote one has its
+//! request on the way. What is not done goes on as a task of the runtime, until it is answered or the lease is over.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::hold::{Hold, Phase};
+use super::timing::race;
+use super::{Core, Runtime, telling};
+use crate::backend::{Claim, Leave, Released};
+use crate::core::moment::Moment;
+use crate::core::{backoff, lease};
+use crate::error::{ErrorKind, LostReason};
+
+/// How long `close` waits for withdrawals.
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long one release may take before it is sent again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Counts withdrawals that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Janitor {
+    pending: AtomicUsize,
+    mutex: Mutex<()>,
+    idle: Condvar,
+    idle_async: Notify,
+}
+
+impl Janitor {
+    pub(super) fn pending(&self) -> usize {
+        self.pending.load(Ordering::SeqCst)
+    }
+
+    fn done(&self) {
+        if self.pending.fetch_sub(1, Ordering::SeqCst) == 1 {
+            drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+            self.idle.notify_all();
+            self.idle_async.notify_waiters();
+        }
+    }
+
+    /// Blocks until nothing is pending, at most for `most`.
+    pub(super) fn idle_blocking(&self, most: Duration) {
+        let end = Instant::now() + most;
+        let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.pending() > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            guard = self.idle.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until nothing is pending, or for `until`.
+    pub(super) async fn idle(&self, runtime: &dyn Runtime, until: Moment) {
+        let wait = async {
+            loop {
+                let notified = self.idle_async.notified();
+                if self.pending() == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        race(runtime, until, wait).await;
+    }
+}
+
+/// Withdraws a hold whose owner is gone: takes it out of the keeper's hands and tells the store, in the background.
+pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
+    let Some((before, unanswered)) = hold.end() else { return };
+    core.forget(hold);
+    let leave = if unanswered { Leave::Mark } else { Leave::Nothing };
+    match before {
+        // Nothing was ever sent, or the store said itself that it has nothing of this id.
+        Phase::Asking | Phase::Dropped { unanswered: false } if !unanswered => return,
+        Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) if !unanswered => return,
+        _ => {}
+    }
+    telling::withdrawn(&before);
+    start(core, hold.claim.clone(), leave);
+}
+
+/// `close` takes a hold away from its guard.
+pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
+    let unanswered = {
+        let mut inner = hold.inner();
+        match inner.phase {
+            Phase::Held(_) => hold.lose(&mut inner, LostReason::Closed),
+            Phase::Asking | Phase::Waiting => {
+                inner.phase = Phase::Dropped { unanswered: false };
+                inner.wake_all();
+            }
+            _ => return,
+        }
+        inner.unanswered > 0
+    };
+    core.forget(hold);
+    start(core, hold.claim.clone(), if unanswered { Leave::Mark } else { Leave::Nothing });
+}
+
+fn start(core: &Arc<Core>, claim: Claim, leave: Leave) {
+    core.janitor.pending.fetch_add(1, Ordering::SeqCst);
+    let mut task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(persist(core.clone(), claim, leave));
+    if task.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
+        core.runtime.spawn(task);
+    }
+}
+
+/// Counts down even if the runtime drops the task.
+struct Pending(Arc<Core>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.janitor.done();
+    }
+}
+
+async fn persist(core: Arc<Core>, claim: Claim, leave: Leave) {
+    let pending = Pending(core);
+    let core = &pending.0;
+    // After this the store has forgotten the claim by itself: a late attempt is older than a mark lives.
+    let end = core.runtime.now() + claim.ttl.max(claim.waiting).max(lease::MARK_LIFE);
+    let _ = release(core, &claim, leave, end).await;
+}
+
+/// What is known of a release.
+pub(super) enum Outcome {
+    /// The store said so. `repeated`: an earlier try may have been applied already.
+    Answered { released: Released, repeated: bool },
+    /// Nobody answered in time.
+    Unknown,
+    /// The store refuses.
+    Refused(crate::Error),
+}
+
+/// Releases until somebody answers, or until `end`.
+pub(super) async fn release(core: &Arc<Core>, claim: &Claim, leave: Leave, end: Moment) -> Outcome {
+    let mut tries = 0;
+    loop {
+        let until = (core.runtime.now() + PATIENCE).min(end);
+        match race(&*core.runtime, until, core.backend.release(claim, leave)).await {
+            Some(Ok(released)) => return Outcome::Answered { released, repeated: tries > 0 },
+            Some(Err(error)) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Uncertain) => {
+                tracing::warn!(lock = %claim.key, %error, "release refused");
+                return Outcome::Refused(error);
+            }
+            Some(Err(error)) => tracing::debug!(lock = %claim.key, %error, "release failed"),
+            None => {}
+        }
+        tries += 1;
+        let mut dice = [0u8; 8];
+        core.runtime.fill(&mut dice);
+        let again = core.runtime.now() + backoff::pause(tries, u64::from_le_bytes(dice));
+        if again >= end {
+            return Outcome::Unknown;
+        }
+        core.runtime.sleep_until(again).await;
+    }
+}

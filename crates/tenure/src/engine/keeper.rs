@@ -1,0 +1,145 @@
+//! One scheduler for all leases of a client: renews, looks again, and ends beliefs at their deadlines.
+
+use std::sync::Arc;
+
+use super::hold::{Hold, Next, Phase};
+use super::timing::race;
+use super::{Core, telling};
+use crate::backend::Answer;
+use crate::core::moment::Moment;
+use crate::core::{backoff, lease};
+use crate::error::{Error, LostReason};
+
+/// The most claims in one renewal request: a longer script would block a server.
+const BATCH: usize = 100;
+/// What is due this much later is renewed along: fewer, fuller batches.
+const ALONG: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Runs until the client is closed.
+pub(super) async fn run(core: Arc<Core>) {
+    loop {
+        let now = core.runtime.now();
+        let (due, next) = {
+            let mut registry = core.registry();
+            if registry.closed {
+                return;
+            }
+            let due = registry.take_due(now + ALONG, BATCH * 10);
+            let next = if due.is_empty() { registry.next_due() } else { now };
+            registry.planned = next;
+            (due, next)
+        };
+        if !due.is_empty() {
+            look(&core, &due, now);
+            continue;
+        }
+        race(&*core.runtime, next, core.nudge.notified()).await;
+    }
+}
+
+/// Looks at claims that are due: ends the belief in those past their deadlines, renews the others.
+fn look(core: &Arc<Core>, due: &[Arc<Hold>], now: Moment) {
+    let mut batch = Vec::new();
+    for hold in due {
+        match consider(hold, now) {
+            Due::Renew { again, alone } => {
+                core.replan(hold, Next::At(again));
+                if alone {
+                    // Its last renewal had no answer: alone, it cannot hold others up again.
+                    send(core, vec![hold.clone()]);
+                } else {
+                    batch.push(hold.clone());
+                }
+            }
+            Due::Wait(next) => core.replan(hold, next),
+        }
+        if batch.len() == BATCH {
+            send(core, std::mem::take(&mut batch));
+        }
+    }
+    if !batch.is_empty() {
+        send(core, batch);
+    }
+}
+
+enum Due {
+    Renew { again: Moment, alone: bool },
+    Wait(Next),
+}
+
+fn consider(hold: &Arc<Hold>, now: Moment) -> Due {
+    let mut inner = hold.inner();
+    let (end, lease) = match inner.phase {
+        Phase::Held(_) => (hold.deadline().unwrap_or(now), hold.claim.ttl),
+        Phase::Waiting => (inner.waiting_until, hold.claim.waiting),
+        // `Asking` is driven by the acquiring future and is not in the queue.
+        _ => return Due::Wait(Next::Never),
+    };
+    if now >= end {
+        if inner.phase == Phase::Waiting {
+            inner.phase = Phase::Dropped { unanswered: true };
+            inner.wake_all();
+        } else {
+            hold.lose(&mut inner, LostReason::Expired);
+        }
+        return Due::Wait(Next::Never);
+    }
+    let patience = lease::renew_patience(lease);
+    let alone = match inner.renewing {
+        Some(sent) if now < sent + patience => return Due::Wait(Next::At((sent + patience).min(end))),
+        Some(_) => true,
+        None => false,
+    };
+    inner.renewing = Some(now);
+    Due::Renew { again: (now + patience).min(end), alone }
+}
+
+/// Sends one batch as a task of its own: a slow answer delays nobody else (L6).
+fn send(core: &Arc<Core>, batch: Vec<Arc<Hold>>) {
+    let shared = core.clone();
+    core.runtime.spawn(Box::pin(async move {
+        let claims: Vec<_> = batch.iter().map(|hold| hold.claim_now()).collect();
+        let sent = shared.runtime.now();
+        for hold in &batch {
+            hold.inner().renewing = Some(sent);
+        }
+        let answers = shared.backend.renew(&claims).await;
+        let now = shared.runtime.now();
+        let missing = batch.len().saturating_sub(answers.len());
+        let short = (0..missing).map(|_| Err(Error::protocol("the store answered too few renewals", "")));
+        for (hold, answer) in batch.iter().zip(answers.into_iter().chain(short)) {
+            let next = settle(&shared, hold, sent, now, answer);
+            shared.replan(hold, next);
+        }
+    }));
+}
+
+fn settle(core: &Arc<Core>, hold: &Arc<Hold>, sent: Moment, now: Moment, answer: Result<Answer, Error>) -> Next {
+    {
+        let mut inner = hold.inner();
+        if inner.renewing.is_some_and(|latest| latest <= sent) {
+            inner.renewing = None;
+        }
+    }
+    match answer {
+        Ok(answer) => {
+            telling::renewed();
+            hold.answered(sent, now, answer)
+        }
+        Err(error) => {
+            telling::failed(&error);
+            tracing::warn!(lock = %hold.claim.key, claim = hold.claim.id.short(), %error, "renewal failed");
+            let mut inner = hold.inner();
+            inner.failures += 1;
+            let end = match inner.phase {
+                Phase::Held(_) => hold.deadline().unwrap_or(now),
+                Phase::Waiting => inner.waiting_until,
+                _ => return Next::Never,
+            };
+            let mut dice = [0u8; 8];
+            core.runtime.fill(&mut dice);
+            // Tried again until the deadline: one lost answer must not lose a lock.
+            Next::At((now + backoff::pause(inner.failures, u64::from_le_bytes(dice))).min(end))
+        }
+    }
+}

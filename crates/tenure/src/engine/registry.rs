@@ -1,0 +1,126 @@
+//! Which claims live, and when the keeper looks at each next.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use super::hold::Hold;
+use crate::backend::ClaimId;
+use crate::core::moment::Moment;
+
+/// Ids are random already: take half of one as its hash.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*b);
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the low half is as random as the whole
+    fn write_u128(&mut self, id: u128) {
+        self.0 = id as u64;
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    hold: Arc<Hold>,
+    due: (Moment, u64),
+}
+
+/// Claims by id and by due time.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    claims: HashMap<ClaimId, Entry, BuildHasherDefault<IdHasher>>,
+    queue: BTreeMap<(Moment, u64), Arc<Hold>>,
+    serial: u64,
+    /// Until when the keeper sleeps: only an earlier due time wakes it.
+    pub(crate) planned: Moment,
+    /// Whether the keeper's task runs.
+    pub(crate) running: bool,
+    pub(crate) closed: bool,
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry {
+            claims: HashMap::default(),
+            queue: BTreeMap::new(),
+            serial: 0,
+            planned: Moment::NEVER,
+            running: false,
+            closed: false,
+        }
+    }
+}
+
+impl Registry {
+    /// Puts a claim in before its first request leaves, so that no push can miss it; nothing is due for it yet.
+    pub(crate) fn enter(&mut self, hold: &Arc<Hold>) {
+        self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due: (Moment::NEVER, 0) });
+    }
+
+    /// Puts a claim in, or moves it. True: the keeper sleeps for too long and must be woken.
+    pub(crate) fn schedule(&mut self, hold: &Arc<Hold>, at: Moment) -> bool {
+        self.serial += 1;
+        let due = (at, self.serial);
+        match self.claims.get_mut(&hold.claim.id) {
+            Some(entry) => {
+                self.queue.remove(&entry.due);
+                entry.due = due;
+            }
+            None => {
+                self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due });
+            }
+        }
+        self.queue.insert(due, hold.clone());
+        at < self.planned
+    }
+
+    /// Moves a claim that is still in; a claim that has been removed stays out.
+    pub(crate) fn reschedule(&mut self, hold: &Arc<Hold>, at: Moment) -> bool {
+        self.claims.contains_key(&hold.claim.id) && self.schedule(hold, at)
+    }
+
+    pub(crate) fn remove(&mut self, id: ClaimId) -> Option<Arc<Hold>> {
+        let entry = self.claims.remove(&id)?;
+        self.queue.remove(&entry.due);
+        Some(entry.hold)
+    }
+
+    pub(crate) fn get(&self, id: ClaimId) -> Option<Arc<Hold>> {
+        self.claims.get(&id).map(|e| e.hold.clone())
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Hold>> {
+        self.claims.values().map(|e| e.hold.clone()).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Claims that are due by `until`, at most `most`; they stay in, out of the queue until rescheduled.
+    pub(crate) fn take_due(&mut self, until: Moment, most: usize) -> Vec<Arc<Hold>> {
+        let mut due = Vec::new();
+        while due.len() < most {
+            match self.queue.first_key_value() {
+                Some((&(at, _), _)) if at <= until => due.extend(self.queue.pop_first().map(|(_, hold)| hold)),
+                _ => break,
+            }
+        }
+        due
+    }
+
+    /// When the first claim is due.
+    pub(crate) fn next_due(&self) -> Moment {
+        self.queue.first_key_value().map_or(Moment::NEVER, |(&(at, _), _)| at)
+    }
+}

@@ -1,0 +1,115 @@
+//! The runtime of real life: the machine's clocks, the operating system's randomness, and one thread of our own.
+//!
+//! The thread makes every executor and the blocking calls work alike, and renewals, withdrawals and loss signals go on
+//! while the user's runtime is blocked or gone. It is started by the first task or timer.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::Runtime;
+use super::clock;
+use crate::backend::BoxFuture;
+use crate::core::moment::Moment;
+
+/// The longest sleep before the boot clock is looked at again: tokio's timers do not count suspended time.
+const NAP: Duration = Duration::from_millis(250);
+
+/// Runs tasks and timers on a thread of its own.
+#[derive(Debug, Default)]
+pub struct ThreadRuntime {
+    started: OnceLock<Option<Started>>,
+}
+
+#[derive(Debug)]
+struct Started {
+    handle: Handle,
+    /// Dropped to end the thread.
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl ThreadRuntime {
+    /// A runtime whose thread is not started yet.
+    #[must_use]
+    pub fn new() -> ThreadRuntime {
+        ThreadRuntime::default()
+    }
+
+    /// `None` where the system gives no thread: then nothing is renewed, and holds end at their deadlines.
+    fn handle(&self) -> Option<&Handle> {
+        self.started.get_or_init(start).as_ref().map(|s| &s.handle)
+    }
+}
+
+fn start() -> Option<Started> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("tenure".into());
+    let spawned = thread.spawn(move || {
+        let _ = runtime.block_on(stopped);
+        runtime.shutdown_background();
+    });
+    match spawned {
+        Ok(_) => Some(Started { handle, stop: Mutex::new(Some(stop)) }),
+        Err(error) => {
+            tracing::error!(%error, "no thread for renewals: locks will be lost at their deadlines");
+            None
+        }
+    }
+}
+
+impl Drop for ThreadRuntime {
+    fn drop(&mut self) {
+        if let Some(Some(started)) = self.started.get() {
+            drop(started.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+impl Runtime for ThreadRuntime {
+    fn now(&self) -> Moment {
+        clock::boot_now()
+    }
+
+    fn wall_us(&self) -> u64 {
+        clock::wall_us()
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut done = 0;
+        while done < bytes.len() {
+            match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
+                Ok(n) => done += n,
+                Err(rustix::io::Errno::INTR) => {}
+                // Ids from a weak source could be guessed, and would let a stranger release a lock.
+                Err(error) => panic!("the operating system gives no randomness: {error}"),
+            }
+        }
+    }
+
+    fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
+        let Some(handle) = self.handle().cloned() else { return Box::pin(std::future::pending()) };
+        Box::pin(async move {
+            loop {
+                let left = at.since(clock::boot_now());
+                if left.is_zero() {
+                    return;
+                }
+                let nap = {
+                    let _inside = handle.enter();
+                    tokio::time::sleep(left.min(NAP))
+                };
+                nap.await;
+            }
+        })
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        if let Some(handle) = self.handle() {
+            handle.spawn(task);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a holder has.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::backend::{Leave, Owner};
+use crate::core::lease::TTL_MAX;
+use crate::core::moment::Moment;
+use crate::engine::{Turn, race, telling};
+use crate::error::{Error, Lost, Result};
+use crate::key::Key;
+use crate::options::check_owner;
+use crate::token::Token;
+
+/// A held lock. Owns what it needs: `Send + Sync + 'static`, not `Clone`.
+///
+/// The lease is renewed in the background, by a thread of Tenure's own, until the guard ends. A lease can still be
+/// lost: to a pause longer than the lease, to a store that stays away, to an operator. Three ways to notice, from the
+/// strongest: let the resource check [`token`](Guard::token); run the work under [`while_held`](Guard::while_held);
+/// call [`check`](Guard::check) before each side effect.
+///
+/// # On drop
+/// The lock is given back in the background, also during a panic and without any async runtime. The last handle of a
+/// client waits up to 100 ms for that, so a program that drops its guard and returns from `main` leaves nothing.
+#[must_use = "dropping the guard gives the lock back"]
+#[derive(Debug)]
+pub struct Guard {
+    turn: Turn,
+    token: Token,
+    _held: telling::Held,
+}
+
+impl Guard {
+    pub(crate) fn new(turn: Turn) -> Guard {
+        // Every backend that carries a mutex gives tokens; the lowest one stands for "cannot win against anybody".
+        let token = turn.grant().and_then(|grant| grant.token).unwrap_or(Token::MIN);
+        Guard { turn, token, _held: telling::Held::begin() }
+    }
+
+    /// The lock's name.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.turn.hold.claim.key
+    }
+
+    /// The fencing token of this grant: greater than that of every earlier grant. Hand it to the resource.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Whether the lock is still ours, and for how long at least without another renewal. Arithmetic on the boot clock:
+    /// no I/O, no waiting. Past the deadline the answer is `Lost`, for good.
+    ///
+    /// The answer can be out of date as soon as it is given: only the resource can close that gap, by the token.
+    ///
+    /// # Errors
+    /// [`Lost`], saying why.
+    pub fn check(&self) -> Result<Duration, Lost> {
+        let deadline = self.turn.check()?;
+        Ok(deadline.since(self.turn.engine.core.runtime.now()))
+    }
+
+    /// How long the lock is ours without another renewal; zero once it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.check().unwrap_or(Duration::ZERO)
+    }
+
+    /// Resolves when the lock is lost, no later than at its deadline.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing; it can be called again.
+    ///
+    /// # On drop
+    /// Nothing happens.
+    ///
+    /// # When the answer is lost
+    /// It asks nothing: the deadline passes by our own clock.
+    pub async fn lost(&self) -> Lost {
+        let mut listening = Listening { turn: &self.turn, slot: None };
+        let why = poll_fn(|cx| {
+            if let Err(lost) = self.turn.check() {
+                return Poll::Ready(lost.why().clone());
+            }
+            match listening.turn.hold.listen(&mut listening.slot, cx.waker()) {
+                Some(why) => Poll::Ready(why),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        Lost::new(self.key().clone(), why)
+    }
+
+    /// Runs `work` while the lock is held, and drops it the moment the lock is lost.
+    ///
+    /// # Errors
+    /// [`Lost`], if that came first; what `work` had done by then is done.
+    ///
+    /// # Cancel safety
+    /// As `work`'s own; the guard stays.
+    ///
+    /// # On drop
+    /// Drops `work`.
+    ///
+    /// # When the answer is lost
+    /// It asks nothing.
+    pub async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
+        let mut work = pin!(work);
+        let mut lost = pin!(self.lost());
+        poll_fn(|cx| {
+            if let Poll::Ready(lost) = lost.as_mut().poll(cx) {
+                return Poll::Ready(Err(lost));
+            }
+            work.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Gives the lock back, and says whether it was ours until now.
+    ///
+    /// # Errors
+    /// `Lost` if it was no longer ours; `Uncertain` if nobody answered before the lease ended.
+    ///
+    /// # Cancel safety
+    /// Dropping the future releases all the same, in the background.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// The release is repeated under the same claim id until it is answered or the lease is over.
+    pub async fn release(self) -> Result<()> {
+        self.turn.release(Leave::Nothing).await
+    }
+
+    /// Gives the lock back, but only after `pause` more: until then nobody is granted, whatever happens to this
+    /// process. For jobs that must not run again at once, and for rate limits. At most 24 h.
+    ///
+    /// # Errors
+    /// As [`release`](Guard::release); `Config` where `pause` is too long.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may release at once instead, in the background.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// As [`release`](Guard::release).
+    pub async fn release_after(self, pause: Duration) -> Result<()> {
+        if pause > TTL_MAX {
+            return Err(Error::config(format!("a pause of {pause:?} is too long"), "use at most 24 h"));
+        }
+        self.turn.release(Leave::For(pause)).await
+    }
+
+    /// Changes who is shown as the holder, for instance when another process does the work. Sent to the store with a
+    /// renewal, at once.
+    ///
+    /// # Errors
+    /// `Config` where a text is longer than 128 bytes.
+    pub fn describe(&self, owner: Owner) -> Result<()> {
+        check_owner(&owner)?;
+        self.turn.describe(Arc::new(owner));
+        Ok(())
+    }
+
+    /// [`release`](Guard::release) for code without async.
+    ///
+    /// # Errors
+    /// As [`release`](Guard::release).
+    pub fn blocking_release(self) -> Result<()> {
+        pollster::block_on(self.release())
+    }
+
+    /// [`release_after`](Guard::release_after) for code without async.
+    ///
+    /// # Errors
+    /// As [`release_after`](Guard::release_after).
+    pub fn blocking_release_after(self, pause: Duration) -> Result<()> {
+        pollster::block_on(self.release_after(pause))
+    }
+
+    /// [`lost`](Guard::lost) for code without async: blocks until the lock is lost, or for `wait`.
+    #[must_use]
+    pub fn blocking_lost_for(&self, wait: Duration) -> Option<Lost> {
+        let runtime = &*self.turn.engine.core.runtime;
+        let until: Moment = runtime.now() + wait;
+        pollster::block_on(race(runtime, until, self.lost()))
+    }
+}
+
+/// Takes its waker back when it is dropped.
+struct Listening<'a> {
+    turn: &'a Turn,
+    slot: Option<u64>,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.turn.hold.unlisten(self.slot);
+    }
+}

@@ -1,0 +1,532 @@
+//! A client of one store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::backend::{self, Backend, BoxFuture, Line, Opening, Owner, Query, Released, Sink};
+use crate::capability::{Capabilities, Needs};
+use crate::core::lease::TTL_DEFAULT;
+use crate::core::moment::Moment;
+use crate::engine::thread::ThreadRuntime;
+use crate::engine::{Engine, Hub, Runtime, race};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{Key, check_namespace, check_prefix};
+use crate::mutex::Mutex;
+use crate::options::{check_owner, check_ttl, shortened};
+use crate::token::Token;
+use crate::url::{Secret, StoreUrl};
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The namespace of names, unless asked otherwise.
+const NAMESPACE: &str = "default";
+/// How many waiting claims of one line are fetched.
+const WAITING_SHOWN: usize = 1000;
+
+/// A client of one store of locks. Cheap to clone; all clones share one connection and one keeper of leases.
+///
+/// The last handle (this, a lock made from it, or a guard) ends the client. It waits up to 100 ms for releases that
+/// are under way; [`close`](Locks::close) is the sure path.
+///
+/// ```
+/// # fn main() -> Result<(), tenure::Error> {
+/// let locks = tenure::Locks::memory();
+/// let guard = locks.mutex("orders/42")?.blocking_lock()?;
+/// println!("fencing token {}", guard.token());
+/// guard.blocking_release()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Locks {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    url: String,
+    namespace: String,
+    ttl: Duration,
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks").field("url", &self.shared.url).field("namespace", &self.shared.namespace).finish()
+    }
+}
+
+impl Locks {
+    /// Connects to the store at `url`: `host:` (this machine), `host:///dir`, `memory:` (this value alone).
+    ///
+    /// # Errors
+    /// `Config` for a bad URL, listing the schemes of this build; `Unavailable` after 5 s; `Denied`; `Protocol` for a
+    /// store of another format.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    ///
+    /// # On drop
+    /// See [`Locks`].
+    ///
+    /// # When the answer is lost
+    /// Connecting takes nothing; try again.
+    pub async fn connect(url: &str) -> Result<Locks> {
+        Locks::builder(url).connect().await
+    }
+
+    /// [`connect`](Locks::connect) for code without async.
+    ///
+    /// # Errors
+    /// As [`connect`](Locks::connect).
+    pub fn blocking_connect(url: &str) -> Result<Locks> {
+        pollster::block_on(Locks::connect(url))
+    }
+
+    /// Connects with options.
+    #[must_use]
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    /// Locks in this process's memory: private to this value and its clones. For tests, and for programs that may grow
+    /// out of one process.
+    #[cfg(feature = "memory")]
+    #[must_use]
+    pub fn memory() -> Locks {
+        pollster::block_on(Locks::connect("memory:")).expect("memory: needs nothing that can be missing")
+    }
+
+    /// A mutex of this name.
+    ///
+    /// # Errors
+    /// `Config` for a bad name, saying which rule; `Unsupported` if this store cannot carry a mutex.
+    pub fn mutex(&self, name: impl AsRef<str>) -> Result<Mutex> {
+        let key = self.key(name.as_ref())?;
+        if !self.capabilities().modes.mutex {
+            let backend = self.capabilities().backend;
+            return Err(Error::unsupported(format!("{backend}: has no mutex"), "use another backend").of(&key));
+        }
+        Ok(Mutex::new(self.engine.clone(), key, self.shared.ttl, self.engine.owner.clone()))
+    }
+
+    /// What this store promises, probed when it was opened.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.engine.core.backend.capabilities()
+    }
+
+    /// Refuses a store that is weaker than the program needs. Call it at start.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the need that is not met and the backends that meet it.
+    pub fn require(&self, needs: Needs) -> Result<()> {
+        needs.check(&self.capabilities())
+    }
+
+    /// The store's URL, without its password.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// The namespace of all names.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.shared.namespace
+    }
+
+    /// How many claims of this client live: held and waiting.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.engine.live()
+    }
+
+    fn key(&self, name: &str) -> Result<Key> {
+        Key::new(&self.shared.namespace, name)
+    }
+
+    /// Who holds the lock and who waits, in order. `None`: nobody. Looking changes nothing.
+    ///
+    /// # Errors
+    /// `Config` for a bad name; `Unavailable`, `Denied`, `Protocol`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    ///
+    /// # On drop
+    /// Nothing happens.
+    ///
+    /// # When the answer is lost
+    /// Ask again.
+    pub async fn inspect(&self, name: &str) -> Result<Option<Line>> {
+        let key = self.key(name)?;
+        let query = Query { name: Some(key.name().to_owned()), ..self.query() };
+        Ok(self.look(query).await?.into_iter().next())
+    }
+
+    /// The locks that are held or waited for, below `prefix` (whole levels; empty for all), by name.
+    ///
+    /// # Errors
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # Cancel safety
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # On drop
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # When the answer is lost
+    /// As [`inspect`](Locks::inspect).
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Line>> {
+        check_prefix(prefix)?;
+        let mut lines = self.look(Query { prefix: prefix.to_owned(), ..self.query() }).await?;
+        lines.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(lines)
+    }
+
+    fn query(&self) -> Query {
+        Query { namespace: self.shared.namespace.clone(), waiting_max: WAITING_SHOWN, ..Query::default() }
+    }
+
+    async fn look(&self, mut query: Query) -> Result<Vec<Line>> {
+        self.engine.usable()?;
+        let mut lines = Vec::new();
+        loop {
+            let page = self.engine.core.backend.inspect(&query).await?;
+            lines.extend(page.lines);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(lines),
+            }
+        }
+    }
+
+    /// Takes the lock away: from the grant with this token, or from whoever holds it. The next grant's token is greater,
+    /// and the next in line is granted. The evicted holder learns it by push or at its next renewal; until its first
+    /// access is refused by a resource that checks tokens, it may still act.
+    ///
+    /// # Errors
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # Cancel safety
+    /// Dropping the future may or may not evict.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// `Uncertain`; repeat it with the token, which cannot hit the next holder.
+    pub async fn evict(&self, name: &str, token: Option<Token>, why: &str) -> Result<Released> {
+        let key = self.key(name)?;
+        self.engine.usable()?;
+        let owner = &self.engine.owner;
+        let why: String = why.chars().filter(|c| !c.is_control()).take(crate::options::REASON_MAX / 4).collect();
+        let by = format!("{}@{}: {why}", owner.user, owner.host);
+        tracing::info!(target: "tenure", lock = %key, token = token.map(Token::get), by, "evict");
+        self.engine.core.backend.evict(&key, token, &by).await.map_err(|e| e.of(&key))
+    }
+
+    /// Follows the locks below `prefix`: the current lines first, then the lines after each change.
+    ///
+    /// # Errors
+    /// `Config` for a bad prefix.
+    pub fn watch(&self, prefix: &str) -> Result<Watch> {
+        check_prefix(prefix)?;
+        self.engine.usable()?;
+        let changes = self.engine.hub.watch();
+        Ok(Watch { locks: self.clone(), prefix: prefix.to_owned(), changes, last: None })
+    }
+
+    /// Releases everything this client holds or waits for, and ends the connection. Guards that are still alive are
+    /// lost; calls on this client fail from now on.
+    ///
+    /// # Errors
+    /// `Uncertain` if the store did not confirm every release within 5 s.
+    ///
+    /// # Cancel safety
+    /// Dropping the future goes on releasing in the background.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// Releases are repeated for 5 s; what is left ends with its lease.
+    pub async fn close(self) -> Result<()> {
+        self.engine.close().await
+    }
+
+    /// [`inspect`](Locks::inspect) for code without async.
+    ///
+    /// # Errors
+    /// As [`inspect`](Locks::inspect).
+    pub fn blocking_inspect(&self, name: &str) -> Result<Option<Line>> {
+        pollster::block_on(self.inspect(name))
+    }
+
+    /// [`list`](Locks::list) for code without async.
+    ///
+    /// # Errors
+    /// As [`list`](Locks::list).
+    pub fn blocking_list(&self, prefix: &str) -> Result<Vec<Line>> {
+        pollster::block_on(self.list(prefix))
+    }
+
+    /// [`evict`](Locks::evict) for code without async.
+    ///
+    /// # Errors
+    /// As [`evict`](Locks::evict).
+    pub fn blocking_evict(&self, name: &str, token: Option<Token>, why: &str) -> Result<Released> {
+        pollster::block_on(self.evict(name, token, why))
+    }
+
+    /// [`close`](Locks::close) for code without async.
+    ///
+    /// # Errors
+    /// As [`close`](Locks::close).
+    pub fn blocking_close(self) -> Result<()> {
+        pollster::block_on(self.close())
+    }
+}
+
+/// Follows locks; made by [`Locks::watch`].
+#[derive(Debug)]
+pub struct Watch {
+    locks: Locks,
+    prefix: String,
+    changes: watch::Receiver<u64>,
+    last: Option<Vec<Line>>,
+}
+
+impl Watch {
+    /// The lines now, if this is the first call; otherwise the lines after the next change. Changes that come faster
+    /// than they are asked for are told as one.
+    ///
+    /// # Errors
+    /// As [`Locks::inspect`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: the next call sees the change.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// Call again.
+    pub async fn next(&mut self) -> Result<Vec<Line>> {
+        loop {
+            self.changes.mark_unchanged();
+            let lines = self.locks.list(&self.prefix).await?;
+            if self.last.as_ref().is_none_or(|last| !same(last, &lines)) {
+                self.last = Some(lines.clone());
+                return Ok(lines);
+            }
+            // A lease that ends while nobody touches its line changes what is seen and makes no news.
+            let runtime = self.locks.engine.core.runtime.clone();
+            let shortest = lines.iter().flat_map(|l| &l.holders).filter_map(|h| h.expires_in).min();
+            let until = shortest.map_or(Moment::NEVER, |d| runtime.now() + d + Duration::from_millis(1));
+            let _ = race(&*runtime, until, self.changes.changed()).await;
+        }
+    }
+
+    /// [`next`](Watch::next) for code without async.
+    ///
+    /// # Errors
+    /// As [`next`](Watch::next).
+    pub fn blocking_next(&mut self) -> Result<Vec<Line>> {
+        pollster::block_on(self.next())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.locks.engine.hub.unwatch();
+    }
+}
+
+/// The same but for the time that passes.
+fn same(a: &[Line], b: &[Line]) -> bool {
+    fn timeless(lines: &[Line]) -> Vec<Line> {
+        let mut lines = lines.to_vec();
+        for seen in lines.iter_mut().flat_map(|l| l.holders.iter_mut().chain(&mut l.waiting)) {
+            seen.expires_in = None;
+        }
+        lines
+    }
+    timeless(a) == timeless(b)
+}
+
+type Wrap = Box<dyn FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend> + Send>;
+type WrapSink = Box<dyn FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink> + Send>;
+
+/// How to connect; made by [`Locks::builder`]. What is set here goes before what the URL says.
+#[must_use = "call connect"]
+pub struct Builder {
+    url: String,
+    namespace: String,
+    ttl: Duration,
+    user: Option<String>,
+    password: Option<Secret>,
+    owner: Option<Owner>,
+    runtime: Option<Arc<dyn Runtime>>,
+    wrap: Option<Wrap>,
+    wrap_sink: Option<WrapSink>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("namespace", &self.namespace).field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    fn new(url: &str) -> Builder {
+        Builder {
+            url: url.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            ttl: TTL_DEFAULT,
+            user: None,
+            password: None,
+            owner: None,
+            runtime: None,
+            wrap: None,
+            wrap_sink: None,
+        }
+    }
+
+    /// The namespace of all names: one level, the rules of a name. `default` by default.
+    pub fn namespace(mut self, namespace: &str) -> Builder {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// The lease of locks that say nothing else: 100 ms to 24 h; 30 s by default.
+    pub fn ttl(mut self, ttl: Duration) -> Builder {
+        self.ttl = ttl;
+        self
+    }
+
+    /// The user to authenticate as.
+    pub fn user(mut self, user: &str) -> Builder {
+        self.user = Some(user.to_owned());
+        self
+    }
+
+    /// The password. Given here and in the URL: refused.
+    pub fn password(mut self, password: &str) -> Builder {
+        self.password = Some(Secret::new(password.to_owned()));
+        self
+    }
+
+    /// Who is shown as the holder, instead of this process.
+    pub fn owner(mut self, owner: Owner) -> Builder {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// Runs the engine on another clock and executor.
+    #[cfg(feature = "unstable")]
+    pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Builder {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Puts a wrapper around the backend: fault injection, recording.
+    #[cfg(feature = "unstable")]
+    pub fn wrap(mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend> + Send + 'static) -> Builder {
+        self.wrap = Some(Box::new(wrap));
+        self
+    }
+
+    /// Puts a wrapper around the sink of pushes.
+    #[cfg(feature = "unstable")]
+    pub fn wrap_sink(mut self, wrap: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink> + Send + 'static) -> Builder {
+        self.wrap_sink = Some(Box::new(wrap));
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`Locks::connect`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    ///
+    /// # On drop
+    /// See [`Locks`].
+    ///
+    /// # When the answer is lost
+    /// Connecting takes nothing; try again.
+    pub async fn connect(self) -> Result<Locks> {
+        check_namespace(&self.namespace)?;
+        check_ttl(self.ttl)?;
+        let mut url = StoreUrl::parse(&self.url)?;
+        let entry = backend::find(&url.scheme)?;
+        if let Some(password) = self.password {
+            if url.password.is_some() {
+                return Err(Error::config("two passwords are given", "leave it out of the URL or give no other"));
+            }
+            url.password = Some(password);
+        }
+        if let Some(user) = self.user {
+            url.user = Some(user);
+        }
+        let owner = match self.owner {
+            Some(owner) => {
+                check_owner(&owner)?;
+                owner
+            }
+            None => this_process(),
+        };
+        let shown = url.redacted();
+        let owner = Arc::new(owner);
+        let runtime = self.runtime.unwrap_or_else(|| Arc::new(ThreadRuntime::new()));
+        let hub = Hub::new();
+        let sink: Arc<dyn Sink> = match self.wrap_sink {
+            Some(wrap) => wrap(hub.clone()),
+            None => hub.clone(),
+        };
+        let opening = Opening { url, sink, runtime: runtime.clone(), owner: owner.clone() };
+        let opened: BoxFuture<'_, Result<Arc<dyn Backend>>> = (entry.open)(opening);
+        let backend = race(&*runtime, runtime.now() + CONNECT, opened).await.unwrap_or_else(|| {
+            Err(Error::unavailable(format!("{shown} did not answer within 5 s"), "check that it runs and the address"))
+        })?;
+        let backend = match self.wrap {
+            Some(wrap) => wrap(backend),
+            None => backend,
+        };
+        let engine = Engine::new(backend, runtime, hub, owner);
+        let shared = Shared { url: shown, namespace: self.namespace, ttl: self.ttl };
+        Ok(Locks { engine, shared: Arc::new(shared) })
+    }
+
+    /// [`connect`](Builder::connect) for code without async.
+    ///
+    /// # Errors
+    /// As [`connect`](Builder::connect).
+    pub fn blocking_connect(self) -> Result<Locks> {
+        pollster::block_on(self.connect())
+    }
+}
+
+/// Who this process is: user, host, pid and program, as people know them.
+fn this_process() -> Owner {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let user = if user.is_empty() { format!("uid {}", rustix::process::getuid().as_raw()) } else { user };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "unknown".into());
+    Owner { user: shortened(user), host: shortened(host), pid: std::process::id(), program: shortened(program) }
+}
+
+impl ErrorKind {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, ErrorKind::Unavailable | ErrorKind::Uncertain)
+    }
+}

@@ -1,0 +1,109 @@
+//! Options of a single lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::Owner;
+use crate::core::lease::{TTL_MAX, TTL_MIN};
+use crate::error::{Error, Result};
+
+/// The longest reason, in bytes.
+pub const REASON_MAX: usize = 256;
+/// The longest of an owner's texts, in bytes.
+const OWNER_MAX: usize = 128;
+
+/// How a lock is taken: for `Mutex::with`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tenure::{LockOptions, Locks};
+///
+/// let locks = Locks::memory();
+/// let options = LockOptions::new().ttl(Duration::from_secs(5)).reason("order 42");
+/// let guard = locks.mutex("orders/42")?.with(options)?.blocking_lock()?;
+/// assert!(guard.remaining() < Duration::from_secs(5));
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct LockOptions {
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) reason: Option<Arc<str>>,
+    pub(crate) owner: Option<Arc<Owner>>,
+}
+
+impl LockOptions {
+    /// The defaults of the client.
+    #[must_use]
+    pub fn new() -> LockOptions {
+        LockOptions::default()
+    }
+
+    /// The lease: how long a dead holder blocks others, at most. 100 ms to 24 h; 30 s by default. It is renewed at a
+    /// third, so it does not limit how long the lock can be held.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> LockOptions {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Why it is taken: shown to whoever asks who holds it. At most 256 bytes.
+    #[must_use]
+    pub fn reason(mut self, reason: &str) -> LockOptions {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Who is shown as the holder, instead of this process.
+    #[must_use]
+    pub fn owner(mut self, owner: Owner) -> LockOptions {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(ttl) = self.ttl {
+            check_ttl(ttl)?;
+        }
+        if let Some(reason) = &self.reason
+            && reason.len() > REASON_MAX
+        {
+            return Err(Error::config(
+                format!("the reason is {} bytes long", reason.len()),
+                format!("use at most {REASON_MAX}"),
+            ));
+        }
+        if let Some(owner) = &self.owner {
+            check_owner(owner)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_ttl(ttl: Duration) -> Result<()> {
+    if (TTL_MIN..=TTL_MAX).contains(&ttl) {
+        return Ok(());
+    }
+    Err(Error::config(format!("a ttl of {ttl:?} is out of range"), "use 100 ms to 24 h"))
+}
+
+pub(crate) fn check_owner(owner: &Owner) -> Result<()> {
+    for (what, text) in [("user", &owner.user), ("host", &owner.host), ("program", &owner.program)] {
+        if text.len() > OWNER_MAX {
+            return Err(Error::config(
+                format!("the owner's {what} is {} bytes long", text.len()),
+                format!("use at most {OWNER_MAX}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a text that the system gave at `OWNER_MAX`, at a character.
+pub(crate) fn shortened(mut text: String) -> String {
+    let mut end = OWNER_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
