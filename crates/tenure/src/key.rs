@@ -80,7 +80,7 @@ impl fmt::Debug for Key {
 ///
 /// # Errors
 /// `Config`, saying which rule.
-pub fn check_namespace(namespace: &str) -> Result<()> {
+pub(crate) fn check_namespace(namespace: &str) -> Result<()> {
     check("namespace", namespace)?;
     if namespace.contains('/') {
         return Err(refuse("namespace", namespace, "has more than one level", "leave out the /"));
@@ -92,7 +92,7 @@ pub fn check_namespace(namespace: &str) -> Result<()> {
 ///
 /// # Errors
 /// `Config`, saying which rule.
-pub fn check_prefix(prefix: &str) -> Result<()> {
+pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
     if prefix.is_empty() { Ok(()) } else { check("prefix", prefix.strip_suffix('/').unwrap_or(prefix)) }
 }
 

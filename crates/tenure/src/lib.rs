@@ -48,3 +48,5 @@ pub use locks::{Builder, Locks, Watch};
 pub use mutex::Mutex;
 pub use options::LockOptions;
 pub use token::Token;
+#[cfg(feature = "unstable")]
+pub use url::{Secret, StoreUrl};
