@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn unknown_and_incomplete_are_refused() {
-        for bad in [&["--onyl", "a"][..], &["--only"], &["--quiet=yes"], &["-x"]] {
+        for bad in [&["--unknown", "a"][..], &["--only"], &["--quiet=yes"], &["-x"]] {
             assert!(matches!(parse(bad), Err(Stop::Usage(_))), "{bad:?}");
         }
     }
