@@ -1,4 +1,4 @@
-#![doc = include_str!("../../../README.md")]
+#![doc = include_str!("../README.md")]
 //!
 //! # Map of this crate
 //!
@@ -7,6 +7,7 @@
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
 //! - `backend`: the contract as a trait, the table of backends, one file or folder each.
+//! - [`manual`]: documentation: the contract, the backends, the defaults, the accidents of others.
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("tenure runs on Linux, and on macOS with a remote store; this target is neither");
@@ -16,6 +17,7 @@ mod error;
 mod guard;
 mod key;
 mod locks;
+pub mod manual;
 mod mutex;
 mod options;
 mod token;
