@@ -18,7 +18,7 @@ mod verbs;
 mod view;
 
 pub use arena::{Arena, VecArena};
-pub use verbs::Lines;
+pub use verbs::{Counts, Lines};
 pub use view::{ClaimRow, LineRow};
 
 /// What kind of line a lock is. A claim of another kind than the live line is refused.
