@@ -9,13 +9,19 @@
 //! - `tree`: the ordered tree (a treap) that keeps lines, the index of claims and the locks.
 //! - [`Lines`] (`verbs`, `settle`): attempt, renew, release, evict, reap.
 //! - `view`: what `inspect` shows; changes nothing.
+//! - `check`: whether a structure is whole, for tests.
 
 pub mod arena;
 mod cells;
+#[cfg(any(test, feature = "unstable"))]
+mod check;
 mod settle;
 mod tree;
 mod verbs;
 mod view;
+
+#[cfg(test)]
+mod tests;
 
 pub use arena::{Arena, VecArena};
 pub use verbs::{Counts, Lines};
