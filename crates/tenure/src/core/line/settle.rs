@@ -1,7 +1,7 @@
 //! The steps that verbs are made of: a claim is granted, leaves its line, is anchored; a line is settled.
 
 use super::cells::{self, CLAIM, LOCK, NONE, SLOT, claim, hi, lo, lock, pair, root, slot, state};
-use super::tree::{self, ById, ByLock, ByName, BySeq, BySlot};
+use super::tree::{self, ById, ByLock, ByName, BySeq, BySlot, Order};
 use super::{Arena, Event, Kind, Lines, NO_SLOT, Now, RW_CAPACITY, Refusal};
 use crate::core::lease::MARK_LIFE;
 
@@ -61,6 +61,20 @@ impl<A: Arena> Lines<A> {
 
     pub(super) fn fits(&self, l: u32, weight: u32, capacity: u32) -> bool {
         self.at(l, lock::USED).saturating_add(u64::from(weight)) <= u64::from(capacity)
+    }
+
+    /// Puts a cell into one of the root's trees.
+    pub(super) fn plant<O: Order>(&mut self, field: usize, cell: u32, key: &O) {
+        let top = lo(self.root(field));
+        let top = tree::insert(&mut self.arena, top, cell, key);
+        self.set_root(field, u64::from(top));
+    }
+
+    /// Takes a cell out of one of the root's trees.
+    pub(super) fn uproot<O: Order>(&mut self, field: usize, key: &O) {
+        let top = lo(self.root(field));
+        let top = tree::remove(&mut self.arena, top, key);
+        self.set_root(field, u64::from(top));
     }
 
     /// Adds to the counts of locks and of claims.
@@ -167,8 +181,7 @@ impl<A: Arena> Lines<A> {
         self.count(0, -1);
         match behind {
             Behind::Nothing => {
-                let index = tree::remove(&mut self.arena, lo(self.root(root::INDEX)), &ById(self.id(c)));
-                self.set_root(root::INDEX, u64::from(index));
+                self.uproot(root::INDEX, &ById(self.id(c)));
                 self.free(c);
             }
             Behind::Mark => {
@@ -193,8 +206,7 @@ impl<A: Arena> Lines<A> {
     }
 
     fn delete(&mut self, l: u32) {
-        let locks = tree::remove(&mut self.arena, lo(self.root(root::LOCKS)), &ByLock(l));
-        self.set_root(root::LOCKS, u64::from(locks));
+        self.uproot(root::LOCKS, &ByLock(l));
         self.free_text(l, &lock::KEY);
         self.free_text(l, &lock::BROKEN);
         self.free(l);
@@ -217,9 +229,20 @@ impl<A: Arena> Lines<A> {
         self.set_root(root::MARK_COUNT, count);
     }
 
+    /// What is known under an id, mark or claim, or [`NONE`]; a mark whose time is over no longer counts.
+    pub(super) fn known(&mut self, id: u128, now: Now) -> Result<u32, Refusal> {
+        let c = self.claim(id);
+        let mark = c != NONE && matches!(self.state(c), state::MARK | state::EVICTED);
+        if !mark || self.at(c, claim::END) >= now.ns {
+            return Ok(c);
+        }
+        self.drop_marks(self.arena.cells(), now)?;
+        Ok(self.claim(id))
+    }
+
     /// Drops the oldest marks whose time is over. One lives a moment longer than the oldest attempt that is listened to.
-    fn drop_marks(&mut self, now: Now) -> Result<(), Refusal> {
-        for _ in 0..MARKS_A_VERB {
+    fn drop_marks(&mut self, most: u32, now: Now) -> Result<(), Refusal> {
+        for _ in 0..most {
             let marks = self.root(root::MARKS);
             let c = self.checked(lo(marks), CLAIM);
             if c == NONE || self.at(c, claim::END) >= now.ns {
@@ -229,8 +252,7 @@ impl<A: Arena> Lines<A> {
             self.set_root(root::MARKS, if next == NONE { 0 } else { pair(next, hi(marks)) });
             let count = self.root(root::MARK_COUNT).wrapping_sub(1);
             self.set_root(root::MARK_COUNT, count);
-            let index = tree::remove(&mut self.arena, lo(self.root(root::INDEX)), &ById(self.id(c)));
-            self.set_root(root::INDEX, u64::from(index));
+            self.uproot(root::INDEX, &ById(self.id(c)));
             self.free_text(c, &claim::NOTE);
             self.free(c);
             self.commit()?;
@@ -240,10 +262,10 @@ impl<A: Arena> Lines<A> {
 
     /// What every verb begins with: the oldest marks go, and a few lines that nobody visits.
     pub(super) fn tidy(&mut self, budget: u32, now: Now) -> Result<(), Refusal> {
-        self.drop_marks(now)?;
+        self.drop_marks(MARKS_A_VERB, now)?;
         for _ in 0..budget {
             let locks = lo(self.root(root::LOCKS));
-            if tree::lock_soon(&self.arena, locks) > now.ns {
+            if locks == NONE || tree::lock_soon(&self.arena, locks) > now.ns {
                 break;
             }
             let l = self.checked(tree::overdue(&self.arena, locks, now.ns), LOCK);
@@ -322,8 +344,7 @@ impl<A: Arena> Lines<A> {
             self.put(s, slot::NUMBER, u64::from(number));
             self.put(s, slot::LINKS, 0);
             self.put(s, slot::FIRST, 0);
-            let slots = tree::insert(&mut self.arena, lo(self.root(root::SLOTS)), s, &BySlot(number));
-            self.set_root(root::SLOTS, u64::from(slots));
+            self.plant(root::SLOTS, s, &BySlot(number));
         }
         let next = lo(self.at(s, slot::FIRST));
         self.put(c, claim::SLOT_LINKS, pair(next, NONE));

@@ -95,7 +95,7 @@ impl<A: Arena> Lines<A> {
         self.tidy(SWEEP, now)?;
         let name = self.name(ask.key);
         let l = self.settled(&name, now)?;
-        let c = self.claim(ask.id);
+        let c = self.known(ask.id, now)?;
         if c != NONE {
             if !self.stands(c, l) {
                 return Ok(self.gone(c));
@@ -137,8 +137,7 @@ impl<A: Arena> Lines<A> {
         if alive {
             self.touch(l);
         } else {
-            let locks = tree::insert(&mut self.arena, lo(self.root(root::LOCKS)), l, &ByLock(l));
-            self.set_root(root::LOCKS, u64::from(locks));
+            self.plant(root::LOCKS, l, &ByLock(l));
         }
         self.commit()?;
         Ok(self.standing(l, c))
@@ -171,8 +170,7 @@ impl<A: Arena> Lines<A> {
             return Err(Refusal::Full);
         }
         self.set(l, lock::NEXT_SEQ, seq.wrapping_add(1));
-        let index = tree::insert(&mut self.arena, lo(self.root(root::INDEX)), c, &ById(ask.id));
-        self.set_root(root::INDEX, u64::from(index));
+        self.plant(root::INDEX, c, &ById(ask.id));
         self.anchor(c, ask.slot)?;
         self.count(0, 1);
         Ok(c)
@@ -190,7 +188,7 @@ impl<A: Arena> Lines<A> {
     fn renew_steps(&mut self, id: u128, key: &[u8], note: Option<&[u8]>, now: Now) -> Result<Place, Refusal> {
         self.tidy(SWEEP, now)?;
         let l = self.settled(&self.name(key), now)?;
-        let c = self.claim(id);
+        let c = self.known(id, now)?;
         if !self.stands(c, l) {
             return Ok(self.gone(c));
         }
@@ -217,7 +215,7 @@ impl<A: Arena> Lines<A> {
     fn release_steps(&mut self, id: u128, key: &[u8], birth: u64, trace: Trace, now: Now) -> Result<Found, Refusal> {
         self.tidy(SWEEP, now)?;
         let l = self.settled(&self.name(key), now)?;
-        let c = self.claim(id);
+        let c = self.known(id, now)?;
         if !self.stands(c, l) {
             if trace == Trace::Mark {
                 self.mark_unknown(c, id, birth, now)?;
@@ -264,12 +262,11 @@ impl<A: Arena> Lines<A> {
             self.put(c, field, 0);
         }
         #[allow(clippy::cast_possible_truncation)] // both halves
-        let id = [(id >> 64) as u64, id as u64];
-        self.put(c, claim::ID, id[0]);
-        self.put(c, claim::ID + 1, id[1]);
+        let halves = [(id >> 64) as u64, id as u64];
+        self.put(c, claim::ID, halves[0]);
+        self.put(c, claim::ID + 1, halves[1]);
         self.put(c, claim::STATE, u64::from(state::MARK));
-        let index = tree::insert(&mut self.arena, lo(self.root(root::INDEX)), c, &ById(self.id(c)));
-        self.set_root(root::INDEX, u64::from(index));
+        self.plant(root::INDEX, c, &ById(id));
         self.append_mark(c, now);
         self.commit()
     }
@@ -355,8 +352,7 @@ impl<A: Arena> Lines<A> {
             }
             self.leave(c, Behind::Nothing, now)?;
         }
-        let slots = tree::remove(&mut self.arena, lo(self.root(root::SLOTS)), &BySlot(number));
-        self.set_root(root::SLOTS, u64::from(slots));
+        self.uproot(root::SLOTS, &BySlot(number));
         self.free(s);
         self.commit()?;
         locks.sort_unstable();
