@@ -21,8 +21,12 @@ pub use crate::core::line::{Kind, RW_CAPACITY};
 
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(any(feature = "host", feature = "memory"))]
+mod local;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(any(feature = "host", feature = "memory"))]
+mod note;
 
 /// A boxed future: wrappers need `dyn Backend`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

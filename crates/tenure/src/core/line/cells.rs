@@ -368,14 +368,19 @@ impl<A: Arena> Lines<A> {
     pub(super) fn finish<T>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         let result = if self.arena.faulty() { Err(Refusal::Corrupt) } else { result };
         if result.is_err() {
-            self.dead.clear();
-            self.arena.abort();
+            self.recover();
         }
         result
     }
 
     /// Writes as much of a text as there is room for, over one that was freed (or never was); says how many bytes.
-    pub(super) fn write_text(&mut self, cell: u32, t: &Text, bytes: &[u8], fresh: bool) -> Result<usize, Refusal> {
+    pub(super) fn write_text(
+        &mut self,
+        cell: u32,
+        t: &Text,
+        bytes: &[u8],
+        fresh: bool,
+    ) -> Result<usize, Refusal> {
         let bytes = &bytes[..bytes.len().min(TEXT_MAX)];
         let (here, rest) = bytes.split_at(bytes.len().min(t.words * 8));
         for (i, chunk) in here.chunks(8).enumerate() {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::cells::{self, CLAIM, FREE, HEAD, LOCK, NONE, SLOT, TEXT, TEXT_MAX, Text, claim, hi, lo, lock, root, slot, state};
+use super::cells::{
+    self, CLAIM, FREE, HEAD, LOCK, NONE, SLOT, TEXT, TEXT_MAX, Text, claim, hi, lo, lock, root, slot, state,
+};
 use super::tree::{self, ById, ByLock, BySeq, BySlot, Order};
 use super::{Arena, Kind, Lines, RW_CAPACITY};
 
@@ -44,7 +46,11 @@ impl<A: Arena> Lines<A> {
             ensure!(self.tag(free) == FREE, "cell {free} on the free list has another tag");
             free = lo(self.at(free, HEAD));
         }
-        ensure!(seen.at.len() as u32 + 1 == next, "{} cells of {next} are in no place", next as usize - 1 - seen.at.len());
+        ensure!(
+            seen.at.len() as u32 + 1 == next,
+            "{} cells of {next} are in no place",
+            next as usize - 1 - seen.at.len()
+        );
         ensure!(!self.arena.faulty(), "looking at it faulted the arena");
         Ok(())
     }
@@ -78,7 +84,10 @@ impl<A: Arena> Lines<A> {
         let (left, right) = tree::children::<O, A>(&self.arena, node);
         for (child, side) in [(left, std::cmp::Ordering::Less), (right, std::cmp::Ordering::Greater)] {
             if child != NONE {
-                ensure!(key(child).cmp(&self.arena, node) == side, "{what}: {child} is on the wrong side of {node}");
+                ensure!(
+                    key(child).cmp(&self.arena, node) == side,
+                    "{what}: {child} is on the wrong side of {node}"
+                );
                 let fits = O::prio(&self.arena, child) <= O::prio(&self.arena, node);
                 ensure!(fits, "{what}: {child} has a higher priority than its parent {node}");
             }
@@ -86,7 +95,10 @@ impl<A: Arena> Lines<A> {
         }
         let nodes = [(left, true), (right, false)].map(|(n, last)| self.edge::<O>(n, last));
         for (edge, side) in nodes.into_iter().zip([std::cmp::Ordering::Less, std::cmp::Ordering::Greater]) {
-            ensure!(edge == NONE || key(edge).cmp(&self.arena, node) == side, "{what} are out of order at {node}");
+            ensure!(
+                edge == NONE || key(edge).cmp(&self.arena, node) == side,
+                "{what} are out of order at {node}"
+            );
         }
         Ok(())
     }
@@ -125,8 +137,14 @@ impl<A: Arena> Lines<A> {
         self.check_text(l, &lock::BROKEN, seen)?;
         let key = cells::text(&self.arena, l, &lock::KEY);
         let hash = cells::hash(self.root(root::SEED), &key);
-        ensure!([self.at(l, lock::HASH), self.at(l, lock::HASH + 1)] == hash, "lock {l} has another key's hash");
-        ensure!(self.at(l, lock::SOON) == tree::lock_soon_of(&self.arena, l), "lock {l}: its earliest end is wrong");
+        ensure!(
+            [self.at(l, lock::HASH), self.at(l, lock::HASH + 1)] == hash,
+            "lock {l} has another key's hash"
+        );
+        ensure!(
+            self.at(l, lock::SOON) == tree::lock_soon_of(&self.arena, l),
+            "lock {l}: its earliest end is wrong"
+        );
         let kind = self.kind(l).map_err(|_| format!("lock {l} has no kind"))?;
         let (holders, waiters) = self.line(l);
         ensure!(self.at(l, lock::LINE) != 0, "lock {l} is empty");
@@ -170,7 +188,10 @@ impl<A: Arena> Lines<A> {
         let size = tree::size(&self.arena, left) + tree::size(&self.arena, right) + 1;
         ensure!(tree::size(&self.arena, c) == size, "claim {c}: the size below it is wrong");
         let soon = tree::soon(&self.arena, left).min(tree::soon(&self.arena, right));
-        ensure!(tree::soon(&self.arena, c) == soon.min(self.at(c, claim::END)), "claim {c}: its earliest end is wrong");
+        ensure!(
+            tree::soon(&self.arena, c) == soon.min(self.at(c, claim::END)),
+            "claim {c}: its earliest end is wrong"
+        );
         let token = self.at(c, claim::TOKEN);
         let has = self.kind(l).is_ok_and(|k| k != Kind::Semaphore) && held;
         ensure!((token != 0) == has, "claim {c} has the token {token}");
@@ -216,7 +237,11 @@ impl<A: Arena> Lines<A> {
         for s in self.nodes::<BySlot>(slots) {
             let (mut previous, mut c) = (NONE, lo(self.at(s, slot::FIRST)));
             while c != NONE {
-                ensure!(anchored.remove(&c) == Some(number(s)), "claim {c} is on the list of slot {}", number(s));
+                ensure!(
+                    anchored.remove(&c) == Some(number(s)),
+                    "claim {c} is on the list of slot {}",
+                    number(s)
+                );
                 let links = self.at(c, claim::SLOT_LINKS);
                 ensure!(hi(links) == previous, "claim {c} has another predecessor on its slot's list");
                 (previous, c) = (c, lo(links));

@@ -73,6 +73,12 @@ impl<A: Arena> Lines<A> {
         &mut self.arena
     }
 
+    /// Undoes what a verb left unfinished, where one was cut short by a panic.
+    pub fn recover(&mut self) {
+        self.dead.clear();
+        self.arena.abort();
+    }
+
     /// Stands in line, or looks again: a claim that is there already keeps its place, and its lease is renewed. A new
     /// one is granted at once if it fits and nobody waits.
     ///
@@ -207,12 +213,26 @@ impl<A: Arena> Lines<A> {
     ///
     /// # Errors
     /// `Full`, where a mark of an unknown claim has no room; `Ceiling` and `Corrupt`.
-    pub fn release(&mut self, id: u128, key: &[u8], birth: u64, trace: Trace, now: Now) -> Result<Found, Refusal> {
+    pub fn release(
+        &mut self,
+        id: u128,
+        key: &[u8],
+        birth: u64,
+        trace: Trace,
+        now: Now,
+    ) -> Result<Found, Refusal> {
         let result = self.release_steps(id, key, birth, trace, now);
         self.finish(result)
     }
 
-    fn release_steps(&mut self, id: u128, key: &[u8], birth: u64, trace: Trace, now: Now) -> Result<Found, Refusal> {
+    fn release_steps(
+        &mut self,
+        id: u128,
+        key: &[u8],
+        birth: u64,
+        trace: Trace,
+        now: Now,
+    ) -> Result<Found, Refusal> {
         self.tidy(SWEEP, now)?;
         let l = self.settled(&self.name(key), now)?;
         let c = self.known(id, now)?;
@@ -373,6 +393,14 @@ impl<A: Arena> Lines<A> {
     pub fn sweep(&mut self, budget: u32, now: Now) -> Result<(), Refusal> {
         let result = self.tidy(budget, now);
         self.finish(result)
+    }
+
+    /// Where a claim stood after the last verb. Settles nothing and changes nothing: for telling others of an
+    /// [`Event`].
+    pub fn peek(&self, id: u128) -> Place {
+        let c = self.claim(id);
+        let l = if c == NONE { NONE } else { lo(self.at(c, claim::LOCK_SLOT)) };
+        if self.stands(c, l) { self.standing(l, c) } else { self.gone(c) }
     }
 
     /// The last token given.

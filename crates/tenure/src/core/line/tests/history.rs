@@ -119,7 +119,14 @@ impl Naive {
         }
         let is = if fits { Is::Held(self.token(ask.weight, now)) } else { Is::Waiting };
         let end = now.ns + if fits { TTL } else { WAITING };
-        self.line.push(One { id: ask.id, weight: ask.weight, capacity: ask.capacity, is, end, slot: ask.slot });
+        self.line.push(One {
+            id: ask.id,
+            weight: ask.weight,
+            capacity: ask.capacity,
+            is,
+            end,
+            slot: ask.slot,
+        });
         self.standing(ask.id)
     }
 
@@ -137,7 +144,8 @@ impl Naive {
                 self.marks.entry(id).or_insert((now.ns + MARK_NS, None));
             }
             (Found::Held, Trace::For(d), Some(i)) => {
-                (self.line[i].is, self.line[i].end, self.line[i].slot) = (Is::Kept(false), now.ns + d, NO_SLOT);
+                (self.line[i].is, self.line[i].end, self.line[i].slot) =
+                    (Is::Kept(false), now.ns + d, NO_SLOT);
             }
             (Found::Held | Found::Waiting, _, Some(i)) => {
                 self.line.remove(i);
@@ -176,7 +184,14 @@ impl Naive {
     }
 }
 
-pub(super) fn random_ask<'a>(id: u128, key: &'a [u8], kind: Kind, dice: &mut Dice, at: u64, note: &'a [u8]) -> Ask<'a> {
+pub(super) fn random_ask<'a>(
+    id: u128,
+    key: &'a [u8],
+    kind: Kind,
+    dice: &mut Dice,
+    at: u64,
+    note: &'a [u8],
+) -> Ask<'a> {
     let (weight, capacity) = match kind {
         Kind::Mutex => (1, 1),
         Kind::ReadWrite if dice.below(3) == 0 => (RW_CAPACITY, RW_CAPACITY),
@@ -188,7 +203,19 @@ pub(super) fn random_ask<'a>(id: u128, key: &'a [u8], kind: Kind, dice: &mut Dic
     };
     let birth = at.saturating_sub(if dice.below(30) == 0 { MARK_NS + 1 } else { dice.below(50) });
     let slot = u32::try_from(dice.below(4)).expect("small");
-    Ask { id, key, kind, weight, capacity, stand: dice.below(4) > 0, ttl: TTL, waiting: WAITING, birth, slot, note }
+    Ask {
+        id,
+        key,
+        kind,
+        weight,
+        capacity,
+        stand: dice.below(4) > 0,
+        ttl: TTL,
+        waiting: WAITING,
+        birth,
+        slot,
+        note,
+    }
 }
 
 #[test]
@@ -219,7 +246,11 @@ fn one_line_agrees_with_a_naive_list() {
                     let trace = [Trace::Nothing, Trace::Mark, Trace::For(dice.below(900))];
                     let trace = trace[usize::try_from(dice.below(3)).expect("small")];
                     let expect = naive.release(id, ns, trace, now);
-                    assert_eq!(l.release(id, key, ns, trace, now), Ok(expect), "{at}: release {id} {trace:?}");
+                    assert_eq!(
+                        l.release(id, key, ns, trace, now),
+                        Ok(expect),
+                        "{at}: release {id} {trace:?}"
+                    );
                 }
                 14 => assert_eq!(l.evict(key, None, b"why", now), Ok(naive.evict("why", now)), "{at}: evict"),
                 _ => {

@@ -198,7 +198,8 @@ fn random_verb(dice: &mut Dice, kind: Kind) -> Verb {
         10 => Verb::Release(id, Trace::Mark),
         11 => Verb::Release(id, Trace::For(dice.below(500))),
         12 => Verb::Evict(usize::try_from(dice.below(1000)).expect("small")),
-        _ => [Verb::Reap(1), Verb::Reap(2), Verb::Sweep][usize::try_from(dice.below(3)).expect("small")].clone(),
+        _ => [Verb::Reap(1), Verb::Reap(2), Verb::Sweep][usize::try_from(dice.below(3)).expect("small")]
+            .clone(),
     }
 }
 
@@ -240,7 +241,10 @@ fn a_refusal_for_want_of_room_changes_nothing() {
             Ok(_) => {}
             Err(Refusal::Full) => {
                 full += 1;
-                assert!(matches!(verb, Verb::Attempt(..) | Verb::Renew(..) | Verb::Release(_, Trace::Mark)), "{verb:?}");
+                assert!(
+                    matches!(verb, Verb::Attempt(..) | Verb::Renew(..) | Verb::Release(_, Trace::Mark)),
+                    "{verb:?}"
+                );
                 assert_eq!((l.counts(), l.view(&key, 99, now), l.last_token()), before, "{verb:?}");
             }
             Err(other) => panic!("{verb:?}: {other:?}"),
@@ -258,7 +262,8 @@ fn a_long_line_needs_few_words_a_step() {
     let mut dice = Dice(31);
     let ids: Vec<u128> = (0..3_000).map(|_| dice.id()).collect();
     for &id in &ids {
-        let ask = Ask { slot: 1, ttl: 1_000_000, waiting: 1_000_000, note: &[9; 1000], ..mutex(id, b"n/long") };
+        let ask =
+            Ask { slot: 1, ttl: 1_000_000, waiting: 1_000_000, note: &[9; 1000], ..mutex(id, b"n/long") };
         l.attempt(&ask, now(1)).expect("room");
     }
     for &id in ids.iter().step_by(3) {

@@ -23,7 +23,19 @@ fn ask(id: u128, key: &[u8], kind: Kind, weight: u32) -> Ask<'_> {
         Kind::Semaphore => 4,
     };
     let (ttl, waiting) = (TTL, WAITING);
-    Ask { id, key, kind, weight, capacity, stand: true, ttl, waiting, birth: 0, slot: NO_SLOT, note: b"someone" }
+    Ask {
+        id,
+        key,
+        kind,
+        weight,
+        capacity,
+        stand: true,
+        ttl,
+        waiting,
+        birth: 0,
+        slot: NO_SLOT,
+        note: b"someone",
+    }
 }
 
 fn mutex(id: u128, key: &[u8]) -> Ask<'_> {

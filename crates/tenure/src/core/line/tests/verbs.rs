@@ -1,7 +1,9 @@
 //! What the verbs promise, one by one.
 
 use super::super::settle::MARK_NS;
-use super::super::{Event, Found, Kind, Lines as AnyLines, Now, Place, RW_CAPACITY, Refusal, Trace, VecArena};
+use super::super::{
+    Event, Found, Kind, Lines as AnyLines, Now, Place, RW_CAPACITY, Refusal, Trace, VecArena,
+};
 use super::{Lines, TTL, WAITING, ask, held, lines, mutex, now, whole};
 
 const K: &[u8] = b"default/orders/42";
@@ -22,7 +24,10 @@ fn first_come_first_served_and_nothing_remains() {
     let mut l = lines();
     let first = held(&stand(&mut l, &mutex(1, K), 0)).expect("free");
     assert_eq!(stand(&mut l, &mutex(2, K), 5), Place::Waiting { ahead: 0, end: WAITING + 5, look: TTL });
-    assert_eq!(stand(&mut l, &mutex(3, K), 6), Place::Waiting { ahead: 1, end: WAITING + 6, look: WAITING + 5 });
+    assert_eq!(
+        stand(&mut l, &mutex(3, K), 6),
+        Place::Waiting { ahead: 1, end: WAITING + 6, look: WAITING + 5 }
+    );
     let impatient = super::Ask { stand: false, ..mutex(4, K) };
     assert_eq!(stand(&mut l, &impatient, 7), Place::Busy);
     assert_eq!(l.release(1, K, 0, Trace::Nothing, now(8)), Ok(Found::Held));
@@ -45,8 +50,16 @@ fn s9_a_withdrawn_claim_is_never_granted() {
         }
         l.release(id, K, 0, Trace::Mark, now(20)).expect("released");
         assert_eq!(stand(&mut l, &mutex(id, K), 30), gone(None));
-        assert_eq!(stand(&mut l, &mutex(id, K), 20 + MARK_NS), gone(None), "at the last instant that an attempt counts");
-        assert_eq!(stand(&mut l, &mutex(id, K), 21 + MARK_NS), gone(None), "the mark is gone, the attempt too old");
+        assert_eq!(
+            stand(&mut l, &mutex(id, K), 20 + MARK_NS),
+            gone(None),
+            "at the last instant that an attempt counts"
+        );
+        assert_eq!(
+            stand(&mut l, &mutex(id, K), 21 + MARK_NS),
+            gone(None),
+            "the mark is gone, the attempt too old"
+        );
     }
     l.sweep(2, now(100 + MARK_NS)).expect("swept");
     assert_eq!(l.counts().marks, 0);
@@ -82,7 +95,8 @@ fn s10_renewal_never_creates_and_never_shortens() {
 #[test]
 fn readers_between_two_writers_share_a_token() {
     let mut l = lines();
-    let (reader, writer) = (|id| ask(id, K, Kind::ReadWrite, 1), |id| ask(id, K, Kind::ReadWrite, RW_CAPACITY));
+    let (reader, writer) =
+        (|id| ask(id, K, Kind::ReadWrite, 1), |id| ask(id, K, Kind::ReadWrite, RW_CAPACITY));
     let r1 = held(&stand(&mut l, &reader(1), 0));
     assert!(r1.is_some());
     assert_eq!(held(&stand(&mut l, &reader(2), 0)), r1);
@@ -107,16 +121,23 @@ fn the_longest_prefix_that_fits_is_granted() {
         assert!(held(&stand(&mut l, &permit(id, weight), 0)).is_none());
     }
     l.release(1, K, 0, Trace::Nothing, now(1)).expect("released");
-    let granted: Vec<u128> = l.drain_events().map(|e| match e {
-        Event::Granted { id, .. } | Event::Evicted { id, .. } => id,
-    }).collect();
+    let granted: Vec<u128> = l
+        .drain_events()
+        .map(|e| match e {
+            Event::Granted { id, .. } | Event::Evicted { id, .. } => id,
+        })
+        .collect();
     assert_eq!(granted, [2, 3], "5 would fit, but 4 is before it");
     assert_eq!(l.attempt(&permit(6, 0), now(1)), Err(Refusal::Weight));
     assert_eq!(l.attempt(&permit(6, 5), now(1)), Err(Refusal::Weight));
     assert_eq!(l.attempt(&mutex(6, K), now(1)), Err(Refusal::Kind(Kind::Semaphore)));
     let smaller = super::Ask { capacity: 2, ..permit(7, 1) };
     assert_eq!(stand(&mut l, &smaller, 1), Place::Waiting { ahead: 2, end: WAITING + 1, look: WAITING });
-    assert_eq!(l.view(K, 9, now(2)).expect("lives").holders.len(), 2, "a smaller capacity takes nothing away");
+    assert_eq!(
+        l.view(K, 9, now(2)).expect("lives").holders.len(),
+        2,
+        "a smaller capacity takes nothing away"
+    );
 }
 
 #[test]
@@ -135,12 +156,18 @@ fn evicted_holders_are_told_why_and_the_next_token_is_greater() {
     let why = "stuck since noon; ".repeat(40);
     assert_eq!(l.evict(K, Some(token), why.as_bytes(), now(1)), Ok(1));
     whole(&l);
-    assert_eq!(l.drain_events().collect::<Vec<_>>(), [Event::Evicted { id: 1, slot: 7 }, Event::Granted { id: 2, slot: 0 }]);
+    assert_eq!(
+        l.drain_events().collect::<Vec<_>>(),
+        [Event::Evicted { id: 1, slot: 7 }, Event::Granted { id: 2, slot: 0 }]
+    );
     assert_eq!(l.renew(1, K, None, now(2)), Ok(gone(Some(&why))));
     assert_eq!(stand(&mut l, &mutex(1, K), 2), gone(Some(&why)));
     assert_eq!(l.release(1, K, 0, Trace::Nothing, now(2)), Ok(Found::Nothing));
     assert!(held(&stand(&mut l, &mutex(2, K), 3)).is_some_and(|t| t > token));
-    assert_eq!(l.view(K, 9, now(3)).expect("lives").broken.expect("remembered"), (1_000, token, why.into_bytes()));
+    assert_eq!(
+        l.view(K, 9, now(3)).expect("lives").broken.expect("remembered"),
+        (1_000, token, why.into_bytes())
+    );
     assert_eq!(l.evict(K, None, b"all", now(4)), Ok(1));
     assert_eq!(l.view(K, 9, now(4)), None);
     assert_eq!((l.counts().locks, l.counts().marks), (0, 2));
@@ -206,7 +233,11 @@ fn pages_show_whole_levels_and_lose_nothing() {
     let mut l = lines();
     let mut id = 0;
     for ns in ["a", "ab"] {
-        for name in ["x", "x/1", "x/2", "xy", "y"].map(str::to_owned).into_iter().chain((0..90).map(|n| format!("z/{n}"))) {
+        for name in ["x", "x/1", "x/2", "xy", "y"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain((0..90).map(|n| format!("z/{n}")))
+        {
             id += 1;
             stand(&mut l, &mutex(id, format!("{ns}/{name}").as_bytes()), 0);
         }
