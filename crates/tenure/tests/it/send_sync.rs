@@ -1,0 +1,75 @@
+//! The table of auto traits. Losing one of them is a breaking change that nothing else would notice.
+
+use std::fmt::Debug;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
+
+use tenure::{
+    Broken, Builder, Capabilities, Error, ErrorKind, Guard, Key, Kind, Line, LockOptions, Locks, Lost, LostReason,
+    Mutex, Needs, Owner, Released, Seen, Token, Watch,
+};
+
+fn shared<T: Send + Sync + Debug + 'static>() {}
+fn movable<T: Send + Debug + 'static>() {}
+fn cloned<T: Clone>() {}
+fn plain<T: Copy + Eq + UnwindSafe + RefUnwindSafe>() {}
+fn thrown<T: std::error::Error + Send + Sync + 'static>() {}
+
+#[test]
+fn types() {
+    shared::<Locks>();
+    shared::<Mutex>();
+    shared::<Guard>();
+    shared::<Watch>();
+    shared::<Key>();
+    shared::<Token>();
+    shared::<Error>();
+    shared::<Lost>();
+    shared::<Line>();
+    shared::<Seen>();
+    shared::<Owner>();
+    shared::<Broken>();
+    shared::<LockOptions>();
+    shared::<Capabilities>();
+    shared::<Needs>();
+    movable::<Builder>();
+    cloned::<Locks>();
+    cloned::<Mutex>();
+    cloned::<Key>();
+    cloned::<Line>();
+    cloned::<LockOptions>();
+    cloned::<LostReason>();
+    plain::<Token>();
+    plain::<Kind>();
+    plain::<Released>();
+    plain::<ErrorKind>();
+    thrown::<Error>();
+    thrown::<Lost>();
+}
+
+/// Every future of the public API can be sent to another thread, so `tokio::spawn` takes it. Never called: compiling it
+/// is the test.
+#[allow(dead_code)]
+fn futures(locks: Locks, mutex: &'static Mutex, guard: &'static Guard, watch: &'static mut Watch) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    fn sent_while_borrowed<F: Future + Send>(_: F) {}
+    sent(Locks::connect("memory:"));
+    sent(Locks::builder("memory:").connect());
+    sent_while_borrowed(locks.inspect("a"));
+    sent_while_borrowed(locks.list(""));
+    sent_while_borrowed(locks.evict("a", None, "why"));
+    sent(locks.close());
+    sent(mutex.lock());
+    sent(mutex.try_lock());
+    sent(mutex.try_lock_for(Duration::ZERO));
+    sent(guard.lost());
+    sent(guard.while_held(async {}));
+    sent(watch.next());
+    let owned = |guard: Guard| {
+        sent(guard.release());
+    };
+    let pausing = |guard: Guard| {
+        sent(guard.release_after(Duration::ZERO));
+    };
+    let _ = (owned, pausing);
+}

@@ -1,0 +1,66 @@
+//! Which layer may know which: faces -> engine -> backend -> core.
+
+use super::{none, sources};
+
+/// Finds words in the code below a folder; a word is what no letter, digit or `_` continues.
+fn banned(folder: &str, words: &[&str], why: &str) -> Vec<String> {
+    let sources = sources(folder, "rs");
+    assert!(!sources.is_empty(), "{folder} is gone: this test has gone blind");
+    let mut faults = Vec::new();
+    for source in sources {
+        // Unit tests may use what they like.
+        let code = source.code().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
+        for (number, line) in code {
+            let line = line.split(" // ").next().unwrap_or_default();
+            if let Some(word) = words.iter().find(|w| has_word(line, w)) {
+                faults.push(format!("{}:{number}: {word:?}: {why}", source.path));
+            }
+        }
+    }
+    faults
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back().is_some_and(part);
+        let after = line[at + word.len()..].chars().next().is_some_and(part);
+        !before && !after
+    })
+}
+
+#[test]
+fn core_is_pure() {
+    let words = [
+        "async", "await", "tokio", "rand", "getrandom", "rustix", "libc", "Instant", "SystemTime", "std::fs", "std::io",
+        "std::net", "std::thread", "std::env", "std::process", "println", "tracing",
+    ];
+    none(&banned("crates/tenure/src/core", &words, "core is pure: no async, clock, I/O or randomness"));
+}
+
+#[test]
+fn core_knows_no_other_layer() {
+    let words = ["crate::engine", "crate::backend", "crate::locks", "crate::mutex", "crate::guard", "crate::options"];
+    none(&banned("crates/tenure/src/core", &words, "arrows point to core, not from it"));
+}
+
+#[test]
+fn backends_know_no_primitive() {
+    let words = ["crate::locks", "crate::mutex", "crate::guard", "Guard", "Locks"];
+    let faults = banned("crates/tenure/src/backend", &words, "a backend sees claims, not primitives");
+    // The guard of a standard mutex is not ours.
+    none(&faults.into_iter().filter(|f| !f.contains("MutexGuard")).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_engine_knows_no_face() {
+    let words = ["crate::locks", "crate::mutex", "crate::guard"];
+    none(&banned("crates/tenure/src/engine", &words, "faces call the engine, not the other way round"));
+}
+
+#[test]
+fn the_engine_and_the_backends_take_time_from_their_runtime() {
+    // The one place that reads clocks for everybody is engine/clock.rs, which the runtime of the engine uses.
+    let words = ["Instant::now", "SystemTime::now"];
+    none(&banned("crates/tenure/src", &words, "ask the runtime that was given"));
+}

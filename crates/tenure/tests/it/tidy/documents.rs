@@ -1,0 +1,138 @@
+//! Documents that must agree with the code.
+
+use std::collections::BTreeSet;
+
+use tenure::Capabilities;
+use tenure::backend::table;
+
+use super::{none, read, root, sources};
+
+/// Whatever a backend's author may forget, found by the backend's own files.
+#[test]
+fn every_backend_is_in_the_table_the_features_and_the_documents() {
+    let folder = root().join("crates/tenure/src/backend");
+    let entries = std::fs::read_dir(folder).expect("the folder of backends");
+    let names = entries.map(|e| e.expect("an entry").path());
+    let names: BTreeSet<String> =
+        names.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).filter(|n| n != "mod").collect();
+    let known: BTreeSet<String> = table().map(|e| e.capabilities.backend.to_owned()).collect();
+    assert!(known.len() >= 2, "run this with all features");
+    let manifest = read("crates/tenure/Cargo.toml");
+    let (manual, readme) = (read("crates/tenure/src/manual/backends.md"), read("README.md"));
+    let mut faults = Vec::new();
+    let mut forgotten = |name: &str, place: &str, there: bool| {
+        if !there {
+            faults.push(format!("backend {name}: forgotten in {place}"));
+        }
+    };
+    for name in names.union(&known) {
+        forgotten(name, "src/backend (its file or folder)", names.contains(name));
+        forgotten(name, "the table in src/backend/mod.rs", known.contains(name));
+        forgotten(name, "[features] of Cargo.toml", manifest.contains(&format!("\n{name} = [")));
+        forgotten(name, "manual/backends.md (a section)", manual.contains(&format!("\n# `{name}:")));
+        forgotten(name, "the table in README.md", readme.contains(&format!("| `{name}:")));
+    }
+    none(&faults);
+    for entry in table() {
+        assert!(tenure::backend::find(entry.schemes[0]).is_ok());
+        assert_eq!(entry.feature, entry.capabilities.backend, "a backend's feature has its name");
+    }
+}
+
+#[test]
+fn the_manual_s_table_of_backends_equals_the_constants() {
+    let manual = read("crates/tenure/src/manual/backends.md");
+    let rows: Vec<String> = manual.lines().filter(|l| l.starts_with("| ")).skip(1).map(str::to_owned).collect();
+    let expected: Vec<String> = table().map(|e| row(&e.capabilities)).collect();
+    assert_eq!(rows, expected, "the table of manual/backends.md");
+}
+
+fn row(c: &Capabilities) -> String {
+    let modes = [(c.modes.mutex, "mutex"), (c.modes.rw, "rw"), (c.modes.semaphore, "semaphore")];
+    let modes: Vec<&str> = modes.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect();
+    let (name, modes) = (c.backend, modes.join(", "));
+    let (scope, end, token, order) = (c.scope, c.hold_end, c.token, c.order);
+    let (wakeup, visibility, survives) = (c.wakeup, c.visibility, c.survives);
+    format!("| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {survives} |")
+}
+
+#[test]
+fn the_changelog_has_this_version_once() {
+    let version = env!("CARGO_PKG_VERSION");
+    let changelog = read("CHANGELOG.md");
+    let headings = changelog.lines().filter(|l| l.starts_with(&format!("## [{version}]"))).count();
+    assert_eq!(headings, 1, "CHANGELOG.md must have exactly one heading for {version}");
+}
+
+#[test]
+fn the_toolchain_is_the_stated_one() {
+    let manifest = read("Cargo.toml");
+    let stated = manifest.lines().find_map(|l| l.strip_prefix("rust-version = ")).expect("a rust-version");
+    let version = stated.trim_matches('"');
+    let toolchain = read("rust-toolchain.toml");
+    assert!(toolchain.contains(&format!("channel = \"{version}.")), "rust-toolchain.toml is not {version}");
+}
+
+#[test]
+fn the_map_is_short_and_names_what_is_there() {
+    let map = read("ARCHITECTURE.md");
+    assert!(map.lines().count() <= 150, "ARCHITECTURE.md is a map, not a book");
+    let mut faults = Vec::new();
+    for folder in ["crates", "crates/tenure/src"] {
+        for entry in std::fs::read_dir(root().join(folder)).expect("a folder") {
+            let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+            if !map.contains(&name) && !["lib.rs"].contains(&name.as_str()) {
+                faults.push(format!("ARCHITECTURE.md does not name {folder}/{name}"));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut faults = Vec::new();
+    for document in sources("", "md") {
+        let folder = root().join(&document.path).parent().expect("a folder").to_owned();
+        for (_, rest) in document.text.match_indices("](").map(|(at, _)| document.text.split_at(at + 2)) {
+            let target = rest.split([')', '#']).next().unwrap_or_default();
+            let elsewhere = target.is_empty() || target.contains("://") || target.contains("::");
+            if !elsewhere && !folder.join(target).exists() {
+                faults.push(format!("{}: the link to {target} leads nowhere", document.path));
+            }
+        }
+    }
+    none(&faults);
+}
+
+/// Style rule of the library's documentation: the three questions that a user of a lock has.
+#[test]
+fn public_async_methods_answer_the_three_questions() {
+    let headings = ["# Cancel safety", "# On drop", "# When the answer is lost"];
+    let hidden = ["/src/core/", "/src/engine/", "/src/backend/"];
+    let (mut faults, mut methods) = (Vec::new(), 0);
+    for source in sources("crates/tenure/src", "rs") {
+        if hidden.iter().any(|h| source.path.contains(h)) {
+            continue;
+        }
+        let mut docs = String::new();
+        for (number, line) in source.text.lines().map(str::trim).enumerate() {
+            if let Some(doc) = line.strip_prefix("///") {
+                docs.push_str(doc);
+                docs.push('\n');
+                continue;
+            }
+            let future = line.starts_with("pub fn ") && line.contains("impl Future") && line.contains("-> impl");
+            if line.starts_with("pub async fn ") || future {
+                methods += 1;
+                let missing = headings.iter().filter(|h| !docs.contains(**h));
+                faults.extend(missing.map(|h| format!("{}:{}: {line}: no heading {h}", source.path, number + 1)));
+            }
+            if !line.starts_with("#[") {
+                docs.clear();
+            }
+        }
+    }
+    assert!(methods >= 10, "only {methods} public async methods found: this test has gone blind");
+    none(&faults);
+}
