@@ -4,6 +4,7 @@
 
 mod args;
 mod asan;
+mod bench;
 mod counts;
 mod lint;
 mod policy;
@@ -26,6 +27,8 @@ Commands:
          --only NAME    only the test binary, module or package of that name (may be repeated)
   lint                                   format, clippy, features, docs, spelling, licences and bans
   asan                                   the host backend's tests under the address sanitizer (needs nightly)
+  bench [--secs N] [--only WORKLOAD]... [--url URL]
+                                         ratios against flock and a futex, side by side; asserts nothing
   servers [--install [NAME]...]          which servers the tests know, and which of them are here
 ";
 
@@ -72,6 +75,7 @@ fn run(args: &[String]) -> Result<bool, Stop> {
         "test" => test::run(rest),
         "lint" => lint::run(rest),
         "asan" => asan::run(rest),
+        "bench" => bench::run(rest),
         "servers" => servers::run(rest),
         other => Err(Stop::Usage(format!("there is no chore {other:?}"))),
     }

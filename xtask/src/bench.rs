@@ -1,0 +1,236 @@
+//! `cargo xtask bench`: ratios of Tenure to what the kernel offers, taken side by side in one run. Asserts nothing: a
+//! figure belongs to the machine and the minute it was taken in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::Stop;
+use crate::args::Args;
+use crate::process::{cargo, command, root, stdout, succeeds};
+
+/// How often each pair is measured, A B A B A B; of the ratios the middle one counts.
+const ROUNDS: usize = 3;
+
+/// What a ratio should be.
+#[derive(Clone, Copy)]
+enum Floor {
+    AtLeast(f64),
+    AtMost(f64),
+    None,
+}
+
+/// One pair to measure.
+struct Pair {
+    work: &'static str,
+    /// The field of the output that is compared.
+    field: &'static str,
+    peer: &'static [&'static str],
+    floor: Floor,
+}
+
+/// What the issue of the first part asks for has a floor; the rest is for the reader.
+const PAIRS: &[Pair] = &[
+    Pair {
+        work: "solo",
+        field: "cycles_s",
+        peer: &["flock", "--workload", "solo"],
+        floor: Floor::AtLeast(0.25),
+    },
+    Pair { work: "spread", field: "cycles_s", peer: &["flock", "--workload", "spread"], floor: Floor::None },
+    Pair { work: "storm", field: "cycles_s", peer: &["flock", "--workload", "storm"], floor: Floor::None },
+    Pair { work: "fan", field: "cycles_s", peer: &["flock", "--workload", "fan"], floor: Floor::None },
+    Pair { work: "handoff", field: "p50_us", peer: &["futex"], floor: Floor::AtMost(20.0) },
+    Pair { work: "handoff", field: "p50_us", peer: &["flock", "--workload", "handoff"], floor: Floor::None },
+];
+
+/// Where the two programs are.
+struct Programs {
+    tenure: PathBuf,
+    peers: PathBuf,
+    /// Options of every measurement.
+    secs: String,
+    url: String,
+}
+
+/// Builds in release, measures, prints a table.
+pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
+    let args = Args::parse(args, &[], &["--secs", "--only", "--url"])?.no_words()?;
+    let secs = args.all("--secs").last().unwrap_or("3").to_owned();
+    if !secs.parse::<f64>().is_ok_and(|s| s > 0.0 && s <= 600.0) {
+        return Err(Stop::Usage(format!("--secs {secs:?}: give a number of seconds, at most 600")));
+    }
+    let only: Vec<&str> = args.all("--only").collect();
+    let wanted = |work: &str| only.is_empty() || only.contains(&work);
+    let known: Vec<&str> = PAIRS.iter().map(|p| p.work).chain(["dead", "run"]).collect();
+    if let Some(unknown) = only.iter().find(|o| !known.contains(o)) {
+        return Err(Stop::Usage(format!(
+            "no workload is called {unknown:?}; there are: {}",
+            known.join(", ")
+        )));
+    }
+    let programs = build(secs, args.all("--url").last().unwrap_or("host:").to_owned())?;
+    println!("{:<9} {:>34} {:>34} {:>8}", "workload", "tenure", "peer", "ratio");
+    for pair in PAIRS.iter().filter(|p| wanted(p.work)) {
+        programs.pair(pair)?;
+    }
+    if wanted("dead") {
+        programs.dead()?;
+    }
+    if wanted("run") {
+        programs.whole_process()?;
+    }
+    Ok(true)
+}
+
+fn build(secs: String, url: String) -> Result<Programs, Stop> {
+    let target = root().join("target");
+    let folder = target.to_string_lossy();
+    let ours = ["build", "--release", "--package", "tenure-cli", "--target-dir", &folder];
+    let peers = ["build", "--release", "--manifest-path", "bench/Cargo.toml", "--target-dir", &folder];
+    for what in [&ours[..], &peers[..]] {
+        if !succeeds(&mut cargo(what))? {
+            return Err(Stop::Broken("the build failed".into()));
+        }
+    }
+    let (tenure, peers) = (target.join("release/tenure"), target.join("release/peers"));
+    Ok(Programs { tenure, peers, secs, url })
+}
+
+impl Programs {
+    /// Measures one pair and prints its row.
+    fn pair(&self, pair: &Pair) -> Result<(), Stop> {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds.push((self.tenure(pair.work)?, self.peer(pair.peer)?));
+        }
+        let value = |v: &Value| v[pair.field].as_f64().unwrap_or(f64::NAN);
+        let ratio = median(rounds.iter().map(|(a, b)| value(a) / value(b)));
+        let a = median(rounds.iter().map(|(a, _)| value(a)));
+        let b = median(rounds.iter().map(|(_, b)| value(b)));
+        let peer = rounds[0].1["peer"].as_str().unwrap_or("peer").to_owned();
+        let unit = if pair.field == "cycles_s" { "cycles/s" } else { "µs p50" };
+        row(
+            pair.work,
+            &format!("{} {unit}", short(a)),
+            &format!("{peer} {} {unit}", short(b)),
+            ratio,
+            pair.floor,
+        );
+        Ok(())
+    }
+
+    /// A holder is killed: how long until the next in line has it.
+    fn dead(&self) -> Result<(), Stop> {
+        let told = stdout(&mut command(&self.peers.to_string_lossy(), &["dead"]))?;
+        let lines = told.lines().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let [ours, theirs] = &lines[..] else {
+            return Err(Stop::Broken("peers dead: two lines expected".into()));
+        };
+        let p50 = |v: &Value| v["p50_us"].as_f64().unwrap_or(f64::NAN);
+        let (a, b) = (p50(ours), p50(theirs));
+        row(
+            "dead",
+            &format!("{} µs p50", short(a)),
+            &format!("flock(2) {} µs p50", short(b)),
+            a / b,
+            Floor::None,
+        );
+        println!("{:>9} at most 2000 µs wanted: {}", "", verdict(a <= 2000.0));
+        Ok(())
+    }
+
+    /// `tenure run NAME -- true` beside `flock FILE true`.
+    fn whole_process(&self) -> Result<(), Stop> {
+        let file = std::env::temp_dir().join(format!("tenure-bench-{}", std::process::id()));
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            let mut run = Command::new(&self.tenure);
+            run.args(["--url", &self.url, "--namespace", "bench", "run", "whole-process", "--", "true"]);
+            ours.push(timed(&mut run)?);
+            theirs.push(timed(Command::new("flock").arg(&file).arg("true"))?);
+        }
+        fs::remove_file(&file)?;
+        let (a, b) = (median(ours), median(theirs));
+        row("run", &format!("{a:.2} ms"), &format!("flock(1) {b:.2} ms"), a / b, Floor::None);
+        println!(
+            "{:>9} at most 2 x flock + 3 ms = {:.2} ms wanted: {}",
+            "",
+            2.0 * b + 3.0,
+            verdict(a <= 2.0 * b + 3.0)
+        );
+        Ok(())
+    }
+
+    fn tenure(&self, work: &str) -> Result<Value, Stop> {
+        let args = ["--url", &self.url, "bench", "--workload", work, "--secs", &self.secs, "--json"];
+        let processes = if ["fan", "handoff"].contains(&work) { &["--processes", "2"][..] } else { &[] };
+        measure(&self.tenure, &[&args[..], processes].concat())
+    }
+
+    fn peer(&self, args: &[&str]) -> Result<Value, Stop> {
+        measure(&self.peers, &[args, &["--secs", &self.secs]].concat())
+    }
+}
+
+fn measure(program: &Path, args: &[&str]) -> Result<Value, Stop> {
+    parse(&stdout(&mut command(&program.to_string_lossy(), args))?)
+}
+
+fn parse(told: &str) -> Result<Value, Stop> {
+    serde_json::from_str(told.trim()).map_err(|e| Stop::Broken(format!("not one JSON object: {told:?}: {e}")))
+}
+
+/// How long a command takes, in ms.
+fn timed(command: &mut Command) -> Result<f64, Stop> {
+    let start = Instant::now();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    let took: Duration = start.elapsed();
+    if status.success() {
+        Ok(took.as_secs_f64() * 1000.0)
+    } else {
+        Err(Stop::Broken(format!("{command:?}: {status}")))
+    }
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn row(work: &str, ours: &str, theirs: &str, ratio: f64, floor: Floor) {
+    let wanted = match floor {
+        Floor::AtLeast(floor) => format!("at least {floor} wanted: {}", verdict(ratio >= floor)),
+        Floor::AtMost(floor) => format!("at most {floor} wanted: {}", verdict(ratio <= floor)),
+        Floor::None => String::new(),
+    };
+    println!("{work:<9} {ours:>34} {theirs:>34} {ratio:>8.2}  {wanted}");
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "NOT MET" }
+}
+
+/// A figure as people read it.
+fn short(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{:.2} M", v / 1e6),
+        v if v >= 1e4 => format!("{:.1} k", v / 1e3),
+        v => format!("{v:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_one_counts() {
+        assert!((median([3.0, 1.0, 100.0]) - 3.0).abs() < f64::EPSILON);
+        assert!(median([]).is_nan());
+    }
+}
