@@ -2,7 +2,7 @@
 //! figure belongs to the machine and the minute it was taken in.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,29 +28,24 @@ struct Pair {
     work: &'static str,
     /// The field of the output that is compared.
     field: &'static str,
-    peer: &'static [&'static str],
+    peer: &'static str,
     floor: Floor,
 }
 
 /// What the issue of the first part asks for has a floor; the rest is for the reader.
 const PAIRS: &[Pair] = &[
-    Pair {
-        work: "solo",
-        field: "cycles_s",
-        peer: &["flock", "--workload", "solo"],
-        floor: Floor::AtLeast(0.25),
-    },
-    Pair { work: "spread", field: "cycles_s", peer: &["flock", "--workload", "spread"], floor: Floor::None },
-    Pair { work: "storm", field: "cycles_s", peer: &["flock", "--workload", "storm"], floor: Floor::None },
-    Pair { work: "fan", field: "cycles_s", peer: &["flock", "--workload", "fan"], floor: Floor::None },
-    Pair { work: "handoff", field: "p50_us", peer: &["futex"], floor: Floor::AtMost(20.0) },
-    Pair { work: "handoff", field: "p50_us", peer: &["flock", "--workload", "handoff"], floor: Floor::None },
+    Pair { work: "solo", field: "cycles_s", peer: "flock", floor: Floor::AtLeast(0.25) },
+    Pair { work: "spread", field: "cycles_s", peer: "flock", floor: Floor::None },
+    Pair { work: "storm", field: "cycles_s", peer: "flock", floor: Floor::None },
+    Pair { work: "fan", field: "cycles_s", peer: "flock", floor: Floor::None },
+    Pair { work: "handoff", field: "p50_us", peer: "futex", floor: Floor::AtMost(20.0) },
+    Pair { work: "handoff", field: "p50_us", peer: "flock", floor: Floor::None },
 ];
 
 /// Where the two programs are.
 struct Programs {
     tenure: PathBuf,
-    peers: PathBuf,
+    dead: PathBuf,
     /// Options of every measurement.
     secs: String,
     url: String,
@@ -96,8 +91,8 @@ fn build(secs: String, url: String) -> Result<Programs, Stop> {
             return Err(Stop::Broken("the build failed".into()));
         }
     }
-    let (tenure, peers) = (target.join("release/tenure"), target.join("release/peers"));
-    Ok(Programs { tenure, peers, secs, url })
+    let (tenure, dead) = (target.join("release/tenure"), target.join("release/dead"));
+    Ok(Programs { tenure, dead, secs, url })
 }
 
 impl Programs {
@@ -105,13 +100,13 @@ impl Programs {
     fn pair(&self, pair: &Pair) -> Result<(), Stop> {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            rounds.push((self.tenure(pair.work)?, self.peer(pair.peer)?));
+            rounds.push((self.measure(pair.work, "tenure")?, self.measure(pair.work, pair.peer)?));
         }
         let value = |v: &Value| v[pair.field].as_f64().unwrap_or(f64::NAN);
         let ratio = median(rounds.iter().map(|(a, b)| value(a) / value(b)));
         let a = median(rounds.iter().map(|(a, _)| value(a)));
         let b = median(rounds.iter().map(|(_, b)| value(b)));
-        let peer = rounds[0].1["peer"].as_str().unwrap_or("peer").to_owned();
+        let peer = pair.peer;
         let unit = if pair.field == "cycles_s" { "cycles/s" } else { "µs p50" };
         row(
             pair.work,
@@ -125,10 +120,10 @@ impl Programs {
 
     /// A holder is killed: how long until the next in line has it.
     fn dead(&self) -> Result<(), Stop> {
-        let told = stdout(&mut command(&self.peers.to_string_lossy(), &["dead"]))?;
+        let told = stdout(&mut command(&self.dead.to_string_lossy(), &[]))?;
         let lines = told.lines().map(parse).collect::<Result<Vec<_>, _>>()?;
         let [ours, theirs] = &lines[..] else {
-            return Err(Stop::Broken("peers dead: two lines expected".into()));
+            return Err(Stop::Broken("bench dead: two lines expected".into()));
         };
         let p50 = |v: &Value| v["p50_us"].as_f64().unwrap_or(f64::NAN);
         let (a, b) = (p50(ours), p50(theirs));
@@ -165,19 +160,13 @@ impl Programs {
         Ok(())
     }
 
-    fn tenure(&self, work: &str) -> Result<Value, Stop> {
-        let args = ["--url", &self.url, "bench", "--workload", work, "--secs", &self.secs, "--json"];
+    /// One run of `tenure bench`.
+    fn measure(&self, work: &str, peer: &str) -> Result<Value, Stop> {
+        let what =
+            ["bench", "--workload", work, "--peer", peer, "--secs", &self.secs, "--json", "--url", &self.url];
         let processes = if ["fan", "handoff"].contains(&work) { &["--processes", "2"][..] } else { &[] };
-        measure(&self.tenure, &[&args[..], processes].concat())
+        parse(&stdout(&mut command(&self.tenure.to_string_lossy(), &[&what[..], processes].concat()))?)
     }
-
-    fn peer(&self, args: &[&str]) -> Result<Value, Stop> {
-        measure(&self.peers, &[args, &["--secs", &self.secs]].concat())
-    }
-}
-
-fn measure(program: &Path, args: &[&str]) -> Result<Value, Stop> {
-    parse(&stdout(&mut command(&program.to_string_lossy(), args))?)
 }
 
 fn parse(told: &str) -> Result<Value, Stop> {
