@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use tenure::{
-    Broken, Builder, Capabilities, Error, ErrorKind, Guard, Key, Kind, Line, LockOptions, Locks, Lost, LostReason,
-    Mutex, Needs, Owner, Released, Seen, Token, Watch,
+    Broken, Builder, Capabilities, Error, ErrorKind, Guard, Key, Kind, Line, LockOptions, Locks, Lost,
+    LostReason, Mutex, Needs, Owner, Released, Seen, Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}

@@ -32,15 +32,31 @@ fn has_word(line: &str, word: &str) -> bool {
 #[test]
 fn core_is_pure() {
     let words = [
-        "async", "await", "tokio", "rand", "getrandom", "rustix", "libc", "Instant", "SystemTime", "std::fs", "std::io",
-        "std::net", "std::thread", "std::env", "std::process", "println", "tracing",
+        "async",
+        "await",
+        "tokio",
+        "rand",
+        "getrandom",
+        "rustix",
+        "libc",
+        "Instant",
+        "SystemTime",
+        "std::fs",
+        "std::io",
+        "std::net",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "println",
+        "tracing",
     ];
     none(&banned("crates/tenure/src/core", &words, "core is pure: no async, clock, I/O or randomness"));
 }
 
 #[test]
 fn core_knows_no_other_layer() {
-    let words = ["crate::engine", "crate::backend", "crate::locks", "crate::mutex", "crate::guard", "crate::options"];
+    let words =
+        ["crate::engine", "crate::backend", "crate::locks", "crate::mutex", "crate::guard", "crate::options"];
     none(&banned("crates/tenure/src/core", &words, "arrows point to core, not from it"));
 }
 
@@ -59,8 +75,10 @@ fn the_engine_knows_no_face() {
 }
 
 #[test]
-fn the_engine_and_the_backends_take_time_from_their_runtime() {
-    // The one place that reads clocks for everybody is engine/clock.rs, which the runtime of the engine uses.
+fn time_comes_from_the_runtime_that_was_given() {
     let words = ["Instant::now", "SystemTime::now"];
-    none(&banned("crates/tenure/src", &words, "ask the runtime that was given"));
+    let faults = banned("crates/tenure/src", &words, "ask the runtime that was given");
+    // A handle's drop blocks a real thread for a real while; a histogram of hold times is not a decision.
+    let excepted = ["engine/janitor.rs", "engine/telling.rs"];
+    none(&faults.into_iter().filter(|f| !excepted.iter().any(|e| f.contains(e))).collect::<Vec<_>>());
 }

@@ -34,8 +34,10 @@ fn every_backend_is_in_the_table_the_features_and_the_documents() {
         forgotten(name, "manual/backends.md: a section", manual.contains(&format!("\n# `{name}:")));
         forgotten(name, "README.md: the table", readme.contains(&format!("| `{name}:")));
     }
-    for entry in std::fs::read_dir(root().join("crates/tenure/src/backend")).expect("the folder of backends") {
-        let name = entry.expect("an entry").path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    for entry in std::fs::read_dir(root().join("crates/tenure/src/backend")).expect("the folder of backends")
+    {
+        let name =
+            entry.expect("an entry").path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let declared = name == "mod" || contract.lines().any(|l| l.ends_with(&format!("mod {name};")));
         forgotten(&name, "src/backend/mod.rs: its mod line", declared);
     }
@@ -49,7 +51,8 @@ fn every_backend_is_in_the_table_the_features_and_the_documents() {
 #[test]
 fn the_manual_s_table_of_backends_equals_the_constants() {
     let manual = read("crates/tenure/src/manual/backends.md");
-    let rows: Vec<String> = manual.lines().filter(|l| l.starts_with("| ")).skip(1).map(str::to_owned).collect();
+    let rows: Vec<String> =
+        manual.lines().filter(|l| l.starts_with("| ")).skip(1).map(str::to_owned).collect();
     let expected: Vec<String> = table().map(|e| row(&e.capabilities)).collect();
     assert_eq!(rows, expected, "the table of manual/backends.md");
 }
@@ -60,7 +63,9 @@ fn row(c: &Capabilities) -> String {
     let (name, modes) = (c.backend, modes.join(", "));
     let (scope, end, token, order) = (c.scope, c.hold_end, c.token, c.order);
     let (wakeup, visibility, survives) = (c.wakeup, c.visibility, c.survives);
-    format!("| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {survives} |")
+    format!(
+        "| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {survives} |"
+    )
 }
 
 #[test]
@@ -129,11 +134,14 @@ fn public_async_methods_answer_the_three_questions() {
                 docs.push('\n');
                 continue;
             }
-            let future = line.starts_with("pub fn ") && line.contains("impl Future") && line.contains("-> impl");
+            let future =
+                line.starts_with("pub fn ") && line.contains("impl Future") && line.contains("-> impl");
             if line.starts_with("pub async fn ") || future {
                 methods += 1;
                 let missing = headings.iter().filter(|h| !docs.contains(**h));
-                faults.extend(missing.map(|h| format!("{}:{}: {line}: no heading {h}", source.path, number + 1)));
+                faults.extend(
+                    missing.map(|h| format!("{}:{}: {line}: no heading {h}", source.path, number + 1)),
+                );
             }
             if !line.starts_with("#[") {
                 docs.clear();

@@ -40,7 +40,8 @@ fn sources(folder: &str, extension: &str) -> Vec<Source> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 walk(&path, extension, out);
-            } else if path.is_file() && path.extension().is_some_and(|e| e == extension) {
+            } else if path.is_file() && !path.is_symlink() && path.extension().is_some_and(|e| e == extension)
+            {
                 out.push(path);
             }
         }
@@ -48,7 +49,8 @@ fn sources(folder: &str, extension: &str) -> Vec<Source> {
     let mut paths = Vec::new();
     walk(&root().join(folder), extension, &mut paths);
     paths.sort();
-    let from_root = |p: &PathBuf| p.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+    let from_root =
+        |p: &PathBuf| p.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
     paths.iter().map(|p| Source { path: from_root(p), text: read(&from_root(p)) }).collect()
 }
 

@@ -9,7 +9,8 @@ const FUNCTION_MAX: usize = 70;
 fn no_file_is_too_long() {
     let long = |s: &Source| {
         let lines = s.code().count();
-        (lines > FILE_MAX).then(|| format!("{}: {lines} lines of code, more than {FILE_MAX}: split it", s.path))
+        (lines > FILE_MAX)
+            .then(|| format!("{}: {lines} lines of code, more than {FILE_MAX}: split it", s.path))
     };
     none(&sources("", "rs").iter().filter_map(long).collect::<Vec<_>>());
 }
@@ -30,7 +31,10 @@ fn no_function_is_too_long() {
             let ends = |l: &str| l == brace || (l.starts_with(&bare) && l.ends_with(';'));
             let length = lines[at..].iter().position(|(_, l)| ends(l)).map_or(1, |n| n + 1);
             if length > FUNCTION_MAX {
-                faults.push(format!("{}:{number}: {length} lines, more than {FUNCTION_MAX}: split it", source.path));
+                faults.push(format!(
+                    "{}:{number}: {length} lines, more than {FUNCTION_MAX}: split it",
+                    source.path
+                ));
             }
         }
     }
@@ -42,7 +46,8 @@ fn no_function_is_too_long() {
 fn opened(line: &str) -> Option<&str> {
     let rest = line.trim_start();
     let (head, _) = rest.split_once("fn ")?;
-    let known = |w: &str| ["const", "async", "unsafe", "extern", "\"C\""].contains(&w) || w.starts_with("pub");
+    let known =
+        |w: &str| ["const", "async", "unsafe", "extern", "\"C\""].contains(&w) || w.starts_with("pub");
     let opens = head.split_whitespace().all(known) && !rest.ends_with(['}', ';']);
     opens.then(|| &line[..line.len() - rest.len()])
 }
@@ -74,6 +79,7 @@ fn nothing_is_left_over() {
 
 #[test]
 fn chores_are_written_in_rust() {
-    let scripts: Vec<String> = sources("", "sh").iter().map(|s| format!("{}: make it a chore of xtask", s.path)).collect();
+    let scripts: Vec<String> =
+        sources("", "sh").iter().map(|s| format!("{}: make it a chore of xtask", s.path)).collect();
     none(&scripts);
 }
