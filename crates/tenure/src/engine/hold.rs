@@ -91,6 +91,9 @@ pub(crate) enum Phase {
     Done,
 }
 
+/// So many places from the head, a waiter may be first within a renewal's time.
+const NEAR_HEAD: u32 = 100;
+
 /// What the keeper has to do next for a hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Next {
@@ -214,8 +217,13 @@ impl Hold {
                 if let Some((grant, at)) = inner.early.take() {
                     return self.hold_pushed(&mut inner, grant, at, now);
                 }
-                // Only the first two look again by themselves: they repair a lost push and a dead head.
-                let look = if ahead.is_none_or(|n| n < 2) { sent + look_again } else { Moment::NEVER };
+                // The first two look again by themselves: they repair a lost push and a dead head. Those near them may
+                // be first before their next renewal, so they renew a little earlier.
+                let look = match ahead {
+                    None | Some(0 | 1) => sent + look_again,
+                    Some(n) if n < NEAR_HEAD => sent + lease::LOOK_AGAIN_MAX,
+                    Some(_) => Moment::NEVER,
+                };
                 Next::At(renew.min(look))
             }
             Standing::Busy | Standing::Gone { .. } if matches!(inner.phase, Phase::Held(_)) => {

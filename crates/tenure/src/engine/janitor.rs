@@ -80,6 +80,8 @@ pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
     core.forget(hold);
     let leave = if unanswered { Leave::Mark } else { Leave::Nothing };
     match before {
+        // `close` has released it.
+        Phase::Lost(LostReason::Closed) => return,
         // Nothing was ever sent, or the store said itself that it has nothing of this id.
         Phase::Asking | Phase::Dropped { unanswered: false } if !unanswered => return,
         Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) if !unanswered => return,

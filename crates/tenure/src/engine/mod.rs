@@ -199,6 +199,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if self.forked() {
+            // Our threads are not here, and their mutexes may be locked for ever: touch nothing.
+            std::mem::forget((self.core.clone(), self.hub.clone()));
             return;
         }
         self.core.registry().closed = true;
