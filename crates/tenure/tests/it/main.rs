@@ -1,5 +1,6 @@
-//! The library seen from outside: auto traits, what must not compile, and the rules of the house.
+//! The library seen from outside: the API, auto traits, what must not compile, and the rules of the house.
 
+mod api;
 mod compile_fail;
 mod send_sync;
 mod tidy;
