@@ -111,7 +111,7 @@ impl StoreUrl {
         let hint = closest(key, known).map(|k| format!("did you mean {k}? ")).unwrap_or_default();
         Err(bad(
             &format!("{}: has no URL option {key:?}", self.scheme),
-            &format!("{hint}It takes: {}", if known.is_empty() { "none".into() } else { known.join(", ") }),
+            &format!("{hint}it takes: {}", if known.is_empty() { "none".into() } else { known.join(", ") }),
         ))
     }
 

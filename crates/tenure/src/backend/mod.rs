@@ -390,9 +390,10 @@ pub fn find(scheme: &str) -> Result<&'static Entry> {
         ));
     }
     let schemes: Vec<&str> = table().flat_map(|e| e.schemes.iter().copied()).collect();
-    let guess = crate::url::closest(scheme, &schemes).map(|s| format!("did you mean {s}:? ")).unwrap_or_default();
+    let known: Vec<&str> = KNOWN.iter().map(|(s, _)| *s).collect();
+    let guess = crate::url::closest(scheme, &known).map(|s| format!("did you mean {s}:? ")).unwrap_or_default();
     Err(Error::config(
         format!("there is no backend for the scheme {scheme:?}"),
-        format!("{guess}This build has: {}", schemes.join(", ")),
+        format!("{guess}this build has: {}", schemes.join(", ")),
     ))
 }
