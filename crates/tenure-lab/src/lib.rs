@@ -1,0 +1,28 @@
+//! The lab: everything that breaks locks.
+//!
+//! - `sale`: the flash sale, a hundred clients that fight for stock; what no lock and a naive lock lose.
+//! - `bench`: workloads that measure a store, the same for every store and for other libraries.
+//! - `conform`: the table of trials that every backend must pass, one or more for each rule of the contract.
+//! - `broken`: backends that break one rule each; the trial named for it must notice.
+//! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
+//! - `process`: worker processes, for whatever needs more than one.
+//! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
+//!
+//! A program that runs anything of the lab calls [`worker_main`] first in its `main`.
+
+mod bench;
+pub mod cli;
+mod duration;
+mod failure;
+mod num;
+mod process;
+mod sale;
+
+use std::process::ExitCode;
+
+/// Plays the part of a worker process if the environment asks for it: the lab starts the running executable again for
+/// its workers. Call it first in `main`; where it returns a status, exit with it.
+#[must_use]
+pub fn worker_main() -> Option<ExitCode> {
+    process::host(&[sale::STOCK, sale::BUYERS])
+}

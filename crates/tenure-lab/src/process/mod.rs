@@ -1,0 +1,130 @@
+//! Worker processes: this executable started again with a role, spoken to in JSON lines.
+//!
+//! A worker reads its task and later orders from its standard input and writes events to its standard output. It never
+//! outlives its runner: the kernel kills it when the runner dies, and the runner kills it when it lets go of it.
+
+mod link;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use serde_json::Value;
+
+pub(crate) use link::{Link, Role, die_with_parent, host};
+
+use crate::failure::{Doing, Failure, Outcome};
+
+/// The role that a started executable plays.
+pub(crate) const ROLE: &str = "TENURE_LAB_WORKER";
+/// The runner's process id.
+pub(crate) const PARENT: &str = "TENURE_LAB_PARENT";
+
+/// What a runner hears of its workers.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// Which worker, by the number that it was started with.
+    pub(crate) from: usize,
+    /// What it said; `None`: it closed its output, so it has ended or is about to.
+    pub(crate) said: Option<Value>,
+}
+
+/// A worker process. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    child: Child,
+    orders: Option<ChildStdin>,
+}
+
+impl Worker {
+    /// Starts a worker of a role with its task; what it says arrives at `ear` under `number`.
+    ///
+    /// Call it from a thread that lives as long as the worker shall: the kernel ties the worker to that thread.
+    pub(crate) fn start(role: &str, number: usize, task: &impl Serialize, ear: Sender<Heard>) -> Outcome<Worker> {
+        let mut command = command(role)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().doing(|| format!("start a worker process ({role})"))?;
+        let orders = child.stdin.take();
+        let Some(output) = child.stdout.take() else {
+            return Err(Failure::run("a worker process has no output", "this is a fault of the lab; please report it"));
+        };
+        let mut worker = Worker { child, orders };
+        worker.order(task)?;
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let said = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if ear.send(Heard { from: number, said: Some(said) }).is_err() {
+                    return;
+                }
+            }
+            let _ = ear.send(Heard { from: number, said: None });
+        });
+        Ok(worker)
+    }
+
+    /// Sends an order.
+    pub(crate) fn order(&mut self, order: &impl Serialize) -> Outcome<()> {
+        let mut line = serde_json::to_vec(order).doing(|| "write an order".into())?;
+        line.push(b'\n');
+        let Some(orders) = &mut self.orders else { return Ok(()) };
+        orders.write_all(&line).doing(|| "send an order to a worker process".into())
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal. Nothing happens if it has ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> Option<ExitStatus> {
+        self.signal(Signal::KILL);
+        self.child.wait().ok()
+    }
+
+    /// Tells it that no more orders come, and waits until it ends by itself.
+    pub(crate) fn finish(&mut self) -> Outcome<()> {
+        self.orders = None;
+        let status = self.child.wait().doing(|| "wait for a worker process".into())?;
+        match (status.success(), status.signal()) {
+            (true, _) => Ok(()),
+            (_, Some(n)) => Err(Failure::run(format!("a worker process was killed by signal {n}"), "see above")),
+            _ => Err(Failure::run("a worker process failed", "see what it wrote above")),
+        }
+    }
+
+    /// Whether the kernel says that it is stopped by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        state(self.child.id()) == Some('T')
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// This executable as a worker of a role.
+pub(crate) fn command(role: &str) -> Outcome<Command> {
+    let program = std::env::current_exe().doing(|| "find this executable".into())?;
+    let mut command = Command::new(program);
+    command.env(ROLE, role).env(PARENT, std::process::id().to_string());
+    Ok(command)
+}
+
+/// A process's state letter, as in ps(1).
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}

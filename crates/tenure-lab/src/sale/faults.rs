@@ -1,0 +1,113 @@
+//! The faults of a sale: real signals, in the worst place.
+//!
+//! Three times a client stops its whole process (SIGSTOP) between its last check and its write, and is continued long
+//! after its lease has ended; then one process is killed (SIGKILL) while a client of it is inside.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::buyers::Order;
+use crate::failure::Outcome;
+use crate::process::Worker;
+
+/// The lease in a sale with faults.
+pub(super) const TTL: Duration = Duration::from_millis(400);
+/// How long a stopped process stays stopped.
+const STOPPED: Duration = Duration::from_millis(1000);
+/// How many times a process is stopped.
+const STOPS: u64 = 3;
+
+/// What was done, for the report: seconds since the start, how long, what.
+#[derive(Clone, Debug)]
+pub(super) struct Band {
+    pub(super) at: f64,
+    pub(super) lasted: f64,
+    pub(super) what: &'static str,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Until this much has been sold.
+    Idle,
+    /// A process was asked to stop itself.
+    Asked(usize),
+    /// It is about to stop, or has.
+    Stopping(usize, Instant),
+    /// A process was asked to have a client stay inside.
+    Doomed(usize),
+    /// Nothing is left to do.
+    Over,
+}
+
+/// The faults of one run.
+#[derive(Debug)]
+pub(super) struct Faults {
+    state: State,
+    stops: u64,
+    stock: u64,
+    start: Instant,
+    pub(super) bands: Vec<Band>,
+    /// The process that was killed.
+    pub(super) killed: Option<usize>,
+}
+
+impl Faults {
+    /// The plan for a stock; none without `wanted`.
+    pub(super) fn new(wanted: bool, stock: u64) -> Faults {
+        let state = if wanted { State::Idle } else { State::Over };
+        Faults { state, stops: 0, stock, start: Instant::now(), bands: Vec::new(), killed: None }
+    }
+
+    /// How many times a process was stopped.
+    pub(super) fn stops(&self) -> u64 {
+        self.stops
+    }
+
+    /// A worker says that it stops itself now.
+    pub(super) fn stopping(&mut self, who: usize) {
+        self.state = State::Stopping(who, Instant::now());
+    }
+
+    /// A worker says that a client stays inside: kill it.
+    pub(super) fn staying(&mut self, who: usize, workers: &mut [Worker]) {
+        workers[who].kill();
+        self.killed = Some(who);
+        self.state = State::Over;
+        self.bands.push(Band { at: self.start.elapsed().as_secs_f64(), lasted: 0.0, what: "SIGKILL of a holder" });
+    }
+
+    /// Takes the next step. `done` are the workers that have finished, `sold` what was sold so far.
+    pub(super) fn step(&mut self, sold: u64, done: &[bool], workers: &mut [Worker]) -> Outcome<()> {
+        let due = self.stock * (self.stops + 1) / (STOPS + 2);
+        match self.state {
+            State::Idle if sold >= due && self.stops < STOPS => {
+                let who = usize::try_from(self.stops).unwrap_or(0) % workers.len();
+                if done[who] {
+                    self.state = State::Over;
+                } else {
+                    workers[who].order(&Order::Stop)?;
+                    self.state = State::Asked(who);
+                }
+            }
+            State::Idle if sold >= due => {
+                let who = workers.len() - 1;
+                self.state = if done[who] { State::Over } else { State::Doomed(who) };
+                if !done[who] {
+                    workers[who].order(&Order::Stay)?;
+                }
+            }
+            State::Asked(who) | State::Doomed(who) if done[who] => self.state = State::Over,
+            State::Stopping(who, since) if since.elapsed() >= STOPPED => {
+                workers[who].signal(Signal::CONT);
+                let lasted = since.elapsed().as_secs_f64();
+                let at = self.start.elapsed().as_secs_f64() - lasted;
+                self.bands.push(Band { at, lasted, what: "SIGSTOP of a holder" });
+                self.stops += 1;
+                self.state = State::Idle;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

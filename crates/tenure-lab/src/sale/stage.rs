@@ -1,0 +1,199 @@
+//! One strategy on stage: the stock's process, the clients' processes, the faults, and what came of it.
+
+use std::fs;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use super::buyers::{self, Order, Report};
+use super::door::Strategy;
+use super::faults::{Band, Faults, TTL};
+use super::ledger::Ledger;
+use super::{Plan, stock};
+use crate::failure::{Doing, Failure, Outcome};
+use crate::num::{boot_ns, jain, percentile, rate};
+use crate::process::{Heard, Worker};
+
+/// A sale in which nothing happens for this long has got stuck.
+const STUCK: Duration = Duration::from_secs(30);
+/// The number under which the stock's process is heard.
+const STOCK: usize = usize::MAX;
+
+/// What one strategy came to.
+#[derive(Clone, Debug)]
+pub(super) struct Result {
+    pub(super) strategy: Strategy,
+    pub(super) ledger: Ledger,
+    pub(super) exact: bool,
+    /// Whether that, and the number of errors, is what the strategy must come to.
+    pub(super) expected: bool,
+    pub(super) seconds: f64,
+    pub(super) cycles: Vec<u64>,
+    pub(super) cycles_per_s: f64,
+    /// p50, p99 and the longest acquire call, in µs.
+    pub(super) acquire_us: [u64; 3],
+    pub(super) jain: f64,
+    pub(super) lost: u64,
+    pub(super) errors: Vec<String>,
+    pub(super) stops: u64,
+    pub(super) kills: u64,
+    pub(super) bands: Vec<Band>,
+    /// The stock over time: seconds since the start, value.
+    pub(super) curve: Vec<(f64, i64)>,
+}
+
+struct Stage<'a> {
+    plan: &'a Plan,
+    strategy: Strategy,
+    ear: Receiver<Heard>,
+    workers: Vec<Worker>,
+    done: Vec<bool>,
+    report: Report,
+    faults: Faults,
+    sold: u64,
+}
+
+/// Runs one strategy.
+pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome<Result> {
+    let dir = tempfile::Builder::new().prefix("tenure-sale-").tempdir().doing(|| "make a directory".into())?;
+    let (socket, log) = (dir.path().join("stock"), dir.path().join("log"));
+    let (mouth, ear) = channel();
+    let initial = i64::from(plan.stock);
+    let task = stock::Task { socket: socket.clone(), log: log.clone(), stock: initial };
+    let mut shelf = Worker::start(stock::STOCK.0, STOCK, &task, mouth.clone())?;
+    let faults = Faults::new(plan.faults, u64::from(plan.stock));
+    let mut stage =
+        Stage { plan, strategy, ear, workers: Vec::new(), done: Vec::new(), report: Report::default(), faults, sold: 0 };
+    stage.wait_ready(STOCK)?;
+    for p in 0..plan.processes {
+        // The clients as evenly as possible: process p has those from p * n / processes on.
+        let share = |p: u32| plan.clients * p / plan.processes;
+        let task = buyers::Task {
+            strategy,
+            url: plan.url.clone(),
+            namespace: plan.namespace.clone(),
+            lock: format!("flash-sale/{}-{:x}", std::process::id(), boot_ns()),
+            ttl: plan.faults.then_some(TTL),
+            naive: (dir.path().join("lock"), plan.naive_ttl()),
+            socket: socket.clone(),
+            clients: (share(p), share(p + 1) - share(p)),
+            work: plan.work,
+            seed: plan.seed,
+        };
+        let number = stage.workers.len();
+        stage.workers.push(Worker::start(buyers::BUYERS.0, number, &task, mouth.clone())?);
+        stage.done.push(false);
+    }
+    for number in 0..stage.workers.len() {
+        stage.wait_ready(number)?;
+    }
+    let (start_ns, start) = (boot_ns(), Instant::now());
+    for worker in &mut stage.workers {
+        worker.order(&Order::Go)?;
+    }
+    stage.play(bar)?;
+    let seconds = start.elapsed().as_secs_f64();
+    shelf.order(&())?;
+    shelf.finish()?;
+    let log = fs::read_to_string(&log).doing(|| "read the stock's log".into())?;
+    Ok(stage.judge(Ledger::judge(initial, &log), seconds, start_ns))
+}
+
+impl Stage<'_> {
+    fn wait_ready(&mut self, who: usize) -> Outcome<()> {
+        let late = || Failure::run("a worker process does not get ready", "see what it wrote above");
+        loop {
+            let heard = self.ear.recv_timeout(STUCK).map_err(|_| late())?;
+            match heard.said {
+                Some(Value::String(word)) if word == "ready" && heard.from == who => return Ok(()),
+                None => return Err(late()),
+                _ => {}
+            }
+        }
+    }
+
+    fn play(&mut self, bar: &ProgressBar) -> Outcome<()> {
+        let mut news = (0, Instant::now());
+        while !self.done.iter().all(|d| *d) {
+            match self.ear.recv_timeout(Duration::from_millis(20)) {
+                Ok(heard) => self.hear(heard, bar)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::run("all workers are gone", "see above")),
+            }
+            self.faults.step(self.sold, &self.done, &mut self.workers)?;
+            if self.sold != news.0 {
+                news = (self.sold, Instant::now());
+            }
+            if news.1.elapsed() > STUCK {
+                self.report.errors.push(format!("nothing was sold for {} s: stuck", STUCK.as_secs()));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, heard: Heard, bar: &ProgressBar) -> Outcome<()> {
+        let Some(said) = heard.said else {
+            if heard.from == STOCK {
+                return Err(Failure::run("the stock's process has ended", "see what it wrote above"));
+            }
+            if !self.done[heard.from] {
+                self.done[heard.from] = true;
+                if self.faults.killed != Some(heard.from) {
+                    self.report.errors.push("a process of clients ended early".into());
+                }
+            }
+            return Ok(());
+        };
+        if heard.from == STOCK {
+            if let Ok(stock::Event::Now { value, sold }) = serde_json::from_value(said) {
+                self.sold = sold;
+                bar.set_position(u64::try_from(i64::from(self.plan.stock) - value).unwrap_or(0));
+            }
+            return Ok(());
+        }
+        match serde_json::from_value(said) {
+            Ok(buyers::Event::Stopping) => self.faults.stopping(heard.from),
+            Ok(buyers::Event::Staying) => self.faults.staying(heard.from, &mut self.workers),
+            Ok(buyers::Event::Done(report)) => {
+                self.done[heard.from] = true;
+                self.report.cycles.extend(report.cycles);
+                self.report.acquire_us.extend(report.acquire_us);
+                self.report.lost += report.lost;
+                self.report.errors.extend(report.errors);
+            }
+            Ok(buyers::Event::Ready) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn judge(mut self, ledger: Ledger, seconds: f64, start_ns: u64) -> Result {
+        let exact = ledger.exact(i64::from(self.plan.stock));
+        let wanted = self.strategy.expected(self.plan.faults);
+        // Whoever must be exact must not have had errors either.
+        let expected = wanted.is_none_or(|w| w == exact && (!w || self.report.errors.is_empty()));
+        self.report.acquire_us.sort_unstable();
+        let acquire_us = [0.5, 0.99, 1.0].map(|q| percentile(&self.report.acquire_us, q));
+        #[allow(clippy::cast_precision_loss)] // ns of one run
+        let curve = ledger.curve.iter().map(|(t, v)| (t.saturating_sub(start_ns) as f64 / 1e9, *v)).collect();
+        Result {
+            strategy: self.strategy,
+            exact,
+            expected,
+            seconds,
+            cycles_per_s: rate(self.report.cycles.iter().sum(), seconds),
+            acquire_us,
+            jain: jain(self.report.cycles.iter().copied()),
+            cycles: self.report.cycles,
+            lost: self.report.lost,
+            errors: self.report.errors,
+            stops: self.faults.stops(),
+            kills: u64::from(self.faults.killed.is_some()),
+            bands: self.faults.bands,
+            curve,
+            ledger,
+        }
+    }
+}
