@@ -24,5 +24,5 @@ use std::process::ExitCode;
 /// its workers. Call it first in `main`; where it returns a status, exit with it.
 #[must_use]
 pub fn worker_main() -> Option<ExitCode> {
-    process::host(&[sale::STOCK, sale::BUYERS])
+    process::host(&[sale::STOCK, sale::BUYERS, bench::BENCH])
 }

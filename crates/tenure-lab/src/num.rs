@@ -49,6 +49,19 @@ pub(crate) fn boot_ns() -> u64 {
     t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
 }
 
+/// The CPU time that this process has used, in ns.
+pub(crate) fn cpu_ns() -> u64 {
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs()
+}
+
+/// The memory that this process has resident, in kB; 0 where the system does not say.
+pub(crate) fn resident_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 /// The whole microseconds of a span in ns.
 pub(crate) fn us(ns: u64) -> u64 {
     ns / 1000

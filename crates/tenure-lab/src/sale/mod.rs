@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tenure::url::{StoreUrl, closest};
 
 pub(crate) use buyers::BUYERS;
 pub(crate) use stock::STOCK;
@@ -66,6 +67,8 @@ pub struct SaleArgs {
 #[derive(Debug)]
 struct Plan {
     url: String,
+    /// The same without a password.
+    shown_url: String,
     namespace: String,
     clients: u32,
     processes: u32,
@@ -116,6 +119,7 @@ impl Plan {
         }
         Ok(Plan {
             url: globals.url.clone(),
+            shown_url: StoreUrl::parse(&globals.url)?.redacted(),
             namespace: globals.namespace.clone(),
             clients: args.clients,
             processes: args.processes,
@@ -142,7 +146,7 @@ fn strategies(names: &[String]) -> Outcome<Vec<Strategy>> {
     for name in names.iter().map(|n| n.trim()) {
         let Some(strategy) = Strategy::ALL.into_iter().find(|s| s.name() == name) else {
             let all = Strategy::ALL.map(Strategy::name);
-            let guess = tenure::url::closest(name, &all).map(|s| format!("did you mean {s}? ")).unwrap_or_default();
+            let guess = closest(name, &all).map(|s| format!("did you mean {s}? ")).unwrap_or_default();
             return Err(Failure::usage(
                 format!("there is no strategy {name:?}"),
                 format!("{guess}There are: {}", all.join(", ")),
@@ -156,7 +160,7 @@ fn strategies(names: &[String]) -> Outcome<Vec<Strategy>> {
 }
 
 /// A scenario of several processes needs a store that they can share; says no before anything is started.
-fn needs_shared(url: &str) -> Outcome<()> {
+pub(crate) fn needs_shared(url: &str) -> Outcome<()> {
     let scheme = url.split(':').next().unwrap_or_default();
     let entry = tenure::backend::find(scheme)?;
     if entry.capabilities.scope == tenure::Scope::Process {

@@ -1,0 +1,290 @@
+//! Workloads that measure a store: the same for every store, and for what it is compared with.
+//!
+//! - [`part`]: what one process does. - [`peers`]: the bare calls of the host.
+//! - [`tally`]: what is counted. - [`count`]: counts renewals.
+
+mod count;
+mod part;
+mod peers;
+mod tally;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+pub(crate) use part::BENCH;
+use part::{Part, Peer, Span, Work};
+use tally::{Histogram, Tally, hand_overs};
+
+use crate::cli::Globals;
+use crate::failure::{Doing, Failure, Outcome};
+use crate::num::{boot_ns, jain, rate, round};
+use crate::process::{Heard, Worker};
+use crate::sale::needs_shared;
+
+/// `tenure bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// What is done.
+    #[arg(long, value_enum, value_name = "WORKLOAD")]
+    workload: Work,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
+    secs: f64,
+    /// How many tasks (holds: how many locks). solo has one, handoff two.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    tasks: u32,
+    /// In how many processes the clients of fan and handoff run (1; handoff: 2 where the store can be shared).
+    #[arg(long, value_name = "N")]
+    processes: Option<u32>,
+    /// Every task stands in the store's line by itself.
+    #[arg(long)]
+    fair: bool,
+    /// Keep an idle lease for a moment.
+    #[arg(long)]
+    linger: bool,
+    /// One line for each of these numbers of tasks.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    steps: Vec<u32>,
+    /// Who is measured: tenure, or a bare call of this host to compare with.
+    #[arg(long, value_enum, default_value = "tenure", value_name = "PEER")]
+    peer: Peer,
+}
+
+/// Limits that keep a slip of the finger from taking the machine down.
+const TASKS_MAX: u32 = 1_000_000;
+const THREADS_MAX: u32 = 2000;
+const SECS_MAX: f64 = 86_400.0;
+/// The clients of fan.
+const FAN: u32 = 10;
+/// What a part may take beyond its time before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+struct Plan<'a> {
+    args: &'a BenchArgs,
+    globals: &'a Globals,
+    tasks: u32,
+    processes: u32,
+}
+
+fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
+    if !(args.secs > 0.0 && args.secs <= SECS_MAX) {
+        return Err(Failure::usage(format!("--secs {} is out of range", args.secs), "give more than 0, at most a day"));
+    }
+    if args.linger {
+        return Err(Failure::usage("lingering leases do not exist yet", "leave out --linger"));
+    }
+    for n in args.steps.iter().copied().chain([args.tasks]) {
+        let most = if args.peer == Peer::Tenure { TASKS_MAX } else { THREADS_MAX };
+        if n == 0 || n > most {
+            return Err(Failure::usage(format!("{n} tasks are out of range"), format!("give 1 to {most}")));
+        }
+    }
+    if !args.steps.is_empty() && matches!(args.workload, Work::Solo | Work::Handoff) {
+        return Err(Failure::usage(
+            format!("{} has a fixed number of tasks", args.workload.name()),
+            "leave out --steps, or choose spread, storm, fan or holds",
+        ));
+    }
+    let shared = args.peer != Peer::Tenure || needs_shared(&globals.url).is_ok();
+    let default = if args.workload == Work::Handoff && shared { 2 } else { 1 };
+    let processes = args.processes.unwrap_or(default);
+    let most = match args.workload {
+        Work::Fan => FAN,
+        Work::Handoff => 2,
+        _ => 1,
+    };
+    if processes == 0 || processes > most {
+        return Err(Failure::usage(
+            format!("--processes {processes} is out of range for {}", args.workload.name()),
+            format!("give 1 to {most}"),
+        ));
+    }
+    if processes > 1 && args.peer == Peer::Tenure {
+        needs_shared(&globals.url)?;
+    }
+    Ok(processes)
+}
+
+/// Measures, and prints what came of it.
+pub(crate) fn run(args: &BenchArgs, globals: &Globals) -> Outcome<ExitCode> {
+    let processes = check(args, globals)?;
+    let steps = if args.steps.is_empty() { vec![args.tasks] } else { args.steps.clone() };
+    let mut out = std::io::stdout().lock();
+    let mut errors = 0;
+    for (i, tasks) in steps.into_iter().enumerate() {
+        let result = Plan { args, globals, tasks, processes }.measure()?;
+        errors += result.errors;
+        let text = if globals.json {
+            serde_json::to_string(&result).unwrap_or_default() + "\n"
+        } else {
+            result.text(i == 0)
+        };
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).doing(|| "write the results".into())?;
+    }
+    Ok(ExitCode::from(u8::from(errors > 0)))
+}
+
+impl Plan<'_> {
+    fn part(&self, dir: &std::path::Path) -> Part {
+        let work = self.args.workload;
+        let (clients, tasks) = match work {
+            Work::Solo => (1, 1),
+            Work::Fan => (FAN.min(self.tasks), self.tasks),
+            Work::Handoff => (2, 2),
+            _ => (1, self.tasks),
+        };
+        Part {
+            work,
+            peer: self.args.peer,
+            url: self.globals.url.clone(),
+            namespace: self.globals.namespace.clone(),
+            lock: format!("bench/{}-{:x}", std::process::id(), boot_ns()),
+            dir: dir.to_owned(),
+            sides: if work == Work::Handoff { vec![0, 1] } else { Vec::new() },
+            clients,
+            tasks,
+            secs: self.args.secs,
+        }
+    }
+
+    fn measure(&self) -> Outcome<Result> {
+        let dir = tempfile::Builder::new().prefix("tenure-bench-").tempdir().doing(|| "make a directory".into())?;
+        let whole = self.part(dir.path());
+        let tallies = if self.processes == 1 {
+            let secs = self.args.secs;
+            whole.run(&mut || Ok(Span::from(boot_ns(), secs)))?
+        } else {
+            self.spread_out(&whole)?
+        };
+        Ok(Result::new(self, &whole, tallies))
+    }
+
+    /// Deals the clients and their tasks to worker processes.
+    fn spread_out(&self, whole: &Part) -> Outcome<Vec<Tally>> {
+        let (mouth, ear) = channel();
+        let mut workers = Vec::new();
+        let share = |n: u32, p: u32| n * (p + 1) / self.processes - n * p / self.processes;
+        for p in 0..self.processes {
+            let mut part = whole.clone();
+            part.clients = share(whole.clients, p);
+            part.tasks = share(whole.tasks, p);
+            part.sides = whole.sides.iter().copied().filter(|s| s % self.processes == p).collect();
+            workers.push(Worker::start(BENCH.0, p as usize, &part, mouth.clone())?);
+        }
+        let late = || Failure::run("a worker process does not answer", "see what it wrote above");
+        let hear = |ear: &std::sync::mpsc::Receiver<Heard>, most: Duration| match ear.recv_timeout(most) {
+            Ok(Heard { said: Some(said), .. }) => Ok(said),
+            _ => Err(late()),
+        };
+        for _ in &workers {
+            if hear(&ear, STUCK)? != Value::String("ready".into()) {
+                return Err(late());
+            }
+        }
+        let span = Span::from(boot_ns() + 20_000_000, self.args.secs);
+        for worker in &mut workers {
+            worker.order(&span)?;
+        }
+        let mut tallies = Vec::new();
+        let mut left = workers.len();
+        while left > 0 {
+            // A worker that has told its tally closes its output: that is not the end of another.
+            let heard = ear.recv_timeout(Duration::from_secs_f64(self.args.secs) + STUCK).map_err(|_| late())?;
+            let Some(said) = heard.said else { continue };
+            tallies.extend(serde_json::from_value::<Vec<Tally>>(said).doing(|| "understand a worker".into())?);
+            left -= 1;
+        }
+        for mut worker in workers {
+            worker.finish()?;
+        }
+        Ok(tallies)
+    }
+}
+
+/// cli.md's fields in its order, then our own.
+#[derive(Debug, Serialize)]
+struct Result {
+    peer: &'static str,
+    work: &'static str,
+    cycles: u64,
+    cycles_s: f64,
+    p50_us: f64,
+    p99_us: f64,
+    max_us: f64,
+    jain: f64,
+    errors: u64,
+    mean_us: f64,
+    tasks: u32,
+    processes: u32,
+    secs: f64,
+    #[serde(flatten)]
+    cost: Option<tally::Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Result {
+    fn new(plan: &Plan<'_>, whole: &Part, tallies: Vec<Tally>) -> Result {
+        let sides: Vec<_> = tallies.iter().map(|t| t.stamps.clone()).collect();
+        let mut total = Tally::default();
+        tallies.into_iter().for_each(|t| total.merge(t));
+        let times: Histogram = if whole.work == Work::Handoff { hand_overs(&sides) } else { total.acquire };
+        let cycles = total.cycles.iter().sum();
+        Result {
+            peer: whole.peer.name(),
+            work: whole.work.name(),
+            cycles,
+            cycles_s: round(rate(cycles, plan.args.secs), 1),
+            p50_us: round(times.quantile_us(0.5), 2),
+            p99_us: round(times.quantile_us(0.99), 2),
+            max_us: round(times.max_us(), 2),
+            jain: round(jain(total.cycles.iter().copied()), 4),
+            errors: total.errors,
+            mean_us: round(times.mean_us(), 2),
+            tasks: whole.tasks,
+            processes: plan.processes,
+            secs: plan.args.secs,
+            cost: total.cost,
+            error: total.error,
+        }
+    }
+
+    fn text(&self, head: bool) -> String {
+        let mut out = String::new();
+        if head {
+            out += &format!(
+                "{:<8} {:<8} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
+                "peer", "work", "tasks", "cycles/s", "mean us", "p50 us", "p99 us", "max us", "jain", "errors"
+            );
+        }
+        out += &format!(
+            "{:<8} {:<8} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}\n",
+            self.peer,
+            self.work,
+            self.tasks,
+            self.cycles_s,
+            self.mean_us,
+            self.p50_us,
+            self.p99_us,
+            self.max_us,
+            self.jain,
+            self.errors
+        );
+        if let Some(cost) = self.cost {
+            out += &format!(
+                "  {} held, {} renewals, {:.1} % of a core, {} kB\n",
+                cost.held, cost.renewals, cost.cpu_percent, cost.memory_kb
+            );
+        }
+        if let Some(error) = &self.error {
+            out += &format!("  first error: {error}\n");
+        }
+        out
+    }
+}

@@ -1,0 +1,311 @@
+//! One process's part of a workload.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tenure::{Locks, Mutex};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use super::count::Renewals;
+use super::peers;
+use super::tally::{Cost, Filling, Tally};
+use crate::failure::{Doing, Outcome};
+use crate::num::{boot_ns, cpu_ns, resident_kb};
+use crate::process::{Link, Role};
+
+/// The role.
+pub(crate) const BENCH: Role = ("bench", play);
+
+/// How long a hand-over's holder holds.
+pub(super) const HOLD: Duration = Duration::from_millis(20);
+/// The lease of `holds`: each is renewed once a second.
+const HOLDS_TTL: Duration = Duration::from_secs(3);
+
+/// The workloads of cli.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// One task, one lock: acquire and release in a loop.
+    Solo,
+    /// N tasks, each its own lock.
+    Spread,
+    /// N tasks of one client on one lock.
+    Storm,
+    /// Ten clients, N tasks in all, one lock.
+    Fan,
+    /// Two clients: one holds for 20 ms while the other waits.
+    Handoff,
+    /// N locks held and renewed.
+    Holds,
+}
+
+impl Work {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Work::Solo => "solo",
+            Work::Spread => "spread",
+            Work::Storm => "storm",
+            Work::Fan => "fan",
+            Work::Handoff => "handoff",
+            Work::Holds => "holds",
+        }
+    }
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Peer {
+    /// Tenure, through its async API.
+    Tenure,
+    /// The bare flock(2) call, a thread for each task.
+    Flock,
+    /// handoff only: a futex in shared memory, the fastest wake that there is.
+    Futex,
+}
+
+impl Peer {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Peer::Tenure => "tenure",
+            Peer::Flock => "flock",
+            Peer::Futex => "futex",
+        }
+    }
+}
+
+/// What one process does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) work: Work,
+    pub(super) peer: Peer,
+    pub(super) url: String,
+    pub(super) namespace: String,
+    /// The lock's name, or the beginning of the locks' names.
+    pub(super) lock: String,
+    /// Where peers keep their files.
+    pub(super) dir: PathBuf,
+    /// handoff: which of the two sides this process has.
+    pub(super) sides: Vec<u32>,
+    pub(super) clients: u32,
+    pub(super) tasks: u32,
+    pub(super) secs: f64,
+}
+
+/// When a part begins and ends, on the boot clock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Span {
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+impl Span {
+    /// From a moment on.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a time
+    pub(super) fn from(from: u64, secs: f64) -> Span {
+        Span { from, until: from + (secs * 1e9) as u64 }
+    }
+}
+
+fn play(link: &Link) -> Outcome<()> {
+    let part: Part = link.task()?;
+    let mut ready = || {
+        link.tell(&"ready");
+        link.task()
+    };
+    let tally = part.run(&mut ready)?;
+    link.tell(&tally);
+    Ok(())
+}
+
+impl Part {
+    /// Prepares everything, asks `ready` when to begin, and measures.
+    pub(super) fn run(&self, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Vec<Tally>> {
+        if self.peer != Peer::Tenure {
+            return peers::run(self, ready);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.doing(|| "start the tasks".into())?;
+        match self.work {
+            Work::Handoff => self.handoff(&runtime, ready),
+            Work::Holds => self.holds(&runtime, ready).map(|t| vec![t]),
+            _ => self.loops(&runtime, ready).map(|t| vec![t]),
+        }
+    }
+
+    async fn connect(&self) -> Outcome<Locks> {
+        Ok(Locks::builder(&self.url).namespace(&self.namespace).connect().await?)
+    }
+
+    /// The lock of each task. Tasks are dealt to clients in turn.
+    async fn mutexes(&self) -> Outcome<(Vec<Locks>, Vec<Mutex>)> {
+        let mut clients = Vec::new();
+        for _ in 0..self.clients {
+            clients.push(self.connect().await?);
+        }
+        let mut mutexes = Vec::new();
+        for task in 0..self.tasks {
+            let client = &clients[(task % self.clients) as usize];
+            let name = if self.work == Work::Spread { format!("{}/{task}", self.lock) } else { self.lock.clone() };
+            mutexes.push(client.mutex(name)?);
+        }
+        Ok((clients, mutexes))
+    }
+
+    fn loops(&self, runtime: &Runtime, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Tally> {
+        let (clients, mutexes) = runtime.block_on(self.mutexes())?;
+        let span = ready()?;
+        runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for mutex in mutexes {
+                tasks.spawn(cycle(mutex, span));
+            }
+            let mut total = Tally::default();
+            while let Some(one) = tasks.join_next().await {
+                total.merge(one.doing(|| "wait for a task".into())?);
+            }
+            close(clients).await?;
+            Ok(total)
+        })
+    }
+
+    fn handoff(&self, runtime: &Runtime, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Vec<Tally>> {
+        let clients = runtime.block_on(async {
+            let mut clients = Vec::new();
+            for _ in &self.sides {
+                clients.push(self.connect().await?);
+            }
+            Ok::<_, crate::failure::Failure>(clients)
+        })?;
+        let span = ready()?;
+        runtime.block_on(async {
+            let mut tasks = Vec::new();
+            for client in &clients {
+                tasks.push(tokio::spawn(alternate(client.mutex(&self.lock)?, span)));
+            }
+            let mut out = Vec::new();
+            for task in tasks {
+                out.push(task.await.doing(|| "wait for a side".into())?);
+            }
+            close(clients).await?;
+            Ok(out)
+        })
+    }
+
+    fn holds(&self, runtime: &Runtime, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Tally> {
+        let renewals = Arc::new(Renewals::default());
+        let before = resident_kb();
+        let counted = renewals.clone();
+        let locks = runtime.block_on(
+            Locks::builder(&self.url)
+                .namespace(&self.namespace)
+                .ttl(HOLDS_TTL)
+                .wrap(move |backend| counted.around(backend))
+                .connect(),
+        )?;
+        let (mut tally, mut times) = (Tally::default(), Filling::default());
+        let span = ready()?;
+        runtime.block_on(async {
+            let mut guards = Vec::new();
+            for n in 0..self.tasks {
+                let before = boot_ns();
+                match locks.mutex(format!("{}/{n}", self.lock))?.lock().await {
+                    Ok(guard) => guards.push(guard),
+                    Err(error) => tally.failed(error),
+                }
+                times.add(boot_ns() - before);
+            }
+            let (cpu, sent, from) = (cpu_ns(), renewals.count(), boot_ns());
+            tokio::time::sleep(Duration::from_nanos(span.until.saturating_sub(span.from))).await;
+            let held = guards.iter().filter(|g| g.check().is_ok()).count();
+            #[allow(clippy::cast_precision_loss)] // times
+            let cpu_percent = (cpu_ns() - cpu) as f64 / (boot_ns() - from) as f64 * 100.0;
+            tally.cost = Some(Cost {
+                held: held as u64,
+                renewals: renewals.count() - sent,
+                cpu_percent,
+                memory_kb: resident_kb().saturating_sub(before),
+            });
+            tally.cycles = vec![renewals.count() - sent];
+            for guard in guards {
+                if let Err(error) = guard.release().await {
+                    tally.failed(error);
+                }
+            }
+            close(vec![locks]).await
+        })?;
+        tally.acquire = times.done();
+        Ok(tally)
+    }
+}
+
+async fn close(clients: Vec<Locks>) -> Outcome<()> {
+    for client in clients {
+        client.close().await?;
+    }
+    Ok(())
+}
+
+/// Acquires and releases until the end.
+async fn cycle(mutex: Mutex, span: Span) -> Tally {
+    let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
+    wait_until(span.from).await;
+    loop {
+        let before = boot_ns();
+        if before >= span.until {
+            break;
+        }
+        let guard = match mutex.lock().await {
+            Ok(guard) => guard,
+            Err(error) => {
+                tally.failed(error);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        times.add(boot_ns() - before);
+        match guard.release().await {
+            Ok(()) => cycles += 1,
+            Err(error) => tally.failed(error),
+        }
+    }
+    tally.cycles = vec![cycles];
+    tally.acquire = times.done();
+    tally
+}
+
+/// One side of a hand-over: holds for 20 ms, releases, and stands in line again at once.
+async fn alternate(mutex: Mutex, span: Span) -> Tally {
+    let (mut tally, mut cycles) = (Tally::default(), 0);
+    wait_until(span.from).await;
+    while boot_ns() < span.until {
+        let guard = match mutex.lock().await {
+            Ok(guard) => guard,
+            Err(error) => {
+                tally.failed(error);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let acquired = boot_ns();
+        tokio::time::sleep(HOLD).await;
+        let releasing = boot_ns();
+        match guard.release().await {
+            Ok(()) => cycles += 1,
+            Err(error) => tally.failed(error),
+        }
+        tally.stamps.push((acquired, releasing));
+    }
+    tally.cycles = vec![cycles];
+    tally
+}
+
+async fn wait_until(at: u64) {
+    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(boot_ns()))).await;
+}

@@ -1,0 +1,83 @@
+//! The subcommands `tenure lab` and `tenure bench`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+pub use crate::bench::BenchArgs;
+pub use crate::sale::SaleArgs;
+
+use crate::failure::{Doing, Outcome};
+use crate::{bench, sale};
+
+/// What every subcommand of the command shares.
+#[derive(Clone, Debug)]
+pub struct Globals {
+    /// The store.
+    pub url: String,
+    /// The namespace of lock names.
+    pub namespace: String,
+    /// JSON Lines on standard output.
+    pub json: bool,
+    /// Nothing on standard error but errors.
+    pub quiet: bool,
+    /// How much more to say.
+    pub verbose: u8,
+}
+
+/// `tenure lab`: scenarios and faults.
+#[derive(Args, Clone, Debug)]
+pub struct LabArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// What there is in the lab
+    List,
+    /// A hundred clients fight for stock: no lock, a naive lock, Tenure; what each costs and what each loses
+    FlashSale(SaleArgs),
+}
+
+/// Runs `tenure lab`.
+#[must_use]
+pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
+    finish(globals, || match args.command {
+        Command::List => list(globals),
+        Command::FlashSale(args) => sale::run(args, globals),
+    })
+}
+
+/// Runs `tenure bench`.
+#[must_use]
+pub fn run_bench(args: BenchArgs, globals: &Globals) -> ExitCode {
+    finish(globals, || bench::run(&args, globals))
+}
+
+fn finish(globals: &Globals, run: impl FnOnce() -> Outcome<ExitCode>) -> ExitCode {
+    run().unwrap_or_else(|failure| {
+        let _ = writeln!(std::io::stderr(), "{}", failure.text(globals.verbose));
+        failure.exit()
+    })
+}
+
+/// What there is: one line each.
+const THERE_IS: &[(&str, &str)] = &[
+    ("flash-sale", "a hundred clients in several processes fight for stock: no lock, a naive lock, Tenure"),
+    ("conform", "the trials that every backend must pass, promise by promise"),
+];
+
+fn list(globals: &Globals) -> Outcome<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    for (name, what) in THERE_IS {
+        let line = if globals.json {
+            serde_json::json!({ "name": name, "what": what }).to_string()
+        } else {
+            format!("{name:<12} {what}")
+        };
+        writeln!(out, "{line}").doing(|| "write the list".into())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
