@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
-const UNITS: &[(&str, f64)] =
-    &[("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+const UNITS: &[(&str, f64)] = &[
+    ("ns", 1e-9),
+    ("us", 1e-6),
+    ("µs", 1e-6),
+    ("ms", 1e-3),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+    ("d", 86_400.0),
+];
 
 /// Reads a duration.
 ///
@@ -51,10 +59,30 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_nonsense_is_refused() {
-        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("0s", 0), ("1.5s", 1500)] {
+        for (text, ms) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("0s", 0),
+            ("1.5s", 1500),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "10", "1.5", "s", "1h1h", "1m1h", "-1s", "1e309s", "NaN", "5 s", "9999999999999999999d", "1x"] {
+        for text in [
+            "",
+            "10",
+            "1.5",
+            "s",
+            "1h1h",
+            "1m1h",
+            "-1s",
+            "1e309s",
+            "NaN",
+            "5 s",
+            "9999999999999999999d",
+            "1x",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("10").expect_err("refused").contains("10s"));

@@ -14,6 +14,7 @@ mod bench;
 pub mod cli;
 mod duration;
 mod failure;
+pub mod harness;
 mod num;
 mod process;
 mod sale;

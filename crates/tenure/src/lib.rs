@@ -21,6 +21,10 @@ pub mod manual;
 mod mutex;
 mod options;
 mod token;
+#[cfg(feature = "unstable")]
+pub mod url;
+#[cfg(not(feature = "unstable"))]
+#[allow(dead_code, unreachable_pub)]
 mod url;
 
 #[cfg(feature = "unstable")]

@@ -225,7 +225,7 @@ fn encode(text: &str) -> String {
 
 /// The candidate nearest to `word`, if it is near enough to have been meant.
 #[must_use]
-pub(crate) fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let best = candidates.iter().map(|c| (distance(word, c), *c)).min()?;
     (best.0 <= 1 + word.chars().count() / 3).then_some(best.1)
 }

@@ -46,7 +46,12 @@ impl Backend for Counting {
         self.inner.release(claim, leave)
     }
 
-    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> BoxFuture<'a, Result<Released>> {
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
         self.inner.evict(key, token, why)
     }
 

@@ -74,7 +74,10 @@ struct Plan<'a> {
 
 fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
     if !(args.secs > 0.0 && args.secs <= SECS_MAX) {
-        return Err(Failure::usage(format!("--secs {} is out of range", args.secs), "give more than 0, at most a day"));
+        return Err(Failure::usage(
+            format!("--secs {} is out of range", args.secs),
+            "give more than 0, at most a day",
+        ));
     }
     if args.linger {
         return Err(Failure::usage("lingering leases do not exist yet", "leave out --linger"));
@@ -154,7 +157,8 @@ impl Plan<'_> {
     }
 
     fn measure(&self) -> Outcome<Result> {
-        let dir = tempfile::Builder::new().prefix("tenure-bench-").tempdir().doing(|| "make a directory".into())?;
+        let dir =
+            tempfile::Builder::new().prefix("tenure-bench-").tempdir().doing(|| "make a directory".into())?;
         let whole = self.part(dir.path());
         let tallies = if self.processes == 1 {
             let secs = self.args.secs;
@@ -195,9 +199,11 @@ impl Plan<'_> {
         let mut left = workers.len();
         while left > 0 {
             // A worker that has told its tally closes its output: that is not the end of another.
-            let heard = ear.recv_timeout(Duration::from_secs_f64(self.args.secs) + STUCK).map_err(|_| late())?;
+            let heard =
+                ear.recv_timeout(Duration::from_secs_f64(self.args.secs) + STUCK).map_err(|_| late())?;
             let Some(said) = heard.said else { continue };
-            tallies.extend(serde_json::from_value::<Vec<Tally>>(said).doing(|| "understand a worker".into())?);
+            tallies
+                .extend(serde_json::from_value::<Vec<Tally>>(said).doing(|| "understand a worker".into())?);
             left -= 1;
         }
         for mut worker in workers {
@@ -260,7 +266,16 @@ impl Result {
         if head {
             out += &format!(
                 "{:<8} {:<8} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
-                "peer", "work", "tasks", "cycles/s", "mean us", "p50 us", "p99 us", "max us", "jain", "errors"
+                "peer",
+                "work",
+                "tasks",
+                "cycles/s",
+                "mean us",
+                "p50 us",
+                "p99 us",
+                "max us",
+                "jain",
+                "errors"
             );
         }
         out += &format!(

@@ -152,7 +152,8 @@ impl Part {
         let mut mutexes = Vec::new();
         for task in 0..self.tasks {
             let client = &clients[(task % self.clients) as usize];
-            let name = if self.work == Work::Spread { format!("{}/{task}", self.lock) } else { self.lock.clone() };
+            let name =
+                if self.work == Work::Spread { format!("{}/{task}", self.lock) } else { self.lock.clone() };
             mutexes.push(client.mutex(name)?);
         }
         Ok((clients, mutexes))

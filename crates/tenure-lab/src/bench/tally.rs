@@ -51,7 +51,8 @@ impl Filling {
 
     /// What was filled in.
     pub(crate) fn done(&self) -> Histogram {
-        let buckets: BTreeMap<u32, u64> = (0u32..).zip(self.0.iter().copied()).filter(|(_, n)| *n > 0).collect();
+        let buckets: BTreeMap<u32, u64> =
+            (0u32..).zip(self.0.iter().copied()).filter(|(_, n)| *n > 0).collect();
         Histogram { count: buckets.values().sum(), buckets, sum: self.1, max: self.2 }
     }
 }
@@ -166,10 +167,10 @@ mod tests {
     #[test]
     fn buckets_are_close_and_in_order() {
         let mut last = 0;
-        for ns in (0..5000).chain((0..60).map(|s| 1u64 << s)).chain([u64::MAX]) {
+        for ns in (0..5000).chain((13..64).map(|s| 1u64 << s)).chain([u64::MAX]) {
             let b = bucket(ns);
             assert!(floor(b) <= ns && ns - floor(b) <= ns / 64, "{ns} {b} {}", floor(b));
-            assert!(ns < 5000 && b >= last || ns >= 5000);
+            assert!(b >= last, "{ns}");
             last = b;
         }
     }

@@ -33,7 +33,7 @@ pub(crate) fn host(roles: &[Role]) -> Option<ExitCode> {
 }
 
 /// Has the kernel kill this process when its runner dies, also if that has happened already.
-pub(crate) fn die_with_parent() {
+fn die_with_parent() {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let expected = std::env::var(PARENT).ok().and_then(|p| p.parse::<i32>().ok());
     let actual = getppid().map_or(0, |p| p.as_raw_nonzero().get());

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use link::{Link, Role, die_with_parent, host};
+pub(crate) use link::{Link, Role, host};
 
 use crate::failure::{Doing, Failure, Outcome};
 
@@ -44,13 +44,21 @@ impl Worker {
     /// Starts a worker of a role with its task; what it says arrives at `ear` under `number`.
     ///
     /// Call it from a thread that lives as long as the worker shall: the kernel ties the worker to that thread.
-    pub(crate) fn start(role: &str, number: usize, task: &impl Serialize, ear: Sender<Heard>) -> Outcome<Worker> {
+    pub(crate) fn start(
+        role: &str,
+        number: usize,
+        task: &impl Serialize,
+        ear: Sender<Heard>,
+    ) -> Outcome<Worker> {
         let mut command = command(role)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().doing(|| format!("start a worker process ({role})"))?;
         let orders = child.stdin.take();
         let Some(output) = child.stdout.take() else {
-            return Err(Failure::run("a worker process has no output", "this is a fault of the lab; please report it"));
+            return Err(Failure::run(
+                "a worker process has no output",
+                "this is a fault of the lab; please report it",
+            ));
         };
         let mut worker = Worker { child, orders };
         worker.order(task)?;
@@ -98,7 +106,9 @@ impl Worker {
         let status = self.child.wait().doing(|| "wait for a worker process".into())?;
         match (status.success(), status.signal()) {
             (true, _) => Ok(()),
-            (_, Some(n)) => Err(Failure::run(format!("a worker process was killed by signal {n}"), "see above")),
+            (_, Some(n)) => {
+                Err(Failure::run(format!("a worker process was killed by signal {n}"), "see above"))
+            }
             _ => Err(Failure::run("a worker process failed", "see what it wrote above")),
         }
     }

@@ -1,8 +1,8 @@
 //! A process of clients that buy until the stock is gone.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -217,7 +217,11 @@ impl Client {
     /// The pause while holding: exponential, but one in fifty takes twenty times the mean (a slow disk, a collection
     /// of garbage). The mean of both together is what was asked for.
     fn pause(&mut self) -> Duration {
-        if self.dice.below(50) == 0 { self.task.work * 20 } else { self.dice.exponential(self.task.work.mul_f64(0.6 / 0.98)) }
+        if self.dice.below(50) == 0 {
+            self.task.work * 20
+        } else {
+            self.dice.exponential(self.task.work.mul_f64(0.6 / 0.98))
+        }
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) enum Strategy {
 
 impl Strategy {
     /// All, in the order in which they are shown.
-    pub(crate) const ALL: [Strategy; 4] = [Strategy::None, Strategy::Naive, Strategy::Tenure, Strategy::Fenced];
+    pub(crate) const ALL: [Strategy; 4] =
+        [Strategy::None, Strategy::Naive, Strategy::Tenure, Strategy::Fenced];
 
     /// Its name.
     pub(crate) fn name(self) -> &'static str {

@@ -74,7 +74,11 @@ impl Faults {
         workers[who].kill();
         self.killed = Some(who);
         self.state = State::Over;
-        self.bands.push(Band { at: self.start.elapsed().as_secs_f64(), lasted: 0.0, what: "SIGKILL of a holder" });
+        self.bands.push(Band {
+            at: self.start.elapsed().as_secs_f64(),
+            lasted: 0.0,
+            what: "SIGKILL of a holder",
+        });
     }
 
     /// Takes the next step. `done` are the workers that have finished, `sold` what was sold so far.

@@ -92,7 +92,12 @@ fn table(out: &mut String, plan: &Plan, results: &[Result]) {
 }
 
 #[allow(clippy::cast_precision_loss)] // lengths on paper
-fn bar_chart(out: &mut String, bars: &[(String, u64, &str)], mark: Option<u64>, show: &dyn Fn(u64) -> String) {
+fn bar_chart(
+    out: &mut String,
+    bars: &[(String, u64, &str)],
+    mark: Option<u64>,
+    show: &dyn Fn(u64) -> String,
+) {
     let most = bars.iter().map(|b| b.1).chain(mark).max().unwrap_or(1).max(1) as f64;
     let (left, width, row) = (110.0, 620.0, 30.0);
     let height = row * bars.len() as f64 + 6.0;

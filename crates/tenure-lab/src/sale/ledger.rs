@@ -59,7 +59,10 @@ impl Ledger {
 
     /// Whether exactly the stock was sold, one by one.
     pub(super) fn exact(&self, stock: i64) -> bool {
-        i64::try_from(self.sold) == Ok(stock) && self.lost_updates == 0 && self.left == 0 && self.nonsense == 0
+        i64::try_from(self.sold) == Ok(stock)
+            && self.lost_updates == 0
+            && self.left == 0
+            && self.nonsense == 0
     }
 }
 
@@ -84,7 +87,10 @@ mod tests {
     #[test]
     fn the_same_value_is_not_the_same_version() {
         // Client 9 reads 2; others sell one and put one back by a stale write: 2 again, but not what 9 read.
-        let ledger = Ledger::judge(3, "r 1 1 3 0\nw 1 1 2 0\nr 2 9 2 0\nr 3 1 2 0\nw 4 1 1 0\nr 5 1 1 0\nw 6 1 2 0\nw 7 9 1 0\n");
+        let ledger = Ledger::judge(
+            3,
+            "r 1 1 3 0\nw 1 1 2 0\nr 2 9 2 0\nr 3 1 2 0\nw 4 1 1 0\nr 5 1 1 0\nw 6 1 2 0\nw 7 9 1 0\n",
+        );
         assert_eq!(ledger.lost_updates, 1);
     }
 

@@ -90,7 +90,9 @@ impl Plan {
     fn check(args: SaleArgs, globals: &Globals) -> Outcome<Plan> {
         let within = |what: &str, n: u32, max: u32| match n {
             0 => Err(Failure::usage(format!("--{what} is 0"), format!("give at least 1 (up to {max})"))),
-            _ if n > max => Err(Failure::usage(format!("--{what} {n} is too many"), format!("give at most {max}"))),
+            _ if n > max => {
+                Err(Failure::usage(format!("--{what} {n} is too many"), format!("give at most {max}")))
+            }
             _ => Ok(()),
         };
         within("clients", args.clients, CLIENTS_MAX)?;

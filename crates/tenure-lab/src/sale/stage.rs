@@ -57,15 +57,24 @@ struct Stage<'a> {
 
 /// Runs one strategy.
 pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome<Result> {
-    let dir = tempfile::Builder::new().prefix("tenure-sale-").tempdir().doing(|| "make a directory".into())?;
+    let dir =
+        tempfile::Builder::new().prefix("tenure-sale-").tempdir().doing(|| "make a directory".into())?;
     let (socket, log) = (dir.path().join("stock"), dir.path().join("log"));
     let (mouth, ear) = channel();
     let initial = i64::from(plan.stock);
     let task = stock::Task { socket: socket.clone(), log: log.clone(), stock: initial };
     let mut shelf = Worker::start(stock::STOCK.0, STOCK, &task, mouth.clone())?;
     let faults = Faults::new(plan.faults, u64::from(plan.stock));
-    let mut stage =
-        Stage { plan, strategy, ear, workers: Vec::new(), done: Vec::new(), report: Report::default(), faults, sold: 0 };
+    let mut stage = Stage {
+        plan,
+        strategy,
+        ear,
+        workers: Vec::new(),
+        done: Vec::new(),
+        report: Report::default(),
+        faults,
+        sold: 0,
+    };
     stage.wait_ready(STOCK)?;
     for p in 0..plan.processes {
         // The clients as evenly as possible: process p has those from p * n / processes on.
@@ -120,7 +129,9 @@ impl Stage<'_> {
             match self.ear.recv_timeout(Duration::from_millis(20)) {
                 Ok(heard) => self.hear(heard, bar)?,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(Failure::run("all workers are gone", "see above")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::run("all workers are gone", "see above"));
+                }
             }
             self.faults.step(self.sold, &self.done, &mut self.workers)?;
             if self.sold != news.0 {

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use crate::failure::{Doing, Outcome};
+use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;
 use crate::process::{Link, Role};
 
@@ -138,7 +138,7 @@ fn play(link: &Link) -> Outcome<()> {
             let mut tick = tokio::time::interval(Duration::from_millis(50));
             loop {
                 tokio::select! {
-                    () = finish.notified() => return Ok(()),
+                    () = finish.notified() => return Ok::<(), Failure>(()),
                     _ = tick.tick() => {
                         let Shelf { value, sold, .. } = *shelf.borrow();
                         link.tell(&Event::Now { value, sold });

@@ -99,7 +99,17 @@ pub(super) fn json(plan: &Plan, r: &Result) -> String {
 }
 
 const HEAD: [&str; 11] = [
-    "strategy", "sold", "oversold", "lost updates", "refused", "errors", "cycles/s", "p50", "p99", "fairness", "verdict",
+    "strategy",
+    "sold",
+    "oversold",
+    "lost updates",
+    "refused",
+    "errors",
+    "cycles/s",
+    "p50",
+    "p99",
+    "fairness",
+    "verdict",
 ];
 
 /// The table and what it means.
@@ -175,7 +185,9 @@ pub(super) fn notes(plan: &Plan, r: &Result) -> Vec<String> {
     let mut notes = Vec::new();
     if r.strategy == Strategy::Naive {
         let ttl = duration::show(plan.naive_ttl());
-        notes.push(format!("its time to live is {ttl}, ten times the mean pause: nobody renews it, so it must be guessed"));
+        notes.push(format!(
+            "its time to live is {ttl}, ten times the mean pause: nobody renews it, so it must be guessed"
+        ));
     }
     if r.stops + r.kills > 0 {
         let holds = match r.lost {
