@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tenure::{Locks, Mutex};
+use tenure::{Locks, Mutex, Scope};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -143,12 +143,21 @@ impl Part {
         Ok(Locks::builder(&self.url).namespace(&self.namespace).connect().await?)
     }
 
+    /// So many clients, each with connections of its own; clones of one where a store is private to its client.
+    async fn connect_all(&self, count: usize) -> Outcome<Vec<Locks>> {
+        let first = self.connect().await?;
+        let private = first.capabilities().scope == Scope::Process;
+        let mut clients = vec![first];
+        while clients.len() < count {
+            let next = if private { clients[0].clone() } else { self.connect().await? };
+            clients.push(next);
+        }
+        Ok(clients)
+    }
+
     /// The lock of each task. Tasks are dealt to clients in turn.
     async fn mutexes(&self) -> Outcome<(Vec<Locks>, Vec<Mutex>)> {
-        let mut clients = Vec::new();
-        for _ in 0..self.clients {
-            clients.push(self.connect().await?);
-        }
+        let clients = self.connect_all(self.clients as usize).await?;
         let mut mutexes = Vec::new();
         for task in 0..self.tasks {
             let client = &clients[(task % self.clients) as usize];
@@ -177,13 +186,7 @@ impl Part {
     }
 
     fn handoff(&self, runtime: &Runtime, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Vec<Tally>> {
-        let clients = runtime.block_on(async {
-            let mut clients = Vec::new();
-            for _ in &self.sides {
-                clients.push(self.connect().await?);
-            }
-            Ok::<_, crate::failure::Failure>(clients)
-        })?;
+        let clients = runtime.block_on(self.connect_all(self.sides.len()))?;
         let span = ready()?;
         runtime.block_on(async {
             let mut tasks = Vec::new();
@@ -246,7 +249,10 @@ impl Part {
     }
 }
 
-async fn close(clients: Vec<Locks>) -> Outcome<()> {
+async fn close(mut clients: Vec<Locks>) -> Outcome<()> {
+    if clients.first().is_some_and(|c| c.capabilities().scope == Scope::Process) {
+        clients.truncate(1); // the others are clones of it
+    }
     for client in clients {
         client.close().await?;
     }
