@@ -192,19 +192,19 @@ pub(super) fn hash(seed: u64, key: &[u8]) -> [u64; 2] {
         high ^ low
     }
     let (mut a, mut b) = (mix(seed ^ key.len() as u64), mix(seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15));
-    for chunk in key.chunks(8) {
-        let word = word_of(chunk);
+    for word in words(key) {
         a = fold(a ^ word, 0xA076_1D64_78BD_642F) ^ a.rotate_left(23);
         b = fold(b ^ word, 0xE703_7ED1_A0B4_28DB) ^ b.rotate_left(41);
     }
     [mix(a), mix(b ^ a.rotate_left(17))]
 }
 
-fn word_of(chunk: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let n = chunk.len().min(8);
-    word[..n].copy_from_slice(&chunk[..n]);
-    u64::from_le_bytes(word)
+/// The words that keep a text: little-endian, the last one filled up with zeros.
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let last = rest.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b));
+    let last = (!rest.is_empty()).then_some(last);
+    whole.iter().map(|c| u64::from_le_bytes(*c)).chain(last)
 }
 
 /// Walks over the words of a text.
@@ -243,13 +243,13 @@ impl Words {
 
 /// Any total order of texts in which only equal bytes are equal: by length, then by words.
 pub(super) fn compare<A: Arena>(a: &A, bytes: &[u8], cell: u32, t: &Text) -> Ordering {
-    let (mut words, len) = Words::new(a, cell, t);
+    let (mut kept, len) = Words::new(a, cell, t);
     let mut order = bytes.len().cmp(&len);
-    for chunk in bytes.chunks(8) {
+    for word in words(bytes) {
         if order != Ordering::Equal {
             break;
         }
-        order = word_of(chunk).cmp(&words.next(a));
+        order = word.cmp(&kept.next(a));
     }
     order
 }
@@ -367,6 +367,8 @@ impl<A: Arena> Lines<A> {
     /// Ends a verb: what an uncommitted step did is undone.
     pub(super) fn finish<T>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         let result = if self.arena.faulty() { Err(Refusal::Corrupt) } else { result };
+        self.by_id.forget();
+        self.by_name.forget();
         if result.is_err() {
             self.recover();
         }
@@ -383,11 +385,11 @@ impl<A: Arena> Lines<A> {
     ) -> Result<usize, Refusal> {
         let bytes = &bytes[..bytes.len().min(TEXT_MAX)];
         let (here, rest) = bytes.split_at(bytes.len().min(t.words * 8));
-        for (i, chunk) in here.chunks(8).enumerate() {
+        for (i, word) in words(here).enumerate() {
             if fresh {
-                self.put(cell, t.inline + i, word_of(chunk));
+                self.put(cell, t.inline + i, word);
             } else {
-                self.set(cell, t.inline + i, word_of(chunk));
+                self.set(cell, t.inline + i, word);
             }
         }
         let (mut first, mut last, mut written) = (NONE, NONE, here.len());
@@ -396,8 +398,8 @@ impl<A: Arena> Lines<A> {
                 Err(Refusal::Full) => break,
                 other => other?,
             };
-            for (i, chunk) in part.chunks(8).enumerate() {
-                self.put(more, HEAD + 1 + i, word_of(chunk));
+            for (i, word) in words(part).enumerate() {
+                self.put(more, HEAD + 1 + i, word);
             }
             if last == NONE {
                 first = more;

@@ -1,7 +1,7 @@
 //! The steps that verbs are made of: a claim is granted, leaves its line, is anchored; a line is settled.
 
 use super::cells::{self, CLAIM, LOCK, NONE, SLOT, claim, hi, lo, lock, pair, root, slot, state};
-use super::tree::{self, ById, ByLock, ByName, BySeq, BySlot, Order};
+use super::tree::{self, ById, ByLock, ByName, BySeq, BySlot};
 use super::{Arena, Event, Kind, Lines, NO_SLOT, Now, RW_CAPACITY, Refusal};
 use crate::core::lease::MARK_LIFE;
 
@@ -63,18 +63,18 @@ impl<A: Arena> Lines<A> {
         self.at(l, lock::USED).saturating_add(u64::from(weight)) <= u64::from(capacity)
     }
 
-    /// Puts a cell into one of the root's trees.
-    pub(super) fn plant<O: Order>(&mut self, field: usize, cell: u32, key: &O) {
-        let top = lo(self.root(field));
-        let top = tree::insert(&mut self.arena, top, cell, key);
-        self.set_root(field, u64::from(top));
+    /// Puts a claim or a mark into the index.
+    pub(super) fn index(&mut self, c: u32, id: u128) {
+        let top = lo(self.root(root::INDEX));
+        let top = tree::insert(&mut self.arena, top, c, &ById(id), &mut self.by_id);
+        self.set_root(root::INDEX, u64::from(top));
     }
 
-    /// Takes a cell out of one of the root's trees.
-    pub(super) fn uproot<O: Order>(&mut self, field: usize, key: &O) {
-        let top = lo(self.root(field));
-        let top = tree::remove(&mut self.arena, top, key);
-        self.set_root(field, u64::from(top));
+    /// Takes a claim or a mark out of the index.
+    fn unindex(&mut self, c: u32) {
+        let (top, key) = (lo(self.root(root::INDEX)), ById(self.id(c)));
+        let top = tree::remove(&mut self.arena, top, c, &key, &mut self.by_id);
+        self.set_root(root::INDEX, u64::from(top));
     }
 
     /// Adds to the counts of locks and of claims.
@@ -88,7 +88,7 @@ impl<A: Arena> Lines<A> {
     pub(super) fn touch(&mut self, l: u32) {
         if tree::lock_soon_of(&self.arena, l) != self.at(l, lock::SOON) {
             let locks = lo(self.root(root::LOCKS));
-            tree::refresh(&mut self.arena, locks, &ByLock(l));
+            tree::refresh(&mut self.arena, locks, l, &ByLock(l), &mut self.by_name);
         }
     }
 
@@ -144,11 +144,11 @@ impl<A: Arena> Lines<A> {
         let seq = BySeq(self.at(c, claim::SEQ));
         let (mut holders, mut waiters) = self.line(l);
         if held {
-            holders = tree::insert(&mut self.arena, holders, c, &seq);
+            holders = tree::insert(&mut self.arena, holders, c, &seq, &mut self.way);
             let used = self.at(l, lock::USED).saturating_add(u64::from(self.weight(c)));
             self.set(l, lock::USED, used);
         } else {
-            waiters = tree::insert(&mut self.arena, waiters, c, &seq);
+            waiters = tree::insert(&mut self.arena, waiters, c, &seq, &mut self.way);
         }
         self.set(l, lock::LINE, pair(holders, waiters));
     }
@@ -158,9 +158,9 @@ impl<A: Arena> Lines<A> {
         let seq = BySeq(self.at(c, claim::SEQ));
         let (mut holders, mut waiters) = self.line(l);
         if self.state(c) == state::WAITING {
-            waiters = tree::remove(&mut self.arena, waiters, &seq);
+            waiters = tree::remove(&mut self.arena, waiters, c, &seq, &mut self.way);
         } else {
-            holders = tree::remove(&mut self.arena, holders, &seq);
+            holders = tree::remove(&mut self.arena, holders, c, &seq, &mut self.way);
             let Some(used) = self.at(l, lock::USED).checked_sub(u64::from(self.weight(c))) else {
                 return self.arena.fault();
             };
@@ -181,7 +181,7 @@ impl<A: Arena> Lines<A> {
         self.count(0, -1);
         match behind {
             Behind::Nothing => {
-                self.uproot(root::INDEX, &ById(self.id(c)));
+                self.unindex(c);
                 self.free(c);
             }
             Behind::Mark => {
@@ -206,7 +206,9 @@ impl<A: Arena> Lines<A> {
     }
 
     fn delete(&mut self, l: u32) {
-        self.uproot(root::LOCKS, &ByLock(l));
+        let top = lo(self.root(root::LOCKS));
+        let top = tree::remove(&mut self.arena, top, l, &ByLock(l), &mut self.by_name);
+        self.set_root(root::LOCKS, u64::from(top));
         self.free_text(l, &lock::KEY);
         self.free_text(l, &lock::BROKEN);
         self.free(l);
@@ -231,7 +233,9 @@ impl<A: Arena> Lines<A> {
 
     /// What is known under an id, mark or claim, or [`NONE`]; a mark whose time is over no longer counts.
     pub(super) fn known(&mut self, id: u128, now: Now) -> Result<u32, Refusal> {
-        let c = self.claim(id);
+        let top = lo(self.root(root::INDEX));
+        let c = tree::seek(&self.arena, top, &ById(id), &mut self.by_id);
+        let c = self.checked(c, CLAIM);
         let mark = c != NONE && matches!(self.state(c), state::MARK | state::EVICTED);
         if !mark || self.at(c, claim::END) >= now.ns {
             return Ok(c);
@@ -252,7 +256,7 @@ impl<A: Arena> Lines<A> {
             self.set_root(root::MARKS, if next == NONE { 0 } else { pair(next, hi(marks)) });
             let count = self.root(root::MARK_COUNT).wrapping_sub(1);
             self.set_root(root::MARK_COUNT, count);
-            self.uproot(root::INDEX, &ById(self.id(c)));
+            self.unindex(c);
             self.free_text(c, &claim::NOTE);
             self.free(c);
             self.commit()?;
@@ -344,7 +348,9 @@ impl<A: Arena> Lines<A> {
             self.put(s, slot::NUMBER, u64::from(number));
             self.put(s, slot::LINKS, 0);
             self.put(s, slot::FIRST, 0);
-            self.plant(root::SLOTS, s, &BySlot(number));
+            let top = lo(self.root(root::SLOTS));
+            let top = tree::insert(&mut self.arena, top, s, &BySlot(number), &mut self.way);
+            self.set_root(root::SLOTS, u64::from(top));
         }
         let next = lo(self.at(s, slot::FIRST));
         self.put(c, claim::SLOT_LINKS, pair(next, NONE));

@@ -14,12 +14,16 @@ pub(super) const DEEPEST: u32 = 160;
 /// How a tree is ordered, and where its links and sums lie. `self` is what is looked for.
 pub(super) trait Order {
     const LINKS: usize;
+    /// What a [`Way`] to it can be known again by; `None`: ways are not kept.
+    fn hint<A: Arena>(&self, _: &A) -> Option<u128> {
+        None
+    }
     /// How what is looked for compares with `node`.
     fn cmp<A: Arena>(&self, a: &A, node: u32) -> Ordering;
     /// A parent's priority is at least its children's.
     fn prio<A: Arena>(a: &A, node: u32) -> u64;
-    /// Computes the sums of `node` from its children.
-    fn pull<A: Arena>(a: &mut A, node: u32);
+    /// Computes the sums of `node` from its children; says whether that changed any.
+    fn pull<A: Arena>(a: &mut A, node: u32) -> bool;
 }
 
 /// The index: claims and marks by id.
@@ -39,6 +43,10 @@ pub(super) struct BySlot(pub(super) u32);
 impl Order for ById {
     const LINKS: usize = claim::INDEX_LINKS;
 
+    fn hint<A: Arena>(&self, _: &A) -> Option<u128> {
+        Some(self.0)
+    }
+
     fn cmp<A: Arena>(&self, a: &A, node: u32) -> Ordering {
         self.0.cmp(&id_of(a, node))
     }
@@ -47,7 +55,9 @@ impl Order for ById {
         mix(get(a, node, claim::ID) ^ get(a, node, claim::ID + 1).rotate_left(32))
     }
 
-    fn pull<A: Arena>(_: &mut A, _: u32) {}
+    fn pull<A: Arena>(_: &mut A, _: u32) -> bool {
+        false
+    }
 }
 
 impl Order for BySeq {
@@ -61,17 +71,23 @@ impl Order for BySeq {
         ById::prio(a, node)
     }
 
-    fn pull<A: Arena>(a: &mut A, node: u32) {
+    fn pull<A: Arena>(a: &mut A, node: u32) -> bool {
         let (left, right) = children::<BySeq, A>(a, node);
         let count = size(a, left).saturating_add(size(a, right)).saturating_add(1);
         let soonest = soon(a, left).min(soon(a, right)).min(get(a, node, claim::END));
+        let same = count == get(a, node, claim::SIZE) && soonest == get(a, node, claim::SOON);
         set(a, node, claim::SIZE, count);
         set(a, node, claim::SOON, soonest);
+        !same
     }
 }
 
 impl Order for ByName<'_> {
     const LINKS: usize = lock::LINKS;
+
+    fn hint<A: Arena>(&self, _: &A) -> Option<u128> {
+        Some(u128::from(self.hash[0]) << 64 | u128::from(self.hash[1]))
+    }
 
     fn cmp<A: Arena>(&self, a: &A, node: u32) -> Ordering {
         let hash = [get(a, node, lock::HASH), get(a, node, lock::HASH + 1)];
@@ -82,14 +98,20 @@ impl Order for ByName<'_> {
         get(a, node, lock::HASH + 1)
     }
 
-    fn pull<A: Arena>(a: &mut A, node: u32) {
+    fn pull<A: Arena>(a: &mut A, node: u32) -> bool {
         let soonest = lock_soon_of(a, node);
+        let same = soonest == get(a, node, lock::SOON);
         set(a, node, lock::SOON, soonest);
+        !same
     }
 }
 
 impl Order for ByLock {
     const LINKS: usize = lock::LINKS;
+
+    fn hint<A: Arena>(&self, a: &A) -> Option<u128> {
+        Some(u128::from(get(a, self.0, lock::HASH)) << 64 | u128::from(get(a, self.0, lock::HASH + 1)))
+    }
 
     fn cmp<A: Arena>(&self, a: &A, node: u32) -> Ordering {
         if self.0 == node {
@@ -103,8 +125,8 @@ impl Order for ByLock {
         ByName::prio(a, node)
     }
 
-    fn pull<A: Arena>(a: &mut A, node: u32) {
-        ByName::pull(a, node);
+    fn pull<A: Arena>(a: &mut A, node: u32) -> bool {
+        ByName::pull(a, node)
     }
 }
 
@@ -119,7 +141,9 @@ impl Order for BySlot {
         mix(get(a, node, slot::NUMBER))
     }
 
-    fn pull<A: Arena>(_: &mut A, _: u32) {}
+    fn pull<A: Arena>(_: &mut A, _: u32) -> bool {
+        false
+    }
 }
 
 /// How many claims are in this subtree of a line.
@@ -155,10 +179,28 @@ pub(super) fn children<O: Order, A: Arena>(a: &A, node: u32) -> (u32, u32) {
     (lo(links), hi(links))
 }
 
+/// Gives `node` these children; says whether its sums changed.
 #[inline]
-fn link<O: Order, A: Arena>(a: &mut A, node: u32, left: u32, right: u32) {
+fn link<O: Order, A: Arena>(a: &mut A, node: u32, left: u32, right: u32) -> bool {
     set(a, node, O::LINKS, pair(left, right));
-    O::pull(a, node);
+    O::pull(a, node)
+}
+
+/// The way from a root down to a node, or to where it would be. Kept, so that what was found can be changed without
+/// searching again; a change of the tree's shape through it ends it.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// The nodes above, and whether the way goes on to the left.
+    steps: Vec<(u32, bool)>,
+    found: u32,
+    hint: Option<u128>,
+}
+
+impl Way {
+    /// No longer knows a way: somebody else may change the tree.
+    pub(super) fn forget(&mut self) {
+        self.hint = None;
+    }
 }
 
 fn too_deep<A: Arena>(a: &A, depth: u32) -> bool {
@@ -186,38 +228,98 @@ pub(super) fn find<O: Order, A: Arena>(a: &A, mut node: u32, key: &O) -> u32 {
     NONE
 }
 
-/// Puts `node`, which `key` is equal to, into the tree; returns the new root.
-pub(super) fn insert<O: Order, A: Arena>(a: &mut A, root: u32, node: u32, key: &O) -> u32 {
-    let prio = O::prio(a, node);
-    insert_below(a, root, node, key, prio, 0)
+/// The same, and the way there.
+pub(super) fn seek<O: Order, A: Arena>(a: &A, root: u32, key: &O, way: &mut Way) -> u32 {
+    way.steps.clear();
+    (way.found, way.hint) = (NONE, key.hint(a));
+    let mut node = root;
+    for _ in 0..=DEEPEST {
+        if node == NONE {
+            return NONE;
+        }
+        let (left, right) = children::<O, A>(a, node);
+        let order = key.cmp(a, node);
+        if order == Ordering::Equal {
+            way.found = node;
+            return node;
+        }
+        let goes_left = order == Ordering::Less;
+        way.steps.push((node, goes_left));
+        node = if goes_left { left } else { right };
+    }
+    a.fault();
+    NONE
 }
 
-fn insert_below<O: Order, A: Arena>(a: &mut A, root: u32, node: u32, key: &O, prio: u64, depth: u32) -> u32 {
-    if root == NONE {
-        link::<O, A>(a, node, NONE, NONE);
-        return node;
+/// Takes the way that is known, or finds it.
+fn again<O: Order, A: Arena>(a: &A, root: u32, key: &O, way: &mut Way, found: u32) {
+    let hint = key.hint(a);
+    if hint.is_none() || hint != way.hint || found != way.found {
+        seek(a, root, key, way);
     }
-    if too_deep(a, depth) {
+}
+
+/// Puts `node`, which `key` is equal to, into the tree; returns the new root.
+pub(super) fn insert<O: Order, A: Arena>(a: &mut A, root: u32, node: u32, key: &O, way: &mut Way) -> u32 {
+    again(a, root, key, way, NONE);
+    if way.found != NONE {
+        a.fault();
         return root;
     }
-    if prio > O::prio(a, root) {
-        let (left, right) = split(a, root, key, depth + 1);
-        link::<O, A>(a, node, left, right);
-        return node;
+    let prio = O::prio(a, node);
+    let mut below = NONE;
+    while let Some(&(last, _)) = way.steps.last()
+        && O::prio(a, last) < prio
+    {
+        below = last;
+        way.steps.pop();
     }
-    let (left, right) = children::<O, A>(a, root);
-    match key.cmp(a, root) {
-        Ordering::Less => {
-            let left = insert_below(a, left, node, key, prio, depth + 1);
-            link::<O, A>(a, root, left, right);
-        }
-        Ordering::Greater => {
-            let right = insert_below(a, right, node, key, prio, depth + 1);
-            link::<O, A>(a, root, left, right);
-        }
-        Ordering::Equal => a.fault(),
+    let (left, right) = split(a, below, key, 0);
+    link::<O, A>(a, node, left, right);
+    replace::<O, A>(a, root, way, node)
+}
+
+/// Takes `node`, which `key` is equal to, out of the tree; returns the new root. It must be there.
+pub(super) fn remove<O: Order, A: Arena>(a: &mut A, root: u32, node: u32, key: &O, way: &mut Way) -> u32 {
+    again(a, root, key, way, node);
+    if way.found != node {
+        a.fault();
+        return root;
+    }
+    let (left, right) = children::<O, A>(a, node);
+    let rest = merge::<O, A>(a, left, right, 0);
+    replace::<O, A>(a, root, way, rest)
+}
+
+/// Puts another subtree where the way leads, and brings the sums above up to date; returns the new root.
+fn replace<O: Order, A: Arena>(a: &mut A, root: u32, way: &mut Way, sub: u32) -> u32 {
+    way.forget();
+    let Some((parent, goes_left)) = way.steps.pop() else { return sub };
+    let (left, right) = children::<O, A>(a, parent);
+    let (left, right) = if goes_left { (sub, right) } else { (left, sub) };
+    if link::<O, A>(a, parent, left, right) {
+        pull_up::<O, A>(a, way);
     }
     root
+}
+
+/// Computes the sums anew from the end of the way to the root, as far as they change.
+fn pull_up<O: Order, A: Arena>(a: &mut A, way: &Way) {
+    for &(node, _) in way.steps.iter().rev() {
+        if !O::pull(a, node) {
+            break;
+        }
+    }
+}
+
+/// Brings the sums up to date after something changed in `node`, which `key` is equal to.
+pub(super) fn refresh<O: Order, A: Arena>(a: &mut A, root: u32, node: u32, key: &O, way: &mut Way) {
+    again(a, root, key, way, node);
+    if way.found != node {
+        a.fault();
+    } else if O::pull(a, node) {
+        pull_up::<O, A>(a, way);
+    }
 }
 
 /// What is less than `key`, and what is greater.
@@ -244,34 +346,6 @@ fn split<O: Order, A: Arena>(a: &mut A, root: u32, key: &O, depth: u32) -> (u32,
     }
 }
 
-/// Takes the node that equals `key` out of the tree; returns the new root. It must be there.
-pub(super) fn remove<O: Order, A: Arena>(a: &mut A, root: u32, key: &O) -> u32 {
-    remove_below(a, root, key, 0)
-}
-
-fn remove_below<O: Order, A: Arena>(a: &mut A, root: u32, key: &O, depth: u32) -> u32 {
-    if root == NONE {
-        a.fault();
-        return NONE;
-    }
-    if too_deep(a, depth) {
-        return root;
-    }
-    let (left, right) = children::<O, A>(a, root);
-    match key.cmp(a, root) {
-        Ordering::Less => {
-            let left = remove_below(a, left, key, depth + 1);
-            link::<O, A>(a, root, left, right);
-        }
-        Ordering::Greater => {
-            let right = remove_below(a, right, key, depth + 1);
-            link::<O, A>(a, root, left, right);
-        }
-        Ordering::Equal => return merge::<O, A>(a, left, right, depth + 1),
-    }
-    root
-}
-
 fn merge<O: Order, A: Arena>(a: &mut A, left: u32, right: u32, depth: u32) -> u32 {
     if left == NONE || right == NONE {
         return left.max(right);
@@ -290,25 +364,6 @@ fn merge<O: Order, A: Arena>(a: &mut A, left: u32, right: u32, depth: u32) -> u3
         link::<O, A>(a, right, inner, outer);
         right
     }
-}
-
-/// Computes the sums anew on the way from the node that equals `key` to the root.
-pub(super) fn refresh<O: Order, A: Arena>(a: &mut A, root: u32, key: &O) {
-    refresh_below(a, root, key, 0);
-}
-
-fn refresh_below<O: Order, A: Arena>(a: &mut A, root: u32, key: &O, depth: u32) {
-    if root == NONE || depth > DEEPEST {
-        a.fault();
-        return;
-    }
-    let (left, right) = children::<O, A>(a, root);
-    match key.cmp(a, root) {
-        Ordering::Less => refresh_below(a, left, key, depth + 1),
-        Ordering::Greater => refresh_below(a, right, key, depth + 1),
-        Ordering::Equal => {}
-    }
-    O::pull(a, root);
 }
 
 /// The first in line.

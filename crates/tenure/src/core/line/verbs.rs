@@ -2,7 +2,7 @@
 
 use super::cells::{self, CLAIM, LOCK, NONE, TEXT_MAX, claim, hi, lo, lock, pair, root, slot, state};
 use super::settle::{Behind, MARK_NS};
-use super::tree::{self, ById, ByLock, ByName, BySeq, BySlot};
+use super::tree::{self, ByLock, ByName, BySeq, BySlot, Way};
 use super::{Arena, Ask, Event, Found, Kind, NO_SLOT, Now, Place, RW_CAPACITY, Refusal, Trace, WAITERS_MAX};
 
 /// Many lines in one arena.
@@ -12,6 +12,10 @@ pub struct Lines<A> {
     pub(super) events: Vec<Event>,
     /// Cells that the step under way gives back.
     pub(super) dead: Vec<u32>,
+    /// The last ways through the index, the locks and any other tree. Good within a verb.
+    pub(super) by_id: Way,
+    pub(super) by_name: Way,
+    pub(super) way: Way,
 }
 
 /// How many of each thing an arena holds.
@@ -46,7 +50,14 @@ impl<A: Arena> Lines<A> {
         if arena.cells() == 0 && !(arena.grow() && arena.cells() > 0) {
             return Err(Refusal::Full);
         }
-        let mut lines = Lines { arena, events: Vec::new(), dead: Vec::new() };
+        let mut lines = Lines {
+            arena,
+            events: Vec::new(),
+            dead: Vec::new(),
+            by_id: Way::default(),
+            by_name: Way::default(),
+            way: Way::default(),
+        };
         if lines.root(root::MAGIC) == 0 {
             for field in root::FREE..=root::SLOTS {
                 lines.set_root(field, 0);
@@ -143,7 +154,9 @@ impl<A: Arena> Lines<A> {
         if alive {
             self.touch(l);
         } else {
-            self.plant(root::LOCKS, l, &ByLock(l));
+            let top = lo(self.root(root::LOCKS));
+            let top = tree::insert(&mut self.arena, top, l, &ByLock(l), &mut self.by_name);
+            self.set_root(root::LOCKS, u64::from(top));
         }
         self.commit()?;
         Ok(self.standing(l, c))
@@ -176,7 +189,7 @@ impl<A: Arena> Lines<A> {
             return Err(Refusal::Full);
         }
         self.set(l, lock::NEXT_SEQ, seq.wrapping_add(1));
-        self.plant(root::INDEX, c, &ById(ask.id));
+        self.index(c, ask.id);
         self.anchor(c, ask.slot)?;
         self.count(0, 1);
         Ok(c)
@@ -286,7 +299,7 @@ impl<A: Arena> Lines<A> {
         self.put(c, claim::ID, halves[0]);
         self.put(c, claim::ID + 1, halves[1]);
         self.put(c, claim::STATE, u64::from(state::MARK));
-        self.plant(root::INDEX, c, &ById(id));
+        self.index(c, id);
         self.append_mark(c, now);
         self.commit()
     }
@@ -372,7 +385,9 @@ impl<A: Arena> Lines<A> {
             }
             self.leave(c, Behind::Nothing, now)?;
         }
-        self.uproot(root::SLOTS, &BySlot(number));
+        let top = lo(self.root(root::SLOTS));
+        let top = tree::remove(&mut self.arena, top, s, &BySlot(number), &mut self.way);
+        self.set_root(root::SLOTS, u64::from(top));
         self.free(s);
         self.commit()?;
         locks.sort_unstable();
@@ -429,7 +444,9 @@ impl<A: Arena> Lines<A> {
 
     /// The lock of that name, settled; [`NONE`] if it does not live.
     fn settled(&mut self, name: &ByName<'_>, now: Now) -> Result<u32, Refusal> {
-        let l = self.lock(name);
+        let top = lo(self.root(root::LOCKS));
+        let l = tree::seek(&self.arena, top, name, &mut self.by_name);
+        let l = self.checked(l, LOCK);
         if l == NONE || self.settle(l, now)? { Ok(l) } else { Ok(NONE) }
     }
 
@@ -463,7 +480,7 @@ impl<A: Arena> Lines<A> {
         let (holders, waiters) = self.line(l);
         let line = if self.state(c) == state::WAITING { waiters } else { holders };
         let seq = BySeq(self.at(c, claim::SEQ));
-        tree::refresh(&mut self.arena, line, &seq);
+        tree::refresh(&mut self.arena, line, c, &seq, &mut self.way);
         self.touch(l);
     }
 

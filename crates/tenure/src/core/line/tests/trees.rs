@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::cells::{self, NONE, claim};
-use super::super::tree::{self, BySeq};
+use super::super::tree::{self, BySeq, Way};
 use super::super::{Arena, VecArena};
 use super::Dice;
 
@@ -35,7 +35,7 @@ fn random_operations_agree_with_a_sorted_map() {
         let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut a = arena(200, |c| u64::from(c) * 7919 % 1009, &mut dice);
         let mut model: BTreeMap<u64, (u32, u64)> = BTreeMap::new();
-        let mut root = NONE;
+        let (mut root, mut way) = (NONE, Way::default());
         for _ in 0..600 {
             let c = u32::try_from(dice.below(200)).expect("small") + 1;
             let seq = cells::get(&a, c, claim::SEQ);
@@ -43,16 +43,16 @@ fn random_operations_agree_with_a_sorted_map() {
             match (model.contains_key(&seq), dice.below(3)) {
                 (false, _) => {
                     cells::set(&mut a, c, claim::END, end);
-                    root = tree::insert(&mut a, root, c, &BySeq(seq));
+                    root = tree::insert(&mut a, root, c, &BySeq(seq), &mut way);
                     model.insert(seq, (c, end));
                 }
                 (true, 0) => {
                     cells::set(&mut a, c, claim::END, end);
-                    tree::refresh(&mut a, root, &BySeq(seq));
+                    tree::refresh(&mut a, root, c, &BySeq(seq), &mut way);
                     model.insert(seq, (c, end));
                 }
                 (true, _) => {
-                    root = tree::remove(&mut a, root, &BySeq(seq));
+                    root = tree::remove(&mut a, root, c, &BySeq(seq), &mut way);
                     model.remove(&seq);
                 }
             }
@@ -81,13 +81,13 @@ fn random_operations_agree_with_a_sorted_map() {
 #[test]
 fn a_line_stays_shallow_although_it_grows_at_one_end() {
     let mut a = arena(20_000, u64::from, &mut Dice(77));
-    let mut root = NONE;
+    let (mut root, mut way) = (NONE, Way::default());
     for c in 1..=20_000 {
-        root = tree::insert(&mut a, root, c, &BySeq(u64::from(c)));
+        root = tree::insert(&mut a, root, c, &BySeq(u64::from(c)), &mut way);
     }
     assert!(depth(&a, root) < tree::DEEPEST / 2, "{}", depth(&a, root));
     for c in 1..=19_999u32 {
-        root = tree::remove(&mut a, root, &BySeq(u64::from(c)));
+        root = tree::remove(&mut a, root, c, &BySeq(u64::from(c)), &mut way);
     }
     assert_eq!((root, tree::size(&a, root)), (20_000, 1));
 }
@@ -97,14 +97,14 @@ fn damaged_links_end_a_walk_and_fault_the_arena() {
     for bad in [1u64, 1 << 32, 0x7fff_ffff, 1 | 1 << 32] {
         let mut a = arena(3, u64::from, &mut Dice(5));
         a.set(super::super::arena::CELL + claim::LINE_LINKS, bad);
-        let (key, mut fuel) = (BySeq(2), 1000);
+        let (key, mut fuel, mut way) = (BySeq(2), 1000, Way::default());
         tree::find(&a, 1, &key);
         tree::first(&a, 1);
         tree::ahead(&a, 1, 9);
         tree::walk::<BySeq, _>(&a, 1, &mut fuel, &mut |_| true);
-        tree::insert(&mut a, 1, 2, &key);
-        tree::remove(&mut a, 1, &BySeq(3));
-        tree::refresh(&mut a, 1, &BySeq(0));
+        tree::insert(&mut a, 1, 2, &key, &mut way);
+        tree::remove(&mut a, 1, 3, &BySeq(3), &mut way);
+        tree::refresh(&mut a, 1, 1, &BySeq(0), &mut way);
         assert!(a.faulty(), "{bad:x}");
     }
 }
