@@ -1,0 +1,164 @@
+//! The embedded store: one mapped file that all processes of a user on one machine share. No daemon.
+//!
+//! - `place`: the directory and its files, opened so that nobody can slip something in. - `create`: makes the store.
+//! - `layout`: where everything lies in the file. - `map`: the mapping (unsafe). - `sys`: byte locks (unsafe).
+//! - `lock`: the lock word of a shard, which names its owner. - `journal`: the undo log that makes a verb whole even
+//!   if its process is killed at any instruction. - `store`: a shard under its lock; reaping.
+//! - `slots`: who takes part and who lives. - `alarm`: notices deaths at once. - `registry`: one store per process.
+//! - `bell`: tells a waiting claim of its turn. - `watch`: tells watchers of changes.
+//! - `floor`: durable tokens. - `verbs`: the contract. - `faults`: dies at a chosen store, for tests.
+//!
+//! The trust boundary is the directory: whoever may write its files may corrupt them. What is read from the mapping is
+//! checked, so that a damaged file gives an error (`Protocol`) and no crash; a file that is *cut short* while it is
+//! mapped ends its users with SIGBUS, as the kernel has it.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the host backend needs Linux (futexes): build with default-features = false, and a remote store"
+);
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod alarm;
+mod bell;
+mod create;
+pub mod faults;
+mod floor;
+mod journal;
+mod layout;
+mod lock;
+mod map;
+mod place;
+mod registry;
+mod slots;
+mod store;
+mod sys;
+mod verbs;
+mod watch;
+
+use self::place::Place;
+use self::store::Store;
+use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
+use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::token::Token;
+
+/// The most that it promises: what a directory does. Shared memory (`host:`) promises less, since a reboot empties it.
+const BEST: Capabilities = Capabilities {
+    scope: Scope::Host,
+    hold_end: HoldEnd::LeaseOrProcess,
+    token: TokenStrength::Durable,
+    survives: Survives::PowerLoss,
+    ..Capabilities::strongest("host")
+};
+
+/// `host:` and `host:///dir`.
+pub(super) const ENTRY: Entry = Entry {
+    schemes: &["host"],
+    feature: "host",
+    capabilities: BEST,
+    open: |opening| Box::pin(open(opening)),
+};
+
+async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
+    let place = Place::of(&opening.url)?;
+    let store = registry::open(&place, &opening.runtime)?;
+    let client = store.0.sinks.add(opening.sink);
+    Ok(Arc::new(Host { store, client, watching: AtomicBool::new(false), closed: AtomicBool::new(false) }))
+}
+
+/// One client of a store.
+struct Host {
+    store: Arc<Store>,
+    client: u64,
+    watching: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.0.fmt(f)
+    }
+}
+
+impl Host {
+    fn usable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::config("this client was closed", "connect again"));
+        }
+        Ok(())
+    }
+
+    fn leave(&self) {
+        if self.store.0.born.left() {
+            return;
+        }
+        self.set_watch(false);
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.store.0.sinks.remove(self.client);
+        self.store.0.waiting.remove_client(self.client);
+    }
+
+    fn set_watch(&self, on: bool) {
+        if self.watching.swap(on, Ordering::AcqRel) != on {
+            self.store.0.watch(on);
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Backend for Host {
+    fn capabilities(&self) -> Capabilities {
+        if self.store.0.durable() {
+            BEST
+        } else {
+            Capabilities { token: TokenStrength::Hybrid, survives: Survives::Restart, ..BEST }
+        }
+    }
+
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move { self.usable().and_then(|()| self.store.0.attempt(claim, self.client)) })
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        Box::pin(async move { self.store.0.renew(claims, self.client) })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(async move { self.store.0.release(claim, leave) })
+    }
+
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(async move { self.usable().and_then(|()| self.store.0.evict(key, token, why)) })
+    }
+
+    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+        Box::pin(async move { self.usable().and_then(|()| self.store.0.inspect(query)) })
+    }
+
+    fn watch(&self, on: bool) {
+        let gone = self.store.0.born.left() || self.closed.load(Ordering::Acquire);
+        if !gone {
+            self.set_watch(on);
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.leave() })
+    }
+}

@@ -1,0 +1,283 @@
+//! The directory of a store and the files in it: opened so that nobody else can slip something in, and refused with
+//! a reason where that cannot be had.
+//!
+//! Whoever may write these files may corrupt them, so the directory is the trust boundary: ours, and writable by
+//! nobody else.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::url::StoreUrl;
+
+/// Where shared memory is mounted.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// What a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    /// A directory that outlives a reboot, as opposed to shared memory.
+    pub(super) durable: bool,
+}
+
+impl Place {
+    /// Reads `host:` or `host:///dir`.
+    pub(super) fn of(url: &StoreUrl) -> Result<Place> {
+        if let Some((host, _)) = url.hosts.first() {
+            return Err(Error::config(
+                format!("host: is on this machine, and the URL names the host {host:?}"),
+                "write host: for shared memory or host:///dir, with three slashes, for a directory",
+            ));
+        }
+        if url.user.is_some() || url.password.is_some() {
+            return Err(Error::config(
+                "host: takes no user and no password",
+                "leave them out: file modes decide",
+            ));
+        }
+        url.finish(&[])?;
+        let path = url.path.trim_end_matches('/');
+        if url.path.is_empty() {
+            let name = format!("{SHARED_MEMORY}/tenure-{}", rustix::process::geteuid().as_raw());
+            return Ok(Place { path: name.into(), durable: false });
+        }
+        if path.is_empty() || path.contains('\0') {
+            return Err(Error::config(
+                format!("{:?} cannot be a store's directory", url.path),
+                "name a directory of its own, like host:///var/lib/myapp/locks",
+            ));
+        }
+        Ok(Place { path: path.into(), durable: true })
+    }
+}
+
+/// An open directory that has passed all checks.
+#[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) fd: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) durable: bool,
+    /// Device and inode: two paths to one directory are one store.
+    pub(super) id: (u64, u64),
+}
+
+impl Dir {
+    /// Opens the directory, and makes it (mode 0700) where it does not exist.
+    pub(super) fn open(place: &Place) -> Result<Dir> {
+        let path = &place.path;
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(Errno::NOENT) if !place.durable => return Err(no_shared_memory()),
+            Err(e) => return Err(refused(e, "the store's directory cannot be made", path)),
+        }
+        let flags =
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| {
+            let link = rustix::fs::lstat(path)
+                .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
+            match e {
+                Errno::NOTDIR | Errno::LOOP if link => Error::denied(
+                    format!("{} is a symbolic link", path.display()),
+                    "name the directory itself, so that nobody can point the store elsewhere",
+                ),
+                Errno::NOTDIR => Error::config(
+                    format!("{} is not a directory", path.display()),
+                    "name a directory of its own",
+                ),
+                e => refused(e, "the store's directory cannot be opened", path),
+            }
+        })?;
+        let stat = rustix::fs::fstat(&fd)
+            .map_err(|e| refused(e, "the store's directory cannot be looked at", path))?;
+        let wider = if place.durable { 0o022 } else { 0o077 };
+        check_owner(stat.st_uid, stat.st_mode, wider, "directory", path)?;
+        check_file_system(fd.as_fd(), path)?;
+        Ok(Dir { fd, path: path.clone(), durable: place.durable, id: (stat.st_dev, stat.st_ino) })
+    }
+
+    /// The path of a file in it, to show.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens a file for reading and writing; `None` where it does not exist and `create` is not asked for.
+    pub(super) fn open_file(&self, name: &str, create: bool) -> Result<Option<OwnedFd>> {
+        let path = self.file(name);
+        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        flags.set(OFlags::CREATE, create);
+        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) if !create => return Ok(None),
+            Err(Errno::LOOP) => {
+                return Err(Error::denied(
+                    format!("{} is a symbolic link", path.display()),
+                    "remove it: a store's files are plain files",
+                ));
+            }
+            Err(Errno::ISDIR | Errno::NXIO) => return Err(not_plain(&path)),
+            Err(e) => return Err(refused(e, "a file of the store cannot be opened", &path)),
+        };
+        let stat = rustix::fs::fstat(&fd)
+            .map_err(|e| refused(e, "a file of the store cannot be looked at", &path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_plain(&path));
+        }
+        check_owner(stat.st_uid, stat.st_mode, 0o022, "file", &path)?;
+        Ok(Some(fd))
+    }
+
+    /// Whether `name` still is the file that `fd` is open on, and not removed or replaced since.
+    pub(super) fn is_still(&self, name: &str, fd: BorrowedFd<'_>) -> bool {
+        let there = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        match (there, rustix::fs::fstat(fd)) {
+            (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+            _ => false,
+        }
+    }
+}
+
+fn not_plain(path: &Path) -> Error {
+    Error::denied(
+        format!("{} is not a plain file", path.display()),
+        "remove it: a store's files are plain files",
+    )
+}
+
+fn no_shared_memory() -> Error {
+    Error::unavailable(
+        format!("this system has no {SHARED_MEMORY}"),
+        "mount a tmpfs there, or use a directory: host:///var/lib/myapp/locks",
+    )
+}
+
+fn check_owner(owner: u32, mode: u32, wider: u32, what: &str, path: &Path) -> Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    if owner != us {
+        return Err(Error::denied(
+            format!(
+                "the {what} {} belongs to user {owner}, and this process runs as user {us}",
+                path.display()
+            ),
+            "use a directory of your own; whoever owns the store's files can corrupt them",
+        ));
+    }
+    let wide = mode & wider;
+    if wide != 0 {
+        return Err(Error::denied(
+            format!("the {what} {} has mode {:03o}, which lets others in", path.display(), mode & 0o777),
+            format!("run: chmod {:03o} {}", mode & 0o777 & !wider, path.display()),
+        ));
+    }
+    Ok(())
+}
+
+/// File systems whose mappings or byte locks are not shared by all who see the file. A list of what is known to be
+/// wrong, since a list of what is known to be right would refuse every new local file system.
+const REMOTE: &[(u64, &str)] = &[
+    (0x6969, "nfs"),
+    (0x517B, "smb"),
+    (0xFF53_4D42, "cifs"),
+    (0xFE53_4D42, "smb2"),
+    (0x6573_5546, "fuse"),
+    (0x0102_1997, "9p"),
+    (0x00C3_6400, "ceph"),
+    (0x5346_414F, "afs"),
+    (0x6B41_4653, "afs"),
+    (0x7375_7245, "coda"),
+    (0x564C, "ncp"),
+    (0x0BD0_0BD0, "lustre"),
+    (0x0116_1970, "gfs2"),
+    (0x7461_636F, "ocfs2"),
+    (0xAAD7_AAEA, "panfs"),
+    (0x4750_4653, "gpfs"),
+    (0x786F_4256, "vboxsf"),
+    (0xBACB_ACBC, "vmhgfs"),
+    (0x5346_544E, "ntfs"),
+];
+
+fn check_file_system(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let stat = rustix::fs::fstatfs(dir)
+        .map_err(|e| refused(e, "the store's file system cannot be looked at", path))?;
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::unnecessary_cast)]
+    // 32 bits, however typed
+    let magic = u64::from(stat.f_type as u32);
+    match remote(magic) {
+        None => Ok(()),
+        Some(name) => Err(Error::config(
+            format!(
+                "{} lies on a {name} file system, where processes do not share memory and locks",
+                path.display()
+            ),
+            "use a local file system, or a store made for several machines",
+        )),
+    }
+}
+
+fn remote(magic: u64) -> Option<&'static str> {
+    REMOTE.iter().find(|(m, _)| *m == magic).map(|(_, name)| *name)
+}
+
+/// An error of the system, in words that say what to do.
+pub(super) fn refused(error: Errno, what: &str, path: &Path) -> Error {
+    let what = format!("{what}: {}: {error}", path.display());
+    let made = match error {
+        Errno::ACCESS | Errno::PERM => {
+            Error::denied(what, "give this user access, or name another directory")
+        }
+        Errno::ROFS => {
+            Error::denied(what, "the file system is read-only: name a directory that can be written")
+        }
+        Errno::NOENT => Error::config(what, "make its parent directory first"),
+        Errno::NAMETOOLONG | Errno::INVAL | Errno::NOTDIR | Errno::LOOP => {
+            Error::config(what, "name a directory that can exist")
+        }
+        Errno::NOSPC | Errno::DQUOT => {
+            Error::unavailable(what, "make room there: a store needs 4 MiB to begin with")
+        }
+        Errno::MFILE | Errno::NFILE => {
+            Error::unavailable(what, "close files, or raise the limit (ulimit -n)")
+        }
+        Errno::NOMEM => {
+            Error::unavailable(what, "free memory, or lift the limit on address space (ulimit -v)")
+        }
+        Errno::FBIG => Error::unavailable(what, "lift the limit on file sizes (ulimit -f)"),
+        _ => Error::unavailable(what, "try again; if it stays, the file system is in trouble"),
+    };
+    made.because(std::io::Error::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(url: &str) -> Result<Place> {
+        Place::of(&StoreUrl::parse(url)?)
+    }
+
+    #[test]
+    fn urls_name_places() {
+        let shared = place("host:").expect("the default");
+        assert!(!shared.durable && shared.path.starts_with("/dev/shm"));
+        assert_eq!(place("host:///a/b/").expect("a directory"), Place { path: "/a/b".into(), durable: true });
+        for bad in
+            ["host://a/b", "host:///", "host:///a%00b", "host:///a?x=1", "host://u@/a", "host://:pw@/a"]
+        {
+            let error = place(bad).expect_err(bad);
+            assert_eq!(error.kind(), crate::ErrorKind::Config, "{bad}: {error}");
+            assert!(!error.advice().is_empty() && !error.to_string().contains("pw"), "{error}");
+        }
+    }
+
+    #[test]
+    fn network_file_systems_are_known_by_their_magic() {
+        assert_eq!(remote(0x6969), Some("nfs"));
+        assert_eq!(remote(0xFF53_4D42), Some("cifs"));
+        for local in [0xEF53, 0x0102_1994, 0x9123_683E, 0x5846_5342, 0x794C_7630, 0x2FC1_2FC1] {
+            assert_eq!(remote(local), None, "ext4, tmpfs, btrfs, xfs, overlayfs, zfs are local");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! An open store: the mapping, this process's slot, and the locks of its shards.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::alarm::Alarm;
+use super::bell::{Pushes, Sinks, Waiting};
+use super::journal::{self, Journal, Room};
+use super::layout::{self, FILE_LEN, Header, SHARDS, header};
+use super::lock::{Got, Lock, Stuck};
+use super::map::Map;
+use super::place::{Dir, refused};
+use super::registry::Entry;
+use super::slots::{Slots, Who};
+use super::watch::Watchers;
+use super::{create, floor};
+use crate::core::line::{Lines, Now, Refusal};
+use crate::engine::Runtime;
+use crate::engine::fork::Birthplace;
+use crate::error::{Error, Result};
+
+/// How long an owner that lives may stay inside a shard before others give up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for the ceiling, whose owner waits for the disk.
+const PATIENCE_DISK: Duration = Duration::from_secs(10);
+/// How often to look whether the files are still in their place, in ns.
+const LOOK_PLACE: u64 = 1_000_000_000;
+/// How often a verb raises the ceiling before it gives up. Each raise is a minute of tokens.
+const RAISES: u32 = 8;
+
+/// What clients hold. Dropping the last one ends the store's threads, and the last thread ends the store.
+#[derive(Debug)]
+pub(super) struct Store(pub(super) Arc<Inner>);
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !self.0.born.left() {
+            self.0.stop.store(true, Release);
+            self.0.ring_self();
+            self.0.alarm.nudge();
+            self.0.stop_watching();
+        }
+    }
+}
+
+/// The store as its threads see it. Fields are dropped in this order: the files are closed before the registry lets
+/// the directory be opened again.
+pub(super) struct Inner {
+    pub(super) map: Map,
+    files: Arc<Files>,
+    pub(super) header: Header,
+    pub(super) me: Who,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) sinks: Sinks,
+    pub(super) waiting: Waiting,
+    pub(super) alarm: Alarm,
+    pub(super) watchers: Watchers,
+    stop: AtomicBool,
+    looked: AtomicU64,
+    pub(super) born: Birthplace,
+    _entry: Entry,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.files.dir.path)
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The open files.
+#[derive(Debug)]
+struct Files {
+    dir: Dir,
+    live: OwnedFd,
+    store: OwnedFd,
+}
+
+impl Files {
+    /// Opens the directory's files, and the store where there is none; sure that they are the ones that others see.
+    fn open(mut dir: Dir, runtime: &dyn Runtime) -> Result<(Files, Header)> {
+        for _ in 0..100 {
+            let Some(live) = dir.open_file(create::LIVE, true)? else { continue };
+            let (store, header) = create::open(&dir, live.as_fd(), runtime)?;
+            let files = Files { dir, live, store };
+            if files.in_place() {
+                return Ok((files, header));
+            }
+            dir = files.dir;
+        }
+        Err(Error::unavailable(
+            format!("the store in {} is being removed all the time", dir.path.display()),
+            "find out by whom",
+        ))
+    }
+
+    fn in_place(&self) -> bool {
+        self.dir.is_still(create::STORE, self.store.as_fd())
+            && self.dir.is_still(create::LIVE, self.live.as_fd())
+    }
+}
+
+impl Inner {
+    /// Opens the store in `dir`, makes it where there is none, and takes a slot.
+    pub(super) fn open(dir: Dir, entry: Entry, runtime: &Arc<dyn Runtime>) -> Result<Inner> {
+        let (files, header) = Files::open(dir, &**runtime)?;
+        let map = Map::new(files.store.as_fd(), FILE_LEN).map_err(|e| {
+            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            refused(errno, "the store cannot be mapped", &files.dir.file(create::STORE))
+        })?;
+        let (me, left) = Slots { map: &map, live: files.live.as_fd() }.take()?;
+        let inner = Inner {
+            map,
+            files: Arc::new(files),
+            header,
+            me,
+            runtime: runtime.clone(),
+            sinks: Sinks::default(),
+            waiting: Waiting::default(),
+            alarm: Alarm::new()?,
+            watchers: Watchers::default(),
+            stop: AtomicBool::new(false),
+            looked: AtomicU64::new(0),
+            born: Birthplace::here(),
+            _entry: entry,
+        };
+        if let Some(left) = left
+            && let Err(e) = inner.reap(left)
+        {
+            tracing::warn!(error = %e, "claims that a dead process left behind stay until their leases end");
+        }
+        Ok(inner)
+    }
+
+    /// The table of process slots.
+    pub(super) fn slots(&self) -> Slots<'_> {
+        Slots { map: &self.map, live: self.files.live.as_fd() }
+    }
+
+    /// The directory, to show.
+    pub(super) fn path(&self) -> &Path {
+        &self.files.dir.path
+    }
+
+    /// Whether it outlives a reboot.
+    pub(super) fn durable(&self) -> bool {
+        self.files.dir.durable
+    }
+
+    /// Whether the last client is gone.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Acquire)
+    }
+
+    /// Whether the files are where others find them, looked up once a second.
+    pub(super) fn in_place(&self, now: u64) -> bool {
+        let looked = self.looked.load(Relaxed);
+        if now < looked.saturating_add(LOOK_PLACE) && looked != 0 {
+            return true;
+        }
+        let there = self.files.in_place();
+        self.looked.store(if there { now } else { 0 }, Relaxed);
+        there
+    }
+
+    /// Refuses a store whose files were removed or replaced under us.
+    pub(super) fn check_place(&self, now: u64) -> Result<()> {
+        if self.in_place(now) {
+            return Ok(());
+        }
+        Err(Error::unavailable(
+            format!("the store in {} was removed while this process uses it", self.path().display()),
+            "its locks exclude nobody any more: stop all programs that use it, and start them again",
+        ))
+    }
+
+    /// The clocks and the ceiling, for one step.
+    fn now(&self) -> Now {
+        Now {
+            ns: self.runtime.now().nanos(),
+            wall_us: self.runtime.wall_us(),
+            ceiling: self.map.words()[header::CEILING_W].load(Acquire).cast_signed(),
+        }
+    }
+
+    /// The shard of a key.
+    pub(super) fn shard_of(&self, key: &[u8]) -> usize {
+        layout::shard_of(self.header.seed, key)
+    }
+
+    /// Locks a shard, and undoes what a dead owner had begun in it.
+    pub(super) fn lock(&self, number: usize) -> Result<Shard<'_>> {
+        let lock = self.lock_of(number);
+        let got = lock.take(self.me, PATIENCE, |who| self.slots().alive(who, self.me));
+        let inherited = match got {
+            Ok(Got::Free) => false,
+            Ok(Got::FromTheDead(_)) => true,
+            Err(Stuck(owner)) => return Err(self.stuck(owner)),
+        };
+        journal::undo(self.map.words(), number);
+        Ok(Shard { store: self, number, inherited })
+    }
+
+    fn lock_of(&self, shard: usize) -> Lock<'_> {
+        Lock {
+            word: &self.map.halves()[layout::shard::lock_h(shard)],
+            turns: &self.map.words()[layout::shard::turns_w(shard)],
+        }
+    }
+
+    fn stuck(&self, owner: Option<Who>) -> Error {
+        let who = match owner {
+            Some(who) if who == self.me => "another thread of this process".to_owned(),
+            Some(who) => format!("process {}", self.slots().pid(who)),
+            None => "somebody unknown".to_owned(),
+        };
+        Error::unavailable(
+            format!("{who} has been inside the store in {} for a second", self.path().display()),
+            "it may be stopped: let it go on (kill -CONT), or kill it",
+        )
+    }
+
+    /// Runs one verb on one shard, and passes on what it tells others. The clock is read under the lock, so that a
+    /// shard's time never goes back.
+    pub(super) fn verb<T>(
+        &self,
+        shard: usize,
+        mut run: impl FnMut(&mut Lines<Journal<'_>>, Now) -> Result<T, Refusal>,
+    ) -> Result<(Result<T, Refusal>, Now)> {
+        for _ in 0..RAISES {
+            let mut pushes = Pushes::default();
+            let locked = self.lock(shard)?;
+            let now = self.now();
+            let result = locked.lines().and_then(|mut lines| {
+                let result = run(&mut lines, now);
+                pushes.collect(self, &mut lines, shard);
+                result
+            });
+            drop(locked);
+            pushes.send(self);
+            match result {
+                Err(Refusal::Ceiling(needed)) => self.raise(needed)?,
+                result => return Ok((result, now)),
+            }
+        }
+        Err(Error::protocol("the token ceiling is never high enough", "this is a bug: please report it"))
+    }
+
+    /// Raises the ceiling of tokens above `needed`, on disk first.
+    fn raise(&self, needed: i64) -> Result<()> {
+        let lock =
+            Lock { word: &self.map.halves()[header::RAISING_H], turns: &self.map.words()[header::RAISED_W] };
+        if let Err(Stuck(owner)) = lock.take(self.me, PATIENCE_DISK, |who| self.slots().alive(who, self.me)) {
+            return Err(self.stuck(owner));
+        }
+        let ceiling = &self.map.words()[header::CEILING_W];
+        let result = if ceiling.load(Acquire).cast_signed() > needed {
+            Ok(()) // somebody else was faster
+        } else {
+            floor::raise(&self.files.dir, needed, self.runtime.wall_us())
+                .map(|floor| ceiling.store(floor.cast_unsigned(), Release))
+        };
+        lock.let_go();
+        result
+    }
+
+    /// Removes everything that a dead process left behind, in all shards, once.
+    pub(super) fn reap(&self, who: Who) -> Result<u32> {
+        if self.slots().reaped(who) {
+            return Ok(0);
+        }
+        let (mut reaped, mut failed) = (0, None);
+        for shard in (0..SHARDS).filter(|&shard| self.used(shard)) {
+            match self.verb(shard, |lines, now| lines.reap(who.raw(), now)) {
+                Ok((Ok(n), _)) => reaped += n,
+                Ok((Err(refusal), _)) => failed = Some(self.refused(refusal)),
+                Err(e) => failed = Some(e),
+            }
+        }
+        // It may have died after a commit and before telling those whom it granted something.
+        self.ring_all();
+        self.changed(self.runtime.now().nanos());
+        match failed {
+            Some(e) => Err(e),
+            None => {
+                self.slots().set_reaped(who);
+                Ok(reaped)
+            }
+        }
+    }
+
+    /// Whether anything ever happened in a shard: looking at the others would only cost memory.
+    pub(super) fn used(&self, shard: usize) -> bool {
+        self.map.words()[layout::shard::cells(shard).start].load(Relaxed) != 0
+            || self.map.halves()[layout::shard::lock_h(shard)].load(Relaxed) != 0
+    }
+
+    /// What a refusal means that no caller can cause.
+    pub(super) fn refused(&self, refusal: Refusal) -> Error {
+        Error::protocol(
+            format!("the store in {} is damaged ({refusal:?})", self.path().display()),
+            "stop all programs that use it, remove it, and start them again",
+        )
+    }
+}
+
+impl Room for Inner {
+    fn allocate(&self, at: u64, len: u64) -> bool {
+        create::allocate(self.files.store.as_fd(), at, len).is_ok()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.born.left() {
+            // A forked child leaves the files open: closing its copy of `live` would drop the byte locks that the
+            // child itself may have there by now.
+            std::mem::forget(self.files.clone());
+            return;
+        }
+        // What is still anchored to this process ends now, as it would with the process itself.
+        if let Err(e) = self.reap(self.me) {
+            tracing::warn!(error = %e, "claims of this process stay until their leases end");
+        }
+    }
+}
+
+/// A locked shard. Dropping it undoes an unfinished step (a verb that panicked) and lets the lock go.
+pub(super) struct Shard<'a> {
+    store: &'a Inner,
+    number: usize,
+    inherited: bool,
+}
+
+impl Shard<'_> {
+    /// Its lines.
+    pub(super) fn lines(&self) -> Result<Lines<Journal<'_>>, Refusal> {
+        let words = self.store.map.words();
+        let seed = layout::mix(self.store.header.seed ^ self.number as u64);
+        let mut lines = Lines::with_seed(Journal::new(words, self.number, self.store), seed)?;
+        let floored = &words[layout::shard::floored_w(self.number)];
+        if floored.load(Relaxed) == 0 {
+            lines.raise_token(self.store.header.floor);
+            floored.store(1, Relaxed);
+        }
+        Ok(lines)
+    }
+}
+
+impl Drop for Shard<'_> {
+    fn drop(&mut self) {
+        journal::undo(self.store.map.words(), self.number);
+        self.store.lock_of(self.number).let_go();
+        if self.inherited {
+            self.store.ring_all();
+        }
+    }
+}

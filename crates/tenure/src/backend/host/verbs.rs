@@ -1,0 +1,257 @@
+//! The verbs of the contract, each on one shard under its lock.
+
+use std::sync::Arc;
+
+use super::bell::{Waiter, start_threads};
+use super::layout::SHARDS;
+use super::slots::Who;
+use super::store::Inner;
+use crate::backend::{Anchor, Answer, Claim, Leave, Page, Query, Released, local, note};
+use crate::core::line::{NO_SLOT, Now, Place, Refusal};
+use crate::core::moment::nanos;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::token::Token;
+
+/// Room for a usual note, in bytes.
+const NOTE: usize = 128;
+/// How many claims are renewed under one hold of a shard's lock.
+const RENEWALS: usize = 64;
+/// How many claims one hold of a shard's lock looks at.
+const SEEN: usize = 1000;
+/// How many lines a page has at most.
+const LINES: usize = 256;
+/// How many dead processes one verb removes before it goes on. Every process of a full table.
+const FUNERALS: usize = super::layout::SLOTS;
+
+/// What an attempt found.
+struct Stood {
+    place: Place,
+    /// Processes that hold the lock or stand at the head of the line, if the claim has to wait for them.
+    before: Vec<u32>,
+}
+
+impl Inner {
+    fn usable(&self) -> Result<()> {
+        if self.born.left() {
+            return Err(Error::config(
+                "this process is a fork of the one that opened the store",
+                "connect again in the child",
+            ));
+        }
+        Ok(())
+    }
+
+    fn slot_of(&self, claim: &Claim) -> u32 {
+        match claim.anchor {
+            Anchor::Process => self.me.raw(),
+            Anchor::Time => NO_SLOT,
+        }
+    }
+
+    /// Stands in line, or looks again.
+    pub(super) fn attempt(self: &Arc<Inner>, claim: &Claim, client: u64) -> Result<Answer> {
+        self.usable()?;
+        let mut note = Vec::with_capacity(NOTE);
+        note::encode(&claim.owner, &claim.reason, &mut note);
+        let ask = local::ask(claim, self.slot_of(claim), &note);
+        let shard = self.shard_of(ask.key);
+        let mut buried = 0;
+        loop {
+            let (result, now) = self.verb(shard, |lines, now| {
+                let place = lines.attempt(&ask, now)?;
+                let mut before = Vec::new();
+                match place {
+                    Place::Waiting { .. } => {
+                        self.await_grant(claim, shard, client);
+                        lines.holder_slots(ask.key, &mut before);
+                    }
+                    Place::Busy => lines.holder_slots(ask.key, &mut before),
+                    Place::Held { .. } | Place::Gone { .. } => self.waiting.remove(ask.id),
+                }
+                Ok(Stood { place, before })
+            })?;
+            let stood = result.map_err(|refusal| local::refused(refusal, &claim.key, Some(claim.kind)))?;
+            self.check_place(now.ns)?;
+            if matches!(stood.place, Place::Waiting { .. }) {
+                start_threads(self);
+            }
+            if buried >= FUNERALS || !self.bury_dead(&stood.before)? {
+                self.changed(now.ns);
+                return Ok(local::answer(stood.place, now));
+            }
+            buried += 1;
+        }
+    }
+
+    /// Notes that a claim waits here. Under the shard's lock, before anybody can grant it.
+    fn await_grant(&self, claim: &Claim, shard: usize, client: u64) {
+        self.waiting.insert(claim.id.0, Waiter { shard, ttl: nanos(claim.ttl), client });
+    }
+
+    /// Removes those of `slots` that are dead; whether there were any. The living are put under watch.
+    fn bury_dead(&self, slots: &[u32]) -> Result<bool> {
+        let mut any = false;
+        for who in slots.iter().filter_map(|slot| Who::from_raw(*slot)).filter(|who| *who != self.me) {
+            if self.slots().alive(who, self.me) {
+                self.alarm.watch(who);
+            } else {
+                self.reap(who)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Renews claims. Never creates one.
+    pub(super) fn renew(self: &Arc<Inner>, claims: &[Claim], client: u64) -> Vec<Result<Answer>> {
+        if let Err(e) = self.usable() {
+            return claims.iter().map(|_| Err(Error::config(e.what(), e.advice()))).collect();
+        }
+        if !self.in_place(self.runtime.now().nanos()) {
+            let gone = || Place::Gone { why: Some("the store's files were removed".to_owned()) };
+            let now = Now { ns: self.runtime.now().nanos(), wall_us: 0, ceiling: 0 };
+            return claims.iter().map(|_| Ok(local::answer(gone(), now))).collect();
+        }
+        let shard_of = |i: &usize| self.shard_of(claims[*i].key.full().as_bytes());
+        let mut order: Vec<usize> = (0..claims.len()).collect();
+        order.sort_by_cached_key(shard_of);
+        let mut answers: Vec<Option<Result<Answer>>> = claims.iter().map(|_| None).collect();
+        let mut before = Vec::new();
+        for chunk in order.chunk_by(|a, b| shard_of(a) == shard_of(b)).flat_map(|c| c.chunks(RENEWALS)) {
+            self.renew_chunk(claims, chunk, client, &mut answers, &mut before);
+        }
+        // Whoever is dead goes; those who wait learn of what that grants them by push.
+        if let Err(e) = self.bury_dead(&before) {
+            tracing::warn!(error = %e, "a dead process could not be removed");
+        }
+        let missing = || Err(Error::protocol("a claim was not renewed", "this is a bug: please report it"));
+        answers.into_iter().map(|a| a.unwrap_or_else(missing)).collect()
+    }
+
+    /// Renews claims of one shard under one hold of its lock.
+    fn renew_chunk(
+        self: &Arc<Inner>,
+        claims: &[Claim],
+        chunk: &[usize],
+        client: u64,
+        answers: &mut [Option<Result<Answer>>],
+        before: &mut Vec<u32>,
+    ) {
+        let Some(&first) = chunk.first() else { return };
+        let shard = self.shard_of(claims[first].key.full().as_bytes());
+        let (mut slots, mut note) = (Vec::new(), Vec::with_capacity(NOTE));
+        let mut rest = chunk;
+        let done = self.verb(shard, |lines, now| {
+            // Run again after a ceiling was raised, it goes on with the claim that was refused.
+            while let Some((&i, more)) = rest.split_first() {
+                let claim = &claims[i];
+                let (id, key) = (claim.id.0, claim.key.full().as_bytes());
+                note::encode(&claim.owner, &claim.reason, &mut note);
+                let result = lines.renew(id, key, Some(&note), now);
+                if let Err(ceiling @ Refusal::Ceiling(_)) = result {
+                    return Err(ceiling);
+                }
+                match result {
+                    Ok(Place::Waiting { .. }) => {
+                        self.await_grant(claim, shard, client);
+                        lines.holder_slots(key, &mut slots);
+                        before.append(&mut slots);
+                    }
+                    _ => self.waiting.remove(id),
+                }
+                let answer = result.map(|place| local::answer(place, now));
+                answers[i] = Some(answer.map_err(|r| local::refused(r, &claim.key, Some(claim.kind))));
+                rest = more;
+            }
+            before.sort_unstable();
+            before.dedup();
+            Ok(())
+        });
+        if let Err(e) =
+            done.and_then(|(result, _)| result.map_err(|r| local::refused(r, &claims[first].key, None)))
+        {
+            for &i in rest {
+                answers[i] = Some(Err(Error::unavailable(e.what(), e.advice()).of(&claims[i].key)));
+            }
+        }
+    }
+
+    /// Ends a hold, or withdraws a waiting claim.
+    pub(super) fn release(&self, claim: &Claim, leave: Leave) -> Result<Released> {
+        self.usable()?;
+        let key = claim.key.full().as_bytes();
+        let (result, now) = self.verb(self.shard_of(key), |lines, now| {
+            lines.release(claim.id.0, key, claim.birth.nanos(), local::trace(leave), now)
+        })?;
+        self.waiting.remove(claim.id.0);
+        self.changed(now.ns);
+        result.map(local::released).map_err(|refusal| local::refused(refusal, &claim.key, Some(claim.kind)))
+    }
+
+    /// Takes a lock away.
+    pub(super) fn evict(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
+        self.usable()?;
+        let full = key.full().as_bytes();
+        let (result, now) = self.verb(self.shard_of(full), |lines, now| {
+            lines.evict(full, token.map(Token::get), why.as_bytes(), now)
+        })?;
+        self.changed(now.ns);
+        result.map(local::evicted).map_err(|refusal| local::refused(refusal, key, None))
+    }
+
+    /// Looks at lines, shard by shard, holding a shard's lock for few claims at a time.
+    pub(super) fn inspect(&self, query: &Query) -> Result<Page> {
+        self.usable()?;
+        if let Some(name) = &query.name {
+            let key = Key::new(&query.namespace, name)?;
+            let full = key.full().as_bytes();
+            let (row, now) =
+                self.verb(self.shard_of(full), |lines, now| Ok(lines.view(full, query.waiting_max, now)))?;
+            let row = row.map_err(|refusal| local::refused(refusal, &key, None))?;
+            let lines = row.into_iter().map(|row| local::line(row, now)).collect::<Result<_>>()?;
+            return Ok(Page { lines, next: None });
+        }
+        let (mut shard, mut after) = cursor(query.after.as_deref())?;
+        let prefix = if query.prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{}/{}", query.namespace, query.prefix)
+        };
+        let limit = (SEEN / query.waiting_max.saturating_add(4)).clamp(1, LINES);
+        let mut page = Page::default();
+        while shard < SHARDS && page.lines.len() < LINES {
+            if !self.used(shard) {
+                (shard, after) = (shard + 1, None);
+                continue;
+            }
+            let (found, now) = self.verb(shard, |lines, now| {
+                let namespace = query.namespace.as_bytes();
+                Ok(lines.page(namespace, prefix.as_bytes(), after, limit, query.waiting_max, now))
+            })?;
+            let (rows, next) = found.map_err(|refusal| self.refused(refusal))?;
+            for row in rows {
+                page.lines.push(local::line(row, now)?);
+            }
+            after = next;
+            if after.is_none() {
+                shard += 1;
+            }
+        }
+        page.next = (shard < SHARDS)
+            .then(|| format!("{shard}:{}", after.map_or(String::new(), |h| format!("{h:x}"))));
+        Ok(page)
+    }
+}
+
+/// Reads `shard:hash`.
+fn cursor(after: Option<&str>) -> Result<(usize, Option<u128>)> {
+    let Some(text) = after else { return Ok((0, None)) };
+    let parsed = text.split_once(':').and_then(|(shard, hash)| {
+        let hash = if hash.is_empty() { None } else { Some(u128::from_str_radix(hash, 16).ok()?) };
+        Some((shard.parse().ok()?, hash))
+    });
+    parsed.ok_or_else(|| {
+        Error::config(format!("{text:?} is not where a page ended"), "pass on what a page gave as next")
+    })
+}

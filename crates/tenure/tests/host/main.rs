@@ -1,0 +1,5 @@
+//! The embedded store, through the backend's contract and across processes.
+
+mod basic;
+mod kit;
+mod roles;
