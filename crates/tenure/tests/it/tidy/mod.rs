@@ -3,6 +3,7 @@
 mod arrows;
 mod documents;
 mod size;
+mod wire;
 
 use std::fs;
 use std::path::{Path, PathBuf};
