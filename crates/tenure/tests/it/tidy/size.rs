@@ -62,13 +62,14 @@ fn nothing_is_left_over() {
         concat!("dbg", "!("),
         concat!("todo", "!("),
         concat!("unimplemented", "!("),
-        concat!("#[", "ignore"),
     ];
     let mut faults = Vec::new();
     for extension in ["rs", "md", "toml", "lua", "sql"] {
         for source in sources("", extension) {
             for (number, line) in source.text.lines().enumerate() {
-                if let Some(mark) = marks.iter().find(|m| line.contains(**m)) {
+                let attribute = line.trim_start().starts_with(concat!("#[", "ignore"));
+                let found = marks.iter().find(|m| line.contains(**m)).copied();
+                if let Some(mark) = found.or(attribute.then_some("an ignored test")) {
                     faults.push(format!("{}:{}: {mark} is left over", source.path, number + 1));
                 }
             }
