@@ -28,7 +28,10 @@ fn the_host_file_is_documented_as_it_is() {
     let written = rows(&read("docs/wire/host.md"));
     let missing: Vec<_> = coded.difference(&written).collect();
     let stale: Vec<_> = written.difference(&coded).collect();
-    assert!(missing.is_empty() && stale.is_empty(), "docs/wire/host.md lacks {missing:#?} and should not have {stale:#?}");
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "docs/wire/host.md lacks {missing:#?} and should not have {stale:#?}"
+    );
 }
 
 /// Module, name and value of each constant of a file.
@@ -63,7 +66,9 @@ fn rows(document: &str) -> BTreeSet<(String, String, String)> {
             let name = line.strip_prefix("### `").and_then(|l| l.split('`').next()).unwrap_or_default();
             name.clone_into(&mut module);
         }
-        let Some((name, rest)) = line.strip_prefix("| `").and_then(|l| l.split_once("` | ")) else { continue };
+        let Some((name, rest)) = line.strip_prefix("| `").and_then(|l| l.split_once("` | ")) else {
+            continue;
+        };
         let Some((value, _)) = rest.split_once(" |") else { continue };
         if name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
             out.insert((module.clone(), name.to_owned(), value.to_owned()));
