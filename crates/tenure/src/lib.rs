@@ -24,23 +24,23 @@ mod token;
 #[cfg(feature = "unstable")]
 pub mod url;
 #[cfg(not(feature = "unstable"))]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod url;
 
 #[cfg(feature = "unstable")]
 pub mod backend;
 #[cfg(not(feature = "unstable"))]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod backend;
 #[cfg(feature = "unstable")]
 pub mod core;
 #[cfg(not(feature = "unstable"))]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod core;
 #[cfg(feature = "unstable")]
 pub mod engine;
 #[cfg(not(feature = "unstable"))]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod engine;
 
 pub use backend::{Broken, Kind, Line, Owner, Released, Seen};

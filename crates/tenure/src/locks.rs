@@ -85,7 +85,6 @@ impl Locks {
     }
 
     /// Connects with options.
-    #[must_use]
     pub fn builder(url: &str) -> Builder {
         Builder::new(url)
     }

@@ -232,7 +232,7 @@ pub struct Line {
     pub token: Option<Token>,
     /// Who holds, oldest grant first.
     pub holders: Vec<Seen>,
-    /// Who waits, first in line first; at most [`Query::waiting_max`].
+    /// Who waits, first in line first; at most 1,000.
     pub waiting: Vec<Seen>,
     /// How many wait in all.
     pub waiters: u64,
@@ -251,7 +251,7 @@ impl Line {
 /// One claim as `inspect` sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The hash of its id, as [`ClaimId::short`].
+    /// The hash of its id, as listings show it.
     pub claim: String,
     /// Who.
     pub owner: Owner,
@@ -346,6 +346,9 @@ pub struct Opening {
     pub owner: Arc<Owner>,
 }
 
+/// What opening a store gives.
+pub type Opened = Result<Arc<dyn Backend>>;
+
 /// One row of the table of backends.
 pub struct Entry {
     /// URL schemes, the first one the usual.
@@ -355,7 +358,7 @@ pub struct Entry {
     /// The most that it can promise.
     pub capabilities: Capabilities,
     /// Opens a store.
-    pub open: fn(Opening) -> BoxFuture<'static, Result<Arc<dyn Backend>>>,
+    pub open: fn(Opening) -> BoxFuture<'static, Opened>,
 }
 
 /// Every backend that exists, and how to open those that are compiled in. The only list: the conformance suite, the

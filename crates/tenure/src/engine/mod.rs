@@ -2,7 +2,7 @@
 //!
 //! - [`Runtime`]: clock, randomness, timers and a place to run, given from outside; `thread` is the real one.
 //! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
-//! - `acquire`: asks, waits for the push, hands out a [`Turn`], which withdraws itself when dropped.
+//! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
 //! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
 

@@ -1,6 +1,6 @@
 //! A hook for kill tests: dies by SIGKILL at the n-th store of a verb.
 //!
-//! [`point`] stands before and after every store that another process can see. It is nothing at all unless the crate
+//! `point` stands before and after every store that another process can see. It is nothing at all unless the crate
 //! is built with the feature `unstable`.
 
 #[cfg(feature = "unstable")]

@@ -34,7 +34,7 @@ pub use view::{ClaimRow, LineRow};
 pub enum Kind {
     /// Capacity 1, weight 1; each grant has a token of its own.
     Mutex = 1,
-    /// Capacity [`RW_CAPACITY`]; a reader weighs 1, a writer all of it. Readers between two writers share a token.
+    /// Capacity `RW_CAPACITY`; a reader weighs 1, a writer all of it. Readers between two writers share a token.
     ReadWrite = 2,
     /// Capacity N; grants have no token.
     Semaphore = 3,
