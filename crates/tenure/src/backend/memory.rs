@@ -197,3 +197,187 @@ impl Backend for Memory {
         Box::pin(std::future::ready(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backend::{Anchor, Kind, Lease, Owner, Standing};
+    use crate::core::moment::Moment;
+    use crate::error::ErrorKind;
+    use crate::url::StoreUrl;
+
+    /// A clock that stands still unless it is told.
+    #[derive(Debug, Default)]
+    struct Still(AtomicU64);
+
+    impl Runtime for Still {
+        fn now(&self) -> Moment {
+            Moment(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall_us(&self) -> u64 {
+            1_700_000_000_000_000 + self.0.load(Ordering::Relaxed) / 1_000
+        }
+
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+
+        fn sleep_until(&self, _: Moment) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+
+        fn spawn(&self, _: BoxFuture<'static, ()>) {}
+    }
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Sink for Heard {
+        fn news(&self, news: News) {
+            self.0.lock().expect("no test panics in here").push(format!("{news:?}"));
+        }
+    }
+
+    impl Heard {
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().expect("no test panics in here"))
+        }
+    }
+
+    /// Verbs of this backend are ready at once.
+    fn ready<T>(mut future: BoxFuture<'_, T>) -> T {
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("memory: never waits"),
+        }
+    }
+
+    fn open_url(url: &str) -> Result<(Arc<dyn Backend>, Arc<Heard>, Arc<Still>)> {
+        let (heard, clock) = (Arc::new(Heard::default()), Arc::new(Still::default()));
+        let owner = Owner { user: "u".into(), host: "h".into(), pid: 1, program: "p".into() };
+        let url = StoreUrl::parse(url)?;
+        let opening = Opening { url, sink: heard.clone(), runtime: clock.clone(), owner: owner.into() };
+        Ok((ready((ENTRY.open)(opening))?, heard, clock))
+    }
+
+    fn store() -> (Arc<dyn Backend>, Arc<Heard>, Arc<Still>) {
+        open_url("memory:").expect("opens")
+    }
+
+    fn claim(id: u128, name: &str, kind: Kind) -> Claim {
+        Claim {
+            id: ClaimId(id),
+            key: Key::new("default", name).expect("a good name"),
+            kind,
+            weight: 1,
+            capacity: if kind == Kind::Mutex { 1 } else { super::super::RW_CAPACITY },
+            stand: true,
+            ttl: Duration::from_secs(30),
+            waiting: Duration::from_secs(10),
+            birth: Moment(0),
+            anchor: Anchor::Process,
+            owner: Owner { user: "ann".into(), host: "box".into(), pid: 42, program: "job".into() }.into(),
+            reason: "month end".into(),
+        }
+    }
+
+    fn stand(b: &Arc<dyn Backend>, c: &Claim) -> Standing {
+        ready(b.attempt(c)).expect("answered").standing
+    }
+
+    #[test]
+    fn l5_the_next_in_line_is_told_with_its_token_and_the_time() {
+        let (b, heard, clock) = store();
+        let (first, second) = (claim(1, "a", Kind::Mutex), claim(2, "a", Kind::Mutex));
+        assert!(matches!(stand(&b, &first), Standing::Held(g) if g.lease == Lease::For(first.ttl)));
+        let look_again = Duration::from_secs(2);
+        let waits = Standing::Waiting { lease: Lease::For(second.waiting), ahead: Some(0), look_again };
+        assert_eq!(stand(&b, &second), waits);
+        assert_eq!(heard.take(), [""; 0], "nobody is told what the verb's own answer says");
+        clock.0.store(500, Ordering::Relaxed);
+        assert_eq!(ready(b.release(&first, Leave::Nothing)).expect("answered"), Released::WasHeld);
+        let Standing::Held(grant) = stand(&b, &second) else { panic!("granted") };
+        assert_eq!(heard.take(), [format!("{:?}", News::Granted(second.id, grant, Some(500)))]);
+        let done = ready(b.evict(&second.key, grant.token, "no"));
+        assert_eq!(done.expect("answered"), Released::WasHeld);
+        assert_eq!(heard.take(), [format!("{:?}", News::Gone(second.id, Some("no".into())))]);
+        let renewed = ready(b.renew(&[second.clone(), first]));
+        let whys: Vec<_> = renewed.into_iter().map(|a| a.expect("answered").standing).collect();
+        assert_eq!(whys, [Standing::Gone { why: Some("no".into()) }, Standing::Gone { why: None }]);
+    }
+
+    #[test]
+    fn another_kind_is_refused_and_both_are_named() {
+        let (b, ..) = store();
+        stand(&b, &claim(1, "a", Kind::Mutex));
+        let error = ready(b.attempt(&claim(2, "a", Kind::ReadWrite))).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let text = error.to_string();
+        assert!(text.contains("a read-write lock") && text.contains("a mutex"), "{text}");
+    }
+
+    #[test]
+    fn changes_are_told_only_while_somebody_watches() {
+        let (b, heard, _) = store();
+        let c = claim(1, "a", Kind::Mutex);
+        stand(&b, &c);
+        b.watch(true);
+        stand(&b, &c);
+        ready(b.renew(std::slice::from_ref(&c)));
+        assert_eq!(heard.take(), [""; 0], "nothing changed");
+        ready(b.release(&c, Leave::For(Duration::from_secs(1)))).expect("answered");
+        stand(&b, &claim(2, "a", Kind::Mutex));
+        assert_eq!(heard.take(), ["Changed", "Changed"]);
+        b.watch(false);
+        stand(&b, &claim(3, "b", Kind::Mutex));
+        assert_eq!(heard.take(), [""; 0]);
+    }
+
+    #[test]
+    fn o1_everything_is_visible_page_by_page() {
+        let (b, _, clock) = store();
+        for n in 0..600 {
+            stand(&b, &claim(n + 1, &format!("many/{n}"), Kind::Mutex));
+        }
+        stand(&b, &claim(1000, "many", Kind::Mutex));
+        stand(&b, &claim(1001, "many", Kind::Mutex));
+        let mut query =
+            Query { namespace: "default".into(), prefix: "many".into(), waiting_max: 9, ..Query::default() };
+        let mut names = std::collections::BTreeSet::new();
+        loop {
+            let page = ready(b.inspect(&query)).expect("a page");
+            names.extend(page.lines.iter().map(|l| l.key.name().to_owned()));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(names.len(), 601);
+        clock.0.store(1_000_000_000, Ordering::Relaxed);
+        query.name = Some("many".into());
+        let line = ready(b.inspect(&query)).expect("a page").lines.remove(0);
+        assert_eq!((line.waiters, line.capacity), (1, 1));
+        let seen = &line.holders[0];
+        assert_eq!(
+            (seen.owner.user.as_str(), seen.owner.pid, seen.reason.as_str()),
+            ("ann", 42, "month end")
+        );
+        assert_eq!((seen.token, seen.since_us), (line.token, 1_700_000_000_000_000));
+        assert_eq!(seen.expires_in, Some(Duration::from_secs(29)));
+        assert_eq!(line.waiting[0].claim, ClaimId(1001).short());
+        let lost = Query { name: None, after: Some("nowhere".into()), ..query };
+        assert_eq!(ready(b.inspect(&lost)).expect_err("refused").kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn it_takes_nothing_after_its_scheme() {
+        for url in ["memory://host", "memory:///path", "memory:?a=b", "memory://u:p@"] {
+            assert_eq!(open_url(url).map(|_| ()).expect_err(url).kind(), ErrorKind::Config);
+        }
+    }
+}

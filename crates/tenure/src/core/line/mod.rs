@@ -7,7 +7,7 @@
 //! - [`arena`]: what the line needs of its memory, and the plain one.
 //! - `cells`: where each field lies; text in chained cells.
 //! - `tree`: the ordered tree (a treap) that keeps lines, the index of claims and the locks.
-//! - [`Lines`] (`verbs`, `settle`): attempt, renew, release, evict, reap.
+//! - [`Lines`]: attempt, renew, release, evict (`verbs`) and reap (`slots`), of the steps in `settle`.
 //! - `view`: what `inspect` shows; changes nothing.
 //! - `check`: whether a structure is whole, for tests.
 
@@ -16,6 +16,7 @@ mod cells;
 #[cfg(any(test, feature = "unstable"))]
 mod check;
 mod settle;
+mod slots;
 mod tree;
 mod verbs;
 mod view;
@@ -142,9 +143,9 @@ pub enum Trace {
 pub enum Refusal {
     /// The live line is of this other kind.
     Kind(Kind),
-    /// Weight 0, or more than the capacity.
+    /// Weight 0, or more than the capacity, or a capacity that is not that of the kind.
     Weight,
-    /// The arena has no room.
+    /// The arena has no room; or a key or note is longer than 1 KiB.
     Full,
     /// [`WAITERS_MAX`] already wait.
     TooMany,

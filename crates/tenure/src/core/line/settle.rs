@@ -1,8 +1,8 @@
 //! The steps that verbs are made of: a claim is granted, leaves its line, is anchored; a line is settled.
 
-use super::cells::{self, CLAIM, LOCK, NONE, SLOT, claim, hi, lo, lock, pair, root, slot, state};
-use super::tree::{self, ById, ByLock, ByName, BySeq, BySlot};
-use super::{Arena, Event, Kind, Lines, NO_SLOT, Now, RW_CAPACITY, Refusal};
+use super::cells::{self, CLAIM, LOCK, NONE, claim, hi, lo, lock, pair, root, state};
+use super::tree::{self, ById, ByLock, ByName, BySeq};
+use super::{Arena, Event, Kind, Lines, Now, RW_CAPACITY, Refusal};
 use crate::core::lease::MARK_LIFE;
 
 /// How many marks a verb drops at most.
@@ -329,61 +329,5 @@ impl<A: Arena> Lines<A> {
 
     pub(super) fn id(&self, c: u32) -> u128 {
         cells::id_of(&self.arena, c)
-    }
-
-    /// The record of a process slot, or [`NONE`].
-    pub(super) fn slot(&self, number: u32) -> u32 {
-        let found = tree::find(&self.arena, lo(self.root(root::SLOTS)), &BySlot(number));
-        self.checked(found, SLOT)
-    }
-
-    /// Puts a new claim on its slot's list.
-    pub(super) fn anchor(&mut self, c: u32, number: u32) -> Result<(), Refusal> {
-        if number == NO_SLOT {
-            return Ok(());
-        }
-        let mut s = self.slot(number);
-        if s == NONE {
-            s = self.alloc(SLOT)?;
-            self.put(s, slot::NUMBER, u64::from(number));
-            self.put(s, slot::LINKS, 0);
-            self.put(s, slot::FIRST, 0);
-            let top = lo(self.root(root::SLOTS));
-            let top = tree::insert(&mut self.arena, top, s, &BySlot(number), &mut self.way);
-            self.set_root(root::SLOTS, u64::from(top));
-        }
-        let next = lo(self.at(s, slot::FIRST));
-        self.put(c, claim::SLOT_LINKS, pair(next, NONE));
-        if next != NONE {
-            let links = self.at(next, claim::SLOT_LINKS);
-            self.set(next, claim::SLOT_LINKS, pair(lo(links), c));
-        }
-        self.set(s, slot::FIRST, u64::from(c));
-        Ok(())
-    }
-
-    /// Takes a claim off its slot's list.
-    pub(super) fn unanchor(&mut self, c: u32) {
-        let word = self.at(c, claim::LOCK_SLOT);
-        if hi(word) == NO_SLOT {
-            return;
-        }
-        let links = self.at(c, claim::SLOT_LINKS);
-        let (next, previous) = (lo(links), hi(links));
-        if next != NONE {
-            let links = self.at(next, claim::SLOT_LINKS);
-            self.set(next, claim::SLOT_LINKS, pair(lo(links), previous));
-        }
-        if previous == NONE {
-            let s = self.slot(hi(word));
-            if s == NONE {
-                return self.arena.fault();
-            }
-            self.set(s, slot::FIRST, u64::from(next));
-        } else {
-            let links = self.at(previous, claim::SLOT_LINKS);
-            self.set(previous, claim::SLOT_LINKS, pair(next, hi(links)));
-        }
-        self.set(c, claim::LOCK_SLOT, pair(lo(word), NO_SLOT));
     }
 }

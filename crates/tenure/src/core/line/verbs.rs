@@ -1,9 +1,9 @@
 //! The verbs. Each begins by settling what it is about, and does its own work in steps that are whole by themselves.
 
-use super::cells::{self, CLAIM, LOCK, NONE, TEXT_MAX, claim, hi, lo, lock, pair, root, slot, state};
+use super::cells::{self, CLAIM, LOCK, NONE, TEXT_MAX, claim, hi, lo, lock, pair, root, state};
 use super::settle::{Behind, MARK_NS};
-use super::tree::{self, ByLock, ByName, BySeq, BySlot, Way};
-use super::{Arena, Ask, Event, Found, Kind, NO_SLOT, Now, Place, RW_CAPACITY, Refusal, Trace, WAITERS_MAX};
+use super::tree::{self, ByLock, ByName, BySeq, Way};
+use super::{Arena, Ask, Event, Found, Kind, Now, Place, RW_CAPACITY, Refusal, Trace, WAITERS_MAX};
 
 /// Many lines in one arena.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Counts {
 }
 
 /// How many overdue lines a verb settles besides its own.
-const SWEEP: u32 = 2;
+pub(super) const SWEEP: u32 = 2;
 
 impl<A: Arena> Lines<A> {
     /// The lines in `arena`; an arena without any gets a root.
@@ -86,6 +86,8 @@ impl<A: Arena> Lines<A> {
 
     /// Undoes what a verb left unfinished, where one was cut short by a panic.
     pub fn recover(&mut self) {
+        self.by_id.forget();
+        self.by_name.forget();
         self.dead.clear();
         self.arena.abort();
     }
@@ -346,59 +348,6 @@ impl<A: Arena> Lines<A> {
             self.settle(l, now)?;
         }
         Ok(u32::try_from(whom.len()).unwrap_or(u32::MAX))
-    }
-
-    /// Removes all claims that are anchored to a process slot, since that process is gone, and grants what became
-    /// free; says how many.
-    ///
-    /// # Errors
-    /// `Ceiling` and `Corrupt`.
-    pub fn reap(&mut self, slot: u32, now: Now) -> Result<u32, Refusal> {
-        let result = self.reap_steps(slot, now);
-        self.finish(result)
-    }
-
-    fn reap_steps(&mut self, number: u32, now: Now) -> Result<u32, Refusal> {
-        self.tidy(SWEEP, now)?;
-        let s = if number == NO_SLOT { NONE } else { self.slot(number) };
-        if s == NONE {
-            return Ok(0);
-        }
-        let mut locks = Vec::new();
-        let mut c = lo(self.at(s, slot::FIRST));
-        while c != NONE && locks.len() <= self.arena.cells() as usize {
-            let l = lo(self.at(self.checked(c, CLAIM), claim::LOCK_SLOT));
-            locks.push(l);
-            c = lo(self.at(c, claim::SLOT_LINKS));
-        }
-        let reaped = u32::try_from(locks.len()).map_err(|_| self.corrupt())?;
-        // Every line gives one token at most: enough for all of them, or nothing changes.
-        let last = self.next_token(now)?.saturating_add(i64::from(reaped));
-        if last >= now.ceiling {
-            return Err(Refusal::Ceiling(last));
-        }
-        // First all of them go and then the lines are settled, so that nothing is granted to the dead.
-        for _ in 0..reaped {
-            let c = self.checked(lo(self.at(s, slot::FIRST)), CLAIM);
-            if c == NONE {
-                return Err(self.corrupt());
-            }
-            self.leave(c, Behind::Nothing, now)?;
-        }
-        let top = lo(self.root(root::SLOTS));
-        let top = tree::remove(&mut self.arena, top, s, &BySlot(number), &mut self.way);
-        self.set_root(root::SLOTS, u64::from(top));
-        self.free(s);
-        self.commit()?;
-        locks.sort_unstable();
-        locks.dedup();
-        for l in locks {
-            // No cell is allocated on the way, so a lock that died is a free cell.
-            if self.tag(l) == LOCK {
-                self.settle(l, now)?;
-            }
-        }
-        Ok(reaped)
     }
 
     /// Settles up to `budget` lines in which a lease ended, so that those that nobody visits go away.

@@ -2,7 +2,7 @@
 
 use super::cells::{self, LOCK, NONE, claim, hi, lo, lock, root};
 use super::tree::{self, ByLock, BySeq};
-use super::{Arena, Kind, Lines, NO_SLOT, Now};
+use super::{Arena, Kind, Lines, Now};
 
 /// One lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,25 +48,6 @@ pub struct ClaimRow {
 const VISITS: u32 = 4096;
 
 impl<A: Arena> Lines<A> {
-    /// The process slots of the first holders (at most 8) and the first two waiters of a lock: whether those processes
-    /// live is worth a look.
-    pub fn holder_slots(&self, key: &[u8], out: &mut Vec<u32>) {
-        out.clear();
-        let l = self.lock(&self.name(key));
-        if l == NONE {
-            return;
-        }
-        let (holders, waiters) = self.line(l);
-        for (line, most) in [(holders, 8), (waiters, 2)] {
-            for c in self.claims(line, most, 0) {
-                let slot = hi(self.at(c, claim::LOCK_SLOT));
-                if slot != NO_SLOT && !out.contains(&slot) {
-                    out.push(slot);
-                }
-            }
-        }
-    }
-
     /// One lock, without what has ended by `now`; `None` if nobody holds it or waits for it.
     pub fn view(&self, key: &[u8], waiting_max: usize, now: Now) -> Option<LineRow> {
         self.row(self.lock(&self.name(key)), waiting_max, now)
@@ -155,7 +136,7 @@ impl<A: Arena> Lines<A> {
     }
 
     /// The first claims of a line whose lease ends after `now`.
-    fn claims(&self, line: u32, most: usize, now: u64) -> Vec<u32> {
+    pub(super) fn claims(&self, line: u32, most: usize, now: u64) -> Vec<u32> {
         let mut found = Vec::new();
         if most > 0 {
             let mut fuel = self.arena.cells();

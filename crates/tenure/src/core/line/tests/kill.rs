@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::super::arena::CELL;
-use super::super::{Arena, Ask, Found, Kind, Lines, Now, Place, Refusal, Trace};
+use super::super::{Arena, Ask, Found, Kind, LineRow, Lines, Now, Place, Refusal, Trace};
 use super::history::random_ask;
 use super::{Dice, mutex, whole};
 
@@ -131,7 +131,7 @@ fn run(l: &mut Lines<Mortal>, verb: &Verb, key: &[u8], now: Now) -> Result<Answe
             ask.birth = now.ns;
             Answer::Place(l.attempt(&ask, now)?)
         }
-        Verb::Renew(id, n) => Answer::Place(l.renew(id, key, Some(&vec![3; n]), now)?),
+        Verb::Renew(id, n) => Answer::Place(l.renew(id, key, Some(&note(n)), now)?),
         Verb::Release(id, trace) => Answer::Found(l.release(id, key, now.ns, trace, now)?),
         Verb::Evict(n) => Answer::Count(l.evict(key, None, &vec![b'w'; n], now)?),
         Verb::Reap(slot) => Answer::Count(l.reap(slot, now)?),
@@ -140,6 +140,17 @@ fn run(l: &mut Lines<Mortal>, verb: &Verb, key: &[u8], now: Now) -> Result<Answe
             Answer::Count(0)
         }
     })
+}
+
+/// One byte, `n` times; another byte for another `n`.
+fn note(n: usize) -> Vec<u8> {
+    vec![u8::try_from(n % 251).expect("a byte"); n]
+}
+
+/// Every note is one that somebody wrote, and not a mixture.
+fn notes_are_whole(row: Option<&LineRow>) -> bool {
+    let mut claims = row.into_iter().flat_map(|r| r.holders.iter().chain(&r.waiting));
+    claims.all(|c| c.note == note(c.note.len()) || c.note == [7; 400])
 }
 
 /// Whether the answer of a repeated verb may be that: the same, or what a verb says that was done before.
@@ -174,6 +185,10 @@ fn die_everywhere(memory: &Memory, verb: &Verb, key: &[u8], now: Now) -> (Memory
         if let Err(why) = l.check() {
             panic!("{verb:?} killed at store {n}: {why}");
         }
+        assert!(
+            notes_are_whole(l.view(key, 99, now).as_ref()),
+            "{verb:?} killed at store {n}: a note is a mixture"
+        );
         let repeated = run(&mut l, verb, key, now).expect("room enough");
         assert!(right(&answer, &repeated), "{verb:?} killed at store {n}: {repeated:?}, not {answer:?}");
         whole(&l);
@@ -181,7 +196,7 @@ fn die_everywhere(memory: &Memory, verb: &Verb, key: &[u8], now: Now) -> (Memory
         run(&mut l, &Verb::Release(u128::MAX, Trace::Nothing), key, now).expect("visited");
         assert_eq!(l.counts(), counts, "{verb:?} killed at store {n}");
         let again = l.view(key, 99, now);
-        let who = |r: &Option<super::super::LineRow>| -> Vec<u128> {
+        let who = |r: &Option<LineRow>| -> Vec<u128> {
             r.iter().flat_map(|r| r.holders.iter().chain(&r.waiting)).map(|c| c.id).collect()
         };
         assert_eq!(who(&again), who(&row), "{verb:?} killed at store {n}");
@@ -218,6 +233,26 @@ fn death_at_any_store_leaves_a_whole_structure() {
             (memory, stores) = (next, stores + n);
         }
         assert!(stores > 500, "the history did too little: {stores} stores");
+    }
+}
+
+#[test]
+fn writers_may_take_turns() {
+    for seed in 1..20u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let memory = Rc::new(RefCell::new(Memory::default()));
+        let writer = || Lines::new(Mortal::new(&memory, u64::MAX, u32::MAX)).expect("whole");
+        let (mut writers, mut ns) = ([writer(), writer(), writer()], 1_000_000);
+        for _ in 0..400 {
+            ns += dice.below(120);
+            let now = Now { ns, wall_us: ns, ceiling: i64::MAX };
+            let l = &mut writers[usize::try_from(dice.below(3)).expect("small")];
+            let which = usize::try_from(dice.below(6)).expect("small");
+            let kind = [Kind::Mutex, Kind::ReadWrite, Kind::Semaphore][which % 3];
+            run(l, &random_verb(&mut dice, kind), &[b'k', b'0' + u8::try_from(which).expect("small")], now)
+                .expect("room");
+            whole(l);
+        }
     }
 }
 

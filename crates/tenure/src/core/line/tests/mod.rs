@@ -1,5 +1,6 @@
 //! What can only be tested from inside: that the structure is whole after every step, and after a death at any store.
 
+mod damage;
 mod history;
 mod kill;
 mod trees;

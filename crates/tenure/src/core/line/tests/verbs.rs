@@ -43,26 +43,18 @@ fn first_come_first_served_and_nothing_remains() {
 
 #[test]
 fn s9_a_withdrawn_claim_is_never_granted() {
-    let mut l = lines();
     for (id, before) in [(1, true), (2, false)] {
+        let mut l = lines();
         if before {
             stand(&mut l, &mutex(id, K), 10);
         }
         l.release(id, K, 0, Trace::Mark, now(20)).expect("released");
-        assert_eq!(stand(&mut l, &mutex(id, K), 30), gone(None));
-        assert_eq!(
-            stand(&mut l, &mutex(id, K), 20 + MARK_NS),
-            gone(None),
-            "at the last instant that an attempt counts"
-        );
-        assert_eq!(
-            stand(&mut l, &mutex(id, K), 21 + MARK_NS),
-            gone(None),
-            "the mark is gone, the attempt too old"
-        );
+        let late = super::Ask { birth: 20, ..mutex(id, K) };
+        assert_eq!(stand(&mut l, &late, 30), gone(None));
+        assert_eq!(stand(&mut l, &late, 20 + MARK_NS), gone(None), "the last instant that an attempt counts");
+        assert_eq!(stand(&mut l, &late, 21 + MARK_NS), gone(None), "the mark is gone, the attempt too old");
+        assert_eq!(l.counts().marks, 0);
     }
-    l.sweep(2, now(100 + MARK_NS)).expect("swept");
-    assert_eq!(l.counts().marks, 0);
 }
 
 #[test]
