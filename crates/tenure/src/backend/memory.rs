@@ -257,7 +257,9 @@ mod tests {
         }
     }
 
-    fn open_url(url: &str) -> Result<(Arc<dyn Backend>, Arc<Heard>, Arc<Still>)> {
+    type Opened = (Arc<dyn Backend>, Arc<Heard>, Arc<Still>);
+
+    fn open_url(url: &str) -> Result<Opened> {
         let (heard, clock) = (Arc::new(Heard::default()), Arc::new(Still::default()));
         let owner = Owner { user: "u".into(), host: "h".into(), pid: 1, program: "p".into() };
         let url = StoreUrl::parse(url)?;
@@ -265,7 +267,7 @@ mod tests {
         Ok((ready((ENTRY.open)(opening))?, heard, clock))
     }
 
-    fn store() -> (Arc<dyn Backend>, Arc<Heard>, Arc<Still>) {
+    fn store() -> Opened {
         open_url("memory:").expect("opens")
     }
 
