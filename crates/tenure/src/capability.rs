@@ -259,8 +259,11 @@ impl Needs {
             of: impl Fn(&Capabilities) -> T,
         ) -> Result<()> {
             let Some(want) = want.filter(|want| have < *want) else { return Ok(()) };
-            let able: Vec<_> =
-                crate::backend::table().map(|c| c.capabilities).filter(|c| of(c) >= want).map(|c| c.backend).collect();
+            let able: Vec<_> = crate::backend::table()
+                .map(|c| c.capabilities)
+                .filter(|c| of(c) >= want)
+                .map(|c| c.backend)
+                .collect();
             let advice = if able.is_empty() {
                 "no backend of this build can".to_owned()
             } else {

@@ -28,6 +28,14 @@ pub enum ErrorKind {
     Protocol,
 }
 
+impl ErrorKind {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, ErrorKind::Unavailable | ErrorKind::Uncertain)
+    }
+}
+
 /// An error: one sentence that says what happened, one that says what to do, and its source.
 ///
 /// Opaque on purpose: match on [`kind`](Error::kind), print the rest. No secret ever appears in it.
@@ -214,8 +222,11 @@ impl StdError for Lost {}
 
 impl From<Lost> for Error {
     fn from(lost: Lost) -> Error {
-        let mut error =
-            Error::new(ErrorKind::Lost, format!("was lost: {}", lost.why), "stop the work that it protects".into());
+        let mut error = Error::new(
+            ErrorKind::Lost,
+            format!("was lost: {}", lost.why),
+            "stop the work that it protects".into(),
+        );
         error.repr.key = Some(lost.key.clone());
         error.repr.lost = Some(lost);
         error

@@ -12,7 +12,7 @@ use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
 use crate::engine::thread::ThreadRuntime;
 use crate::engine::{Engine, Hub, Runtime, race};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::{Key, check_namespace, check_prefix};
 use crate::mutex::Mutex;
 use crate::options::{check_owner, check_ttl, shortened};
@@ -53,7 +53,10 @@ struct Shared {
 
 impl fmt::Debug for Locks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Locks").field("url", &self.shared.url).field("namespace", &self.shared.namespace).finish()
+        f.debug_struct("Locks")
+            .field("url", &self.shared.url)
+            .field("namespace", &self.shared.namespace)
+            .finish()
     }
 }
 
@@ -105,7 +108,9 @@ impl Locks {
         let key = self.key(name.as_ref())?;
         if !self.capabilities().modes.mutex {
             let backend = self.capabilities().backend;
-            return Err(Error::unsupported(format!("{backend}: has no mutex"), "use another backend").of(&key));
+            return Err(
+                Error::unsupported(format!("{backend}: has no mutex"), "use another backend").of(&key)
+            );
         }
         Ok(Mutex::new(self.engine.clone(), key, self.shared.ttl, self.engine.owner.clone()))
     }
@@ -221,7 +226,8 @@ impl Locks {
         let key = self.key(name)?;
         self.engine.usable()?;
         let owner = &self.engine.owner;
-        let why: String = why.chars().filter(|c| !c.is_control()).take(crate::options::REASON_MAX / 4).collect();
+        let why: String =
+            why.chars().filter(|c| !c.is_control()).take(crate::options::REASON_MAX / 4).collect();
         let by = format!("{}@{}: {why}", owner.user, owner.host);
         tracing::info!(target: "tenure", lock = %key, token = token.map(Token::get), by, "evict");
         self.engine.core.backend.evict(&key, token, &by).await.map_err(|e| e.of(&key))
@@ -375,7 +381,10 @@ pub struct Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("namespace", &self.namespace).field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("namespace", &self.namespace)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 
@@ -433,14 +442,20 @@ impl Builder {
 
     /// Puts a wrapper around the backend: fault injection, recording.
     #[cfg(feature = "unstable")]
-    pub fn wrap(mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend> + Send + 'static) -> Builder {
+    pub fn wrap(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend> + Send + 'static,
+    ) -> Builder {
         self.wrap = Some(Box::new(wrap));
         self
     }
 
     /// Puts a wrapper around the sink of pushes.
     #[cfg(feature = "unstable")]
-    pub fn wrap_sink(mut self, wrap: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink> + Send + 'static) -> Builder {
+    pub fn wrap_sink(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink> + Send + 'static,
+    ) -> Builder {
         self.wrap_sink = Some(Box::new(wrap));
         self
     }
@@ -465,7 +480,10 @@ impl Builder {
         let entry = backend::find(&url.scheme)?;
         if let Some(password) = self.password {
             if url.password.is_some() {
-                return Err(Error::config("two passwords are given", "leave it out of the URL or give no other"));
+                return Err(Error::config(
+                    "two passwords are given",
+                    "leave it out of the URL or give no other",
+                ));
             }
             url.password = Some(password);
         }
@@ -490,7 +508,10 @@ impl Builder {
         let opening = Opening { url, sink, runtime: runtime.clone(), owner: owner.clone() };
         let opened: BoxFuture<'_, Result<Arc<dyn Backend>>> = (entry.open)(opening);
         let backend = race(&*runtime, runtime.now() + CONNECT, opened).await.unwrap_or_else(|| {
-            Err(Error::unavailable(format!("{shown} did not answer within 5 s"), "check that it runs and the address"))
+            Err(Error::unavailable(
+                format!("{shown} did not answer within 5 s"),
+                "check that it runs and the address",
+            ))
         })?;
         let backend = match self.wrap {
             Some(wrap) => wrap(backend),
@@ -512,20 +533,28 @@ impl Builder {
 
 /// Who this process is: user, host, pid and program, as people know them.
 fn this_process() -> Owner {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
-    let user = if user.is_empty() { format!("uid {}", rustix::process::getuid().as_raw()) } else { user };
+    let uid = rustix::process::geteuid().as_raw();
+    let user = user_name(uid).unwrap_or_else(|| format!("uid {uid}"));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let program = std::env::current_exe()
         .ok()
         .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
         .unwrap_or_else(|| "unknown".into());
-    Owner { user: shortened(user), host: shortened(host), pid: std::process::id(), program: shortened(program) }
+    Owner {
+        user: shortened(user),
+        host: shortened(host),
+        pid: std::process::id(),
+        program: shortened(program),
+    }
 }
 
-impl ErrorKind {
-    /// Whether the same call may succeed later.
-    #[must_use]
-    pub fn may_pass(self) -> bool {
-        matches!(self, ErrorKind::Unavailable | ErrorKind::Uncertain)
-    }
+/// The user's name: from the local list of users, or else from the environment, which says who logged in.
+fn user_name(uid: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let listed = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    listed.or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty())
 }

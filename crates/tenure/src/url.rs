@@ -57,10 +57,16 @@ impl StoreUrl {
         };
         let good = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(good) {
-            return Err(bad("the store URL does not begin with a scheme", "write it like host: or redis://127.0.0.1"));
+            return Err(bad(
+                "the store URL does not begin with a scheme",
+                "write it like host: or redis://127.0.0.1",
+            ));
         }
         if rest.contains('#') {
-            return Err(bad("the store URL contains a #", "write %23 where it is part of a name or password"));
+            return Err(bad(
+                "the store URL contains a #",
+                "write %23 where it is part of a name or password",
+            ));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = match rest.strip_prefix("//") {
@@ -99,7 +105,11 @@ impl StoreUrl {
             twice |= found.replace(v.clone()).is_some();
             false
         });
-        if twice { Err(bad(&format!("the URL option {key} is given twice"), "leave one out")) } else { Ok(found) }
+        if twice {
+            Err(bad(&format!("the URL option {key} is given twice"), "leave one out"))
+        } else {
+            Ok(found)
+        }
     }
 
     /// Refuses what no one has taken: unknown options, and parts that `scheme` has no use for.
@@ -170,7 +180,10 @@ fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
                 return Err(bad("the store URL has a [ without its ]", "write an IPv6 address as [::1]"));
             };
             if !after.is_empty() && !after.starts_with(':') {
-                return Err(bad("something other than a port follows a ]", "write an IPv6 address as [::1]:6379"));
+                return Err(bad(
+                    "something other than a port follows a ]",
+                    "write an IPv6 address as [::1]:6379",
+                ));
             }
             (inside.to_owned(), after.strip_prefix(':'))
         }
@@ -185,7 +198,10 @@ fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
     let port = match port {
         None => None,
         Some(p) => Some(p.parse().ok().filter(|&n| n != 0).ok_or_else(|| {
-            bad(&format!("{p:?} in the store URL is not a port"), "use 1 to 65535; write an IPv6 address as [::1]")
+            bad(
+                &format!("{p:?} in the store URL is not a port"),
+                "use 1 to 65535; write an IPv6 address as [::1]",
+            )
         })?),
     };
     Ok((host, port))
@@ -208,7 +224,8 @@ fn decode(text: &str) -> Result<String> {
         let value = digit(bytes.next())? * 16 + digit(bytes.next())?;
         out.push(u8::try_from(value).map_err(|_| broken())?);
     }
-    String::from_utf8(out).map_err(|_| bad("the store URL is not UTF-8 after decoding", "check its % escapes"))
+    String::from_utf8(out)
+        .map_err(|_| bad("the store URL is not UTF-8 after decoding", "check its % escapes"))
 }
 
 fn encode(text: &str) -> String {
@@ -271,8 +288,22 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_without_panic() {
-        for text in ["", "redis", ":x", "1a://x", "redis:6379", "redis://h:0", "redis://h:70000", "redis://[::1", "redis://a,,b",
-            "redis://h?x", "redis://h/%zz", "redis://h/%e9", "redis://h#x", "redis://[::1]x"] {
+        for text in [
+            "",
+            "redis",
+            ":x",
+            "1a://x",
+            "redis:6379",
+            "redis://h:0",
+            "redis://h:70000",
+            "redis://[::1",
+            "redis://a,,b",
+            "redis://h?x",
+            "redis://h/%zz",
+            "redis://h/%e9",
+            "redis://h#x",
+            "redis://[::1]x",
+        ] {
             assert!(StoreUrl::parse(text).is_err(), "{text}");
         }
         let err = StoreUrl::parse("redis://u:topsecret@h:bad").expect_err("refused");

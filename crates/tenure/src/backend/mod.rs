@@ -244,7 +244,16 @@ impl Line {
     /// A line that nobody stands in yet.
     #[must_use]
     pub fn new(key: Key, kind: Kind, capacity: u32) -> Line {
-        Line { key, kind, capacity, token: None, holders: Vec::new(), waiting: Vec::new(), waiters: 0, broken: None }
+        Line {
+            key,
+            kind,
+            capacity,
+            token: None,
+            holders: Vec::new(),
+            waiting: Vec::new(),
+            waiters: 0,
+            broken: None,
+        }
     }
 }
 
@@ -322,7 +331,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>>;
 
     /// Takes the lock away: from whoever holds it with `token`, or from all that hold it. The next token is greater.
-    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> BoxFuture<'a, Result<Released>>;
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>>;
 
     /// Looks at lines, a page at a time. Changes nothing.
     fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>>;
@@ -394,7 +408,8 @@ pub fn find(scheme: &str) -> Result<&'static Entry> {
     }
     let schemes: Vec<&str> = table().flat_map(|e| e.schemes.iter().copied()).collect();
     let known: Vec<&str> = KNOWN.iter().map(|(s, _)| *s).collect();
-    let guess = crate::url::closest(scheme, &known).map(|s| format!("did you mean {s}:? ")).unwrap_or_default();
+    let guess =
+        crate::url::closest(scheme, &known).map(|s| format!("did you mean {s}:? ")).unwrap_or_default();
     Err(Error::config(
         format!("there is no backend for the scheme {scheme:?}"),
         format!("{guess}this build has: {}", schemes.join(", ")),

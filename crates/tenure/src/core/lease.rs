@@ -70,6 +70,10 @@ mod tests {
         let sent = Moment(1_000_000);
         assert_eq!(pushed_from(sent, 0, 50_000_000, Moment(2_000_000)), Moment(2_000_000));
         assert_eq!(pushed_from(sent, 0, 1_000_000, Moment(90_000_000)), Moment(1_990_000));
-        assert_eq!(pushed_from(sent, 9, 3, Moment(90_000_000)), sent, "a store clock that went back gives nothing");
+        assert_eq!(
+            pushed_from(sent, 9, 3, Moment(90_000_000)),
+            sent,
+            "a store clock that went back gives nothing"
+        );
     }
 }

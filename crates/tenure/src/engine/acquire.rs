@@ -13,7 +13,7 @@ use super::{Engine, janitor, telling};
 use crate::backend::{Anchor, Claim, Grant, Kind, Leave, Owner, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
-use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
+use crate::error::{Error, Lost, LostReason, Result};
 use crate::key::Key;
 
 /// What a face asks for.
@@ -141,7 +141,11 @@ impl Turn {
 /// Acquires. `None`: not within the patience.
 ///
 /// Cancel safe at every await: whatever was asked is withdrawn by the [`Turn`] that owns it.
-pub(crate) async fn acquire(engine: &Arc<Engine>, request: &Request, patience: Patience) -> Result<Option<Turn>> {
+pub(crate) async fn acquire(
+    engine: &Arc<Engine>,
+    request: &Request,
+    patience: Patience,
+) -> Result<Option<Turn>> {
     engine.usable()?;
     let span = tracing::debug_span!(target: "tenure", "acquire", lock = %request.key);
     let began = engine.core.runtime.now();
@@ -154,7 +158,9 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, request: &Request, patience: P
             target: "tenure", lock = %request.key, claim = turn.hold.claim.id.short(),
             token = turn.grant().and_then(|g| g.token).map(crate::Token::get), ?waited, outcome = "granted"),
         Ok(None) => tracing::debug!(target: "tenure", lock = %request.key, ?waited, outcome = "busy"),
-        Err(error) => tracing::warn!(target: "tenure", lock = %request.key, ?waited, %error, outcome = "error"),
+        Err(error) => {
+            tracing::warn!(target: "tenure", lock = %request.key, ?waited, %error, outcome = "error")
+        }
     }
     telling::acquired(&result, waited);
     result
@@ -232,7 +238,7 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
                     _ => Asked::Gone,
                 });
             }
-            Some(Err(error)) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Uncertain) => {
+            Some(Err(error)) if !error.kind().may_pass() => {
                 // The store judged the request itself: it took nothing.
                 hold.inner().unanswered -= 1;
                 return Err(error.of(&hold.claim.key));
@@ -281,7 +287,11 @@ async fn wait(turn: &Turn, until: Moment) -> Waited {
 }
 
 fn unanswered(key: &Key) -> Error {
-    Error::unavailable("the store does not answer", "check that it runs; the claim is withdrawn in the background").of(key)
+    Error::unavailable(
+        "the store does not answer",
+        "check that it runs; the claim is withdrawn in the background",
+    )
+    .of(key)
 }
 
 fn pause(engine: &Engine, tries: u32) -> Duration {

@@ -60,7 +60,8 @@ fn map() -> Option<Page> {
     let size = rustix::param::page_size();
     // SAFETY: a new private anonymous mapping at an address that the kernel chooses aliases nothing.
     let at = unsafe {
-        mmap_anonymous(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE).ok()?
+        mmap_anonymous(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+            .ok()?
     };
     // SAFETY: `at` is the mapping made above, whole, and nothing else refers to it yet.
     if unsafe { madvise(at, size, Advice::LinuxWipeOnFork) }.is_err() {

@@ -1,7 +1,7 @@
 //! One claim's life on our side: asking, waiting, held, lost, done.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 

@@ -17,7 +17,7 @@ use super::{Core, Runtime, telling};
 use crate::backend::{Claim, Leave, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
-use crate::error::{ErrorKind, LostReason};
+use crate::error::LostReason;
 
 /// How long `close` waits for withdrawals.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
@@ -151,7 +151,7 @@ pub(super) async fn release(core: &Arc<Core>, claim: &Claim, leave: Leave, end: 
         let until = (core.runtime.now() + PATIENCE).min(end);
         match race(&*core.runtime, until, core.backend.release(claim, leave)).await {
             Some(Ok(released)) => return Outcome::Answered { released, repeated: tries > 0 },
-            Some(Err(error)) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Uncertain) => {
+            Some(Err(error)) if !error.kind().may_pass() => {
                 tracing::warn!(lock = %claim.key, %error, "release refused");
                 return Outcome::Refused(error);
             }

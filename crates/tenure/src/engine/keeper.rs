@@ -114,7 +114,13 @@ fn send(core: &Arc<Core>, batch: Vec<Arc<Hold>>) {
     }));
 }
 
-fn settle(core: &Arc<Core>, hold: &Arc<Hold>, sent: Moment, now: Moment, answer: Result<Answer, Error>) -> Next {
+fn settle(
+    core: &Arc<Core>,
+    hold: &Arc<Hold>,
+    sent: Moment,
+    now: Moment,
+    answer: Result<Answer, Error>,
+) -> Next {
     {
         let mut inner = hold.inner();
         if inner.renewing.is_some_and(|latest| latest <= sent) {

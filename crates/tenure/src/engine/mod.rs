@@ -131,7 +131,14 @@ impl Engine {
             janitor: Janitor::default(),
         });
         hub.serve(&core);
-        Arc::new(Engine { core, hub, owner, born: Birthplace::here(), ids: Mutex::default(), made: AtomicU64::new(0) })
+        Arc::new(Engine {
+            core,
+            hub,
+            owner,
+            born: Birthplace::here(),
+            ids: Mutex::default(),
+            made: AtomicU64::new(0),
+        })
     }
 
     /// Whether this process is a fork of the one that made this client.

@@ -112,7 +112,9 @@ impl Registry {
         let mut due = Vec::new();
         while due.len() < most {
             match self.queue.first_key_value() {
-                Some((&(at, _), _)) if at <= until => due.extend(self.queue.pop_first().map(|(_, hold)| hold)),
+                Some((&(at, _), _)) if at <= until => {
+                    due.extend(self.queue.pop_first().map(|(_, hold)| hold))
+                }
                 _ => break,
             }
         }

@@ -159,7 +159,10 @@ async fn who_and_why_are_shown() {
     let guard = mutex.lock().await.expect("locks");
     let line = locks.inspect("orders/42").await.expect("looks").expect("held");
     let holder = &line.holders[0];
-    assert_eq!((&holder.owner, holder.reason.as_str(), holder.token), (&owner, "order 42", Some(guard.token())));
+    assert_eq!(
+        (&holder.owner, holder.reason.as_str(), holder.token),
+        (&owner, "order 42", Some(guard.token()))
+    );
     assert_eq!(locks.list("orders").await.expect("looks").len(), 1);
     assert_eq!(locks.list("orders/").await.expect("looks").len(), 1);
     assert_eq!(locks.list("ord").await.expect("looks").len(), 0, "whole levels only");
