@@ -1,0 +1,306 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use tenure::Token;
+
+use crate::duration;
+use crate::exit::{Failure, USAGE};
+
+/// Run commands under a lock, and see who holds what.
+///
+/// One lock, one line of waiters, one fencing token per grant; on one machine without any server, or over the store
+/// that you already run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tenure",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    before_help = "Examples:\n  tenure run nightly-report -- ./report.sh\n  tenure ls",
+    after_help = "Exit codes: 0 done; 64 wrong usage; 69 the store cannot be reached; 75 busy; 77 denied; 78 bad URL or\n\
+                  configuration; 80 the lock was lost while the command ran; otherwise the command's own."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Globals {
+    /// The store [env: TENURE_URL] [default: host:]
+    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Global options")]
+    pub(crate) url: Option<String>,
+    /// The namespace of the locks [env: TENURE_NAMESPACE] [default: default]
+    #[arg(long, global = true, value_name = "NS", help_heading = "Global options")]
+    pub(crate) namespace: Option<String>,
+    /// One JSON object per line on stdout
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Only errors on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// Say more: the sources of errors
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<RunArgs>),
+    Ls(PrefixArgs),
+    Show(NameArgs),
+    Watch(WatchArgs),
+    Break(BreakArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Run a command while holding a lock
+///
+/// Waits in line for the lock, runs the command, releases the lock when the command and everything that it started has
+/// ended, and exits with the command's status (128+n if signal n killed it). stdin, stdout, stderr, the terminal and
+/// signals belong to the command. It sees TENURE_LOCK, TENURE_TOKEN, TENURE_URL, TENURE_NAMESPACE and TENURE_HELD.
+///
+/// If the lock cannot be renewed, or somebody takes it away, the command and all its descendants get SIGTERM, and
+/// SIGKILL before the lock can be granted to anybody else; the exit code is then 80. The same happens when `tenure run`
+/// itself is killed. What the command leaves running in the background keeps the lock until it has ended, although
+/// `tenure run` exits with the command, as with flock(1).
+///
+/// A small guardian process stands between `tenure run` and the command and does all this. Should the guardian itself
+/// be killed by SIGKILL, or be stopped for longer than the ttl, it can protect nothing: the hold ends at once (host:)
+/// or with its lease, and `tenure run`, if it lives, kills the command and its descendants.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "tenure run [OPTIONS] NAME -- COMMAND [ARG...]",
+    before_help = "Examples:\n  tenure run nightly-report -- ./report.sh\n  \
+                   tenure run --wait 30s -E 0 orders/42 -- sh -c 'charge --fence \"$TENURE_TOKEN\"'"
+)]
+pub(crate) struct RunArgs {
+    /// The lock's name
+    pub(crate) name: String,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+    /// Wait this long at most [default: for ever]
+    #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
+    pub(crate) wait: Option<Duration>,
+    /// Do not wait: exit if the lock is not free
+    #[arg(short, long)]
+    pub(crate) no_wait: bool,
+    /// Exit code if the lock was not acquired in time [default: 75]
+    #[arg(short = 'E', long, value_name = "N")]
+    pub(crate) conflict_exit_code: Option<u8>,
+    /// The lease: how long the lock outlives its last renewal
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "30s")]
+    pub(crate) ttl: Duration,
+    /// Why, for those who look [default: the command's name]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Time between SIGTERM and SIGKILL when the lock is lost [default: the smaller of 10s and a third of the ttl]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) grace: Option<Duration>,
+    /// Write a JSON object about the outcome to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) status_file: Option<PathBuf>,
+}
+
+/// List the locks that are held or waited for
+#[derive(Args, Debug)]
+#[command(before_help = "Examples:\n  tenure ls\n  tenure ls orders --json")]
+pub(crate) struct PrefixArgs {
+    /// Only names below this prefix, by whole levels
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+}
+
+/// Show one lock: who holds it and the whole line behind it
+#[derive(Args, Debug)]
+#[command(before_help = "Examples:\n  tenure show orders/42\n  tenure show --json orders/42")]
+pub(crate) struct NameArgs {
+    /// The lock's name
+    pub(crate) name: String,
+}
+
+/// Watch locks: redraws on a terminal, prints what changed otherwise
+#[derive(Args, Debug)]
+#[command(before_help = "Examples:\n  tenure watch\n  tenure watch orders --json")]
+pub(crate) struct WatchArgs {
+    /// Only names below this prefix, by whole levels
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+}
+
+/// Take a lock away from its holder
+///
+/// The hold is removed, the next grant's token is greater, and the next in line is granted. The broken holder learns it
+/// at its next heartbeat at the latest; `tenure run` then stops its command.
+#[derive(Args, Debug)]
+#[command(
+    before_help = "Examples:\n  tenure break orders/42\n  \
+                   tenure break --yes --token 1795168537675201 --reason 'stuck since 3 am' orders/42"
+)]
+pub(crate) struct BreakArgs {
+    /// The lock's name
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Only the grant with this fencing token; exit 75 if it no longer holds
+    #[arg(long, value_name = "T")]
+    pub(crate) token: Option<Token>,
+    /// Why: kept with the lock, and told to the holder
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+}
+
+/// Print a shell's completion script
+#[derive(Args, Debug)]
+#[command(
+    before_help = "Examples:\n  tenure completions bash > ~/.local/share/bash-completion/completions/tenure\n  \
+                   tenure completions fish > ~/.config/fish/completions/tenure.fish"
+)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_parser = ["bash", "zsh", "fish"])]
+    pub(crate) shell: String,
+}
+
+/// Print the manual page, as roff
+#[derive(Args, Debug)]
+#[command(before_help = "Examples:\n  tenure man | man -l -\n  tenure man > ~/.local/share/man/man1/tenure.1")]
+pub(crate) struct ManArgs {}
+
+/// What the command line asks for.
+pub(crate) enum Parsed {
+    /// A subcommand.
+    Run(Box<Cli>),
+    /// A text for stdout: help or the version.
+    Text(String),
+}
+
+/// Parses the command line.
+///
+/// # Errors
+/// Wrong usage, with a guess where there is one.
+pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
+    let mut cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return Err(usage(&error)),
+        Err(error) => return Ok(Parsed::Text(styled(&error))),
+    };
+    if let Command::Run(run) = &mut cli.command {
+        after_the_dashes(argv, run)?;
+    }
+    Ok(Parsed::Run(Box::new(cli)))
+}
+
+/// The command stands behind `--`; where the name itself begins with `-`, that stands behind a `--` of its own.
+fn after_the_dashes(argv: &[OsString], run: &mut RunArgs) -> Result<(), Failure> {
+    let dashes = argv.iter().position(|a| a == "--");
+    let start = argv.len() - run.command.len();
+    if dashes.is_none_or(|at| at >= start && run.command.first().is_none_or(|c| c != "--")) {
+        return Err(Failure::usage(
+            format!("the command {:?} does not stand behind --", run.command.first().cloned().unwrap_or_default()),
+            "write it as: tenure run NAME [OPTIONS] -- COMMAND [ARG...]",
+        ));
+    }
+    if run.command.first().is_some_and(|c| c == "--") {
+        run.command.remove(0);
+    }
+    if run.command.is_empty() {
+        return Err(Failure::usage("there is no command to run", "name it behind --"));
+    }
+    Ok(())
+}
+
+/// Help, with colours where stdout is a terminal that wants them.
+fn styled(error: &clap::Error) -> String {
+    let text = error.render();
+    if crate::out::colour(&std::io::stdout()) { text.ansi().to_string() } else { text.to_string() }
+}
+
+/// A usage error in our own words where a guess can be made, otherwise in clap's.
+fn usage(error: &clap::Error) -> Failure {
+    let get = |kind| match error.get(kind) {
+        Some(ContextValue::String(s)) => Some(s.clone()),
+        Some(ContextValue::Strings(all)) => all.first().cloned(),
+        _ => None,
+    };
+    let (what, guess) = match error.kind() {
+        ErrorKind::InvalidSubcommand => (
+            get(ContextKind::InvalidSubcommand).map(|s| format!("there is no subcommand {s:?}")),
+            get(ContextKind::SuggestedSubcommand),
+        ),
+        ErrorKind::UnknownArgument => (
+            get(ContextKind::InvalidArg).map(|s| format!("there is no option {s:?} here")),
+            get(ContextKind::SuggestedArg),
+        ),
+        _ => (None, None),
+    };
+    let Some(what) = what else {
+        let text = error.render().to_string();
+        return Failure::new(USAGE, text.trim_end().strip_prefix("error: ").unwrap_or(&text).to_owned(), "");
+    };
+    let guess = guess.map(|g| format!("did you mean {g}? ")).unwrap_or_default();
+    Failure::new(USAGE, what, format!("{guess}See tenure --help"))
+}
+
+/// The definition of the command line, for completions and the manual.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<(String, Vec<OsString>), Failure> {
+        let argv: Vec<OsString> = ["tenure", "run"].iter().chain(args).map(Into::into).collect();
+        match parse(&argv)? {
+            Parsed::Run(cli) => match cli.command {
+                Command::Run(run) => Ok((run.name, run.command)),
+                other => unreachable!("{other:?}"),
+            },
+            Parsed::Text(text) => unreachable!("{text}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn the_command_stands_behind_dashes() {
+        let command = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        for args in [&["x", "--", "a", "-n"][..], &["--wait", "1s", "x", "--", "a", "-n"], &["x", "-n", "--", "a", "-n"]] {
+            assert_eq!(run(args), Ok(("x".into(), command(&["a", "-n"]))), "{args:?}");
+        }
+        assert_eq!(run(&["--", "-rf", "--", "a", "b"]), Ok(("-rf".into(), command(&["a", "b"]))));
+        assert_eq!(run(&["--", "--help", "a"]), Ok(("--help".into(), command(&["a"]))));
+        assert_eq!(run(&["x", "--", "a", "--", "b"]), Ok(("x".into(), command(&["a", "--", "b"]))));
+        for args in [&["x"][..], &["x", "a"], &["x", "a", "--", "b"], &["x", "--"], &["--", "x", "--"], &["x", "-rf", "--", "a"]] {
+            assert_eq!(run(args).map_err(|f| f.code), Err(USAGE), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn mistyped_words_get_a_guess() {
+        for (words, guess) in [(&["tenure", "shwo", "x"][..], "show"), (&["tenure", "ls", "--jsno"], "--json")] {
+            let argv: Vec<OsString> = words.iter().map(Into::into).collect();
+            let Err(failure) = parse(&argv) else { unreachable!("taken") };
+            assert_eq!(failure.code, USAGE);
+            assert!(failure.text(false).contains(&format!("id you mean {guess}?")), "{}", failure.text(false));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `tenure break`: takes a lock away from its holder.
+
+use std::io::{IsTerminal, stderr, stdin};
+
+use serde::Serialize;
+use tenure::{Line, Locks, Released, Token};
+
+use crate::args::{BreakArgs, Globals};
+use crate::exit::{BUSY, Failure, USAGE};
+use crate::store::Store;
+use crate::text::{escape, json_line};
+use crate::{out, sys, text, view};
+
+/// The longest reason that a store keeps, in bytes.
+const REASON_MAX: usize = 256;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Done<'a> {
+    lock: &'a str,
+    broken: bool,
+    token: Option<i64>,
+}
+
+/// Takes it away.
+///
+/// # Errors
+/// Wrong usage, a lock that nobody holds (any more), or what the store answers.
+pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
+    let store = Store::new(globals)?;
+    store.key(&args.name)?;
+    let why = why(&args.reason)?;
+    let ask = !args.yes;
+    if ask && !(stdin().is_terminal() && stderr().is_terminal()) {
+        return Err(Failure::usage("nobody can be asked here", "say --yes to break the lock all the same"));
+    }
+    let locks = store.open()?;
+    let line = locks.blocking_inspect(&args.name).map_err(|e| Failure::from_library(&e, USAGE))?;
+    let Some(line) = line.filter(|l| !l.holders.is_empty()) else { return Err(not_held(args)) };
+    if ask && !confirmed(&line)? {
+        return Err(Failure::new(BUSY, "nothing was taken away", ""));
+    }
+    // Whoever was shown is whom the answer was about: another grant that came meanwhile is not broken by it.
+    let token = args.token.or_else(|| if ask { only_token(&line) } else { None });
+    evict(&locks, args, token, &why)?;
+    let token = token.or_else(|| only_token(&line));
+    if globals.json {
+        return out::print(&json_line(&Done { lock: &args.name, broken: true, token: token.map(Token::get) }));
+    }
+    if !globals.quiet {
+        out::note(&format!("tenure: {} was taken away from its holder.\n", escape(&args.name)));
+    }
+    Ok(())
+}
+
+fn evict(locks: &Locks, args: &BreakArgs, token: Option<Token>, why: &str) -> Result<(), Failure> {
+    match locks.blocking_evict(&args.name, token, why).map_err(|e| Failure::from_library(&e, USAGE))? {
+        Released::Gone => Err(not_held(args)),
+        _ => Ok(()),
+    }
+}
+
+fn not_held(args: &BreakArgs) -> Failure {
+    let name = &args.name;
+    match args.token {
+        Some(token) => Failure::new(BUSY, format!("lock {name}: token {token} does not hold it"), "nothing was changed"),
+        None => Failure::new(BUSY, format!("lock {name}: nobody holds it"), "nothing was changed"),
+    }
+}
+
+/// The token of the only holder.
+fn only_token(line: &Line) -> Option<Token> {
+    match &line.holders[..] {
+        [one] => one.token,
+        _ => None,
+    }
+}
+
+/// Who did it, and why.
+fn why(reason: &str) -> Result<String, Failure> {
+    let by = format!("by {}@{}", sys::user(), sys::host());
+    let why = if reason.is_empty() { by } else { format!("{reason} ({by})") };
+    if why.len() > REASON_MAX {
+        return Err(Failure::usage(format!("the reason is {} bytes long", reason.len()), "use at most 150 bytes or so"));
+    }
+    Ok(why)
+}
+
+/// Shows who holds the lock, and asks.
+fn confirmed(line: &Line) -> Result<bool, Failure> {
+    out::note(&view::whole(line, text::now_us()));
+    out::note("Take it away from its holder? [y/N] ");
+    let mut answer = String::new();
+    stdin()
+        .read_line(&mut answer)
+        .map_err(|e| Failure::usage("the answer cannot be read", "say --yes instead").because(&e))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}

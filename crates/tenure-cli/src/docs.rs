@@ -1,0 +1,94 @@
+//! `tenure completions` and `tenure man`.
+
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::args::{CompletionsArgs, definition};
+use crate::exit::Failure;
+use crate::out;
+
+/// Exit codes, as the manual lists them.
+const EXITS: &[(&str, &str)] = &[
+    ("0", "Done. For run: the command's own status was 0."),
+    ("1-255", "run: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found."),
+    ("64", "Wrong usage, bad name, bad duration; or the lock is held by a parent, so that run would wait for itself."),
+    ("69", "The store cannot be reached."),
+    ("75", "Busy: not acquired in time (another number with -E), or nothing to break."),
+    ("77", "Denied by the store."),
+    ("78", "Bad URL or configuration, or the backend cannot promise what was asked."),
+    ("80", "The lock was lost while the command ran, and the command was stopped."),
+];
+
+/// Variables of the environment, as the manual lists them.
+const VARIABLES: &[(&str, &str)] = &[
+    ("TENURE_URL", "The store, unless --url is given. run sets it for the command, without a password."),
+    ("TENURE_NAMESPACE", "The namespace, unless --namespace is given. run sets it for the command."),
+    ("TENURE_PASSWORD, TENURE_PASSWORD_FILE", "The store's password, or a file that holds it. Only one, and none in the URL."),
+    ("TENURE_LOCK, TENURE_TOKEN", "Set by run for the command: the lock's name, and the fencing token of the grant."),
+    (
+        "TENURE_HELD",
+        "Set by run for the command: the locks held by it and its parents, one line each: the store's URL, a space, the \
+         namespace, a slash, the name.",
+    ),
+    ("NO_COLOR", "No colours, if set and not empty."),
+];
+
+/// The completion script for a shell.
+///
+/// # Errors
+/// Where stdout cannot be written.
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
+    let shell = match args.shell.as_str() {
+        "bash" => Shell::Bash,
+        "zsh" => Shell::Zsh,
+        _ => Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut definition(), "tenure", &mut script);
+    out::print(&String::from_utf8_lossy(&script))
+}
+
+/// The manual page: one page for the command and all its subcommands.
+///
+/// # Errors
+/// Where stdout cannot be written, or the page cannot be rendered.
+pub(crate) fn man() -> Result<(), Failure> {
+    let page = render().map_err(|e| Failure::new(1, "the manual page cannot be rendered", "").because(&e))?;
+    out::print(&String::from_utf8_lossy(&page))
+}
+
+fn render() -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let mut command = definition();
+    command.build();
+    let man = Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+        let mut roff = Roff::new();
+        roff.control("SH", [format!("tenure {}", sub.get_name()).to_uppercase().as_str()]);
+        roff.to_writer(&mut page)?;
+        let of_it = Man::new(sub.clone());
+        for part in [Man::render_synopsis_section, Man::render_description_section, Man::render_options_section] {
+            let mut section = Vec::new();
+            part(&of_it, &mut section)?;
+            // Sections of a subcommand stand below its own heading.
+            page.extend(String::from_utf8_lossy(&section).replace("\n.SH ", "\n.SS ").into_bytes());
+        }
+    }
+    for (title, entries) in [("EXIT STATUS", EXITS), ("ENVIRONMENT", VARIABLES)] {
+        let mut roff = Roff::new();
+        roff.control("SH", [title]);
+        for (term, text) in entries {
+            roff.control("TP", []);
+            roff.text([bold(*term)]);
+            roff.text([roman(*text)]);
+        }
+        roff.to_writer(&mut page)?;
+    }
+    Ok(page)
+}

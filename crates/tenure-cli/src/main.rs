@@ -1,0 +1,65 @@
+//! The command `tenure`: a thin face of the library. Its contract (options, exit codes, JSON fields, variables) is
+//! described in its manual, `tenure man`.
+
+mod args;
+mod break_;
+mod docs;
+mod duration;
+mod exit;
+mod ls;
+mod out;
+#[cfg(target_os = "linux")]
+mod run;
+mod show;
+mod store;
+mod sys;
+mod text;
+mod view;
+mod watch;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use args::{Cli, Command, Parsed};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let (result, verbose) = match args::parse(&argv) {
+        Ok(Parsed::Run(cli)) => (dispatch(&cli), cli.globals.verbose > 0),
+        Ok(Parsed::Text(text)) => (out::print(&text).map(|()| 0), false),
+        Err(failure) => (Err(failure), false),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            out::note(&failure.text(verbose));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    let globals = &cli.globals;
+    match &cli.command {
+        Command::Run(args) => return run_command(args, globals),
+        Command::Ls(args) => ls::run(args, globals)?,
+        Command::Show(args) => show::run(args, globals)?,
+        Command::Watch(args) => watch::run(args, globals)?,
+        Command::Break(args) => break_::run(args, globals)?,
+        Command::Completions(args) => docs::completions(args)?,
+        Command::Man(_) => docs::man()?,
+    }
+    Ok(0)
+}
+
+#[cfg(target_os = "linux")]
+fn run_command(args: &args::RunArgs, globals: &args::Globals) -> Result<u8, Failure> {
+    run::run(args, globals)
+}
+
+/// The guardian rests on what only Linux has: subreapers, and signals that tell who sent them.
+#[cfg(not(target_os = "linux"))]
+fn run_command(_: &args::RunArgs, _: &args::Globals) -> Result<u8, Failure> {
+    Err(Failure::new(exit::CONFIG, "tenure run needs Linux", "use the library, or a Linux machine"))
+}
