@@ -9,10 +9,7 @@ use crate::args::{BreakArgs, Globals};
 use crate::exit::{BUSY, Failure, USAGE};
 use crate::store::Store;
 use crate::text::{escape, json_line};
-use crate::{out, sys, text, view};
-
-/// The longest reason that a store keeps, in bytes.
-const REASON_MAX: usize = 256;
+use crate::{out, text, view};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,7 +26,6 @@ struct Done<'a> {
 pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     let store = Store::new(globals)?;
     store.key(&args.name)?;
-    let why = why(&args.reason)?;
     let ask = !args.yes;
     if ask && !(stdin().is_terminal() && stderr().is_terminal()) {
         return Err(Failure::usage("nobody can be asked here", "say --yes to break the lock all the same"));
@@ -42,7 +38,7 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     }
     // Whoever was shown is whom the answer was about: another grant that came meanwhile is not broken by it.
     let token = args.token.or_else(|| if ask { only_token(&line) } else { None });
-    evict(&locks, args, token, &why)?;
+    evict(&locks, args, token)?;
     let token = token.or_else(|| only_token(&line));
     if globals.json {
         return out::print(&json_line(&Done { lock: &args.name, broken: true, token: token.map(Token::get) }));
@@ -53,8 +49,8 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     Ok(())
 }
 
-fn evict(locks: &Locks, args: &BreakArgs, token: Option<Token>, why: &str) -> Result<(), Failure> {
-    match locks.blocking_evict(&args.name, token, why).map_err(|e| Failure::from_library(&e, USAGE))? {
+fn evict(locks: &Locks, args: &BreakArgs, token: Option<Token>) -> Result<(), Failure> {
+    match locks.blocking_evict(&args.name, token, &args.reason).map_err(|e| Failure::from_library(&e, USAGE))? {
         Released::Gone => Err(not_held(args)),
         _ => Ok(()),
     }
@@ -74,16 +70,6 @@ fn only_token(line: &Line) -> Option<Token> {
         [one] => one.token,
         _ => None,
     }
-}
-
-/// Who did it, and why.
-fn why(reason: &str) -> Result<String, Failure> {
-    let by = format!("by {}@{}", sys::user(), sys::host());
-    let why = if reason.is_empty() { by } else { format!("{reason} ({by})") };
-    if why.len() > REASON_MAX {
-        return Err(Failure::usage(format!("the reason is {} bytes long", reason.len()), "use at most 150 bytes or so"));
-    }
-    Ok(why)
 }
 
 /// Shows who holds the lock, and asks.

@@ -12,10 +12,11 @@ mod out;
 mod run;
 mod show;
 mod store;
-mod sys;
+
 mod text;
 mod view;
 mod watch;
+mod who;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Locks as the command shows them: the objects of `--json`, and the words for people.
 
 use serde::Serialize;
-use tenure::{Broken, Line, Owner, Seen};
+use tenure::{Broken, Kind, Line, Owner, Seen};
 
 use crate::text::{ago, escape, json_line, rfc3339, short};
 
@@ -9,7 +9,7 @@ use crate::text::{ago, escape, json_line, rfc3339, short};
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown<'a> {
     lock: &'a str,
-    kind: Option<String>,
+    kind: Option<&'static str>,
     capacity: Option<u32>,
     token: Option<i64>,
     holders: Vec<Held<'a>>,
@@ -85,7 +85,7 @@ impl<'a> Shown<'a> {
         };
         Shown {
             lock: line.key.name(),
-            kind: Some(line.kind.to_string()),
+            kind: Some(kind(line)),
             capacity: Some(line.capacity),
             token: line.token.map(|t| t.get()),
             holders: line.holders.iter().map(held).collect(),
@@ -113,6 +113,16 @@ impl<'a> Shown<'a> {
     }
 }
 
+/// The kind's name.
+fn kind(line: &Line) -> &'static str {
+    match line.kind {
+        Kind::Mutex => "mutex",
+        Kind::ReadWrite => "rwlock",
+        Kind::Semaphore => "semaphore",
+        _ => "other",
+    }
+}
+
 /// `user@host (pid 4711, program)`.
 pub(crate) fn name(owner: &Owner) -> String {
     escape(&format!("{}@{} (pid {}, {})", owner.user, owner.host, owner.pid, owner.program))
@@ -126,7 +136,7 @@ pub(crate) fn head() -> Vec<String> {
 /// The rows of one lock: one for each holder, or one if there is none.
 pub(crate) fn rows(line: &Line, now_us: u64) -> Vec<Vec<String>> {
     let lock = escape(line.key.name());
-    let (kind, waiters) = (line.kind.to_string(), line.waiters.to_string());
+    let (kind, waiters) = (kind(line).to_owned(), line.waiters.to_string());
     if line.holders.is_empty() {
         let dash = || "-".to_owned();
         return vec![vec![lock, kind, dash(), dash(), dash(), dash(), waiters, String::new()]];
@@ -148,7 +158,7 @@ pub(crate) fn rows(line: &Line, now_us: u64) -> Vec<Vec<String>> {
 
 /// Everything about one lock, for people.
 pub(crate) fn whole(line: &Line, now_us: u64) -> String {
-    let mut out = format!("{}: {}, capacity {}", escape(line.key.name()), line.kind, line.capacity);
+    let mut out = format!("{}: {}, capacity {}", escape(line.key.name()), kind(line), line.capacity);
     if let Some(token) = line.token {
         out += &format!(", newest token {token}");
     }

@@ -1,0 +1,352 @@
+//! The guardian: takes the lock, starts the command, and gives the lock back when nothing of the command is left.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::pin::{Pin, pin};
+use std::process::Command;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, WaitStatus, getpgid, set_child_subreaper, setpgid};
+use tenure::{ErrorKind, Guard, Locks};
+
+use super::bell::Bell;
+use super::parent::raw;
+use super::status::Status;
+use super::supervise::{Cause, Supervision};
+use super::sys::{self, Inherited};
+use super::wire::{Link, Message};
+use super::{Plan, env};
+use crate::exit::{Failure, LOST, NOT_EXECUTABLE, NOT_FOUND, UNAVAILABLE};
+
+/// How long a release may take before the command's status is passed on all the same.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// Why the command does not run.
+pub(super) enum Stop {
+    /// The lock was not acquired in time.
+    Busy(Failure),
+    /// Something failed.
+    Failed(Failure),
+    /// `tenure run` is gone.
+    Orphaned,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}
+
+/// What came first.
+pub(super) enum Step<T> {
+    /// The future.
+    Ready(T),
+    /// The end of the time.
+    Time,
+    /// A message from `tenure run`.
+    Message(Message),
+    /// Its end.
+    Orphaned,
+}
+
+/// The guardian's state.
+pub(super) struct Guardian {
+    pub(super) plan: Plan,
+    pub(super) link: Rc<Link>,
+    pub(super) bell: Rc<Bell>,
+    /// `tenure run`.
+    pub(super) parent: Pid,
+    pub(super) began: Instant,
+    pub(super) locks: Option<Locks>,
+    inherited: Inherited,
+    granted: Option<Instant>,
+    status: Status,
+}
+
+/// Everything that the forked process does.
+pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
+    match Guardian::new(plan, link, inherited, parent) {
+        Ok(mut guardian) => guardian.serve(),
+        Err((link, error)) => {
+            let failure = Failure::new(UNAVAILABLE, "the guardian process cannot work", "").because(&error);
+            link.send(&Message::End { code: failure.code, text: failure.text(true) });
+        }
+    }
+}
+
+/// A process group of its own, which no signal of a terminal or to the command's group reaches; all signals blocked; a
+/// parent to whatever loses its parent below.
+fn settle() -> io::Result<()> {
+    setpgid(None, None)?;
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    sys::block_all();
+    sys::keep_children();
+    let _ = rustix::thread::set_name(c"tenure-guardian");
+    Ok(())
+}
+
+impl Guardian {
+    fn new(plan: Plan, link: Link, inherited: Inherited, parent: Pid) -> Result<Guardian, (Link, io::Error)> {
+        let bell = match settle().and_then(|()| Bell::new()) {
+            Ok(bell) => Rc::new(bell),
+            Err(error) => return Err((link, error)),
+        };
+        let status = Status {
+            outcome: "failed",
+            lock: plan.key.name().to_owned(),
+            namespace: plan.key.namespace().to_owned(),
+            ..Status::default()
+        };
+        let (began, locks, granted) = (Instant::now(), None, None);
+        Ok(Guardian { plan, link: Rc::new(link), bell, parent, began, locks, inherited, granted, status })
+    }
+
+    fn serve(&mut self) {
+        let result = self.hold_and_run();
+        match result {
+            Ok(()) | Err(Stop::Orphaned) => {}
+            Err(Stop::Busy(failure)) => {
+                self.status.outcome = "busy";
+                let text = if self.plan.quiet { String::new() } else { failure.text(self.plan.verbose) };
+                self.end(failure.code, text);
+            }
+            Err(Stop::Failed(failure)) => {
+                self.status.error = Some(failure.what.clone());
+                let text = failure.text(self.plan.verbose);
+                self.end(failure.code, text);
+            }
+        }
+        if let Some(locks) = self.locks.take() {
+            let _ = locks.blocking_close();
+        }
+    }
+
+    fn hold_and_run(&mut self) -> Result<(), Stop> {
+        let (locks, guard) = self.acquire()?;
+        self.granted = Some(Instant::now());
+        self.status.token = Some(guard.token().get());
+        self.status.waited_ms = millis(self.began.elapsed());
+        self.ask_to_start(&guard)?;
+        match self.start(&locks, &guard) {
+            Ok(command) => {
+                self.supervise(guard, command);
+                Ok(())
+            }
+            Err(failure) => {
+                self.release(guard);
+                Err(failure.into())
+            }
+        }
+    }
+
+    /// Drives a future until it is ready, the time is over, or `tenure run` says something or is gone.
+    pub(super) fn until<F: Future>(&self, mut future: Pin<&mut F>, end: Option<Instant>) -> Step<F::Output> {
+        let mut context = Context::from_waker(self.bell.waker());
+        loop {
+            self.bell.hush();
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return Step::Ready(value);
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Step::Time;
+            }
+            // Rounded up, so that a wait of less than a millisecond does not spin.
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+            fds.extend(self.link.poll_fd());
+            if poll(&mut fds, timeout.as_ref()).is_err() || fds.get(1).is_none_or(|fd| fd.revents().is_empty()) {
+                continue;
+            }
+            return match self.link.receive() {
+                Some(message) => Step::Message(message),
+                None => Step::Orphaned,
+            };
+        }
+    }
+
+    /// The lock is ours; the command starts once `tenure run` hands on signals. While it is stopped by its terminal it
+    /// does not answer: then nothing starts, and the lock is kept.
+    fn ask_to_start(&self, guard: &Guard) -> Result<(), Stop> {
+        self.link.send(&Message::Granted);
+        let mut lost = pin!(guard.lost());
+        loop {
+            match self.until(lost.as_mut(), None) {
+                Step::Message(Message::Go) => return Ok(()),
+                Step::Ready(lost) => {
+                    let what = format!("{lost}, before the command was started");
+                    return Err(Failure::new(LOST, what, "try again").into());
+                }
+                Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Time | Step::Message(_) => {}
+            }
+        }
+    }
+
+    /// Starts the command: in the process group of `tenure run`, with its signals, its descriptors, its environment.
+    fn start(&mut self, locks: &Locks, guard: &Guard) -> Result<i32, Failure> {
+        let plan = &self.plan;
+        let Some((program, arguments)) = plan.command.split_first() else {
+            return Err(Failure::usage("there is no command to run", "name it behind --"));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command.env("TENURE_LOCK", plan.key.name());
+        command.env("TENURE_TOKEN", guard.token().to_string());
+        command.env("TENURE_URL", locks.url());
+        command.env("TENURE_NAMESPACE", plan.key.namespace());
+        command.env("TENURE_HELD", env::with(&plan.held, &env::line(locks.url(), &plan.key)));
+        let group = getpgid(Some(self.parent)).map_or(0, raw);
+        command.process_group(group);
+        self.inherited.restore_in(&mut command);
+        let spawned = command.spawn();
+        drop(command);
+        match spawned {
+            Ok(child) => {
+                Self::let_go();
+                // Never waited for as a `Child`: the supervision waits for everybody.
+                let pid = i32::try_from(child.id()).unwrap_or(0);
+                self.link.send(&Message::Started(pid));
+                Ok(pid)
+            }
+            Err(error) => {
+                let shown = program.to_string_lossy();
+                Err(if error.kind() == io::ErrorKind::NotFound {
+                    Failure::new(NOT_FOUND, format!("there is no command {shown:?}"), "check its name and PATH")
+                } else {
+                    let advice = "check that it is a program and that you may execute it";
+                    Failure::new(NOT_EXECUTABLE, format!("the command {shown:?} cannot be executed: {error}"), advice)
+                }
+                .because(&error))
+            }
+        }
+    }
+
+    /// Lets go of the command's files, so that a reader of its output sees the end when the command ends.
+    fn let_go() {
+        if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdin(&null);
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
+        let _ = sys::close_inherited();
+    }
+
+    fn supervise(&mut self, guard: Guard, command: i32) {
+        let mut supervision = match Supervision::new(self, &guard, command) {
+            Ok(supervision) => supervision,
+            Err(error) => {
+                // Without a timer nobody could stop the command in time.
+                let _ = sys::kill(command, libc::SIGKILL);
+                let failure = Failure::new(UNAVAILABLE, "the command cannot be watched", "").because(&error);
+                self.status.error = Some(failure.what.clone());
+                return self.end(failure.code, failure.text(self.plan.verbose));
+            }
+        };
+        let mut told = false;
+        // A command that ends by itself and leaves others behind: `tenure run` exits with it, and the lock is kept.
+        if let Some(status) = supervision.watch() {
+            (self.status.outcome, self.status.lingering, told) = ("ran", true, true);
+            self.end_of_command(status);
+            let _ = supervision.watch();
+        }
+        let (ended, cause) = supervision.verdict();
+        match cause {
+            _ if told => drop(self.release(guard)),
+            None => self.conclude(guard, ended),
+            Some(Cause::Orphaned) => {
+                self.status.outcome = "abandoned";
+                self.release(guard);
+                self.end(LOST, String::new());
+            }
+            Some(Cause::Lost(why)) => {
+                let failure = Failure::new(LOST, self.was_lost(&why, "the command was stopped"), "check what it had done");
+                (self.status.outcome, self.status.lost) = ("lost", Some(why));
+                self.end(LOST, failure.text(self.plan.verbose));
+            }
+        }
+    }
+
+    fn was_lost(&self, why: &str, then: &str) -> String {
+        format!("lock {} was lost: {why}; {then}", self.plan.key)
+    }
+
+    /// The command and all its descendants ended by themselves.
+    fn conclude(&mut self, guard: Guard, ended: Option<WaitStatus>) {
+        let lost = match guard.check() {
+            Err(lost) => Some(lost.why().to_string()),
+            Ok(_) => self.release(guard),
+        };
+        match (lost, ended) {
+            (Some(why), _) => {
+                let what = self.was_lost(&why, "the command had not ended by then, or just");
+                (self.status.outcome, self.status.lost) = ("lost", Some(why));
+                self.end(LOST, Failure::new(LOST, what, "check what it had done").text(self.plan.verbose));
+            }
+            (None, Some(status)) => {
+                self.status.outcome = "ran";
+                self.end_of_command(status);
+            }
+            (None, None) => self.end(LOST, String::new()), // cannot be: all ended, the command among them
+        }
+    }
+
+    /// Gives the lock back. Returns why, if it was no longer ours.
+    fn release(&mut self, guard: Guard) -> Option<String> {
+        let key = guard.key().clone();
+        let mut release = pin!(guard.release());
+        let end = Instant::now() + RELEASE;
+        let failure = loop {
+            match self.until(release.as_mut(), Some(end)) {
+                Step::Ready(Ok(())) => return None,
+                Step::Ready(Err(error)) if error.kind() == ErrorKind::Lost => {
+                    return Some(error.lost().map_or_else(String::new, |lost| lost.why().to_string()));
+                }
+                Step::Ready(Err(error)) => break Failure::from_library(&error, UNAVAILABLE),
+                Step::Time => {
+                    let what = format!("lock {key}: the store does not confirm the release");
+                    break Failure::new(UNAVAILABLE, what, "the lock ends with its lease at the latest");
+                }
+                // Whoever is or is not there to be told: the release goes on.
+                Step::Orphaned | Step::Message(_) => {}
+            }
+        };
+        self.status.error = Some(failure.what.clone());
+        if !self.plan.quiet {
+            self.link.send(&Message::Note(failure.text(self.plan.verbose)));
+        }
+        None
+    }
+
+    /// Passes the command's status on: as an exit code, never as a signal of our own.
+    fn end_of_command(&mut self, status: WaitStatus) {
+        self.status.signal = status.terminating_signal();
+        let code = match (status.exit_status(), self.status.signal) {
+            (Some(code), _) => code,
+            (None, signal) => 128 + signal.unwrap_or(0),
+        };
+        self.end(u8::try_from(code).unwrap_or(u8::MAX), String::new());
+    }
+
+    /// Writes the status file, and lets `tenure run` exit.
+    fn end(&mut self, code: u8, mut text: String) {
+        self.status.exit = code;
+        match self.granted {
+            Some(at) => self.status.held_ms = Some(millis(at.elapsed())),
+            None => self.status.waited_ms = millis(self.began.elapsed()),
+        }
+        if let Some(file) = &mut self.plan.status
+            && let Err(error) = file.write(&self.status)
+        {
+            text += &Failure::new(code, format!("the status file cannot be written: {error}"), "").text(false);
+        }
+        self.link.send(&Message::End { code, text });
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,160 @@
+//! `tenure run` itself, the shell's child: it hands on signals and exits with the command's status. All else is the
+//! guardian's work.
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, WaitOptions, set_child_subreaper, wait};
+
+use super::sys::{self, Inherited, Side, SignalFd};
+use super::wire::{Link, Message};
+use super::{Plan, descendants, guardian};
+use crate::exit::{Failure, LOST, UNAVAILABLE};
+use crate::out;
+
+/// Forks the guardian and waits for its verdict.
+///
+/// # Errors
+/// This process cannot be forked, or the guardian was killed.
+pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(UNAVAILABLE, "the guardian process cannot be started", "free some memory or processes").because(&error)
+    };
+    let (ours, theirs) = Link::pair().map_err(failed)?;
+    let me = rustix::process::getpid();
+    // If the guardian is killed, the command's processes become ours, and we can still stop them.
+    let _ = set_child_subreaper(Some(me));
+    let inherited = Inherited::now();
+    match sys::fork().map_err(failed)? {
+        Side::Child => {
+            drop(ours);
+            guardian::run(plan, theirs, inherited, me);
+            // Never back into the parent's code: buffers and exit handlers are the parent's.
+            std::process::exit(0)
+        }
+        Side::Parent(guardian) => {
+            drop(theirs);
+            Parent { link: ours, guardian, signals: None, started: false, early: Vec::new() }.serve().map_err(failed)?
+        }
+    }
+}
+
+struct Parent {
+    link: Link,
+    guardian: i32,
+    /// While it waits for the lock, signals do to it what they do to anybody; afterwards they are the command's.
+    signals: Option<SignalFd>,
+    started: bool,
+    /// Signals of the terminal that came when the command was not yet in its group.
+    early: Vec<i32>,
+}
+
+impl Parent {
+    fn serve(mut self) -> std::io::Result<Result<u8, Failure>> {
+        if std::process::id() == 1 {
+            // The first process of a container dies of no signal that it does not handle.
+            self.handle_signals()?;
+        }
+        loop {
+            self.sleep();
+            if let Some(code) = self.hand_on_signals() {
+                return Ok(Ok(code));
+            }
+            if !self.readable() {
+                continue;
+            }
+            match self.link.receive() {
+                Some(Message::Granted) => {
+                    self.handle_signals()?;
+                    self.link.send(&Message::Go);
+                }
+                Some(Message::Started(_)) => {
+                    self.started = true;
+                    for number in std::mem::take(&mut self.early) {
+                        self.link.send(&Message::Signal { number, sender: 0 });
+                    }
+                }
+                Some(Message::Note(text)) => out::note(&text),
+                Some(Message::End { code, text }) => {
+                    out::note(&text);
+                    return Ok(Ok(code));
+                }
+                Some(_) => {}
+                None => return Ok(Err(self.orphaned())),
+            }
+        }
+    }
+
+    fn handle_signals(&mut self) -> std::io::Result<()> {
+        if self.signals.is_none() {
+            sys::block_all();
+            self.signals = Some(SignalFd::new(false)?);
+        }
+        Ok(())
+    }
+
+    /// Until a message or a signal is there.
+    fn sleep(&self) {
+        let mut fds = vec![PollFd::new(&self.link, PollFlags::IN)];
+        fds.extend(self.signals.as_ref().map(|s| PollFd::new(s, PollFlags::IN)));
+        let _ = poll(&mut fds, None);
+    }
+
+    fn readable(&self) -> bool {
+        let mut fds = [PollFd::new(&self.link, PollFlags::IN)];
+        poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok_and(|n| n > 0)
+    }
+
+    /// Signals that somebody sent to us are the command's. Those that the kernel sends to the terminal's foreground
+    /// group have reached the command already. Returns an exit code where there is nothing but us to end.
+    fn hand_on_signals(&mut self) -> Option<u8> {
+        while let Some(arrived) = self.signals.as_mut().and_then(SignalFd::next) {
+            let number = arrived.signal;
+            match arrived.sender {
+                // Our own guardian continues us when the command is continued.
+                Some(sender) if sender == self.guardian => {}
+                _ if !self.started && std::process::id() == 1 && ends_a_process(number) => {
+                    return u8::try_from(128 + number).ok();
+                }
+                Some(sender) => self.link.send(&Message::Signal { number, sender }),
+                None if !self.started => self.early.push(number),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// The guardian was killed, and with it the command, which is tied to it. Whatever the command had started is now
+    /// ours: nobody may go on working without a lock.
+    fn orphaned(&self) -> Failure {
+        let me = raw(rustix::process::getpid());
+        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+        // A shell that became us by exec may have left us children of its own: they are older than the guardian.
+        let start = descendants::start_of(self.guardian).unwrap_or(u64::MAX);
+        loop {
+            while matches!(wait(WaitOptions::NOHANG), Ok(Some(_)) | Err(rustix::io::Errno::INTR)) {}
+            let left = descendants::since(me, start).unwrap_or_default();
+            if left.is_empty() {
+                break;
+            }
+            for process in left {
+                let _ = descendants::signal(&process, Signal::KILL);
+            }
+            let _ = rustix::thread::nanosleep(&pause);
+        }
+        let what = "the guardian process was killed, and the lock ended with it";
+        if self.started {
+            Failure::new(LOST, format!("{what}; the command was stopped"), "look for who kills processes here")
+        } else {
+            Failure::new(UNAVAILABLE, what, "the command did not run; try again")
+        }
+    }
+}
+
+/// Whether the default action of a signal that people send is to end the process.
+fn ends_a_process(signal: i32) -> bool {
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&signal)
+}
+
+/// The process id as a number.
+pub(super) fn raw(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}

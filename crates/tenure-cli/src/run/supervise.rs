@@ -1,0 +1,306 @@
+//! While the command runs: hands on signals, waits for everybody below, and stops them all when they must not go on.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, wait};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+use tenure::{Guard, Lost, Owner};
+
+use super::bell::Bell;
+use super::descendants::{self, Process};
+use super::guardian::Guardian;
+use super::parent::raw;
+use super::sys::{self, SignalFd};
+use super::wire::{Link, Message};
+use crate::who;
+
+/// After this long the store is told whose work it is, and the loss is listened for: a command that ends at once
+/// costs neither.
+const SETTLE: Duration = Duration::from_millis(10);
+/// How often new descendants are looked for while the others have time to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// When to say that something does not die.
+const STUBBORN: Duration = Duration::from_secs(3);
+
+/// Why the command was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The lock was lost, or could not be renewed in time.
+    Lost(String),
+    /// `tenure run` died.
+    Orphaned,
+}
+
+/// How far stopping has come. Instants are on the boot clock, which counts suspended time as leases do.
+enum Stage {
+    Running,
+    /// They were asked to end.
+    Asked { kill_at: Duration, look_at: Duration, asked: HashSet<Process> },
+    /// They are being killed.
+    Killing { pause: Duration, since: Duration, said: bool },
+}
+
+/// One command and all its descendants.
+pub(super) struct Supervision<'g> {
+    link: Rc<Link>,
+    bell: Rc<Bell>,
+    guard: &'g Guard,
+    lost: Option<Pin<Box<dyn Future<Output = Lost> + 'g>>>,
+    children: SignalFd,
+    timer: OwnedFd,
+    me: i32,
+    parent: Pid,
+    command: i32,
+    /// Who is to be shown as the holder, until the store was told.
+    owner: Option<Owner>,
+    settle_at: Duration,
+    grace: Duration,
+    /// How long before the deadline everybody must be dead.
+    margin: Duration,
+    /// The deadline as it was last seen.
+    deadline: Duration,
+    /// How the command ended.
+    ended: Option<WaitStatus>,
+    /// Whether `tenure run` is waiting for us.
+    attached: bool,
+    /// Whether we have stopped it, since the command is stopped.
+    stopped: bool,
+    /// Whether the lock is lost.
+    gone: bool,
+    cause: Option<Cause>,
+    stage: Stage,
+}
+
+/// The boot clock.
+fn now() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+impl<'g> Supervision<'g> {
+    /// Watches over `command`, which has just been started.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub(super) fn new(guardian: &Guardian, guard: &'g Guard, command: i32) -> io::Result<Supervision<'g>> {
+        let plan = &guardian.plan;
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let now = now();
+        Ok(Supervision {
+            link: guardian.link.clone(),
+            bell: guardian.bell.clone(),
+            guard,
+            lost: None,
+            children: SignalFd::new(true)?,
+            timer,
+            me: raw(rustix::process::getpid()),
+            parent: guardian.parent,
+            command,
+            owner: Some(who::owner(command.unsigned_abs(), &plan.program)),
+            settle_at: now + SETTLE,
+            grace: plan.grace,
+            margin: (plan.ttl / 20).min(Duration::from_millis(50)),
+            deadline: now.saturating_add(guard.remaining()),
+            ended: None,
+            attached: true,
+            stopped: false,
+            gone: false,
+            cause: None,
+            stage: Stage::Running,
+        })
+    }
+
+    /// Watches until everybody has ended (`None`), or until the command has ended by itself and others go on, the
+    /// first time.
+    pub(super) fn watch(&mut self) -> Option<WaitStatus> {
+        loop {
+            while self.children.next().is_some() {}
+            if self.reap() {
+                self.wake_parent();
+                return None;
+            }
+            if let (Some(status), None, true) = (self.ended, &self.cause, self.attached) {
+                self.attached = false;
+                self.wake_parent();
+                return Some(status);
+            }
+            self.judge();
+            let wake = self.act();
+            self.sleep(wake);
+        }
+    }
+
+    /// How the command ended, and what stopped it if it did not end by itself.
+    pub(super) fn verdict(self) -> (Option<WaitStatus>, Option<Cause>) {
+        (self.ended, self.cause)
+    }
+
+    /// Waits for whoever has changed. Says whether nobody is left: a descendant whose parents are all dead is our
+    /// child, so without children there are no descendants.
+    fn reap(&mut self) -> bool {
+        loop {
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
+                Ok(Some((pid, status))) if raw(pid) == self.command => {
+                    if status.stopped() {
+                        self.command_stopped();
+                    } else if status.continued() {
+                        self.wake_parent();
+                    } else {
+                        self.ended = Some(status);
+                    }
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// The command was stopped, so its job is: the shell must see `tenure run` stop.
+    fn command_stopped(&mut self) {
+        if self.attached && matches!(self.stage, Stage::Running) && getppid() == Some(self.parent) {
+            self.stopped = sys::kill(raw(self.parent), libc::SIGSTOP).is_ok();
+        }
+    }
+
+    fn wake_parent(&mut self) {
+        if std::mem::take(&mut self.stopped) && getppid() == Some(self.parent) {
+            let _ = sys::kill(raw(self.parent), libc::SIGCONT);
+        }
+    }
+
+    /// Is the lock still ours, and for long enough?
+    fn judge(&mut self) {
+        let now = now();
+        if now >= self.settle_at && self.lost.is_none() {
+            if let Some(owner) = self.owner.take() {
+                // Only the listing is the poorer for it.
+                let _ = self.guard.describe(owner);
+            }
+            let guard: &'g Guard = self.guard;
+            self.lost = Some(Box::pin(guard.lost()));
+        }
+        if self.gone {
+            return;
+        }
+        self.bell.hush();
+        let mut context = Context::from_waker(self.bell.waker());
+        if let Some(lost) = &mut self.lost
+            && let Poll::Ready(lost) = lost.as_mut().poll(&mut context)
+        {
+            // Whoever comes next may already be there, or comes at our deadline at the latest.
+            let until = self.deadline.saturating_sub(self.margin);
+            return self.stop(Cause::Lost(lost.why().to_string()), until);
+        }
+        let left = self.guard.remaining();
+        self.deadline = now.saturating_add(left);
+        if left <= self.grace + self.margin {
+            let until = self.deadline.saturating_sub(self.margin);
+            self.stop(Cause::Lost("it could not be renewed in time".into()), until);
+        }
+    }
+
+    /// Nobody may go on: asks everybody to end, and kills them after the grace, at `latest` in any case.
+    fn stop(&mut self, cause: Cause, latest: Duration) {
+        let now = now();
+        self.gone |= matches!(cause, Cause::Lost(_));
+        let kill_at = latest.min(now + self.grace);
+        match &mut self.stage {
+            Stage::Running => self.stage = Stage::Asked { kill_at, look_at: now, asked: HashSet::new() },
+            Stage::Asked { kill_at: earlier, .. } => *earlier = kill_at.min(*earlier),
+            Stage::Killing { .. } => {}
+        }
+        self.cause.get_or_insert(cause);
+    }
+
+    /// Does what is due, and says when to come back.
+    fn act(&mut self) -> Duration {
+        let now = now();
+        if let Stage::Asked { kill_at, .. } = &self.stage
+            && now >= *kill_at
+        {
+            self.stage = Stage::Killing { pause: Duration::from_millis(1), since: now, said: false };
+        }
+        match &mut self.stage {
+            Stage::Running if self.lost.is_none() => self.settle_at,
+            Stage::Running => self.deadline.saturating_sub(self.grace + self.margin),
+            Stage::Asked { kill_at, look_at, asked } => {
+                if now >= *look_at {
+                    for process in below(self.me, self.command, Signal::TERM) {
+                        if asked.insert(process) {
+                            let _ = descendants::signal(&process, Signal::TERM);
+                            // A stopped process acts on it only when it is continued.
+                            let _ = descendants::signal(&process, Signal::CONT);
+                        }
+                    }
+                    *look_at = now + LOOK_AGAIN;
+                }
+                (*look_at).min(*kill_at).min(self.deadline.saturating_sub(self.margin).max(now))
+            }
+            Stage::Killing { pause, since, said } => {
+                let left = below(self.me, self.command, Signal::KILL);
+                let refused = left.iter().filter_map(|p| Some((p, descendants::signal(p, Signal::KILL).err()?)));
+                let refused: Vec<String> = refused.map(|(p, error)| format!("{} ({error})", p.pid)).collect();
+                if now > *since + STUBBORN && !std::mem::replace(said, true) {
+                    let left: Vec<String> = left.iter().map(|p| p.pid.to_string()).collect();
+                    let whom = if refused.is_empty() { left } else { refused }.join(", ");
+                    self.link.send(&Message::Note(format!("tenure: cannot kill process {whom}; trying on.\n")));
+                }
+                *pause = (*pause * 2).min(Duration::from_millis(250));
+                now + *pause
+            }
+        }
+    }
+
+    /// Until a child changes, the loss rings, `tenure run` says something, or that instant.
+    fn sleep(&mut self, wake: Duration) {
+        // A timer at zero would be disarmed.
+        let at = Timespec::try_from(wake.max(Duration::from_nanos(1))).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        let once = Itimerspec { it_interval: Timespec::default(), it_value: at };
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once);
+        let mut fds = vec![
+            PollFd::new(&self.timer, PollFlags::IN),
+            PollFd::new(&*self.bell, PollFlags::IN),
+            PollFd::new(&self.children, PollFlags::IN),
+        ];
+        fds.extend(self.link.poll_fd());
+        let ready = poll(&mut fds, None).is_ok() && fds.get(3).is_some_and(|fd| !fd.revents().is_empty());
+        if ready {
+            self.hear();
+        }
+    }
+
+    /// A message from `tenure run`, or its end.
+    fn hear(&mut self) {
+        match self.link.receive() {
+            Some(Message::Signal { number, sender }) if self.ended.is_none() => {
+                // What the command sends to its own group has reached whom it was meant for.
+                if sender == 0 || !descendants::is_below(sender, self.me) {
+                    let _ = sys::kill(self.command, number);
+                }
+            }
+            None if self.attached => {
+                (self.attached, self.stopped) = (false, false);
+                self.stop(Cause::Orphaned, Duration::MAX);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Everybody below us. Where /proc does not tell, the command at least is sent the signal.
+fn below(me: i32, command: i32, signal: Signal) -> Vec<Process> {
+    descendants::of(me).unwrap_or_else(|_| {
+        let _ = sys::kill(command, signal.as_raw());
+        Vec::new()
+    })
+}
