@@ -282,11 +282,11 @@ impl<'g> Supervision<'g> {
     /// A message from `tenure run`, or its end.
     fn hear(&mut self) {
         match self.link.receive() {
-            Some(Message::Signal { number, sender }) if self.ended.is_none() => {
-                // What the command sends to its own group has reached whom it was meant for.
-                if sender == 0 || !descendants::is_below(sender, self.me) {
-                    let _ = sys::kill(self.command, number);
-                }
+            // What the command sends to its own group has reached whom it was meant for.
+            Some(Message::Signal { number, sender })
+                if self.ended.is_none() && (sender == 0 || !descendants::is_below(sender, self.me)) =>
+            {
+                let _ = sys::kill(self.command, number);
             }
             None if self.attached => {
                 (self.attached, self.stopped) = (false, false);
