@@ -72,7 +72,7 @@ pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
         Ok(mut guardian) => guardian.serve(),
         Err((link, error)) => {
             let failure = Failure::new(UNAVAILABLE, "the guardian process cannot work", "").because(&error);
-            link.send(&Message::End { code: failure.code, text: failure.text(true) });
+            link.send(&Message::End { code: failure.code, lingers: false, text: failure.text(true) });
         }
     }
 }
@@ -343,7 +343,7 @@ impl Guardian {
         {
             text += &Failure::new(code, format!("the status file cannot be written: {error}"), "").text(false);
         }
-        self.link.send(&Message::End { code, text });
+        self.link.send(&Message::End { code, lingers: self.status.lingering, text });
     }
 }
 

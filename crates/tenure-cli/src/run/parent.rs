@@ -1,14 +1,19 @@
 //! `tenure run` itself, the shell's child: it hands on signals and exits with the command's status. All else is the
 //! guardian's work.
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, WaitOptions, set_child_subreaper, wait};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, set_child_subreaper, wait, waitpid};
 
 use super::sys::{self, Inherited, Side, SignalFd};
 use super::wire::{Link, Message};
 use super::{Plan, descendants, guardian};
 use crate::exit::{Failure, LOST, UNAVAILABLE};
 use crate::out;
+
+/// For how long `tenure run` waits for the guardian to end after its last word.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Forks the guardian and waits for its verdict.
 ///
@@ -73,8 +78,11 @@ impl Parent {
                     }
                 }
                 Some(Message::Note(text)) => out::note(&text),
-                Some(Message::End { code, text }) => {
+                Some(Message::End { code, lingers, text }) => {
                     out::note(&text);
+                    if !lingers {
+                        self.see_off();
+                    }
                     return Ok(Ok(code));
                 }
                 Some(_) => {}
@@ -100,7 +108,7 @@ impl Parent {
 
     fn readable(&self) -> bool {
         let mut fds = [PollFd::new(&self.link, PollFlags::IN)];
-        poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok_and(|n| n > 0)
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
     }
 
     /// Signals that somebody sent to us are the command's. Those that the kernel sends to the terminal's foreground
@@ -120,6 +128,20 @@ impl Parent {
             }
         }
         None
+    }
+
+    /// Waits for the guardian's end, so that nobody else has to: where the first process of a container waits for
+    /// nobody, it would stay as a zombie. A store that is slow to say goodbye is not worth the wait.
+    fn see_off(&self) {
+        let end = Instant::now() + FAREWELL;
+        while let Some(fd) = self.link.poll_fd() {
+            let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).unwrap_or_default();
+            if poll(&mut [fd], Some(&left)).is_ok_and(|ready| ready == 0) {
+                return;
+            }
+            let _ = self.link.receive();
+        }
+        let _ = waitpid(Pid::from_raw(self.guardian), WaitOptions::empty());
     }
 
     /// The guardian was killed, and with it the command, which is tied to it. Whatever the command had started is now

@@ -22,8 +22,8 @@ pub(super) enum Message {
     Started(i32),
     /// Guardian: say this on stderr.
     Note(String),
-    /// Guardian: exit with this code, and say this first.
-    End { code: u8, text: String },
+    /// Guardian: exit with this code, and say this first. It ends as well, unless it has others to wait for.
+    End { code: u8, lingers: bool, text: String },
     /// Parent: this signal arrived, from this process; zero for the kernel.
     Signal { number: i32, sender: i32 },
 }
@@ -35,7 +35,7 @@ impl Message {
             Message::Go => (b'y', 0, 0, ""),
             Message::Started(pid) => (b'p', *pid, 0, ""),
             Message::Note(text) => (b'n', 0, 0, text.as_str()),
-            Message::End { code, text } => (b'e', i32::from(*code), 0, text.as_str()),
+            Message::End { code, lingers, text } => (b'e', i32::from(*code), i32::from(*lingers), text.as_str()),
             Message::Signal { number, sender } => (b's', *number, *sender, ""),
         };
         let mut out = vec![tag];
@@ -56,7 +56,7 @@ impl Message {
             b'y' => Message::Go,
             b'p' => Message::Started(a),
             b'n' => Message::Note(text()),
-            b'e' => Message::End { code: u8::try_from(a).ok()?, text: text() },
+            b'e' => Message::End { code: u8::try_from(a).ok()?, lingers: b != 0, text: text() },
             b's' => Message::Signal { number: a, sender: b },
             _ => return None,
         })
@@ -129,7 +129,7 @@ mod tests {
             Message::Go,
             Message::Started(4711),
             Message::Note("naïve\n".into()),
-            Message::End { code: 255, text: String::new() },
+            Message::End { code: 255, lingers: true, text: String::new() },
             Message::Signal { number: 64, sender: -1 },
         ];
         for message in &all {
