@@ -1,0 +1,12 @@
+//! The command as scripts and people use it: the real binary, real processes, real signals, real terminals.
+#![allow(clippy::unwrap_used)] // a test ends where it finds what it does not expect
+#![cfg(target_os = "linux")]
+
+mod look;
+mod lost;
+mod names;
+mod run;
+mod signals;
+mod support;
+mod terminal;
+mod usage;

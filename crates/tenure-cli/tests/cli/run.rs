@@ -1,0 +1,259 @@
+//! `tenure run`: what the command gets, what comes back, and who is kept out.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::support::{Place, Running, alive, json_of, lines, text, until};
+
+#[test]
+fn the_commands_status_is_passed_on() {
+    let place = Place::new();
+    let plain = place.file("plain");
+    fs::write(&plain, "no program").unwrap();
+    let cases: &[(&[&str], i32)] = &[
+        (&["true"], 0),
+        (&["false"], 1),
+        (&["sh", "-c", "exit 7"], 7),
+        (&["sh", "-c", "exit 255"], 255),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "kill -TERM $$"], 143),
+        (&[plain.to_str().unwrap()], 126),
+        (&["/"], 126),
+        (&["no-such-command-anywhere"], 127),
+        (&["/nowhere/at/all"], 127),
+    ];
+    for (command, code) in cases {
+        assert_eq!(place.code(&[&["run", "x", "--"], *command].concat()), Some(*code), "{command:?}");
+    }
+    assert_eq!(place.json(&["ls"]), Vec::<serde_json::Value>::new(), "a lock was left behind");
+}
+
+#[test]
+fn arguments_and_streams_are_the_commands() {
+    let place = Place::new();
+    let mut command = place.tenure(&["run", "x", "--", "sh", "-c", "cat; echo \"$1|$2\" >&2", "sh", "--", "a  b"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = vec![b'x'; 1 << 20];
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn({
+        let input = input.clone();
+        move || stdin.write_all(&input).unwrap()
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.stdout == input, "{} bytes came back", output.stdout.len());
+    assert_eq!(text(&output.stderr), "--|a  b\n");
+}
+
+#[test]
+fn the_command_knows_its_lock() {
+    let place = Place::new();
+    let show = "echo $TENURE_LOCK; echo $TENURE_TOKEN; echo $TENURE_URL; echo $TENURE_NAMESPACE; echo \"$TENURE_HELD\"";
+    let args = ["--namespace", "ns", "run", "a/b c", "--", "sh", "-c", show];
+    let output = text(&place.output(&args).stdout);
+    let [lock, token, url, namespace, held] = output.lines().collect::<Vec<_>>()[..] else { panic!("{output}") };
+    assert_eq!((lock, url, namespace), ("a/b c", place.url().as_str(), "ns"));
+    assert!(token.parse::<i64>().unwrap() > 0);
+    let store = fs::canonicalize(place.file("store")).unwrap();
+    assert_eq!(held, format!("host://{} ns/a/b c", store.display()));
+}
+
+#[test]
+fn tokens_grow() {
+    let place = Place::new();
+    let token = || -> i64 {
+        let output = place.output(&["run", "x", "--", "sh", "-c", "echo $TENURE_TOKEN"]);
+        text(&output.stdout).trim().parse().unwrap()
+    };
+    let all: Vec<i64> = (0..5).map(|_| token()).collect();
+    assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+}
+
+#[test]
+fn nobody_waits_for_himself() {
+    let place = Place::new();
+    let tenure = crate::support::TENURE;
+    let nested = |outer: &[&str], inner: &[&str]| {
+        place.code(&[&["run"], outer, &["--", tenure, "run"], inner, &["--", "true"]].concat())
+    };
+    assert_eq!(nested(&["x"], &["x"]), Some(64));
+    assert_eq!(nested(&["x"], &["y"]), Some(0));
+    assert_eq!(nested(&["x"], &["--namespace", "other", "x"]), Some(0));
+    let other = Place::new();
+    assert_eq!(nested(&["x"], &["--url", &other.url(), "x"]), Some(0));
+    // Two levels up, and under another spelling of the store's place.
+    assert_eq!(nested(&["x", "--", tenure, "run", "y"], &["x"]), Some(64));
+    let link = other.file("link");
+    std::os::unix::fs::symlink(place.file("store"), &link).unwrap();
+    assert_eq!(nested(&["x"], &["--url", &format!("host://{}", link.display()), "x"]), Some(64));
+}
+
+#[test]
+fn busy_is_75_or_what_was_asked_for() {
+    let place = Place::new();
+    let holder = place.hold("x");
+    for args in [&["-n", "x"][..], &["--wait", "30ms", "x"], &["--wait", "0s", "x"]] {
+        let output = place.output(&[&["run"], args, &["--", "false"]].concat());
+        assert_eq!(output.status.code(), Some(75), "{args:?}");
+        assert!(text(&output.stderr).contains("sleep"), "does not say who holds it: {}", text(&output.stderr));
+    }
+    assert_eq!(place.code(&["run", "-n", "-E", "3", "x", "--", "false"]), Some(3));
+    assert_eq!(place.code(&["run", "-n", "-E", "0", "x", "--", "false"]), Some(0));
+    let quiet = place.output(&["run", "-q", "-n", "x", "--", "false"]);
+    assert_eq!((quiet.status.code(), text(&quiet.stderr)), (Some(75), String::new()));
+    assert_eq!(place.code(&["run", "-n", "y", "--", "true"]), Some(0));
+    drop(holder);
+}
+
+#[test]
+fn waiters_are_served_when_the_lock_becomes_free() {
+    let place = Place::new();
+    let go = place.file("go");
+    let mut holder = place.tenure(&["run", "x", "--", "sh", "-c", "until [ -e go ]; do sleep 0.01; done"]);
+    let mut holder = holder.spawn().unwrap();
+    place.until_held("x");
+    let waiter = place.run(&["--wait", "1h", "x", "--", "sh", "-c", "exit 9"]);
+    let line = place.until_waiting("x", 1);
+    // While it waits, people find `tenure run` itself, under the command's name.
+    assert_eq!(line["waiting"][0]["pid"], waiter.pid());
+    assert_eq!((&line["waiting"][0]["program"], &line["waiting"][0]["reason"]), (&"sh".into(), &"sh".into()));
+    fs::write(go, "").unwrap();
+    assert_eq!(waiter.wait().0, Some(9));
+    assert!(holder.wait().unwrap().success());
+}
+
+#[test]
+fn a_waiter_that_is_killed_leaves_the_line() {
+    let place = Place::new();
+    let _holder = place.hold("x");
+    let waiter = place.run(&["x", "--", "true"]);
+    place.until_waiting("x", 1);
+    drop(waiter); // by SIGKILL
+    place.until_waiting("x", 0);
+}
+
+#[test]
+fn two_never_run_at_once() {
+    let place = Place::new();
+    // Reads, waits and writes: every overlap loses a count.
+    let script = "n=$(cat counter 2>/dev/null || echo 0); sleep 0.002; echo $((n + 1)) > counter; \
+                  mkdir inside && rmdir inside || echo overlap >> errors";
+    let one = || {
+        for _ in 0..25 {
+            assert_eq!(place.code(&["run", "x", "--", "sh", "-c", script]), Some(0));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(one);
+        }
+    });
+    assert_eq!(fs::read_to_string(place.file("counter")).unwrap(), "100\n");
+    assert!(!place.file("errors").exists());
+}
+
+#[test]
+fn what_goes_on_in_the_background_keeps_the_lock() {
+    let place = Place::new();
+    let script = "sh -c 'echo $$ > pid; until [ -e go ]; do sleep 0.01; done' > /dev/null 2>&1 & exit 6";
+    // The command's own output ends with the command, although the guardian lives on.
+    let output = place.output(&["run", "x", "--status-file", "status", "--", "sh", "-c", script]);
+    assert_eq!(output.status.code(), Some(6));
+    let pid = place.pid_of("pid");
+    assert!(alive(pid));
+    let status = json_of(&place.file("status"));
+    assert_eq!((&status["exit"], &status["lingering"]), (&6.into(), &true.into()));
+    assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(75));
+    fs::write(place.file("go"), "").unwrap();
+    assert_eq!(place.code(&["run", "x", "--", "true"]), Some(0));
+    assert!(!alive(pid));
+}
+
+#[test]
+fn the_status_file_tells_the_outcome() {
+    let place = Place::new();
+    let status = |args: &[&str]| {
+        place.code(&[&["run", "--status-file", "status"], args].concat());
+        json_of(&place.file("status"))
+    };
+    let ran = status(&["--namespace", "ns", "x", "--", "sh", "-c", "exit 3"]);
+    assert_eq!((&ran["outcome"], &ran["exit"], &ran["signal"]), (&"ran".into(), &3.into(), &serde_json::Value::Null));
+    assert_eq!((&ran["lock"], &ran["namespace"], &ran["lingering"]), (&"x".into(), &"ns".into(), &false.into()));
+    assert!(ran["token"].as_i64().unwrap() > 0 && ran["held_ms"].is_u64() && ran["waited_ms"].is_u64());
+    let killed = status(&["x", "--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!((&killed["outcome"], &killed["exit"], &killed["signal"]), (&"ran".into(), &137.into(), &9.into()));
+    let failed = status(&["x", "--", "/nowhere/at/all"]);
+    assert_eq!((&failed["outcome"], &failed["exit"]), (&"failed".into(), &127.into()));
+    let _holder = place.hold("x");
+    let busy = status(&["-n", "x", "--", "true"]);
+    assert_eq!((&busy["outcome"], &busy["exit"], &busy["token"]), (&"busy".into(), &75.into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn the_command_inherits_what_it_would_without_us() {
+    let place = Place::new();
+    // Signal masks and dispositions, descriptors, limits, session and group, umask, directory.
+    let script = "grep -E '^(Sig|Shd|NSsid|NSpgid|Umask)' /proc/$$/status; ls -l /proc/$$/fd | sed 's/.*[0-9] \\([0-9]* ->\\)/\\1/'; pwd";
+    let run = |direct: bool, ignored: &str| {
+        let tenure = if direct { "".into() } else { format!("{} run x --", crate::support::TENURE) };
+        let mut command = Command::new("sh");
+        // A mask and ignored signals of the caller's own, a closed descriptor, one more, and a group of its own.
+        let inner = format!("trap '' {ignored}; exec {tenure} sh -c \"$SCRIPT\" 7< /dev/null");
+        command.args(["-c", &inner]).env("SCRIPT", script).env("TENURE_URL", place.url()).stdin(Stdio::null());
+        command.current_dir(place.file("."));
+        let output = command.process_group(0).output().unwrap();
+        assert_eq!(text(&output.stderr), "");
+        // Process ids, sockets and pipes have numbers of their own.
+        let lines = text(&output.stdout);
+        let kept = |l: &&str| !l.starts_with("NSpgid") && !l.contains("pipe:") && !l.starts_with("SigQ");
+        lines.lines().filter(kept).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for ignored in ["HUP", "PIPE", "CHLD INT QUIT", "USR1 PIPE"] {
+        let (without, with) = (run(true, ignored), run(false, ignored));
+        assert!(without.len() > 6, "{without:?}");
+        assert_eq!(with, without, "ignored: {ignored}");
+    }
+}
+
+#[test]
+fn a_pipe_ends_with_the_command() {
+    let place = Place::new();
+    // A third descriptor, as build tools hand it down: a lingering guardian must not keep it open either.
+    let script = "sleep 1000 > /dev/null 2>&1 3>&- & echo $! > pid; echo out; echo third >&3";
+    let inner = format!("{} run x -- sh -c \"$SCRIPT\" 3>&1 | cat", crate::support::TENURE);
+    let mut command = Command::new("sh");
+    command.args(["-c", &inner]).env("SCRIPT", script).env("TENURE_URL", place.url()).current_dir(place.file("."));
+    let output = command.output().unwrap();
+    assert_eq!(text(&output.stdout), "out\nthird\n");
+    let pid = place.pid_of("pid");
+    assert!(alive(pid));
+    assert_eq!(place.code(&["break", "--yes", "x"]), Some(0));
+    until("the end of what lingered", || (!alive(pid)).then_some(()));
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_reported() {
+    let place = Place::new();
+    let file = place.file("no-directory");
+    fs::write(&file, "").unwrap();
+    let url = format!("host://{}", file.display());
+    let output = place.output(&["run", "--url", &url, "x", "--", "true"]);
+    assert!(matches!(output.status.code(), Some(69 | 77 | 78)), "{:?}: {}", output.status, text(&output.stderr));
+    assert_eq!(text(&output.stderr).lines().count(), 1);
+}
+
+#[test]
+fn listings_show_the_command_and_the_reason() {
+    let place = Place::new();
+    let running: Running = place.run(&["orders/42", "--reason", "order 42", "--", "sleep", "1000"]);
+    let line = place.until_held("orders/42");
+    let holder = &line["holders"][0];
+    assert_eq!((&holder["program"], &holder["reason"]), (&"sleep".into(), &"order 42".into()));
+    let pid = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();
+    assert!(alive(pid) && pid != running.pid() && pid != running.guardian());
+    let all = lines(&place.output(&["ls", "--json", "orders"]).stdout);
+    assert_eq!(all.len(), 1);
+}

@@ -1,0 +1,164 @@
+//! Signals that are sent to `tenure run`, and deaths.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::support::{Place, Running, alive, kill, state, until};
+
+/// A command that counts the signals it gets, and ends when it got USR2.
+const COUNTING: &str = "for s in INT TERM HUP QUIT USR1 WINCH; do trap \"echo $s >> got\" $s; done; \
+                        trap 'exit 5' USR2; echo $$ > pid; while :; do sleep 0.01; done";
+
+fn got(place: &Place) -> String {
+    fs::read_to_string(place.file("got")).unwrap_or_default()
+}
+
+#[test]
+fn signals_sent_to_run_reach_the_command_once() {
+    let place = Place::new();
+    let running = place.run(&["x", "--", "sh", "-c", COUNTING]);
+    place.pid_of("pid");
+    let all =
+        [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::WINCH].into_iter().enumerate();
+    for (n, signal) in all {
+        kill(running.pid(), signal);
+        until("the signal", || (got(&place).lines().count() > n).then_some(()));
+    }
+    kill(running.pid(), Signal::USR2);
+    assert_eq!(running.wait().0, Some(5));
+    assert_eq!(got(&place), "INT\nTERM\nHUP\nQUIT\nUSR1\nWINCH\n");
+}
+
+#[test]
+fn a_command_that_ignores_sigterm_goes_on() {
+    let place = Place::new();
+    let running = place.run(&["x", "--", "sh", "-c", "trap '' TERM; trap 'exit 5' USR2; echo $$ > pid; while :; do sleep 0.01; done"]);
+    let pid = place.pid_of("pid");
+    kill(running.pid(), Signal::TERM);
+    kill(running.pid(), Signal::USR2);
+    assert_eq!(running.wait().0, Some(5));
+    assert!(!alive(pid));
+}
+
+#[test]
+fn a_signal_of_the_command_to_its_group_does_not_come_back() {
+    let place = Place::new();
+    // Without a check of the sender this would go round for ever.
+    let script = "trap 'echo USR1 >> got' USR1; kill -USR1 0; sleep 0.2; exit 5";
+    let mut command = place.tenure(&["run", "x", "--", "sh", "-c", script]);
+    let status = command.process_group(0).status().unwrap();
+    assert_eq!(status.code(), Some(5));
+    assert_eq!(got(&place), "USR1\n");
+}
+
+#[test]
+fn while_it_waits_a_signal_ends_run_itself() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = Place::new();
+    let _holder = place.hold("x");
+    let mut waiter = place.tenure(&["run", "x", "--", "true"]).spawn().unwrap();
+    place.until_waiting("x", 1);
+    kill(i32::try_from(waiter.id()).unwrap(), Signal::INT);
+    assert_eq!(waiter.wait().unwrap().signal(), Some(2));
+    place.until_waiting("x", 0);
+}
+
+/// A command with a grandchild in another session, both of which ignore SIGTERM if they are told so.
+fn family(place: &Place, args: &[&str], stubborn: bool) -> (Running, Vec<i32>) {
+    let trap = if stubborn { "trap '' TERM;" } else { "" };
+    let script = format!(
+        "{trap} setsid sh -c 'echo $$ > other; exec 9>&-; sleep 1000 & echo $! > third; wait' & echo $$ > first; \
+         while :; do sleep 0.01; done"
+    );
+    let running = place.run(&[args, &["x", "--", "sh", "-c", &script]].concat());
+    let pids = ["first", "other", "third"].map(|name| place.pid_of(name)).to_vec();
+    assert!(pids.iter().all(|pid| alive(*pid)));
+    (running, pids)
+}
+
+/// Takes the lock as soon as it is free, and counts who of `pids` is alive then.
+fn left_when_free(place: &Place, pids: &[i32]) -> String {
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    // A zombie that nobody has waited for yet is dead.
+    let script = format!(
+        "n=0; for p in {}; do case $(cut -d ' ' -f 3 /proc/$p/stat 2>/dev/null) in ''|Z) ;; *) n=$((n+1));; esac; done; echo $n",
+        pids.join(" ")
+    );
+    let output = place.output(&["run", "x", "--", "sh", "-c", &script]);
+    crate::support::text(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn sigkill_of_run_stops_everybody_before_the_lock_is_free() {
+    for stubborn in [false, true] {
+        let place = Place::new();
+        // A lease much longer than the test: the lock must not wait for its end.
+        let (running, pids) = family(&place, &["--ttl", "1h", "--grace", "300ms"], stubborn);
+        kill(running.pid(), Signal::KILL);
+        assert_eq!(left_when_free(&place, &pids), "0", "stubborn: {stubborn}");
+        drop(running);
+    }
+}
+
+#[test]
+fn sigkill_of_the_whole_group_does_not_spare_another_session() {
+    let place = Place::new();
+    let mut command = place.tenure(&[
+        "run", "--ttl", "1h", "x", "--", "sh", "-c",
+        "setsid sh -c 'echo $$ > other; while :; do sleep 0.01; done' & echo $$ > first; wait",
+    ]);
+    let mut child = command.process_group(0).spawn().unwrap();
+    let pids = ["first", "other"].map(|name| place.pid_of(name)).to_vec();
+    kill_process_group(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(left_when_free(&place, &pids), "0");
+    child.wait().unwrap();
+}
+
+#[test]
+fn sigkill_of_the_guardian_stops_everybody() {
+    let place = Place::new();
+    let (running, pids) = family(&place, &["--ttl", "1h"], true);
+    kill(running.guardian(), Signal::KILL);
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(80), "{said}");
+    assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
+    assert_eq!(place.code(&["run", "x", "--", "true"]), Some(0));
+}
+
+#[test]
+fn a_stopped_command_stops_run_and_goes_on_with_it() {
+    let place = Place::new();
+    let script = "trap 'exit 5' USR2; echo $$ > pid; while :; do sleep 0.01; done";
+    let running = place.run(&["--ttl", "1s", "x", "--", "sh", "-c", script]);
+    let pid = place.pid_of("pid");
+    let token = place.until_held("x")["token"].clone();
+    for by in [pid, running.pid()] {
+        kill(pid, Signal::STOP);
+        until("run is stopped", || (state(running.pid()) == Some('T')).then_some(()));
+        // Whether the command or the job is continued: both go on.
+        kill(by, Signal::CONT);
+        until("both go on", || [pid, running.pid()].into_iter().all(|p| state(p) != Some('T')).then_some(()));
+    }
+    // Stopped for several leases: the guardian goes on renewing.
+    kill(pid, Signal::STOP);
+    let stopped = std::time::Instant::now();
+    until("three leases", || (stopped.elapsed().as_secs() >= 3).then_some(()));
+    let line = place.json(&["show", "x"]).remove(0);
+    assert_eq!((&line["token"], line["holders"].as_array().map(Vec::len)), (&token, Some(1)));
+    kill(running.pid(), Signal::CONT);
+    kill(running.pid(), Signal::USR2);
+    assert_eq!(running.wait().0, Some(5));
+}
+
+#[test]
+fn a_stopped_command_that_is_killed_ends_run() {
+    let place = Place::new();
+    let running = place.run(&["x", "--", "sh", "-c", "echo $$ > pid; while :; do sleep 0.01; done"]);
+    let pid = place.pid_of("pid");
+    kill(pid, Signal::STOP);
+    until("run is stopped", || (state(running.pid()) == Some('T')).then_some(()));
+    kill(pid, Signal::KILL);
+    assert_eq!(running.wait().0, Some(137));
+}
