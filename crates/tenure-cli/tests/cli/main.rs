@@ -1,5 +1,5 @@
 //! The command as scripts and people use it: the real binary, real processes, real signals, real terminals.
-#![allow(clippy::unwrap_used)] // a test ends where it finds what it does not expect
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // a test ends where it finds what it does not expect, and tells
 #![cfg(target_os = "linux")]
 
 mod look;
