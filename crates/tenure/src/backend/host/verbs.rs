@@ -113,6 +113,9 @@ impl Inner {
             let now = Now { ns: self.runtime.now().nanos(), wall_us: 0, ceiling: 0 };
             return claims.iter().map(|_| Ok(local::answer(gone(), now))).collect();
         }
+        // Whoever holds for so long that it renews is to learn at once that its lock was taken away. An eviction from
+        // before is in the answer.
+        start_threads(self);
         let shard_of = |i: &usize| self.shard_of(claims[*i].key.full().as_bytes());
         let mut order: Vec<usize> = (0..claims.len()).collect();
         order.sort_by_cached_key(shard_of);
