@@ -37,7 +37,9 @@ impl Store {
                 "use host: for this machine, or the URL of a server",
             ));
         }
-        Ok(Store { url, namespace, password: password()? })
+        let store = Store { url, namespace, password: password()? };
+        store.key("any")?; // a bad namespace is wrong usage, whatever the store says
+        Ok(store)
     }
 
     /// Opens it.

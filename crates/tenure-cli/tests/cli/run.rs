@@ -86,9 +86,7 @@ fn nobody_waits_for_himself() {
     assert_eq!(nested(&["x"], &["--url", &other.url(), "x"]), Some(0));
     // Two levels up, and under another spelling of the store's place.
     assert_eq!(nested(&["x", "--", tenure, "run", "y"], &["x"]), Some(64));
-    let link = other.file("link");
-    std::os::unix::fs::symlink(place.file("store"), &link).unwrap();
-    assert_eq!(nested(&["x"], &["--url", &format!("host://{}", link.display()), "x"]), Some(64));
+    assert_eq!(nested(&["x"], &["--url", &format!("{}/", place.url()), "x"]), Some(64));
 }
 
 #[test]
@@ -209,12 +207,20 @@ fn the_command_inherits_what_it_would_without_us() {
         // Process ids, sockets and pipes have numbers of their own.
         let lines = text(&output.stdout);
         let kept = |l: &&str| !l.starts_with("NSpgid") && !l.contains("pipe:") && !l.starts_with("SigQ");
-        lines.lines().filter(kept).map(str::to_owned).collect::<Vec<_>>()
+        lines.lines().filter(kept).map(without_glibc_signals).collect::<Vec<_>>()
     };
     for ignored in ["HUP", "PIPE", "CHLD INT QUIT", "USR1 PIPE"] {
         let (without, with) = (run(true, ignored), run(false, ignored));
         assert!(without.len() > 6, "{without:?}");
         assert_eq!(with, without, "ignored: {ignored}");
+    }
+}
+
+/// Signals 32 and 33 belong to the C library, which lets nobody hand them on.
+fn without_glibc_signals(line: &str) -> String {
+    match line.split_once("SigIgn:\t") {
+        Some((_, set)) => format!("SigIgn: {:x}", u64::from_str_radix(set, 16).unwrap() & !(3 << 31)),
+        None => line.to_owned(),
     }
 }
 
