@@ -145,10 +145,8 @@ pub(crate) struct WatchArgs {
 /// The hold is removed, the next grant's token is greater, and the next in line is granted. The broken holder learns it
 /// at its next heartbeat at the latest; `tenure run` then stops its command.
 #[derive(Args, Debug)]
-#[command(
-    before_help = "Examples:\n  tenure break orders/42\n  \
-                   tenure break --yes --token 1795168537675201 --reason 'stuck since 3 am' orders/42"
-)]
+#[command(before_help = "Examples:\n  tenure break orders/42\n  \
+                   tenure break --yes --token 1795168537675201 --reason 'stuck since 3 am' orders/42")]
 pub(crate) struct BreakArgs {
     /// The lock's name
     pub(crate) name: String,
@@ -177,7 +175,9 @@ pub(crate) struct CompletionsArgs {
 
 /// Print the manual page, as roff
 #[derive(Args, Debug)]
-#[command(before_help = "Examples:\n  tenure man | man -l -\n  tenure man > ~/.local/share/man/man1/tenure.1")]
+#[command(
+    before_help = "Examples:\n  tenure man | man -l -\n  tenure man > ~/.local/share/man/man1/tenure.1"
+)]
 pub(crate) struct ManArgs {}
 
 /// What the command line asks for.
@@ -210,7 +210,10 @@ fn after_the_dashes(argv: &[OsString], run: &mut RunArgs) -> Result<(), Failure>
     let start = argv.len() - run.command.len();
     if dashes.is_none_or(|at| at >= start && run.command.first().is_none_or(|c| c != "--")) {
         return Err(Failure::usage(
-            format!("the command {:?} does not stand behind --", run.command.first().cloned().unwrap_or_default()),
+            format!(
+                "the command {:?} does not stand behind --",
+                run.command.first().cloned().unwrap_or_default()
+            ),
             "write it as: tenure run NAME [OPTIONS] -- COMMAND [ARG...]",
         ));
     }
@@ -283,24 +286,41 @@ mod tests {
     #[test]
     fn the_command_stands_behind_dashes() {
         let command = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        for args in [&["x", "--", "a", "-n"][..], &["--wait", "1s", "x", "--", "a", "-n"], &["x", "-n", "--", "a", "-n"]] {
+        for args in [
+            &["x", "--", "a", "-n"][..],
+            &["--wait", "1s", "x", "--", "a", "-n"],
+            &["x", "-n", "--", "a", "-n"],
+        ] {
             assert_eq!(run(args), Ok(("x".into(), command(&["a", "-n"]))), "{args:?}");
         }
         assert_eq!(run(&["--", "-rf", "--", "a", "b"]), Ok(("-rf".into(), command(&["a", "b"]))));
         assert_eq!(run(&["--", "--help", "a"]), Ok(("--help".into(), command(&["a"]))));
         assert_eq!(run(&["x", "--", "a", "--", "b"]), Ok(("x".into(), command(&["a", "--", "b"]))));
-        for args in [&["x"][..], &["x", "a"], &["x", "a", "--", "b"], &["x", "--"], &["--", "x", "--"], &["x", "-rf", "--", "a"]] {
+        for args in [
+            &["x"][..],
+            &["x", "a"],
+            &["x", "a", "--", "b"],
+            &["x", "--"],
+            &["--", "x", "--"],
+            &["x", "-rf", "--", "a"],
+        ] {
             assert_eq!(run(args).map_err(|f| f.code), Err(USAGE), "{args:?}");
         }
     }
 
     #[test]
     fn mistyped_words_get_a_guess() {
-        for (words, guess) in [(&["tenure", "shwo", "x"][..], "show"), (&["tenure", "ls", "--jsno"], "--json")] {
+        for (words, guess) in
+            [(&["tenure", "shwo", "x"][..], "show"), (&["tenure", "ls", "--jsno"], "--json")]
+        {
             let argv: Vec<OsString> = words.iter().map(Into::into).collect();
             let Err(failure) = parse(&argv) else { unreachable!("taken") };
             assert_eq!(failure.code, USAGE);
-            assert!(failure.text(false).contains(&format!("id you mean {guess}?")), "{}", failure.text(false));
+            assert!(
+                failure.text(false).contains(&format!("id you mean {guess}?")),
+                "{}",
+                failure.text(false)
+            );
         }
     }
 }

@@ -41,7 +41,11 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     evict(&locks, args, token)?;
     let token = token.or_else(|| only_token(&line));
     if globals.json {
-        return out::print(&json_line(&Done { lock: &args.name, broken: true, token: token.map(Token::get) }));
+        return out::print(&json_line(&Done {
+            lock: &args.name,
+            broken: true,
+            token: token.map(Token::get),
+        }));
     }
     if !globals.quiet {
         out::note(&format!("tenure: {} was taken away from its holder.\n", escape(&args.name)));
@@ -50,7 +54,10 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
 }
 
 fn evict(locks: &Locks, args: &BreakArgs, token: Option<Token>) -> Result<(), Failure> {
-    match locks.blocking_evict(&args.name, token, &args.reason).map_err(|e| Failure::from_library(&e, USAGE))? {
+    match locks
+        .blocking_evict(&args.name, token, &args.reason)
+        .map_err(|e| Failure::from_library(&e, USAGE))?
+    {
         Released::Gone => Err(not_held(args)),
         _ => Ok(()),
     }
@@ -59,7 +66,9 @@ fn evict(locks: &Locks, args: &BreakArgs, token: Option<Token>) -> Result<(), Fa
 fn not_held(args: &BreakArgs) -> Failure {
     let name = &args.name;
     match args.token {
-        Some(token) => Failure::new(BUSY, format!("lock {name}: token {token} does not hold it"), "nothing was changed"),
+        Some(token) => {
+            Failure::new(BUSY, format!("lock {name}: token {token} does not hold it"), "nothing was changed")
+        }
         None => Failure::new(BUSY, format!("lock {name}: nobody holds it"), "nothing was changed"),
     }
 }

@@ -11,8 +11,14 @@ use crate::out;
 /// Exit codes, as the manual lists them.
 const EXITS: &[(&str, &str)] = &[
     ("0", "Done. For run: the command's own status was 0."),
-    ("1-255", "run: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found."),
-    ("64", "Wrong usage, bad name, bad duration; or the lock is held by a parent, so that run would wait for itself."),
+    (
+        "1-255",
+        "run: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found.",
+    ),
+    (
+        "64",
+        "Wrong usage, bad name, bad duration; or the lock is held by a parent, so that run would wait for itself.",
+    ),
     ("69", "The store cannot be reached."),
     ("75", "Busy: not acquired in time (another number with -E), or nothing to break."),
     ("77", "Denied by the store."),
@@ -24,8 +30,14 @@ const EXITS: &[(&str, &str)] = &[
 const VARIABLES: &[(&str, &str)] = &[
     ("TENURE_URL", "The store, unless --url is given. run sets it for the command, without a password."),
     ("TENURE_NAMESPACE", "The namespace, unless --namespace is given. run sets it for the command."),
-    ("TENURE_PASSWORD, TENURE_PASSWORD_FILE", "The store's password, or a file that holds it. Only one, and none in the URL."),
-    ("TENURE_LOCK, TENURE_TOKEN", "Set by run for the command: the lock's name, and the fencing token of the grant."),
+    (
+        "TENURE_PASSWORD, TENURE_PASSWORD_FILE",
+        "The store's password, or a file that holds it. Only one, and none in the URL.",
+    ),
+    (
+        "TENURE_LOCK, TENURE_TOKEN",
+        "Set by run for the command: the lock's name, and the fencing token of the grant.",
+    ),
     (
         "TENURE_HELD",
         "Set by run for the command: the locks held by it and its parents, one line each: the store's URL, a space, the \
@@ -73,7 +85,9 @@ fn render() -> std::io::Result<Vec<u8>> {
         roff.control("SH", [format!("tenure {}", sub.get_name()).to_uppercase().as_str()]);
         roff.to_writer(&mut page)?;
         let of_it = Man::new(sub.clone());
-        for part in [Man::render_synopsis_section, Man::render_description_section, Man::render_options_section] {
+        for part in
+            [Man::render_synopsis_section, Man::render_description_section, Man::render_options_section]
+        {
             let mut section = Vec::new();
             part(&of_it, &mut section)?;
             // Sections of a subcommand stand below its own heading.

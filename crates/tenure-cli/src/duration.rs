@@ -12,7 +12,9 @@ const UNITS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_00
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let odd = || format!("{text:?} is not a duration; write it like 250ms, 30s, 5m or 1h30m");
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("{text:?} has no unit; did you mean {text}s? Write it like 250ms, 30s, 5m or 1h30m"));
+        return Err(format!(
+            "{text:?} has no unit; did you mean {text}s? Write it like 250ms, 30s, 5m or 1h30m"
+        ));
     }
     let mut rest = text;
     let mut units = UNITS;
@@ -73,8 +75,34 @@ mod tests {
         let max = format!("{}s", u64::MAX);
         let beyond = format!("{}0ms", u64::MAX);
         let texts = [
-            "", " ", "s", "ms", "-1s", "+1s", "1 s", " 1s", "1s ", "1.5s", "1h1h", "1m1h", "5ms1s", "NaN", "nan", "inf", "1e309",
-            "1e3s", "10x", "1S", "1s1", "1sms", "٣s", "1s\0", "0x10s", &max, &beyond, "18446744073709551615h",
+            "",
+            " ",
+            "s",
+            "ms",
+            "-1s",
+            "+1s",
+            "1 s",
+            " 1s",
+            "1s ",
+            "1.5s",
+            "1h1h",
+            "1m1h",
+            "5ms1s",
+            "NaN",
+            "nan",
+            "inf",
+            "1e309",
+            "1e3s",
+            "10x",
+            "1S",
+            "1s1",
+            "1sms",
+            "٣s",
+            "1s\0",
+            "0x10s",
+            &max,
+            &beyond,
+            "18446744073709551615h",
         ];
         for text in texts {
             assert!(parse(text).is_err(), "{text:?} was taken for {:?}", parse(text));

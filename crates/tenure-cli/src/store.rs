@@ -83,7 +83,8 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
 
 /// The password that the environment gives.
 fn password() -> Result<Option<String>, Failure> {
-    let (plain, file) = (variable("TENURE_PASSWORD")?, env::var_os("TENURE_PASSWORD_FILE").filter(|v| !v.is_empty()));
+    let (plain, file) =
+        (variable("TENURE_PASSWORD")?, env::var_os("TENURE_PASSWORD_FILE").filter(|v| !v.is_empty()));
     match (plain, file) {
         (Some(_), Some(_)) => Err(Failure::new(
             CONFIG,
@@ -99,12 +100,17 @@ fn password() -> Result<Option<String>, Failure> {
 fn read_password(path: &Path) -> Result<String, Failure> {
     let advice = "let TENURE_PASSWORD_FILE name a readable file that holds nothing but the password";
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(CONFIG, format!("the password file {} cannot be read", path.display()), advice).because(&error)
+        Failure::new(CONFIG, format!("the password file {} cannot be read", path.display()), advice)
+            .because(&error)
     })?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() || line.contains('\n') {
-        return Err(Failure::new(CONFIG, format!("the password file {} is not one line", path.display()), advice));
+        return Err(Failure::new(
+            CONFIG,
+            format!("the password file {} is not one line", path.display()),
+            advice,
+        ));
     }
     Ok(line.to_owned())
 }

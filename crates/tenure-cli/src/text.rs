@@ -115,7 +115,8 @@ pub(crate) fn ordinal(n: usize) -> String {
 /// Rows as columns, each as wide as its widest cell; the first row is the head.
 pub(crate) fn table(rows: &[Vec<String>], bold: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| rows.iter().filter_map(|r| r.get(at)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let width =
+        |at: usize| rows.iter().filter_map(|r| r.get(at)).map(|c| c.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {
@@ -179,9 +180,15 @@ mod tests {
     #[test]
     fn durations_and_places() {
         let of = |ms| short(Duration::from_millis(ms));
-        assert_eq!([of(0), of(250), of(21_873), of(185_000), of(60_000)], ["0ms", "250ms", "21s", "3m 5s", "1m"]);
+        assert_eq!(
+            [of(0), of(250), of(21_873), of(185_000), of(60_000)],
+            ["0ms", "250ms", "21s", "3m 5s", "1m"]
+        );
         assert_eq!([of(5_400_000), of(90_000_000)], ["1h 30m", "1d 1h"]);
-        assert_eq!([1, 2, 3, 4, 11, 22, 113].map(ordinal), ["1st", "2nd", "3rd", "4th", "11th", "22nd", "113th"]);
+        assert_eq!(
+            [1, 2, 3, 4, 11, 22, 113].map(ordinal),
+            ["1st", "2nd", "3rd", "4th", "11th", "22nd", "113th"]
+        );
     }
 
     #[test]

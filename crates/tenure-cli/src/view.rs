@@ -77,7 +77,8 @@ impl<'a> Shown<'a> {
             weight: seen.weight,
             token: seen.token.map(|t| t.get()),
         };
-        let waits = |(at, seen): (usize, &'a Seen)| Waits { who: who(seen), place: at + 1, weight: seen.weight };
+        let waits =
+            |(at, seen): (usize, &'a Seen)| Waits { who: who(seen), place: at + 1, weight: seen.weight };
         let taken = |broken: &'a Broken| Taken {
             at: rfc3339(broken.at_us),
             token: broken.token.map(|t| t.get()),
@@ -130,7 +131,9 @@ pub(crate) fn name(owner: &Owner) -> String {
 
 /// The head of the table that `ls` and `watch` draw.
 pub(crate) fn head() -> Vec<String> {
-    ["LOCK", "KIND", "HOLDER", "TOKEN", "HELD FOR", "EXPIRES IN", "WAITING", "REASON"].map(String::from).to_vec()
+    ["LOCK", "KIND", "HOLDER", "TOKEN", "HELD FOR", "EXPIRES IN", "WAITING", "REASON"]
+        .map(String::from)
+        .to_vec()
 }
 
 /// The rows of one lock: one for each holder, or one if there is none.
@@ -163,7 +166,9 @@ pub(crate) fn whole(line: &Line, now_us: u64) -> String {
         out += &format!(", newest token {token}");
     }
     out.push('\n');
-    let because = |seen: &Seen| if seen.reason.is_empty() { String::new() } else { format!(": {}", escape(&seen.reason)) };
+    let because = |seen: &Seen| {
+        if seen.reason.is_empty() { String::new() } else { format!(": {}", escape(&seen.reason)) }
+    };
     for seen in &line.holders {
         let token = seen.token.map(|t| format!(", token {t}")).unwrap_or_default();
         let lease = seen.expires_in.map(|d| format!(", lease ends in {}", short(d))).unwrap_or_default();

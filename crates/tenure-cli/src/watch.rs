@@ -58,7 +58,8 @@ fn differences<'a>(
     now: &'a BTreeMap<String, Line>,
 ) -> impl Iterator<Item = (&'a str, Option<&'a Line>)> {
     let gone = before.keys().filter(|name| !now.contains_key(*name)).map(|name| (name.as_str(), None));
-    let differs = |(name, line): &(&String, &Line)| before.get(*name).is_none_or(|old| gist(old) != gist(line));
+    let differs =
+        |(name, line): &(&String, &Line)| before.get(*name).is_none_or(|old| gist(old) != gist(line));
     gone.chain(now.iter().filter(differs).map(|(name, line)| (name.as_str(), Some(line))))
 }
 

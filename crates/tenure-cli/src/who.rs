@@ -11,7 +11,12 @@ pub(crate) fn owner(pid: u32, program: &str) -> Owner {
     let user = set("USER").or_else(|| set("LOGNAME"));
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Owner { user: shortened(user, TEXT_MAX), host: shortened(host, TEXT_MAX), pid, program: shortened(program.into(), TEXT_MAX) }
+    Owner {
+        user: shortened(user, TEXT_MAX),
+        host: shortened(host, TEXT_MAX),
+        pid,
+        program: shortened(program.into(), TEXT_MAX),
+    }
 }
 
 /// A text cut at `max` bytes, at a character.

@@ -88,7 +88,10 @@ impl Guardian {
             return Ok(());
         }
         Err(Failure::usage(
-            format!("lock {}: this command is already run under it, so it would wait for itself", self.plan.key),
+            format!(
+                "lock {}: this command is already run under it, so it would wait for itself",
+                self.plan.key
+            ),
             "take another lock here, or unset TENURE_HELD if that is no longer so",
         ))
     }
@@ -119,7 +122,9 @@ impl Guardian {
                 Step::Time => {}
             }
             look = Instant::now() + LOOK;
-            let Step::Ready(Ok(Some(line))) = self.until(pin!(locks.inspect(self.plan.key.name())), Some(look)) else {
+            let Step::Ready(Ok(Some(line))) =
+                self.until(pin!(locks.inspect(self.plan.key.name())), Some(look))
+            else {
                 continue;
             };
             let place = line.waiting.iter().position(|seen| seen.owner == *me);
@@ -144,7 +149,8 @@ impl Guardian {
             true => format!("for {}", short(ago(first.since_us, now_us()))),
             false => format!("since {}", rfc3339(first.since_us)),
         };
-        let why = if first.reason.is_empty() { String::new() } else { format!(" ({})", escape(&first.reason)) };
+        let why =
+            if first.reason.is_empty() { String::new() } else { format!(" ({})", escape(&first.reason)) };
         format!("{lock}, held by {}{more} {time}{why}", view::name(&first.owner))
     }
 

@@ -26,7 +26,8 @@ pub(super) fn with(held: &str, line: &str) -> String {
 
 /// A directory by its one true path: `host:///tmp/x/` and a symbolic link to it are the same store.
 fn identity(url: &str) -> String {
-    let Some(path) = url.strip_prefix("host://").filter(|p| p.starts_with('/') && !p.contains(['%', '?'])) else {
+    let Some(path) = url.strip_prefix("host://").filter(|p| p.starts_with('/') && !p.contains(['%', '?']))
+    else {
         return url.to_owned();
     };
     let path = Path::new(path).canonicalize().ok().and_then(|p| p.to_str().map(str::to_owned));
@@ -63,7 +64,8 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), &link).expect("a link");
         let key = Key::new("default", "x").expect("a key");
         let names = [dir.path().to_path_buf(), link, dir.path().join(".")];
-        let lines: Vec<String> = names.iter().map(|p| line(&format!("host://{}", p.display()), &key)).collect();
+        let lines: Vec<String> =
+            names.iter().map(|p| line(&format!("host://{}", p.display()), &key)).collect();
         assert!(lines.iter().all(|l| *l == lines[0]), "{lines:?}");
     }
 }

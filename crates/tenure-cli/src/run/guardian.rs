@@ -158,7 +158,9 @@ impl Guardian {
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
             fds.extend(self.link.poll_fd());
-            if poll(&mut fds, timeout.as_ref()).is_err() || fds.get(1).is_none_or(|fd| fd.revents().is_empty()) {
+            if poll(&mut fds, timeout.as_ref()).is_err()
+                || fds.get(1).is_none_or(|fd| fd.revents().is_empty())
+            {
                 continue;
             }
             return match self.link.receive() {
@@ -215,10 +217,18 @@ impl Guardian {
             Err(error) => {
                 let shown = program.to_string_lossy();
                 Err(if error.kind() == io::ErrorKind::NotFound {
-                    Failure::new(NOT_FOUND, format!("there is no command {shown:?}"), "check its name and PATH")
+                    Failure::new(
+                        NOT_FOUND,
+                        format!("there is no command {shown:?}"),
+                        "check its name and PATH",
+                    )
                 } else {
                     let advice = "check that it is a program and that you may execute it";
-                    Failure::new(NOT_EXECUTABLE, format!("the command {shown:?} cannot be executed: {error}"), advice)
+                    Failure::new(
+                        NOT_EXECUTABLE,
+                        format!("the command {shown:?} cannot be executed: {error}"),
+                        advice,
+                    )
                 }
                 .because(&error))
             }
@@ -263,7 +273,11 @@ impl Guardian {
                 self.end(LOST, String::new());
             }
             Some(Cause::Lost(why)) => {
-                let failure = Failure::new(LOST, self.was_lost(&why, "the command was stopped"), "check what it had done");
+                let failure = Failure::new(
+                    LOST,
+                    self.was_lost(&why, "the command was stopped"),
+                    "check what it had done",
+                );
                 (self.status.outcome, self.status.lost) = ("lost", Some(why));
                 self.end(LOST, failure.text(self.plan.verbose));
             }
@@ -341,7 +355,8 @@ impl Guardian {
         if let Some(file) = &mut self.plan.status
             && let Err(error) = file.write(&self.status)
         {
-            text += &Failure::new(code, format!("the status file cannot be written: {error}"), "").text(false);
+            text +=
+                &Failure::new(code, format!("the status file cannot be written: {error}"), "").text(false);
         }
         self.link.send(&Message::End { code, lingers: self.status.lingering, text });
     }

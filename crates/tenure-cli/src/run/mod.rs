@@ -77,7 +77,10 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
 impl Plan {
     fn new(args: &RunArgs, globals: &Globals) -> Result<Plan, Failure> {
         if globals.json {
-            return Err(Failure::usage("run has no --json, since stdout is the command's", "use --status-file FILE"));
+            return Err(Failure::usage(
+                "run has no --json, since stdout is the command's",
+                "use --status-file FILE",
+            ));
         }
         let store = Store::new(globals)?;
         let key = store.key(&args.name)?;
@@ -94,7 +97,8 @@ impl Plan {
             ));
         }
         let typed = args.command.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
-        let program = Path::new(&typed).file_name().map_or_else(|| typed.clone(), |n| n.to_string_lossy().into_owned());
+        let program =
+            Path::new(&typed).file_name().map_or_else(|| typed.clone(), |n| n.to_string_lossy().into_owned());
         Ok(Plan {
             store,
             key,

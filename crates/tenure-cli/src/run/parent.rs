@@ -21,7 +21,8 @@ const FAREWELL: Duration = Duration::from_millis(250);
 /// This process cannot be forked, or the guardian was killed.
 pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(UNAVAILABLE, "the guardian process cannot be started", "free some memory or processes").because(&error)
+        Failure::new(UNAVAILABLE, "the guardian process cannot be started", "free some memory or processes")
+            .because(&error)
     };
     let (ours, theirs) = Link::pair().map_err(failed)?;
     let me = rustix::process::getpid();
@@ -37,7 +38,9 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
         }
         Side::Parent(guardian) => {
             drop(theirs);
-            Parent { link: ours, guardian, signals: None, started: false, early: Vec::new() }.serve().map_err(failed)?
+            Parent { link: ours, guardian, signals: None, started: false, early: Vec::new() }
+                .serve()
+                .map_err(failed)?
         }
     }
 }
@@ -164,7 +167,11 @@ impl Parent {
         }
         let what = "the guardian process was killed, and the lock ended with it";
         if self.started {
-            Failure::new(LOST, format!("{what}; the command was stopped"), "look for who kills processes here")
+            Failure::new(
+                LOST,
+                format!("{what}; the command was stopped"),
+                "look for who kills processes here",
+            )
         } else {
             Failure::new(UNAVAILABLE, what, "the command did not run; try again")
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, wait};
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use tenure::{Guard, Lost, Owner};
 
@@ -45,9 +45,17 @@ pub(super) enum Cause {
 enum Stage {
     Running,
     /// They were asked to end.
-    Asked { kill_at: Duration, look_at: Duration, asked: HashSet<Process> },
+    Asked {
+        kill_at: Duration,
+        look_at: Duration,
+        asked: HashSet<Process>,
+    },
     /// They are being killed.
-    Killing { pause: Duration, since: Duration, said: bool },
+    Killing {
+        pause: Duration,
+        since: Duration,
+        said: bool,
+    },
 }
 
 /// One command and all its descendants.
@@ -248,12 +256,14 @@ impl<'g> Supervision<'g> {
             }
             Stage::Killing { pause, since, said } => {
                 let left = below(self.me, self.command, Signal::KILL);
-                let refused = left.iter().filter_map(|p| Some((p, descendants::signal(p, Signal::KILL).err()?)));
+                let refused =
+                    left.iter().filter_map(|p| Some((p, descendants::signal(p, Signal::KILL).err()?)));
                 let refused: Vec<String> = refused.map(|(p, error)| format!("{} ({error})", p.pid)).collect();
                 if now > *since + STUBBORN && !std::mem::replace(said, true) {
                     let left: Vec<String> = left.iter().map(|p| p.pid.to_string()).collect();
                     let whom = if refused.is_empty() { left } else { refused }.join(", ");
-                    self.link.send(&Message::Note(format!("tenure: cannot kill process {whom}; trying on.\n")));
+                    self.link
+                        .send(&Message::Note(format!("tenure: cannot kill process {whom}; trying on.\n")));
                 }
                 *pause = (*pause * 2).min(Duration::from_millis(250));
                 now + *pause
@@ -264,7 +274,8 @@ impl<'g> Supervision<'g> {
     /// Until a child changes, the loss rings, `tenure run` says something, or that instant.
     fn sleep(&mut self, wake: Duration) {
         // A timer at zero would be disarmed.
-        let at = Timespec::try_from(wake.max(Duration::from_nanos(1))).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        let at = Timespec::try_from(wake.max(Duration::from_nanos(1)))
+            .unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
         let once = Itimerspec { it_interval: Timespec::default(), it_value: at };
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once);
         let mut fds = vec![

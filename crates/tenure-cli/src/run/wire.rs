@@ -35,7 +35,9 @@ impl Message {
             Message::Go => (b'y', 0, 0, ""),
             Message::Started(pid) => (b'p', *pid, 0, ""),
             Message::Note(text) => (b'n', 0, 0, text.as_str()),
-            Message::End { code, lingers, text } => (b'e', i32::from(*code), i32::from(*lingers), text.as_str()),
+            Message::End { code, lingers, text } => {
+                (b'e', i32::from(*code), i32::from(*lingers), text.as_str())
+            }
             Message::Signal { number, sender } => (b's', *number, *sender, ""),
         };
         let mut out = vec![tag];
@@ -85,7 +87,8 @@ impl Link {
     /// Sends. That the other end is gone shows when it is received from.
     pub(super) fn send(&self, message: &Message) {
         // A note is not worth waiting for a parent that is stopped.
-        let patience = if matches!(message, Message::Note(_)) { SendFlags::DONTWAIT } else { SendFlags::empty() };
+        let patience =
+            if matches!(message, Message::Note(_)) { SendFlags::DONTWAIT } else { SendFlags::empty() };
         let bytes = message.encode();
         while send(&self.socket, &bytes, SendFlags::NOSIGNAL | patience) == Err(rustix::io::Errno::INTR) {}
     }

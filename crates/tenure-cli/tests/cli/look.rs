@@ -18,7 +18,10 @@ fn the_fields_of_a_lock_are_the_contracts() {
     let _waiter = place.run(&["--reason", "next", "orders/42", "--", "true"]);
     let line = place.until_waiting("orders/42", 1);
     assert_eq!(keys(&line), ["capacity", "holders", "kind", "lock", "token", "waiting"]);
-    assert_eq!((&line["lock"], &line["kind"], &line["capacity"]), (&json!("orders/42"), &json!("mutex"), &json!(1)));
+    assert_eq!(
+        (&line["lock"], &line["kind"], &line["capacity"]),
+        (&json!("orders/42"), &json!("mutex"), &json!(1))
+    );
     let holder = &line["holders"][0];
     let common = ["claim", "host", "pid", "program", "reason", "since", "user", "weight"];
     let with = |more: &[&'static str]| {
@@ -77,7 +80,9 @@ fn tables_are_for_people() {
     assert!(rows.next().unwrap().starts_with("LOCK"));
     let row = rows.next().unwrap();
     assert!(row.starts_with("x ") && row.contains("sleep") && row.contains("mutex"), "{row}");
-    for text in [table, text(&place.output(&["show", "x"]).stdout), text(&place.output(&["ls", "--json"]).stdout)] {
+    for text in
+        [table, text(&place.output(&["show", "x"]).stdout), text(&place.output(&["ls", "--json"]).stdout)]
+    {
         assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
         assert!(text.contains("red"), "{text}");
     }
@@ -138,9 +143,9 @@ fn watch_streams_what_changes() {
     let place = Place::new();
     let first = place.hold("x");
     let mut watch = place.tenure(&["watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines().map(|line| -> Value {
-        serde_json::from_str(&line.unwrap()).unwrap()
-    });
+    let mut events = BufReader::new(watch.stdout.take().unwrap())
+        .lines()
+        .map(|line| -> Value { serde_json::from_str(&line.unwrap()).unwrap() });
     let present = events.next().unwrap();
     assert_eq!((&present["event"], &present["lock"]), (&json!("present"), &json!("x")));
     let second = place.hold("y");

@@ -9,12 +9,66 @@ use crate::support::{Place, text};
 #[test]
 fn odd_names_are_refused_or_stand_for_themselves() {
     let place = Place::new();
-    let long = ["n".repeat(200), "n".repeat(201), "é".repeat(100), "é".repeat(101), "n".repeat(255), "n".repeat(1024)];
+    let long = [
+        "n".repeat(200),
+        "n".repeat(201),
+        "é".repeat(100),
+        "é".repeat(101),
+        "n".repeat(255),
+        "n".repeat(1024),
+    ];
     let mut names: Vec<&str> = vec![
-        "", "a", "a\r\nFLUSHALL\r\n", "\n", "\t", "\x1b[2J", "{}", "{a}{b}", "}{", "tenure:{x", "*", ">", "a.b", "a..b", ".",
-        "..", "/", "//", "a/../b", "/zookeeper/quota", "a/", "/a", "%00", "%2e%2e%2f", "%25", "%", "--help", "-rf", "$(id)",
-        "`id`", ";id", "'; DROP TABLE tenure_fence;--", "\\'", "$1", "\"..redis.call('FLUSHALL')..\"", "A", "caf\u{e9}",
-        "cafe\u{301}", "ß", "SS", "ss", "a ", " a", "a b", "\u{202e}", "\u{200b}", "\u{feff}", "CON", "a:b", "a\\b", "名前",
+        "",
+        "a",
+        "a\r\nFLUSHALL\r\n",
+        "\n",
+        "\t",
+        "\x1b[2J",
+        "{}",
+        "{a}{b}",
+        "}{",
+        "tenure:{x",
+        "*",
+        ">",
+        "a.b",
+        "a..b",
+        ".",
+        "..",
+        "/",
+        "//",
+        "a/../b",
+        "/zookeeper/quota",
+        "a/",
+        "/a",
+        "%00",
+        "%2e%2e%2f",
+        "%25",
+        "%",
+        "--help",
+        "-rf",
+        "$(id)",
+        "`id`",
+        ";id",
+        "'; DROP TABLE tenure_fence;--",
+        "\\'",
+        "$1",
+        "\"..redis.call('FLUSHALL')..\"",
+        "A",
+        "caf\u{e9}",
+        "cafe\u{301}",
+        "ß",
+        "SS",
+        "ss",
+        "a ",
+        " a",
+        "a b",
+        "\u{202e}",
+        "\u{200b}",
+        "\u{feff}",
+        "CON",
+        "a:b",
+        "a\\b",
+        "名前",
     ];
     names.extend(long.iter().map(String::as_str));
     let mut taken = BTreeSet::new();
@@ -28,21 +82,27 @@ fn odd_names_are_refused_or_stand_for_themselves() {
             }
             Some(64) => {
                 let said = text(&output.stderr);
-                assert!(said.contains("name") && !said.contains(['\x1b', '\u{202e}', '\r']), "{name:?}: {said:?}");
+                assert!(
+                    said.contains("name") && !said.contains(['\x1b', '\u{202e}', '\r']),
+                    "{name:?}: {said:?}"
+                );
                 assert_eq!(place.code(&["show", "--", name]), Some(64), "{name:?}");
                 assert_eq!(place.code(&["break", "--yes", "--", name]), Some(64), "{name:?}");
             }
             code => panic!("{name:?}: {code:?} {}", text(&output.stderr)),
         }
     }
-    let refused = ["", ".", "..", "/", "//", "a/../b", "a/", "/a", "a ", " a", "\n", "\t", "\u{202e}", "cafe\u{301}"];
+    let refused =
+        ["", ".", "..", "/", "//", "a/../b", "a/", "/a", "a ", " a", "\n", "\t", "\u{202e}", "cafe\u{301}"];
     assert!(refused.iter().all(|name| !taken.contains(name)), "{taken:?}");
-    let kept = ["a", "--help", "-rf", "%00", "A", "caf\u{e9}", "ß", "SS", "ss", "{a}{b}", "CON", &long[0], &long[2]];
+    let kept =
+        ["a", "--help", "-rf", "%00", "A", "caf\u{e9}", "ß", "SS", "ss", "{a}{b}", "CON", &long[0], &long[2]];
     assert!(kept.iter().all(|name| taken.contains(name)), "{taken:?}");
     // Held all at once: each under its own name, none twice.
     let running: Vec<_> = taken.iter().map(|name| place.run(&["-n", "--", name, "sleep", "1000"])).collect();
     let all = crate::support::until("all are held", || {
-        let all: Vec<String> = place.json(&["ls"]).iter().map(|l| l["lock"].as_str().unwrap().to_owned()).collect();
+        let all: Vec<String> =
+            place.json(&["ls"]).iter().map(|l| l["lock"].as_str().unwrap().to_owned()).collect();
         (all.len() == taken.len()).then_some(all)
     });
     assert_eq!(all.iter().map(String::as_str).collect::<BTreeSet<_>>(), taken);

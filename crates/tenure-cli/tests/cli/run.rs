@@ -33,7 +33,8 @@ fn the_commands_status_is_passed_on() {
 #[test]
 fn arguments_and_streams_are_the_commands() {
     let place = Place::new();
-    let mut command = place.tenure(&["run", "x", "--", "sh", "-c", "cat; echo \"$1|$2\" >&2", "sh", "--", "a  b"]);
+    let mut command =
+        place.tenure(&["run", "x", "--", "sh", "-c", "cat; echo \"$1|$2\" >&2", "sh", "--", "a  b"]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let input = vec![b'x'; 1 << 20];
@@ -54,7 +55,9 @@ fn the_command_knows_its_lock() {
     let show = "echo $TENURE_LOCK; echo $TENURE_TOKEN; echo $TENURE_URL; echo $TENURE_NAMESPACE; echo \"$TENURE_HELD\"";
     let args = ["--namespace", "ns", "run", "a/b c", "--", "sh", "-c", show];
     let output = text(&place.output(&args).stdout);
-    let [lock, token, url, namespace, held] = output.lines().collect::<Vec<_>>()[..] else { panic!("{output}") };
+    let [lock, token, url, namespace, held] = output.lines().collect::<Vec<_>>()[..] else {
+        panic!("{output}")
+    };
     assert_eq!((lock, url, namespace), ("a/b c", place.url().as_str(), "ns"));
     assert!(token.parse::<i64>().unwrap() > 0);
     let store = fs::canonicalize(place.file("store")).unwrap();
@@ -96,7 +99,11 @@ fn busy_is_75_or_what_was_asked_for() {
     for args in [&["-n", "x"][..], &["--wait", "30ms", "x"], &["--wait", "0s", "x"]] {
         let output = place.output(&[&["run"], args, &["--", "false"]].concat());
         assert_eq!(output.status.code(), Some(75), "{args:?}");
-        assert!(text(&output.stderr).contains("sleep"), "does not say who holds it: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("sleep"),
+            "does not say who holds it: {}",
+            text(&output.stderr)
+        );
     }
     assert_eq!(place.code(&["run", "-n", "-E", "3", "x", "--", "false"]), Some(3));
     assert_eq!(place.code(&["run", "-n", "-E", "0", "x", "--", "false"]), Some(0));
@@ -178,42 +185,55 @@ fn the_status_file_tells_the_outcome() {
         json_of(&place.file("status"))
     };
     let ran = status(&["--namespace", "ns", "x", "--", "sh", "-c", "exit 3"]);
-    assert_eq!((&ran["outcome"], &ran["exit"], &ran["signal"]), (&"ran".into(), &3.into(), &serde_json::Value::Null));
-    assert_eq!((&ran["lock"], &ran["namespace"], &ran["lingering"]), (&"x".into(), &"ns".into(), &false.into()));
+    assert_eq!(
+        (&ran["outcome"], &ran["exit"], &ran["signal"]),
+        (&"ran".into(), &3.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        (&ran["lock"], &ran["namespace"], &ran["lingering"]),
+        (&"x".into(), &"ns".into(), &false.into())
+    );
     assert!(ran["token"].as_i64().unwrap() > 0 && ran["held_ms"].is_u64() && ran["waited_ms"].is_u64());
     let killed = status(&["x", "--", "sh", "-c", "kill -9 $$"]);
-    assert_eq!((&killed["outcome"], &killed["exit"], &killed["signal"]), (&"ran".into(), &137.into(), &9.into()));
+    assert_eq!(
+        (&killed["outcome"], &killed["exit"], &killed["signal"]),
+        (&"ran".into(), &137.into(), &9.into())
+    );
     let failed = status(&["x", "--", "/nowhere/at/all"]);
     assert_eq!((&failed["outcome"], &failed["exit"]), (&"failed".into(), &127.into()));
     let _holder = place.hold("x");
     let busy = status(&["-n", "x", "--", "true"]);
-    assert_eq!((&busy["outcome"], &busy["exit"], &busy["token"]), (&"busy".into(), &75.into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&busy["outcome"], &busy["exit"], &busy["token"]),
+        (&"busy".into(), &75.into(), &serde_json::Value::Null)
+    );
 }
 
 #[test]
 fn the_command_inherits_what_it_would_without_us() {
     let place = Place::new();
-    // Signal masks and dispositions, descriptors, limits, session and group, umask, directory.
-    let script = "grep -E '^(Sig|Shd|NSsid|NSpgid|Umask)' /proc/$$/status; ls -l /proc/$$/fd | sed 's/.*[0-9] \\([0-9]* ->\\)/\\1/'; pwd";
-    let run = |direct: bool, ignored: &str| {
+    let run = |direct: bool, ignored: &str, what: &str| {
         let tenure = if direct { "".into() } else { format!("{} run x --", crate::support::TENURE) };
         let mut command = Command::new("sh");
-        // A mask and ignored signals of the caller's own, a closed descriptor, one more, and a group of its own.
-        let inner = format!("trap '' {ignored}; exec {tenure} sh -c \"$SCRIPT\" 7< /dev/null");
-        command.args(["-c", &inner]).env("SCRIPT", script).env("TENURE_URL", place.url()).stdin(Stdio::null());
-        command.current_dir(place.file("."));
+        // Ignored signals of the caller's own, one more descriptor, and a group of its own.
+        command.args(["-c", &format!("trap '' {ignored}; exec {tenure} {what} 7< /dev/null")]);
+        command.env("TENURE_URL", place.url()).stdin(Stdio::null()).current_dir(place.file("."));
         let output = command.process_group(0).output().unwrap();
         assert_eq!(text(&output.stderr), "");
-        // Process ids, sockets and pipes have numbers of their own.
+        // Pipes have numbers of their own.
         let lines = text(&output.stdout);
-        let kept = |l: &&str| !l.starts_with("NSpgid") && !l.contains("pipe:") && !l.starts_with("SigQ");
+        let kept = |l: &&str| !l.contains("pipe:") && !l.contains("/proc/");
         lines.lines().filter(kept).map(without_glibc_signals).collect::<Vec<_>>()
     };
-    for ignored in ["HUP", "PIPE", "CHLD INT QUIT", "USR1 PIPE"] {
-        let (without, with) = (run(true, ignored), run(false, ignored));
-        assert!(without.len() > 6, "{without:?}");
-        assert_eq!(with, without, "ignored: {ignored}");
+    let signals = "grep -E '^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt|NSsid|Umask)' /proc/self/status";
+    for ignored in ["HUP", "PIPE", "CHLD INT QUIT", "USR1 PIPE CHLD"] {
+        let (without, with) = (run(true, ignored, signals), run(false, ignored, signals));
+        assert_eq!((with.len(), &with), (7, &without), "ignored: {ignored}");
     }
+    let place_and_files = "sh -c 'pwd; ls -l /proc/self/fd | sed \"s/.* \\([0-9]* ->\\)/\\1/\"'";
+    let (without, with) = (run(true, "HUP", place_and_files), run(false, "HUP", place_and_files));
+    assert!(with.iter().any(|l| l == "7 -> /dev/null"), "{with:?}");
+    assert_eq!(with, without);
 }
 
 /// Signals 32 and 33 belong to the C library, which lets nobody hand them on.
@@ -231,7 +251,11 @@ fn a_pipe_ends_with_the_command() {
     let script = "sleep 1000 > /dev/null 2>&1 3>&- & echo $! > pid; echo out; echo third >&3";
     let inner = format!("{} run x -- sh -c \"$SCRIPT\" 3>&1 | cat", crate::support::TENURE);
     let mut command = Command::new("sh");
-    command.args(["-c", &inner]).env("SCRIPT", script).env("TENURE_URL", place.url()).current_dir(place.file("."));
+    command
+        .args(["-c", &inner])
+        .env("SCRIPT", script)
+        .env("TENURE_URL", place.url())
+        .current_dir(place.file("."));
     let output = command.output().unwrap();
     assert_eq!(text(&output.stdout), "out\nthird\n");
     let pid = place.pid_of("pid");
@@ -247,7 +271,12 @@ fn a_store_that_cannot_be_used_is_reported() {
     fs::write(&file, "").unwrap();
     let url = format!("host://{}", file.display());
     let output = place.output(&["run", "--url", &url, "x", "--", "true"]);
-    assert!(matches!(output.status.code(), Some(69 | 77 | 78)), "{:?}: {}", output.status, text(&output.stderr));
+    assert!(
+        matches!(output.status.code(), Some(69 | 77 | 78)),
+        "{:?}: {}",
+        output.status,
+        text(&output.stderr)
+    );
     assert_eq!(text(&output.stderr).lines().count(), 1);
 }
 

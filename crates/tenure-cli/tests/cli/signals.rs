@@ -20,8 +20,9 @@ fn signals_sent_to_run_reach_the_command_once() {
     let place = Place::new();
     let running = place.run(&["x", "--", "sh", "-c", COUNTING]);
     place.pid_of("pid");
-    let all =
-        [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::WINCH].into_iter().enumerate();
+    let all = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::WINCH]
+        .into_iter()
+        .enumerate();
     for (n, signal) in all {
         kill(running.pid(), signal);
         until("the signal", || (got(&place).lines().count() > n).then_some(()));
@@ -34,7 +35,13 @@ fn signals_sent_to_run_reach_the_command_once() {
 #[test]
 fn a_command_that_ignores_sigterm_goes_on() {
     let place = Place::new();
-    let running = place.run(&["x", "--", "sh", "-c", "trap '' TERM; trap 'exit 5' USR2; echo $$ > pid; while :; do sleep 0.01; done"]);
+    let running = place.run(&[
+        "x",
+        "--",
+        "sh",
+        "-c",
+        "trap '' TERM; trap 'exit 5' USR2; echo $$ > pid; while :; do sleep 0.01; done",
+    ]);
     let pid = place.pid_of("pid");
     kill(running.pid(), Signal::TERM);
     kill(running.pid(), Signal::USR2);
@@ -106,7 +113,13 @@ fn sigkill_of_run_stops_everybody_before_the_lock_is_free() {
 fn sigkill_of_the_whole_group_does_not_spare_another_session() {
     let place = Place::new();
     let mut command = place.tenure(&[
-        "run", "--ttl", "1h", "x", "--", "sh", "-c",
+        "run",
+        "--ttl",
+        "1h",
+        "x",
+        "--",
+        "sh",
+        "-c",
         "setsid sh -c 'echo $$ > other; while :; do sleep 0.01; done' & echo $$ > first; wait",
     ]);
     let mut child = command.process_group(0).spawn().unwrap();

@@ -65,7 +65,8 @@ impl Place {
     /// A `tenure run` of its own; its output is not read.
     pub(crate) fn run(&self, args: &[&str]) -> Running {
         let mut command = self.tenure(&[&["run"], args].concat());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Running { child: Some(child) }
     }
 

@@ -55,7 +55,11 @@ impl Terminal {
     fn shell(place: &Place, script: &str) -> Terminal {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("set -m; {script}")]);
-        command.env("TENURE_URL", place.url()).env("T", TENURE).env("TERM", "xterm").current_dir(place.file("."));
+        command
+            .env("TENURE_URL", place.url())
+            .env("T", TENURE)
+            .env("TERM", "xterm")
+            .current_dir(place.file("."));
         Terminal::start(command)
     }
 
@@ -150,7 +154,8 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
 #[test]
 fn a_hangup_ends_everybody() {
     let place = Place::new();
-    let mut terminal = Terminal::shell(&place, "$T run --ttl 1h x -- sh -c 'echo $$ > pid; echo ready; sleep 1000; echo'");
+    let mut terminal =
+        Terminal::shell(&place, "$T run --ttl 1h x -- sh -c 'echo $$ > pid; echo ready; sleep 1000; echo'");
     terminal.expect("ready");
     let pid = place.pid_of("pid");
     drop(terminal);
@@ -164,7 +169,10 @@ fn whoever_waits_is_told_for_whom() {
     let holder = place.hold("x");
     let mut first = Terminal::tenure(&place, &["run", "x", "--", "sleep", "1000"]);
     let seen = first.expect("1st in line");
-    assert!(seen.contains("waiting for x, held by") && seen.contains("sleep") && seen.contains("since 20"), "{seen}");
+    assert!(
+        seen.contains("waiting for x, held by") && seen.contains("sleep") && seen.contains("since 20"),
+        "{seen}"
+    );
     let mut second = Terminal::tenure(&place, &["run", "x", "--", "true"]);
     second.expect("2nd in line");
     drop(holder);

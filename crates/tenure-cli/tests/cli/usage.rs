@@ -61,7 +61,16 @@ fn odd_ttls_are_64() {
 
 #[test]
 fn bad_urls_and_configuration_are_78() {
-    for url in ["memory:", "MEMORY:", "hots:", "nonsense", "", "host:relative", "host:///tmp?x=1", "host://u:secret@/tmp"] {
+    for url in [
+        "memory:",
+        "MEMORY:",
+        "hots:",
+        "nonsense",
+        "",
+        "host:relative",
+        "host:///tmp?x=1",
+        "host://u:secret@/tmp",
+    ] {
         let (code, said) = says(&["ls", "--url", url]);
         assert_eq!(code, Some(78), "{url:?}: {said}");
         assert!(!said.contains("secret"), "{said}");
@@ -108,7 +117,10 @@ fn the_environment_is_asked_after_the_options() {
     assert_eq!(code(&["ls"], &[("TENURE_URL", "memory:")]), Some(78));
     assert_eq!(code(&["ls", "--url", &url], &[("TENURE_URL", "memory:")]), Some(0));
     assert_eq!(code(&["ls"], &[("TENURE_URL", &url), ("TENURE_NAMESPACE", "a/b")]), Some(64));
-    assert_eq!(code(&["ls", "--namespace", "a"], &[("TENURE_URL", &url), ("TENURE_NAMESPACE", "a/b")]), Some(0));
+    assert_eq!(
+        code(&["ls", "--namespace", "a"], &[("TENURE_URL", &url), ("TENURE_NAMESPACE", "a/b")]),
+        Some(0)
+    );
 }
 
 #[test]
@@ -120,7 +132,14 @@ fn mistyped_words_get_a_guess() {
 
 #[test]
 fn help_begins_with_two_examples() {
-    for args in [&["--help"][..], &["run", "--help"], &["run", "-h"], &["ls", "--help"], &["break", "--help"], &["watch", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["run", "-h"],
+        &["ls", "--help"],
+        &["break", "--help"],
+        &["watch", "-h"],
+    ] {
         let output = bare(args).output().unwrap();
         assert!(output.status.success(), "{args:?}");
         let help = text(&output.stdout);
@@ -147,7 +166,9 @@ fn completions_and_the_manual_are_whole() {
         }
     }
     let page = text(&bare(&["man"]).output().unwrap().stdout);
-    for part in [".TH tenure", ".SH \"TENURE RUN\"", ".SS OPTIONS", ".SH \"EXIT STATUS\"", "TENURE_HELD", "guardian"] {
+    for part in
+        [".TH tenure", ".SH \"TENURE RUN\"", ".SS OPTIONS", ".SH \"EXIT STATUS\"", "TENURE_HELD", "guardian"]
+    {
         assert!(page.contains(part), "no {part} in:\n{page}");
     }
 }
