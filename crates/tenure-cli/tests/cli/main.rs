@@ -5,6 +5,7 @@
 mod look;
 mod lost;
 mod names;
+mod readme;
 mod run;
 mod signals;
 mod support;
