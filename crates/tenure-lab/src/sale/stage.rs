@@ -75,7 +75,7 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
         faults,
         sold: 0,
     };
-    stage.wait_ready(STOCK)?;
+    stage.wait_ready(1)?;
     for p in 0..plan.processes {
         // The clients as evenly as possible: process p has those from p * n / processes on.
         let share = |p: u32| plan.clients * p / plan.processes;
@@ -95,9 +95,7 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
         stage.workers.push(Worker::start(buyers::BUYERS.0, number, &task, mouth.clone())?);
         stage.done.push(false);
     }
-    for number in 0..stage.workers.len() {
-        stage.wait_ready(number)?;
-    }
+    stage.wait_ready(stage.workers.len())?;
     let (start_ns, start) = (boot_ns(), Instant::now());
     for worker in &mut stage.workers {
         worker.order(&Order::Go)?;
@@ -111,16 +109,19 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
 }
 
 impl Stage<'_> {
-    fn wait_ready(&mut self, who: usize) -> Outcome<()> {
+    /// Waits until so many processes have said that they are ready. The stock's ticks are no answer.
+    fn wait_ready(&mut self, mut count: usize) -> Outcome<()> {
         let late = || Failure::run("a worker process does not get ready", "see what it wrote above");
-        loop {
-            let heard = self.ear.recv_timeout(STUCK).map_err(|_| late())?;
-            match heard.said {
-                Some(Value::String(word)) if word == "ready" && heard.from == who => return Ok(()),
+        let end = Instant::now() + STUCK;
+        while count > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.ear.recv_timeout(left).map_err(|_| late())?.said {
+                Some(Value::String(word)) if word == "ready" => count -= 1,
                 None => return Err(late()),
                 _ => {}
             }
         }
+        Ok(())
     }
 
     fn play(&mut self, bar: &ProgressBar) -> Outcome<()> {
