@@ -162,6 +162,8 @@ enum Visit {
 impl Client {
     async fn buy(mut self) -> Report {
         let mut cycles = 0;
+        // Customers do not arrive process by process: the line is mixed from the start.
+        tokio::time::sleep(Duration::from_micros(self.dice.below(20_000))).await;
         loop {
             let before = boot_ns();
             let inside = match self.door.enter(&mut self.dice).await {

@@ -1,7 +1,7 @@
 //! The faults of a sale: real signals, in the worst place.
 //!
-//! Three times a client stops its whole process (SIGSTOP) between its last check and its write, and is continued long
-//! after its lease has ended; then one process is killed (SIGKILL) while a client of it is inside.
+//! Three times a client stops its whole process (SIGSTOP) between its last check and its write, and is continued when
+//! its lease has long ended and others have bought; then one process is killed (SIGKILL) while a client of it is inside.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,19 @@ use rustix::process::Signal;
 
 use super::buyers::Order;
 use crate::failure::Outcome;
+use crate::num::boot_ns;
 use crate::process::Worker;
 
 /// The lease in a sale with faults.
 pub(super) const TTL: Duration = Duration::from_millis(400);
-/// How long a stopped process stays stopped.
+/// How long a stopped process stays stopped, at least: well beyond its lease.
 const STOPPED: Duration = Duration::from_millis(1000);
+/// How many others must have bought meanwhile: a stop that nobody used proves nothing.
+const OTHERS: u64 = 3;
+/// How long it stays stopped at most, if nobody does.
+const STOPPED_MAX: Duration = Duration::from_secs(10);
+/// How long after it said so a process has surely stopped itself, in ns.
+const SURELY: u64 = 100_000_000;
 /// How many times a process is stopped.
 const STOPS: u64 = 3;
 
@@ -32,8 +39,8 @@ enum State {
     Idle,
     /// A process was asked to stop itself.
     Asked(usize),
-    /// It is about to stop, or has.
-    Stopping(usize, Instant),
+    /// It is about to stop, or has: since when on both clocks, and how much had been sold when it surely had.
+    Stopping { who: usize, since: Instant, at: u64, then: Option<u64> },
     /// A process was asked to have a client stay inside.
     Doomed(usize),
     /// Nothing is left to do.
@@ -66,7 +73,7 @@ impl Faults {
 
     /// A worker says that it stops itself now.
     pub(super) fn stopping(&mut self, who: usize) {
-        self.state = State::Stopping(who, Instant::now());
+        self.state = State::Stopping { who, since: Instant::now(), at: boot_ns(), then: None };
     }
 
     /// A worker says that a client stays inside: kill it.
@@ -81,8 +88,14 @@ impl Faults {
         });
     }
 
-    /// Takes the next step. `done` are the workers that have finished, `sold` what was sold so far.
-    pub(super) fn step(&mut self, sold: u64, done: &[bool], workers: &mut [Worker]) -> Outcome<()> {
+    /// Takes the next step. `done` are the workers that have finished, `sold` what had been sold at the moment
+    /// `told` of the boot clock.
+    pub(super) fn step(
+        &mut self,
+        (sold, told): (u64, u64),
+        done: &[bool],
+        workers: &mut [Worker],
+    ) -> Outcome<()> {
         let due = self.stock * (self.stops + 1) / (STOPS + 2);
         match self.state {
             State::Idle if sold >= due && self.stops < STOPS => {
@@ -102,7 +115,13 @@ impl Faults {
                 }
             }
             State::Asked(who) | State::Doomed(who) if done[who] => self.state = State::Over,
-            State::Stopping(who, since) if since.elapsed() >= STOPPED => {
+            State::Stopping { who, since, at, then: None } if told >= at + SURELY => {
+                self.state = State::Stopping { who, since, at, then: Some(sold) };
+            }
+            State::Stopping { who, since, then, .. }
+                if since.elapsed() >= STOPPED_MAX
+                    || since.elapsed() >= STOPPED && then.is_some_and(|then| sold >= then + OTHERS) =>
+            {
                 workers[who].signal(Signal::CONT);
                 let lasted = since.elapsed().as_secs_f64();
                 let at = self.start.elapsed().as_secs_f64() - lasted;

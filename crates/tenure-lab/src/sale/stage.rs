@@ -52,7 +52,8 @@ struct Stage<'a> {
     done: Vec<bool>,
     report: Report,
     faults: Faults,
-    sold: u64,
+    /// What had been sold, and when the stock said so.
+    sold: (u64, u64),
 }
 
 /// Runs one strategy.
@@ -73,9 +74,11 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
         done: Vec::new(),
         report: Report::default(),
         faults,
-        sold: 0,
+        sold: (0, 0),
     };
     stage.wait_ready(1)?;
+    // One name for all processes, and no other run's.
+    let lock = format!("flash-sale/{}-{:x}", std::process::id(), boot_ns());
     for p in 0..plan.processes {
         // The clients as evenly as possible: process p has those from p * n / processes on.
         let share = |p: u32| plan.clients * p / plan.processes;
@@ -83,7 +86,7 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
             strategy,
             url: plan.url.clone(),
             namespace: plan.namespace.clone(),
-            lock: format!("flash-sale/{}-{:x}", std::process::id(), boot_ns()),
+            lock: lock.clone(),
             ttl: plan.faults.then_some(TTL),
             naive: (dir.path().join("lock"), plan.naive_ttl()),
             socket: socket.clone(),
@@ -135,8 +138,8 @@ impl Stage<'_> {
                 }
             }
             self.faults.step(self.sold, &self.done, &mut self.workers)?;
-            if self.sold != news.0 {
-                news = (self.sold, Instant::now());
+            if self.sold.0 != news.0 {
+                news = (self.sold.0, Instant::now());
             }
             if news.1.elapsed() > STUCK {
                 self.report.errors.push(format!("nothing was sold for {} s: stuck", STUCK.as_secs()));
@@ -160,8 +163,8 @@ impl Stage<'_> {
             return Ok(());
         };
         if heard.from == STOCK {
-            if let Ok(stock::Event::Now { value, sold }) = serde_json::from_value(said) {
-                self.sold = sold;
+            if let Ok(stock::Event::Now { at, value, sold }) = serde_json::from_value(said) {
+                self.sold = (sold, at);
                 bar.set_position(u64::try_from(i64::from(self.plan.stock) - value).unwrap_or(0));
             }
             return Ok(());

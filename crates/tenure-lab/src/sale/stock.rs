@@ -42,6 +42,8 @@ pub(super) enum Event {
     Ready,
     /// The stock now, and how many sales were accepted.
     Now {
+        /// On the boot clock.
+        at: u64,
         /// The stock.
         value: i64,
         /// Accepted sales.
@@ -141,7 +143,7 @@ fn play(link: &Link) -> Outcome<()> {
                     () = finish.notified() => return Ok::<(), Failure>(()),
                     _ = tick.tick() => {
                         let Shelf { value, sold, .. } = *shelf.borrow();
-                        link.tell(&Event::Now { value, sold });
+                        link.tell(&Event::Now { at: boot_ns(), value, sold });
                     }
                     stream = listener.accept() => {
                         let (stream, _) = stream.doing(|| "take a buyer's connection".into())?;
