@@ -132,6 +132,11 @@ impl Client {
                     assert!(at.is_some_and(|at| at >= claim.birth.nanos() && at <= self.now().nanos()));
                     return grant.token.expect("a mutex has tokens").get();
                 }
+                Ok(News::Look(id)) if id == claim.id => {
+                    if let Some(token) = token(self.attempt(claim).expect("look again").standing) {
+                        return token;
+                    }
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => panic!("the sink is gone"),
                 Err(RecvTimeoutError::Timeout) => {
@@ -215,6 +220,22 @@ impl Role {
             }
         }
         panic!("the child ended before it said {word}: {said}");
+    }
+
+    /// Says a word to the child.
+    pub(crate) fn tell(&mut self, word: &str) {
+        use std::io::Write;
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{word}").expect("the child listens");
+    }
+
+    /// The tokens that the child has told of, by lock.
+    pub(crate) fn says(&mut self) -> Vec<(String, i64)> {
+        let mut said = String::new();
+        std::io::Read::read_to_string(self.out.as_mut().expect("piped"), &mut said)
+            .expect("the child's words");
+        let tokens = said.lines().filter_map(|line| line.strip_prefix("token "));
+        let tokens = tokens.filter_map(|line| line.split_once(' '));
+        tokens.map(|(token, name)| (name.to_owned(), token.parse().expect("a number"))).collect()
     }
 
     pub(crate) fn kill(&mut self) {

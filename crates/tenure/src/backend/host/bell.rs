@@ -255,7 +255,7 @@ impl Inner {
     /// Follows a hint.
     fn follow(&self, hint: Hint) {
         match self.waiting.get(hint.id) {
-            Some(waiter) => self.look(vec![(hint.id, waiter)]),
+            Some(waiter) => self.look(vec![(hint.id, waiter)], false),
             None if hint.evicted => {
                 let letter =
                     self.lock(hint.shard).ok().and_then(|shard| eviction(&shard.lines().ok()?, hint.id));
@@ -267,14 +267,22 @@ impl Inner {
         }
     }
 
-    /// Looks claims up under their shards' locks, and tells their clients.
-    fn look(&self, mut claims: Vec<(u128, Waiter)>) {
+    /// Looks claims up under their shards' locks, and tells their clients. With `ask`, those that are first in line
+    /// and still wait are told to ask again: a process that was killed between the steps of a verb may have made room
+    /// and granted it to nobody.
+    fn look(&self, mut claims: Vec<(u128, Waiter)>, ask: bool) {
         claims.sort_unstable_by_key(|(_, waiter)| waiter.shard);
         for chunk in claims.chunk_by(|a, b| a.1.shard == b.1.shard).flat_map(|same| same.chunks(LOOKUPS)) {
             let Some((_, first)) = chunk.first() else { continue };
             let found: Option<Vec<Letter>> = self.lock(first.shard).ok().and_then(|shard| {
                 let lines = shard.lines().ok()?;
-                Some(chunk.iter().filter_map(|(id, waiter)| self.news(&lines, *id, waiter)).collect())
+                let letter = |(id, waiter): &(u128, Waiter)| {
+                    self.news(&lines, *id, waiter).or_else(|| {
+                        let first = ask && matches!(lines.peek(*id), Place::Waiting { ahead: 0, .. });
+                        first.then_some((Some(waiter.client), News::Look(ClaimId(*id))))
+                    })
+                };
+                Some(chunk.iter().filter_map(letter).collect())
             });
             // A shard that cannot be locked now: its claims ask again by themselves.
             for (client, news) in found.unwrap_or_default() {
@@ -336,7 +344,7 @@ fn run(store: &Arc<Inner>) {
             tail += 1;
         }
         if everything {
-            store.look(store.waiting.all());
+            store.look(store.waiting.all(), true);
         }
         asleep.store(1, SeqCst);
         if bell.load(SeqCst) == rung && !store.stopped() {

@@ -1,6 +1,6 @@
-//! A hook for kill tests: dies by SIGKILL at the n-th store of a verb.
+//! Hooks for tests: death by SIGKILL at the n-th store of a verb, another boot, a look at the structure.
 //!
-//! `point` stands before and after every store that another process can see. It is nothing at all unless the crate
+//! `point` stands before and after every store that another process can see. All of this is nothing unless the crate
 //! is built with the feature `unstable`.
 
 #[cfg(feature = "unstable")]
@@ -44,7 +44,58 @@ mod hook {
 #[cfg(feature = "unstable")]
 pub(super) use hook::point;
 #[cfg(feature = "unstable")]
+mod inspection {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::create::STORE;
+    use super::super::layout::{Header, SHARDS, STATIC_WORDS};
+    use super::super::place::Place;
+    use super::super::registry;
+    use crate::engine::Runtime;
+    use crate::engine::thread::ThreadRuntime;
+
+    /// Checks the structure of every shard of the store in `dir`.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn check(dir: &Path) -> Result<(), String> {
+        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
+        let place = Place { path: dir.to_owned(), durable: true };
+        let store = registry::open(&place, &runtime).map_err(|e| e.to_string())?;
+        for number in (0..SHARDS).filter(|&n| store.0.used(n)) {
+            let shard = store.0.lock(number).map_err(|e| e.to_string())?;
+            let lines = shard.lines().map_err(|refusal| format!("shard {number}: {refusal:?}"))?;
+            lines.check().map_err(|e| format!("shard {number}: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the store in `dir` look as if an earlier boot had left it. Nobody may have it open.
+    ///
+    /// # Errors
+    /// What the system says, or that there is no good header.
+    pub fn reboot(dir: &Path) -> std::io::Result<()> {
+        let file = File::options().read(true).write(true).open(dir.join(STORE))?;
+        let mut bytes = [0; STATIC_WORDS * 8];
+        file.read_exact_at(&mut bytes, 0)?;
+        let mut words = [0; STATIC_WORDS];
+        for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_ne_bytes(*chunk);
+        }
+        let mut header = Header::read(&words).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
+        header.boot = header.boot.wrapping_add(1);
+        let bytes: Vec<u8> = header.words().iter().flat_map(|w| w.to_ne_bytes()).collect();
+        file.write_all_at(&bytes, 0)
+    }
+}
+
+#[cfg(feature = "unstable")]
 pub use hook::{kill_after, passed};
+#[cfg(feature = "unstable")]
+pub use inspection::{check, reboot};
 
 /// Nothing.
 #[cfg(not(feature = "unstable"))]
