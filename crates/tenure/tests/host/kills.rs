@@ -18,7 +18,7 @@ pub(crate) fn script(client: &Client, shared: &Claim) -> Vec<(String, i64)> {
         tokens.push((claim.key.name().to_owned(), token));
     };
     // A long name, note and reason: text in chained cells.
-    let mut long = client.claim(&"long/".repeat(30).trim_end_matches('/').to_owned());
+    let mut long = client.claim("long/".repeat(30).trim_end_matches('/'));
     long.reason = "why ".repeat(60).into();
     take(client, &long);
     long.reason = "another reason, which replaces the first".into();
@@ -163,7 +163,7 @@ fn at_random_while_many_hammer_one_lock() {
     const KILLS: u32 = 220;
     let dir = Dir::new();
     let seed = u64::from(std::process::id());
-    println!("seed {seed}");
+    eprintln!("seed {seed}"); // shown if it fails
     let mut dice = seed;
     let mut roll = |sides: u64| {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -61,12 +61,16 @@ pub(crate) struct Client {
 }
 
 pub(crate) fn open(dir: &Path) -> Result<Client> {
+    open_url(&format!("host://{}", dir.display()))
+}
+
+pub(crate) fn open_url(url: &str) -> Result<Client> {
     let runtime = Arc::new(ThreadRuntime::new());
     let (sender, news) = channel();
     let owner =
         Owner { user: "tester".into(), host: "here".into(), pid: std::process::id(), program: "test".into() };
     let opening = Opening {
-        url: StoreUrl::parse(&format!("host://{}", dir.display()))?,
+        url: StoreUrl::parse(url)?,
         sink: Arc::new(Letters(Mutex::new(sender))),
         runtime: runtime.clone(),
         owner: Arc::new(owner),
@@ -103,6 +107,10 @@ impl Client {
 
     pub(crate) fn now(&self) -> Moment {
         self.runtime.now()
+    }
+
+    pub(crate) fn runtime_wall_us(&self) -> u64 {
+        self.runtime.wall_us()
     }
 
     pub(crate) fn attempt(&self, claim: &Claim) -> Result<Answer> {
@@ -195,7 +203,19 @@ pub(crate) struct Role {
 
 impl Role {
     pub(crate) fn start(role: &str, dir: &Path, args: &[&str]) -> Role {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+        let binary = std::env::current_exe().expect("this binary");
+        Role::run(Command::new(binary), role, dir, args)
+    }
+
+    /// The same, by a program that runs it.
+    pub(crate) fn start_by(program: &str, flags: &[&str], role: &str, dir: &Path, args: &[&str]) -> Role {
+        let mut command = Command::new(program);
+        command.args(flags).arg(std::env::current_exe().expect("this binary"));
+        Role::run(command, role, dir, args)
+    }
+
+    fn run(mut command: Command, role: &str, dir: &Path, args: &[&str]) -> Role {
+        let mut child = command
             .args(["--exact", "roles::child", "--nocapture", "--test-threads=1", "--quiet"])
             .env("TENURE_TEST_ROLE", role)
             .env("TENURE_TEST_DIR", dir)

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use tenure::ErrorKind;
 use tenure::backend::host::faults;
+use tenure::backend::{Kind, News, RW_CAPACITY, Standing};
 
-use crate::kit::{Role, open, token};
+use crate::kit::{PATIENCE, Role, open, refused, token};
 
 /// The entry of child processes. Run as a test, it checks that children play their roles.
 #[test]
@@ -24,7 +26,18 @@ fn child() {
         "many" => many(&dir),
         "reap" => reap(&dir, args[0].parse().expect("a number")),
         "hammer" => hammer(&dir, args[0], args[1].parse().expect("a number")),
-        "hold" => hold(&dir, args[0]),
+        "refused" => refused(open(&dir), kind(args[0]), args[1]),
+        "squat" => squat(&dir),
+        "limited" => limited(&dir, args[0].parse().expect("a number")),
+        "limited-user" => limited_user(&dir, args[0].parse().expect("a number")),
+        "fill" => fill(&dir),
+        "hammer-late" => hammer_late(&dir, args[0], args[1].parse().expect("a number")),
+        "refused-lock" => refused_lock(&dir, args[0]),
+        "fork" => fork(&dir),
+        "evicted" => evicted(&dir, args[0]),
+        "read" => hold(&dir, args[0], Some(1)),
+        "write" => hold(&dir, args[0], Some(RW_CAPACITY)),
+        "hold" => hold(&dir, args[0], None),
         other => panic!("no role {other}"),
     }
 }
@@ -36,9 +49,12 @@ fn say(word: &str) {
 }
 
 /// Takes a lock, says so, and keeps it until it is killed or its input ends.
-fn hold(dir: &Path, name: &str) {
+fn hold(dir: &Path, name: &str, share: Option<u32>) {
     let client = open(dir).expect("opens");
-    let claim = client.claim(name);
+    let mut claim = client.claim(name);
+    if let Some(weight) = share {
+        (claim.kind, claim.weight, claim.capacity) = (Kind::ReadWrite, weight, RW_CAPACITY);
+    }
     if token(client.attempt(&claim).expect("attempt").standing).is_none() {
         say("waiting");
         client.wait(&claim, None);
@@ -141,4 +157,144 @@ fn hammer(dir: &Path, name: &str, rounds: u64) {
         rustix::fs::fcntl_lock(&witness, FlockOperation::Unlock).expect("unlocks");
         client.release(&claim).expect("release");
     }
+}
+
+fn kind(name: &str) -> ErrorKind {
+    match name {
+        "Denied" => ErrorKind::Denied,
+        "Unavailable" => ErrorKind::Unavailable,
+        other => panic!("no kind {other}"),
+    }
+}
+
+/// Locks every slot, and whatever else there is to lock, until it is killed.
+fn squat(dir: &Path) {
+    let live = std::fs::File::options().write(true).open(dir.join("live")).expect("there");
+    rustix::fs::fcntl_lock(&live, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("nobody else");
+    say("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn limit_files(bytes: u64) {
+    let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).expect("a limit");
+}
+
+/// May not make a file as long as a store.
+fn limited(dir: &Path, bytes: u64) {
+    limit_files(bytes);
+    refused(open(dir), ErrorKind::Unavailable, "limit on file sizes");
+}
+
+/// Uses a store that is longer than its limit, until its shards have grown.
+fn limited_user(dir: &Path, bytes: u64) {
+    limit_files(bytes);
+    let client = open(dir).expect("opens");
+    let claims: Vec<_> = (0..500).map(|_| client.claim("one line")).collect();
+    client.take(&claims[0]);
+    for claim in &claims[1..] {
+        assert!(token(client.attempt(claim).expect("room").standing).is_none());
+    }
+}
+
+/// Fills the file system with locks; sees that what it holds is kept and that room comes back.
+fn fill(dir: &Path) {
+    let client = open(dir).expect("opens");
+    let mut held = Vec::new();
+    let error = loop {
+        let claim = client.claim(&format!("lock/{}", held.len()));
+        match client.attempt(&claim) {
+            Ok(answer) => {
+                assert!(token(answer.standing).is_some());
+                held.push(claim);
+            }
+            Err(error) => break error,
+        }
+        assert!(held.len() < 1_000_000, "it is never full");
+    };
+    refused::<()>(Err(error), ErrorKind::Unavailable, "no room");
+    assert!(held.len() > 1000, "full after {} locks", held.len());
+    // Something that is there already is not lost, and needs no room.
+    let waiting = client.claim("lock/0");
+    for answer in client.renew(&held) {
+        assert!(token(answer.expect("renewed").standing).is_some());
+    }
+    assert!(client.attempt(&waiting).is_err() || client.release(&waiting).is_ok());
+    for claim in &held {
+        assert_eq!(client.release(claim).expect("release"), tenure::Released::WasHeld);
+    }
+    assert!(client.lines().is_empty());
+    faults::check(dir).expect("whole");
+    for claim in &held {
+        client.take(&client.claim(claim.key.name()));
+    }
+}
+
+/// Hammers when told to.
+fn hammer_late(dir: &Path, name: &str, rounds: u64) {
+    say("ready");
+    let mut go = String::new();
+    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+    let _ = rustix::fs::mkdir(dir, rustix::fs::Mode::RWXU);
+    hammer(dir, name, rounds);
+}
+
+/// Sees that a lock is not to be had.
+fn refused_lock(dir: &Path, name: &str) {
+    let client = open(dir).expect("opens");
+    let mut claim = client.claim(name);
+    claim.stand = false;
+    assert_eq!(client.attempt(&claim).expect("attempt").standing, Standing::Busy);
+}
+
+/// Holds a lock, renews it once as the engine does, and says why it was taken away.
+fn evicted(dir: &Path, name: &str) {
+    let client = open(dir).expect("opens");
+    let claim = client.claim(name);
+    client.take(&claim);
+    client.renew(std::slice::from_ref(&claim)).remove(0).expect("renewed");
+    say("held");
+    match client.news.recv_timeout(PATIENCE).expect("news") {
+        News::Gone(id, Some(why)) if id == claim.id => say(&format!("gone: {why}")),
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+/// Forks with a hold and with a waiting claim, so with threads that the child does not have.
+#[allow(unsafe_code)]
+fn fork(dir: &Path) {
+    let client = open(dir).expect("opens");
+    let (held, waiting) = (client.claim("x"), client.claim("x"));
+    client.take(&held);
+    assert!(token(client.attempt(&waiting).expect("attempt").standing).is_none());
+    // SAFETY: the child calls nothing that needs the threads it lacks, and ends by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let fork = |result: tenure::Result<()>| refused(result, ErrorKind::Config, "is a fork");
+            fork(client.attempt(&waiting).map(drop));
+            fork(client.renew(std::slice::from_ref(&held)).remove(0).map(drop));
+            fork(client.release(&held).map(drop));
+            drop(client);
+            let own = open(dir).expect("a child may connect");
+            let claim = own.claim("y");
+            own.take(&claim);
+            let mut other = own.claim("x");
+            other.stand = false;
+            assert_eq!(own.attempt(&other).expect("attempt").standing, Standing::Busy);
+            own.release(&claim).expect("release");
+        }));
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(if good.is_ok() { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child, and writes to a variable of ours.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "the child failed");
+    // What the child did, or its end, took nothing away.
+    Role::start("refused-lock", dir, &["x"]).ends();
+    client.release(&held).expect("release");
+    client.wait(&waiting, None);
 }

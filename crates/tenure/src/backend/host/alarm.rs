@@ -15,6 +15,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::bell::Lazy;
 use super::slots::Who;
 use super::store::Inner;
 use crate::error::{Error, Result};
@@ -31,6 +32,7 @@ const LAST_BREATH: Duration = Duration::from_millis(100);
 /// Where other threads reach the alarm thread.
 #[derive(Debug)]
 pub(super) struct Alarm {
+    thread: Lazy,
     bell: OwnedFd,
     /// It sleeps without an end, since nobody waits.
     idle: AtomicBool,
@@ -44,14 +46,18 @@ impl Alarm {
             Error::unavailable("no file descriptor is left", "close files, or raise the limit (ulimit -n)")
                 .because(e)
         })?;
-        Ok(Alarm { bell, idle: AtomicBool::new(false), known: Mutex::default() })
+        Ok(Alarm { thread: Lazy::default(), bell, idle: AtomicBool::new(false), known: Mutex::default() })
     }
 
-    /// Somebody here begins to wait for `who`.
-    pub(super) fn watch(&self, who: Who) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&who);
-        if !known || self.idle.swap(false, SeqCst) {
-            self.nudge();
+    /// Somebody here waits, behind `others` who live.
+    pub(super) fn watch(store: &Arc<Inner>, others: &[Who]) {
+        let alarm = &store.alarm;
+        alarm.thread.start(store, "tenure-alarm", run);
+        let known = alarm.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = others.iter().all(|who| known.contains(who));
+        drop(known);
+        if !all || alarm.idle.swap(false, SeqCst) {
+            alarm.nudge();
         }
     }
 
@@ -62,7 +68,7 @@ impl Alarm {
 }
 
 /// The alarm thread.
-pub(super) fn run(store: &Arc<Inner>) {
+fn run(store: &Arc<Inner>) {
     let mut watched: HashMap<Who, OwnedFd> = HashMap::new();
     let mut waited = store.runtime.now();
     while !store.stopped() {

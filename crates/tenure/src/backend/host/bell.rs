@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::thread::futex;
@@ -79,7 +79,6 @@ pub(super) struct Waiter {
 pub(super) struct Waiting {
     claims: Mutex<HashMap<u128, Waiter>>,
     count: AtomicUsize,
-    threads: Mutex<bool>,
 }
 
 impl Waiting {
@@ -299,21 +298,28 @@ fn tag(n: u64, shard: usize, evicted: bool) -> u64 {
     (n + 1) << (1 + SHARDS.trailing_zeros()) | (shard as u64) << 1 | u64::from(evicted)
 }
 
-/// Starts the threads that a waiting claim needs, once. Not before: most processes never wait.
-pub(super) fn start_threads(store: &Arc<Inner>) {
-    let mut started = store.waiting.threads.lock().unwrap_or_else(PoisonError::into_inner);
-    if *started {
-        return;
+/// A thread of the store that is started by the first who needs it: most processes never wait.
+#[derive(Debug, Default)]
+pub(super) struct Lazy(AtomicBool);
+
+impl Lazy {
+    /// Starts the thread, if it does not run yet.
+    pub(super) fn start(&self, store: &Arc<Inner>, name: &str, run: fn(&Arc<Inner>)) {
+        if self.0.load(Relaxed) || self.0.swap(true, AcqRel) {
+            return;
+        }
+        let own = store.clone();
+        if let Err(e) = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&own)) {
+            self.0.store(false, Release);
+            tracing::warn!(error = %e, name, "no thread: waiting claims look again by themselves");
+        }
     }
-    let (bell, alarm) = (store.clone(), store.clone());
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.to_owned()).spawn(run)
-    };
-    let result = spawn("tenure-bell", Box::new(move || run(&bell)))
-        .and_then(|_| spawn("tenure-alarm", Box::new(move || super::alarm::run(&alarm))));
-    match result {
-        Ok(_) => *started = true,
-        Err(e) => tracing::warn!(error = %e, "no thread for pushes: waiting claims look again by themselves"),
+}
+
+impl Inner {
+    /// From now on, pushes for this process arrive, and those since the store was opened.
+    pub(super) fn listen(self: &Arc<Inner>) {
+        self.bell.start(self, "tenure-bell", run);
     }
 }
 
@@ -323,8 +329,7 @@ fn run(store: &Arc<Inner>) {
     let (bell, asleep, all) =
         (&halves[slot::bell_h(slot)], &halves[slot::asleep_h(slot)], &halves[slot::all_h(slot)]);
     let head = &words[slot::head_w(slot)];
-    let mut tail = head.load(Acquire);
-    all.store(1, Release); // hints from before this thread
+    let mut tail = store.heard;
     while !store.stopped() {
         let rung = bell.load(SeqCst);
         let mut everything = all.swap(0, AcqRel) != 0;

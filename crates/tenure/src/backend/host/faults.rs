@@ -51,8 +51,9 @@ mod inspection {
     use std::sync::Arc;
 
     use super::super::create::STORE;
+    use super::super::floor;
     use super::super::layout::{Header, SHARDS, STATIC_WORDS};
-    use super::super::place::Place;
+    use super::super::place::{Dir, Place};
     use super::super::registry;
     use crate::engine::Runtime;
     use crate::engine::thread::ThreadRuntime;
@@ -71,6 +72,15 @@ mod inspection {
             lines.check().map_err(|e| format!("shard {number}: {e}"))?;
         }
         Ok(())
+    }
+
+    /// Makes the durable floor of tokens in `dir` greater than `token`.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being written.
+    pub fn raise_floor(dir: &Path, token: i64) -> crate::error::Result<()> {
+        let dir = Dir::open(&Place { path: dir.to_owned(), durable: true })?;
+        floor::raise(&dir, token, 0).map(drop)
     }
 
     /// Makes the store in `dir` look as if an earlier boot had left it. Nobody may have it open.
@@ -95,7 +105,7 @@ mod inspection {
 #[cfg(feature = "unstable")]
 pub use hook::{kill_after, passed};
 #[cfg(feature = "unstable")]
-pub use inspection::{check, reboot};
+pub use inspection::{check, raise_floor, reboot};
 
 /// Nothing.
 #[cfg(not(feature = "unstable"))]

@@ -86,6 +86,7 @@ impl<'a> Slots<'a> {
         let left = (before != self.half(slot::reaped_h(slot)).load(Acquire)).then(|| Who::new(slot, before));
         self.half(slot::pid_h(slot)).store(std::process::id(), Relaxed);
         self.map.words()[slot::namespace_w(slot)].store(pid_namespace(), Relaxed);
+        self.half(slot::all_h(slot)).store(0, Relaxed); // what earlier owners missed is nothing to us
         faults::point();
         let now = (before + 1) % GENERATIONS;
         generation.store(now, Release);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::alarm::Alarm;
-use super::bell::{Pushes, Sinks, Waiting};
+use super::bell::{Lazy, Pushes, Sinks, Waiting};
 use super::journal::{self, Journal, Room};
 use super::layout::{self, FILE_LEN, Header, SHARDS, header};
 use super::lock::{Got, Lock, Stuck};
@@ -60,6 +60,9 @@ pub(super) struct Inner {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) sinks: Sinks,
     pub(super) waiting: Waiting,
+    pub(super) bell: Lazy,
+    /// Hints of this process's slot that were for earlier owners.
+    pub(super) heard: u64,
     pub(super) alarm: Alarm,
     pub(super) watchers: Watchers,
     stop: AtomicBool,
@@ -118,6 +121,7 @@ impl Inner {
             refused(errno, "the store cannot be mapped", &files.dir.file(create::STORE))
         })?;
         let (me, left) = Slots { map: &map, live: files.live.as_fd() }.take()?;
+        let heard = map.words()[layout::slot::head_w(me.slot())].load(Acquire);
         let inner = Inner {
             map,
             files: Arc::new(files),
@@ -126,6 +130,8 @@ impl Inner {
             runtime: runtime.clone(),
             sinks: Sinks::default(),
             waiting: Waiting::default(),
+            bell: Lazy::default(),
+            heard,
             alarm: Alarm::new()?,
             watchers: Watchers::default(),
             stop: AtomicBool::new(false),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::bell::{Waiter, start_threads};
+use super::alarm::Alarm;
+use super::bell::Waiter;
 use super::layout::SHARDS;
 use super::slots::Who;
 use super::store::Inner;
@@ -73,10 +74,11 @@ impl Inner {
             })?;
             let stood = result.map_err(|refusal| local::refused(refusal, &claim.key, Some(claim.kind)))?;
             self.check_place(now.ns)?;
-            if matches!(stood.place, Place::Waiting { .. }) {
-                start_threads(self);
+            let waits = matches!(stood.place, Place::Waiting { .. });
+            if waits {
+                self.listen();
             }
-            if buried >= FUNERALS || !self.bury_dead(&stood.before)? {
+            if buried >= FUNERALS || !self.bury_dead(&stood.before, waits)? {
                 self.changed(now.ns);
                 return Ok(local::answer(stood.place, now));
             }
@@ -89,16 +91,20 @@ impl Inner {
         self.waiting.insert(claim.id.0, Waiter { shard, ttl: nanos(claim.ttl), client });
     }
 
-    /// Removes those of `slots` that are dead; whether there were any. The living are put under watch.
-    fn bury_dead(&self, slots: &[u32]) -> Result<bool> {
-        let mut any = false;
+    /// Removes those of `slots` that are dead; whether there were any. The living are put under watch if a claim here
+    /// waits for them.
+    fn bury_dead(self: &Arc<Inner>, slots: &[u32], waits: bool) -> Result<bool> {
+        let (mut any, mut living) = (false, Vec::new());
         for who in slots.iter().filter_map(|slot| Who::from_raw(*slot)).filter(|who| *who != self.me) {
             if self.slots().alive(who, self.me) {
-                self.alarm.watch(who);
+                living.push(who);
             } else {
                 self.reap(who)?;
                 any = true;
             }
+        }
+        if waits && !living.is_empty() {
+            Alarm::watch(self, &living);
         }
         Ok(any)
     }
@@ -115,7 +121,7 @@ impl Inner {
         }
         // Whoever holds for so long that it renews is to learn at once that its lock was taken away. An eviction from
         // before is in the answer.
-        start_threads(self);
+        self.listen();
         let shard_of = |i: &usize| self.shard_of(claims[*i].key.full().as_bytes());
         let mut order: Vec<usize> = (0..claims.len()).collect();
         order.sort_by_cached_key(shard_of);
@@ -125,7 +131,7 @@ impl Inner {
             self.renew_chunk(claims, chunk, client, &mut answers, &mut before);
         }
         // Whoever is dead goes; those who wait learn of what that grants them by push.
-        if let Err(e) = self.bury_dead(&before) {
+        if let Err(e) = self.bury_dead(&before, true) {
             tracing::warn!(error = %e, "a dead process could not be removed");
         }
         let missing = || Err(Error::protocol("a claim was not renewed", "this is a bug: please report it"));
