@@ -108,7 +108,7 @@ fn at_every_store_of_every_verb_odd() {
 fn at_every_store_of_making_a_store() {
     let mut n = 0;
     loop {
-        let dir = Dir::new();
+        let dir = Dir::in_memory();
         let mut child = Role::start("make", &dir.0, &[&n.to_string()]);
         let done = child.child.wait().expect("the child ends").success();
         let client = open(&dir.0).expect("opens after a death");

@@ -26,9 +26,18 @@ pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
     pub(crate) fn new() -> Dir {
+        Dir::below(&std::env::temp_dir())
+    }
+
+    /// One where a sync costs nothing, for tests that make very many stores.
+    pub(crate) fn in_memory() -> Dir {
+        Dir::below("/dev/shm".as_ref())
+    }
+
+    fn below(parent: &Path) -> Dir {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Relaxed);
-        let path = std::env::temp_dir().join(format!("tenure-test-{}-{n}", std::process::id()));
+        let path = parent.join(format!("tenure-test-{}-{n}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).expect("a directory for the test");
         Dir(path)

@@ -1,4 +1,5 @@
 //! The embedded store, through the backend's contract and across processes.
+#![allow(clippy::print_stderr)] // tests say what they could not try
 
 mod basic;
 mod clients;
