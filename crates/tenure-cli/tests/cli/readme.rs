@@ -27,7 +27,11 @@ fn the_commands_of_the_readme_work() {
         let looks = ["tenure ls", "tenure show", "tenure break"].iter().any(|verb| line.starts_with(verb));
         let holder = looks.then(|| place.hold("orders/42"));
         let mut shell = Command::new("sh");
-        shell.args(["-c", line]).env("PATH", &path).env("TENURE_URL", place.url()).current_dir(place.file(""));
+        shell
+            .args(["-c", line])
+            .env("PATH", &path)
+            .env("TENURE_URL", place.url())
+            .current_dir(place.file(""));
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{line}: {} {}", output.status, text(&output.stderr));
         let said = text(&output.stdout);
