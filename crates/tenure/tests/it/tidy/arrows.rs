@@ -1,6 +1,6 @@
 //! Which layer may know which: faces -> engine -> backend -> core.
 
-use super::{none, sources};
+use super::{has_word, none, sources};
 
 /// Finds words in the code below a folder; a word is what no letter, digit or `_` continues.
 fn banned(folder: &str, words: &[&str], why: &str) -> Vec<String> {
@@ -18,15 +18,6 @@ fn banned(folder: &str, words: &[&str], why: &str) -> Vec<String> {
         }
     }
     faults
-}
-
-fn has_word(line: &str, word: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || c == '_';
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back().is_some_and(part);
-        let after = line[at + word.len()..].chars().next().is_some_and(part);
-        !before && !after
-    })
 }
 
 #[test]

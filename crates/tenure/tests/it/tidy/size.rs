@@ -1,6 +1,6 @@
 //! How long files and functions are, and what must not be left in them.
 
-use super::{Source, none, sources};
+use super::{Source, has_word, none, sources};
 
 const FILE_MAX: usize = 400;
 const FUNCTION_MAX: usize = 70;
@@ -59,16 +59,16 @@ fn nothing_is_left_over() {
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
         concat!("XX", "X"),
-        concat!("dbg", "!("),
-        concat!("todo", "!("),
-        concat!("unimplemented", "!("),
+        concat!("dbg", "!"),
+        concat!("todo", "!"),
+        concat!("unimplemented", "!"),
     ];
     let mut faults = Vec::new();
     for extension in ["rs", "md", "toml", "lua", "sql"] {
         for source in sources("", extension) {
             for (number, line) in source.text.lines().enumerate() {
                 let attribute = line.trim_start().starts_with(concat!("#[", "ignore"));
-                let found = marks.iter().find(|m| line.contains(**m)).copied();
+                let found = marks.iter().find(|m| has_word(line, m)).copied();
                 if let Some(mark) = found.or(attribute.then_some("an ignored test")) {
                     faults.push(format!("{}:{}: {mark} is left over", source.path, number + 1));
                 }
