@@ -14,7 +14,7 @@ use super::count::Renewals;
 use super::peers;
 use super::tally::{Cost, Filling, Tally};
 use crate::failure::{Doing, Outcome};
-use crate::num::{boot_ns, cpu_ns, resident_kb};
+use crate::num::{boot_ns, cpu_ns, resident_kb, round};
 use crate::process::{Link, Role};
 
 /// The role.
@@ -233,7 +233,7 @@ impl Part {
             tally.cost = Some(Cost {
                 held: held as u64,
                 renewals: renewals.count() - sent,
-                cpu_percent,
+                cpu_percent: round(cpu_percent, 2),
                 memory_kb: resident_kb().saturating_sub(before),
             });
             tally.cycles = vec![renewals.count() - sent];

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,7 +37,9 @@ pub(crate) struct Heard {
 /// A worker process. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    child: Child,
+    /// Behind a mutex, since whoever signals it must first know that it has not been reaped: its id may be another's by
+    /// then.
+    child: Mutex<Child>,
     orders: Option<ChildStdin>,
 }
 
@@ -60,7 +63,7 @@ impl Worker {
                 "this is a fault of the lab; please report it",
             ));
         };
-        let mut worker = Worker { child, orders };
+        let mut worker = Worker { child: Mutex::new(child), orders };
         worker.order(task)?;
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -82,28 +85,37 @@ impl Worker {
         orders.write_all(&line).doing(|| "send an order to a worker process".into())
     }
 
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child().id()
     }
 
     /// Sends it a signal. Nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        let mut child = self.child();
+        // Not reaped while we hold the mutex, so the id is still its own.
+        if let (Ok(None), Ok(pid)) = (child.try_wait(), i32::try_from(child.id()))
+            && let Some(pid) = Pid::from_raw(pid)
+        {
             let _ = kill_process(pid, signal);
         }
     }
 
     /// Kills it and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Option<ExitStatus> {
-        self.signal(Signal::KILL);
-        self.child.wait().ok()
+        let mut child = self.child();
+        let _ = child.kill(); // does nothing to one that has been reaped
+        child.wait().ok()
     }
 
     /// Tells it that no more orders come, and waits until it ends by itself.
     pub(crate) fn finish(&mut self) -> Outcome<()> {
         self.orders = None;
-        let status = self.child.wait().doing(|| "wait for a worker process".into())?;
+        let status = self.child().wait().doing(|| "wait for a worker process".into())?;
         match (status.success(), status.signal()) {
             (true, _) => Ok(()),
             (_, Some(n)) => {
@@ -115,7 +127,7 @@ impl Worker {
 
     /// Whether the kernel says that it is stopped by a signal.
     pub(crate) fn is_stopped(&self) -> bool {
-        state(self.child.id()) == Some('T')
+        state(self.pid()) == Some('T')
     }
 }
 
@@ -137,4 +149,30 @@ pub(crate) fn command(role: &str) -> Outcome<Command> {
 pub(crate) fn state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reaped_process_is_never_signalled() {
+        let child = Command::new("true").spawn().expect("true(1)");
+        let mut worker = Worker { child: Mutex::new(child), orders: None };
+        worker.finish().expect("ends by itself");
+        assert!(worker.child().try_wait().is_ok_and(|status| status.is_some()));
+        // The id may belong to anybody now: this must reach nobody.
+        worker.signal(Signal::KILL);
+        assert!(worker.kill().is_some_and(|status| status.success()), "its own end is what is remembered");
+    }
+
+    #[test]
+    fn a_worker_that_is_dropped_is_gone() {
+        let child = Command::new("sleep").arg("1000").spawn().expect("sleep(1)");
+        let worker = Worker { child: Mutex::new(child), orders: None };
+        let pid = worker.pid();
+        worker.signal(Signal::STOP);
+        drop(worker);
+        assert_eq!(state(pid), None, "killed though it was stopped, and reaped");
+    }
 }
