@@ -43,6 +43,8 @@ pub(crate) enum Patience {
 const PATIENCE: Duration = Duration::from_secs(2);
 /// For how long `try_lock` asks a store that does not answer.
 const TRY_PATIENCE: Duration = Duration::from_secs(5);
+/// The most claims that one client may have, held and waiting: an end to what a runaway loop can take.
+const CLAIMS_MAX: usize = 1_000_000;
 
 /// A claim that is ours to end: dropping it withdraws it, at any point of its life.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Drop for Turn {
 
 impl Turn {
     /// Made before the first request leaves, so that there is never a claim without an owner.
-    fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Turn {
+    fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Result<Turn> {
         let claim = Claim {
             id: engine.fresh_id(),
             key: request.key.clone(),
@@ -78,8 +80,15 @@ impl Turn {
             reason: request.reason.clone(),
         };
         let hold = Arc::new(Hold::new(claim));
-        engine.core.registry().enter(&hold);
-        Turn { engine: engine.clone(), hold }
+        let mut registry = engine.core.registry();
+        if registry.len() >= CLAIMS_MAX {
+            let what =
+                format!("this client has {CLAIMS_MAX} claims, held and waiting, which is the most it takes");
+            return Err(Error::unavailable(what, "release some, or connect another client").of(&request.key));
+        }
+        registry.enter(&hold);
+        drop(registry);
+        Ok(Turn { engine: engine.clone(), hold })
     }
 
     /// Until when we hold, by arithmetic alone.
@@ -175,7 +184,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request, patience: Patience) -> R
     };
     let mut rounds = 0;
     loop {
-        let turn = Turn::new(engine, request, patience != Patience::None);
+        let turn = Turn::new(engine, request, patience != Patience::None)?;
         let first_sent = core.runtime.now();
         match ask(&turn, first_sent, until).await? {
             Asked::Held if turn.check().is_ok() => return Ok(Some(turn)),
