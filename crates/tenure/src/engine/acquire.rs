@@ -155,6 +155,8 @@ pub(crate) async fn acquire(
     request: &Request,
     patience: Patience,
 ) -> Result<Option<Turn>> {
+    // A local store answers at once: without this, a task that locks in a loop would never let others run.
+    tokio::task::coop::consume_budget().await;
     engine.usable()?;
     let span = tracing::debug_span!(target: "tenure", "acquire", lock = %request.key);
     let began = engine.core.runtime.now();
