@@ -2,11 +2,12 @@
 //! what does not apply is listed as ignored with its reason, never as passed.
 //!
 //! Speaks libtest's language as far as people and tools use it: name filters, `--exact`, `--skip`, `--list`,
-//! `--ignored` lines, a final `test result:` line. One test runs at a time.
+//! `--ignored` lines, a final `test result:` line. One test of a lane runs at a time, and two lanes at most.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What came of one test.
@@ -29,12 +30,22 @@ impl From<Result<String, String>> for Verdict {
     }
 }
 
-type Run<'a> = Box<dyn FnOnce() -> Verdict + 'a>;
+type Run<'a> = Box<dyn FnOnce() -> Verdict + Send + 'a>;
+
+/// Tests that must not run side by side share a lane.
+struct Test<'a> {
+    lane: String,
+    name: String,
+    run: Run<'a>,
+}
+
+/// How many tests run at a time.
+const AT_ONCE: usize = 2;
 
 /// The tests of a binary.
 #[derive(Default)]
 pub struct Harness<'a> {
-    tests: Vec<(String, Run<'a>)>,
+    tests: Vec<Test<'a>>,
 }
 
 impl std::fmt::Debug for Harness<'_> {
@@ -87,58 +98,116 @@ impl<'a> Harness<'a> {
         Harness::default()
     }
 
-    /// Adds a test.
-    pub fn test(&mut self, name: impl Into<String>, run: impl FnOnce() -> Verdict + 'a) {
-        self.tests.push((name.into(), Box::new(run)));
+    /// Adds a test, to the lane in which all such tests run one after the other.
+    pub fn test(&mut self, name: impl Into<String>, run: impl FnOnce() -> Verdict + Send + 'a) {
+        self.test_in("", name, run);
     }
 
-    /// Runs what the command line asks for, in the order in which it was added.
+    /// Adds a test to a lane of its own name.
+    pub fn test_in(
+        &mut self,
+        lane: &str,
+        name: impl Into<String>,
+        run: impl FnOnce() -> Verdict + Send + 'a,
+    ) {
+        self.tests.push(Test { lane: lane.to_owned(), name: name.into(), run: Box::new(run) });
+    }
+
+    /// Runs what the command line asks for, each lane in the order in which it was added.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let choice = Choice::parse(std::env::args().skip(1));
         let all = self.tests.len();
-        let chosen: Vec<_> = self.tests.into_iter().filter(|(name, _)| choice.takes(name)).collect();
+        let chosen: Vec<_> = self.tests.into_iter().filter(|test| choice.takes(&test.name)).collect();
         if choice.list {
-            for (name, _) in &chosen {
-                say(&format!("{name}: test\n"));
+            for test in &chosen {
+                say(&format!("{}: test\n", test.name));
             }
             return ExitCode::SUCCESS;
         }
         let out = all - chosen.len();
         say(&format!("\nrunning {} tests\n", chosen.len()));
-        let (start, mut passed, mut ignored, mut failed) = (Instant::now(), 0, 0, Vec::new());
-        for (name, run) in chosen {
-            say(&format!("test {name} ... "));
-            let verdict = catch_unwind(AssertUnwindSafe(run))
-                .unwrap_or_else(|panic| Verdict::Failed(format!("panicked: {}", text(&*panic))));
-            match verdict {
-                Verdict::Passed(text) => {
-                    passed += 1;
-                    say(&if text.is_empty() { "ok\n".into() } else { format!("ok ({text})\n") });
-                }
-                Verdict::Ignored(why) => {
-                    ignored += 1;
-                    say(&format!("ignored, {why}\n"));
-                }
-                Verdict::Failed(why) => {
-                    say("FAILED\n");
-                    failed.push((name, why));
-                }
-            }
-        }
-        if !failed.is_empty() {
+        let start = Instant::now();
+        let done = run_all(chosen);
+        if !done.failed.is_empty() {
             say("\nfailures:\n");
-            for (name, why) in &failed {
+            for (name, why) in &done.failed {
                 say(&format!("\n---- {name} ----\n{why}\n"));
             }
         }
-        let word = if failed.is_empty() { "ok" } else { "FAILED" };
+        let word = if done.failed.is_empty() { "ok" } else { "FAILED" };
         say(&format!(
-            "\ntest result: {word}. {passed} passed; {} failed; {ignored} ignored; 0 measured; {out} filtered out; finished in {:.2}s\n\n",
-            failed.len(),
+            "\ntest result: {word}. {} passed; {} failed; {} ignored; 0 measured; {out} filtered out; finished in {:.2}s\n\n",
+            done.passed,
+            done.failed.len(),
+            done.ignored,
             start.elapsed().as_secs_f64()
         ));
-        if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+        if done.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+    }
+}
+
+/// What came of all of them.
+#[derive(Default)]
+struct Done {
+    passed: u64,
+    ignored: u64,
+    failed: Vec<(String, String)>,
+}
+
+/// What is left to do, and which lanes are taken.
+struct Left<'a> {
+    tests: Vec<Test<'a>>,
+    busy: Vec<String>,
+    done: Done,
+}
+
+fn run_all(tests: Vec<Test<'_>>) -> Done {
+    let first = tests.first().map(|test| test.lane.clone());
+    let alone = tests.iter().all(|test| Some(&test.lane) == first.as_ref());
+    let left = Mutex::new(Left { tests, busy: Vec::new(), done: Done::default() });
+    let changed = Condvar::new();
+    std::thread::scope(|scope| {
+        for _ in 0..if alone { 1 } else { AT_ONCE } {
+            scope.spawn(|| work(&left, &changed, alone));
+        }
+    });
+    left.into_inner().unwrap_or_else(PoisonError::into_inner).done
+}
+
+/// Takes the first test of a free lane, again and again.
+fn work(left: &Mutex<Left<'_>>, changed: &Condvar, alone: bool) {
+    let mut state = left.lock().unwrap_or_else(PoisonError::into_inner);
+    while !state.tests.is_empty() {
+        let free = state.tests.iter().position(|test| !state.busy.contains(&test.lane));
+        let Some(next) = free else {
+            state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let Test { lane, name, run } = state.tests.remove(next);
+        state.busy.push(lane.clone());
+        drop(state);
+        let head = format!("test {name} ... ");
+        if alone {
+            say(&head);
+        }
+        let verdict = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Verdict::Failed(format!("panicked: {}", text(&*panic))));
+        let tail = match &verdict {
+            Verdict::Passed(text) if text.is_empty() => "ok\n".into(),
+            Verdict::Passed(text) => format!("ok ({text})\n"),
+            Verdict::Ignored(why) => format!("ignored, {why}\n"),
+            Verdict::Failed(_) => "FAILED\n".into(),
+        };
+        say(&if alone { tail } else { head + &tail });
+        state = left.lock().unwrap_or_else(PoisonError::into_inner);
+        match verdict {
+            Verdict::Passed(_) => state.done.passed += 1,
+            Verdict::Ignored(_) => state.done.ignored += 1,
+            Verdict::Failed(why) => state.done.failed.push((name, why)),
+        }
+        state.busy.retain(|busy| *busy != lane);
+        changed.notify_all();
     }
 }
 

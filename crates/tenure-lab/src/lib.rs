@@ -2,7 +2,7 @@
 //!
 //! - `sale`: the flash sale, a hundred clients that fight for stock; what no lock and a naive lock lose.
 //! - `bench`: workloads that measure a store, the same for every store and for other libraries.
-//! - `conform`: the table of trials that every backend must pass, one or more for each rule of the contract.
+//! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
 //! - `broken`: backends that break one rule each; the trial named for it must notice.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - `process`: worker processes, for whatever needs more than one.
@@ -12,10 +12,12 @@
 
 mod bench;
 pub mod cli;
+pub mod conform;
 mod duration;
 mod failure;
 pub mod harness;
 mod num;
+pub mod oracle;
 mod process;
 mod sale;
 
@@ -25,5 +27,5 @@ use std::process::ExitCode;
 /// its workers. Call it first in `main`; where it returns a status, exit with it.
 #[must_use]
 pub fn worker_main() -> Option<ExitCode> {
-    process::host(&[sale::STOCK, sale::BUYERS, bench::BENCH])
+    process::host(&[sale::STOCK, sale::BUYERS, bench::BENCH, conform::WORKER])
 }

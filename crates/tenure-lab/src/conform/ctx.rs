@@ -1,0 +1,458 @@
+//! What a trial is given: a store, clients of it, raw access to it, and patience.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tenure::backend::{
+    self, Anchor, Answer, Backend, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Opening, Query, Released, Sink,
+    Standing,
+};
+use tenure::core::lease::TTL_WAITING;
+use tenure::engine::Runtime;
+use tenure::engine::thread::ThreadRuntime;
+use tenure::{Capabilities, Key, Line, Locks, Mutex as Lock, Owner, Scope, StoreUrl};
+
+use super::ear::{Ear, Fan};
+use super::wire::{Lent, Wire, Wired};
+use super::{Failed, Verdict, ensure};
+use crate::failure::{Doing, Outcome};
+
+/// Bends a store, what it pushes, and what the engine runs on: how deliberately broken variants are made.
+pub trait Twist: Send + Sync {
+    /// The store as all clients see it.
+    fn store(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        store
+    }
+    /// The store as the engine sees it: outside of whatever a trial puts between the two.
+    fn outer(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        store
+    }
+    /// Where the store's pushes go.
+    fn sink(&self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
+        sink
+    }
+    /// What the engine runs on; `None`: it stays as it is.
+    fn runtime(&self, _runtime: Arc<dyn Runtime>) -> Option<Arc<dyn Runtime>> {
+        None
+    }
+}
+
+struct Honest;
+
+impl Twist for Honest {}
+
+/// A store that the suite runs on.
+#[derive(Debug)]
+pub struct Place {
+    /// Its name in test output.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// The store's directory, where it is the suite's own: it may be wiped.
+    own: Option<TempDir>,
+}
+
+impl Place {
+    /// A store that belongs to somebody else.
+    #[must_use]
+    pub fn given(name: &str, url: &str) -> Place {
+        Place { name: name.into(), url: url.into(), own: None }
+    }
+
+    fn temporary(name: &str, parent: &Path) -> Outcome<Place> {
+        let dir = tempfile::Builder::new().prefix("tenure-conform-").tempdir_in(parent);
+        let dir = dir.doing(|| format!("make a directory in {}", parent.display()))?;
+        let url = format!("host://{}", dir.path().join("store").display());
+        Ok(Place { name: name.into(), url, own: Some(dir) })
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        self.own.as_ref().map(|dir| dir.path().join("store"))
+    }
+}
+
+/// The stores that the suite can make by itself, for every backend of the table.
+///
+/// # Errors
+/// Where a directory cannot be made; and for a backend that nobody has taught this function.
+pub fn places() -> Result<Vec<Place>, String> {
+    let mut places = Vec::new();
+    for entry in backend::table() {
+        match entry.feature {
+            "memory" => places.push(Place::given("memory", "memory:")),
+            "host" => {
+                // Shared memory, and a disk where /tmp is one; both in the durable form, which is the stronger one.
+                places.push(Place::temporary("host", Path::new("/dev/shm")).map_err(|e| e.to_string())?);
+                places.push(Place::temporary("host_dir", &std::env::temp_dir()).map_err(|e| e.to_string())?);
+            }
+            other => return Err(format!("conform::places does not know where to find a store for {other}")),
+        }
+    }
+    Ok(places)
+}
+
+/// What a trial is given.
+pub struct Ctx {
+    pub(crate) url: String,
+    pub(crate) namespace: String,
+    pub(crate) caps: Capabilities,
+    /// The share of its usual rounds that a trial shall do, in percent.
+    percent: u64,
+    patience: Duration,
+    directory: Option<PathBuf>,
+    twist: Arc<dyn Twist>,
+    shared: Mutex<Option<Arc<Shared>>>,
+    numbers: AtomicU64,
+}
+
+impl std::fmt::Debug for Ctx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ctx").field("url", &self.url).field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// A store that is private to whoever opened it, shared by the clients of one trial.
+struct Shared {
+    store: Arc<dyn Backend>,
+    fan: Arc<Fan>,
+}
+
+impl Ctx {
+    /// A context for one trial: a namespace of its own in the place's store.
+    ///
+    /// # Errors
+    /// Where the store cannot be opened.
+    pub fn new(place: &Place, namespace: &str) -> Result<Ctx, Failed> {
+        let mut ctx = Ctx {
+            url: place.url.clone(),
+            namespace: namespace.to_owned(),
+            caps: Capabilities::strongest(""),
+            percent: 100,
+            patience: Duration::from_secs(30),
+            directory: place.directory(),
+            twist: Arc::new(Honest),
+            shared: Mutex::default(),
+            numbers: AtomicU64::new(0),
+        };
+        let locks = Locks::builder(&ctx.url).namespace(&ctx.namespace).blocking_connect()?;
+        ctx.caps = locks.capabilities();
+        locks.blocking_close()?;
+        Ok(ctx)
+    }
+
+    /// The same store, broken on purpose; with less patience, and fewer rounds.
+    #[must_use]
+    pub fn twisted(self, twist: Arc<dyn Twist>) -> Ctx {
+        Ctx { twist, percent: 25, patience: Duration::from_secs(8), ..self }
+    }
+
+    /// What the store promises.
+    #[must_use]
+    pub fn caps(&self) -> Capabilities {
+        self.caps
+    }
+
+    /// Whether only one process can use the store.
+    pub(crate) fn private(&self) -> bool {
+        self.caps.scope == Scope::Process
+    }
+
+    /// The directory of a store that is the suite's own.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// Forgets the shared store of a private backend: the next client opens a new, empty one.
+    pub(crate) fn forget(&self) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// How many rounds to do of `full`.
+    pub(crate) fn rounds(&self, full: u64) -> u64 {
+        (full * self.percent / 100).max(2)
+    }
+
+    /// The name of a lock that no other trial uses.
+    pub(crate) fn name(&self, what: &str) -> String {
+        format!("{what}/{}", self.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn key(&self, name: &str) -> Verdict<Key> {
+        Ok(Key::new(&self.namespace, name)?)
+    }
+
+    /// Runs a trial's asynchronous part on a runtime of its own.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Verdict<T>>) -> Verdict<T> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let out = runtime.block_on(work);
+        runtime.shutdown_background();
+        out
+    }
+
+    /// Waits for something that must happen.
+    pub(crate) async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> Verdict<T> {
+        let gave_up = |_| Failed::Broken(format!("{what}: nothing for {:?}", self.patience));
+        tokio::time::timeout(self.patience, work).await.map_err(gave_up)
+    }
+
+    /// Looks again and again until it is so.
+    pub(crate) async fn until(&self, what: &str, mut so: impl AsyncFnMut() -> Verdict<bool>) -> Verdict<()> {
+        let look = async {
+            while !so().await? {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Ok(())
+        };
+        self.within(what, look).await?
+    }
+
+    /// A client with a lease of 30 s.
+    pub(crate) fn client(&self) -> Client<'_> {
+        Client { ctx: self, ttl: Duration::from_secs(30), wire: None, ear: None, runtime: None, owner: None }
+    }
+
+    /// A client with nothing special about it.
+    pub(crate) async fn locks(&self) -> Verdict<Locks> {
+        self.client().connect().await
+    }
+
+    /// The store itself, without an engine.
+    pub(crate) async fn store(&self) -> Verdict<Store> {
+        self.store_on(Arc::new(ThreadRuntime::new())).await
+    }
+
+    /// The same, on other clocks, where the store has none of its own.
+    pub(crate) async fn store_on(&self, runtime: Arc<dyn Runtime>) -> Verdict<Store> {
+        let ear = Ear::deaf();
+        let backend = if self.private() {
+            let shared = self.shared(runtime.clone()).await?;
+            shared.fan.add(ear.clone());
+            shared.store.clone()
+        } else {
+            self.twist.store(self.open(self.twist.sink(ear.clone()), runtime.clone()).await?)
+        };
+        Ok(Store { backend, ear, runtime, namespace: self.namespace.clone() })
+    }
+
+    async fn shared(&self, runtime: Arc<dyn Runtime>) -> Verdict<Arc<Shared>> {
+        if let Some(shared) = &*self.shared.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(shared.clone());
+        }
+        let fan = Arc::new(Fan::default());
+        let store = self.open(self.twist.sink(fan.clone()), runtime).await?;
+        let store = self.twist.store(Arc::new(Lent(store)));
+        let shared = Arc::new(Shared { store, fan });
+        let mut slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(slot.get_or_insert(shared).clone())
+    }
+
+    async fn open(&self, sink: Arc<dyn Sink>, runtime: Arc<dyn Runtime>) -> Verdict<Arc<dyn Backend>> {
+        let url = StoreUrl::parse(&self.url)?;
+        let entry = backend::find(&url.scheme)?;
+        Ok((entry.open)(Opening { url, sink, runtime, owner: Arc::new(owner("raw")) }).await?)
+    }
+}
+
+/// An owner for claims that no engine makes.
+pub(crate) fn owner(program: &str) -> Owner {
+    Owner { user: "lab".into(), host: "here".into(), pid: std::process::id(), program: program.into() }
+}
+
+/// How a trial connects.
+pub(crate) struct Client<'a> {
+    ctx: &'a Ctx,
+    ttl: Duration,
+    wire: Option<Arc<Wire>>,
+    ear: Option<Arc<Ear>>,
+    runtime: Option<Arc<dyn Runtime>>,
+    owner: Option<Owner>,
+}
+
+impl Client<'_> {
+    pub(crate) fn ttl_ms(mut self, ms: u64) -> Self {
+        self.ttl = Duration::from_millis(ms);
+        self
+    }
+
+    /// Puts a wire between the engine and the store.
+    pub(crate) fn wire(mut self, wire: &Arc<Wire>) -> Self {
+        self.wire = Some(wire.clone());
+        self
+    }
+
+    /// Puts an ear between the store's pushes and the engine.
+    pub(crate) fn ear(mut self, ear: &Arc<Ear>) -> Self {
+        self.ear = Some(ear.clone());
+        self
+    }
+
+    /// Runs the engine, and not the store, on this.
+    pub(crate) fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    pub(crate) fn owner(mut self, owner: Owner) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    pub(crate) async fn connect(self) -> Verdict<Locks> {
+        let ctx = self.ctx;
+        let given = self.runtime.clone().unwrap_or_else(|| Arc::new(ThreadRuntime::new()));
+        let runtime = ctx.twist.runtime(given).or(self.runtime);
+        // A private store is shared by wrapping; so is a client whose clock lies, since the store's must not.
+        let inject = ctx.private() || runtime.is_some();
+        let late = Arc::new(Late::default());
+        let mut mine = None;
+        if ctx.private() {
+            let shared = ctx.shared(Arc::new(ThreadRuntime::new())).await?;
+            shared.fan.add(late.clone());
+            mine = Some(shared.store.clone());
+        } else if inject {
+            let store = ctx.open(ctx.twist.sink(late.clone()), Arc::new(ThreadRuntime::new())).await?;
+            mine = Some(ctx.twist.store(store));
+        }
+        let url = if inject { "memory:" } else { &ctx.url };
+        let mut builder = Locks::builder(url).namespace(&ctx.namespace).ttl(self.ttl);
+        if let Some(owner) = self.owner {
+            builder = builder.owner(owner);
+        }
+        if let Some(runtime) = runtime {
+            builder = builder.runtime(runtime);
+        }
+        let (twist, ear, wire) = (ctx.twist.clone(), self.ear, self.wire);
+        let sinks = twist.clone();
+        let builder = builder.wrap_sink(move |hub| {
+            let sink = match ear {
+                Some(ear) => ear.to(hub),
+                None => hub,
+            };
+            if !inject {
+                return sinks.sink(sink);
+            }
+            late.0.get_or_init(|| sink.clone());
+            sink
+        });
+        let builder = builder.wrap(move |opened| {
+            let store = mine.unwrap_or_else(|| twist.store(opened));
+            let store = match wire {
+                Some(wire) => Arc::new(Wired { wire, inner: store }),
+                None => store,
+            };
+            twist.outer(store)
+        });
+        Ok(builder.connect().await?)
+    }
+}
+
+/// A sink that is there before what it passes news on to.
+#[derive(Default)]
+struct Late(OnceLock<Arc<dyn Sink>>);
+
+impl Sink for Late {
+    fn news(&self, news: News) {
+        if let Some(sink) = self.0.get() {
+            sink.news(news);
+        }
+    }
+}
+
+/// A store without an engine.
+pub(crate) struct Store {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) ear: Arc<Ear>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    namespace: String,
+}
+
+impl Store {
+    /// A claim of a mutex, with a fresh id and leases of 30 s.
+    pub(crate) fn claim(&self, name: &str) -> Verdict<Claim> {
+        let mut id = [0; 16];
+        self.runtime.fill(&mut id);
+        Ok(Claim {
+            id: ClaimId(u128::from_le_bytes(id)),
+            key: Key::new(&self.namespace, name)?,
+            kind: Kind::Mutex,
+            weight: 1,
+            capacity: 1,
+            stand: true,
+            ttl: Duration::from_secs(30),
+            waiting: TTL_WAITING,
+            birth: self.runtime.now(),
+            anchor: Anchor::Process,
+            owner: Arc::new(owner("raw")),
+            reason: "".into(),
+        })
+    }
+
+    pub(crate) async fn ask(&self, claim: &Claim) -> Verdict<Answer> {
+        Ok(self.backend.attempt(claim).await?)
+    }
+
+    pub(crate) async fn attempt(&self, claim: &Claim) -> Verdict<Standing> {
+        Ok(self.ask(claim).await?.standing)
+    }
+
+    pub(crate) async fn renew(&self, claim: &Claim) -> Verdict<Standing> {
+        let mut answers = self.backend.renew(std::slice::from_ref(claim)).await;
+        ensure!(answers.len() == 1, "one renewal has {} answers", answers.len());
+        Ok(answers.remove(0)?.standing)
+    }
+
+    pub(crate) async fn release(&self, claim: &Claim, leave: Leave) -> Verdict<Released> {
+        Ok(self.backend.release(claim, leave).await?)
+    }
+
+    /// The lock as the store lists it.
+    pub(crate) async fn look(&self, name: &str) -> Verdict<Option<Line>> {
+        let query =
+            Query { namespace: self.namespace.clone(), name: Some(name.into()), waiting_max: 1000, ..Query::default() };
+        Ok(self.backend.inspect(&query).await?.lines.into_iter().next())
+    }
+
+    /// Attempts, and must be granted.
+    pub(crate) async fn take(&self, claim: &Claim) -> Verdict<Grant> {
+        match self.attempt(claim).await? {
+            Standing::Held(grant) => Ok(grant),
+            other => Err(Failed::Broken(format!("a free lock must be granted, and the store said {other:?}"))),
+        }
+    }
+
+    /// Attempts, and must be told to wait.
+    pub(crate) async fn wait(&self, claim: &Claim) -> Verdict<()> {
+        match self.attempt(claim).await? {
+            Standing::Waiting { .. } => Ok(()),
+            other => Err(Failed::Broken(format!("a lock that is held must be waited for, and the store said {other:?}"))),
+        }
+    }
+}
+
+/// Until when the store keeps it, on the boot clock, if asked at `now`.
+pub(crate) fn length(lease: Lease) -> Option<Duration> {
+    match lease {
+        Lease::For(d) => Some(d),
+        Lease::Unbounded => None,
+    }
+}
+
+/// The mutex of that name.
+pub(crate) fn mutex(locks: &Locks, name: &str) -> Verdict<Lock> {
+    Ok(locks.mutex(name)?)
+}
+
+impl Ctx {
+    /// Nobody holds the lock, nobody waits, the client has nothing in hand, and whoever comes next gets it.
+    pub(crate) async fn nothing_left(&self, locks: &Locks, name: &str) -> Verdict<()> {
+        self.until("the client has nothing in hand", async || Ok(locks.live() == 0)).await?;
+        self.until("nobody holds and nobody waits", async || Ok(locks.inspect(name).await?.is_none())).await?;
+        let guard = mutex(locks, name)?.try_lock().await?;
+        ensure!(guard.is_some(), "nobody is listed, and yet {name} is not free");
+        drop(guard);
+        self.until("and it is free again", async || Ok(locks.inspect(name).await?.is_none())).await
+    }
+}

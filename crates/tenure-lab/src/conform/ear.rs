@@ -1,0 +1,80 @@
+//! Sinks: one that a trial can stop up and listen at, and one that passes news on to many.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tenure::backend::{ClaimId, Grant, News, Sink};
+
+/// Stands before an engine's sink, or alone.
+#[derive(Default)]
+pub(crate) struct Ear {
+    to: OnceLock<Arc<dyn Sink>>,
+    stopped: AtomicBool,
+    grants: AtomicU64,
+    heard: Mutex<Vec<(ClaimId, Grant)>>,
+}
+
+impl Ear {
+    /// One that passes news on, until it is stopped up.
+    pub(crate) fn new() -> Arc<Ear> {
+        Arc::default()
+    }
+
+    /// One that stands alone: for a store without an engine.
+    pub(crate) fn deaf() -> Arc<Ear> {
+        Arc::default()
+    }
+
+    /// Puts it before a sink.
+    pub(crate) fn to(self: Arc<Ear>, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
+        self.to.get_or_init(|| sink);
+        self
+    }
+
+    /// From now on nothing is passed on.
+    pub(crate) fn stop_up(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// How many grants were pushed.
+    pub(crate) fn grants(&self) -> u64 {
+        self.grants.load(Ordering::SeqCst)
+    }
+
+    /// The grants that were pushed to a claim.
+    pub(crate) fn granted(&self, id: ClaimId) -> Vec<Grant> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().filter(|(to, _)| *to == id).map(|(_, grant)| *grant).collect()
+    }
+}
+
+impl Sink for Ear {
+    fn news(&self, news: News) {
+        if let News::Granted(id, grant, _) = &news {
+            self.grants.fetch_add(1, Ordering::SeqCst);
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).push((*id, *grant));
+        }
+        if let (Some(to), false) = (self.to.get(), self.stopped.load(Ordering::SeqCst)) {
+            to.news(news);
+        }
+    }
+}
+
+/// Tells everybody. An engine does not mind news of claims that it does not know.
+#[derive(Default)]
+pub(crate) struct Fan(Mutex<Vec<Arc<dyn Sink>>>);
+
+impl Fan {
+    pub(crate) fn add(&self, sink: Arc<dyn Sink>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+}
+
+impl Sink for Fan {
+    fn news(&self, news: News) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for sink in all {
+            sink.news(news.clone());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `tenure lab conform`: the trials on one store, told promise by promise.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tenure::Locks;
+
+use super::{Came, Ctx, Failed, Place, RULES, Trial, judge, trials};
+use crate::failure::{Failure, Outcome};
+
+/// One trial and what came of it.
+struct Told {
+    trial: &'static Trial,
+    came: Came,
+    took: Duration,
+}
+
+/// What the trials say about one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    Held,
+    Broken,
+    /// Too little happened to judge it.
+    Unjudged,
+    NotPromised,
+}
+
+impl Promise {
+    fn word(self) -> &'static str {
+        match self {
+            Promise::Held => "held",
+            Promise::Broken => "broken",
+            Promise::Unjudged => "floor missed",
+            Promise::NotPromised => "not promised",
+        }
+    }
+}
+
+/// Runs the trials whose names contain `filter` (all without one) on the store at `url`, in namespaces that begin with
+/// `namespace`, and prints promise by promise. Exit status 0: all hold; 1: one is broken; 2: too little happened to
+/// judge one.
+#[must_use]
+pub fn run(url: Option<&str>, namespace: &str, json: bool, filter: Option<&str>) -> ExitCode {
+    match told(url.unwrap_or("host:"), namespace, json, filter) {
+        Ok(status) => status,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{}", failure.text(1));
+            failure.exit()
+        }
+    }
+}
+
+fn told(url: &str, namespace: &str, json: bool, filter: Option<&str>) -> Outcome<ExitCode> {
+    // Errors of the URL, the credentials and the namespace are the user's, not a broken promise.
+    Locks::builder(url).namespace(namespace).blocking_connect()?.blocking_close()?;
+    let chosen: Vec<_> = trials().filter(|trial| filter.is_none_or(|f| trial.name.contains(f))).collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = trials().map(|trial| trial.name).collect();
+        return Err(Failure::usage("no trial has such a name", format!("there are: {}", names.join(", "))));
+    }
+    let place = Place::given("given", url);
+    let run = std::process::id();
+    let mut all = Vec::new();
+    for (number, trial) in chosen.into_iter().enumerate() {
+        let began = Instant::now();
+        let came = match Ctx::new(&place, &format!("{namespace}-{run}-{number}")) {
+            Ok(ctx) => judge(trial, ctx),
+            Err(failed) => Came::Failed(failed),
+        };
+        let told = Told { trial, came, took: began.elapsed() };
+        let _ = writeln!(std::io::stderr(), "{}", line(&told));
+        all.push(told);
+    }
+    let mut out = std::io::stdout().lock();
+    for (rule, title) in RULES {
+        let about: Vec<&Told> = all.iter().filter(|t| t.trial.rules.contains(rule)).collect();
+        if !about.is_empty() {
+            let text = if json { as_json(url, rule, title, &about).to_string() } else { as_text(rule, title, &about) };
+            let _ = writeln!(out, "{text}");
+        }
+    }
+    Ok(status(&all))
+}
+
+fn status(all: &[Told]) -> ExitCode {
+    let about: Vec<&Told> = all.iter().collect();
+    match promise(&about) {
+        Promise::Broken => ExitCode::from(1),
+        Promise::Unjudged => ExitCode::from(2),
+        Promise::Held | Promise::NotPromised => ExitCode::SUCCESS,
+    }
+}
+
+fn promise(about: &[&Told]) -> Promise {
+    let any = |is: fn(&Came) -> bool| about.iter().any(|told| is(&told.came));
+    if any(|came| matches!(came, Came::Failed(Failed::Broken(_)))) {
+        Promise::Broken
+    } else if any(|came| matches!(came, Came::Failed(Failed::Floor(_)))) {
+        Promise::Unjudged
+    } else if any(|came| matches!(came, Came::Held(_))) {
+        Promise::Held
+    } else {
+        Promise::NotPromised
+    }
+}
+
+/// What a trial says: `ok`, or the reason.
+fn says(came: &Came) -> (&'static str, String) {
+    match came {
+        Came::Held(report) => ("ok", report.to_string()),
+        Came::Excluded(why) => ("not applicable", (*why).to_owned()),
+        Came::Failed(Failed::Broken(why)) => ("broken", why.clone()),
+        Came::Failed(Failed::Floor(why)) => ("floor missed", why.clone()),
+    }
+}
+
+fn line(told: &Told) -> String {
+    let (word, text) = says(&told.came);
+    format!("  {:<40} {:>6.1} s  {word}: {text}", told.trial.name, told.took.as_secs_f64())
+}
+
+fn as_text(rule: &str, title: &str, about: &[&Told]) -> String {
+    let verdict = promise(about);
+    let mut text = format!("{rule:<4} {title:<38} {}", verdict.word());
+    let held = about.iter().filter(|told| matches!(told.came, Came::Held(_))).count();
+    if held > 0 {
+        text += &format!(" ({held} of {} trials)", about.len());
+    }
+    for told in about {
+        let (word, why) = says(&told.came);
+        let worth = match verdict {
+            Promise::Held => false,
+            Promise::NotPromised => true,
+            _ => matches!(told.came, Came::Failed(_)),
+        };
+        if worth {
+            text += &format!("\n     {}: {word}: {why}", told.trial.name);
+        }
+    }
+    text
+}
+
+fn as_json(url: &str, rule: &str, title: &str, about: &[&Told]) -> serde_json::Value {
+    let trials: Vec<_> = about
+        .iter()
+        .map(|told| {
+            let (word, text) = says(&told.came);
+            let counts: serde_json::Map<_, _> = match &told.came {
+                Came::Held(report) => report.counts.iter().map(|(what, n)| ((*what).to_owned(), (*n).into())).collect(),
+                _ => serde_json::Map::new(),
+            };
+            let seconds = crate::num::round(told.took.as_secs_f64(), 3);
+            json!({ "trial": told.trial.name, "outcome": word, "text": text, "counts": counts, "seconds": seconds })
+        })
+        .collect();
+    json!({ "url": url, "rule": rule, "title": title, "verdict": promise(about).word(), "trials": trials })
+}

@@ -1,0 +1,326 @@
+//! A wire between an engine and its store, which a trial can cut, slow down, and hold requests and answers on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released};
+use tenure::{Capabilities, Error, Key, Result, Token};
+use tokio::sync::{oneshot, watch};
+
+/// Which verb is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Attempt,
+    Renew,
+    Release,
+    Evict,
+    Inspect,
+}
+
+/// A request on the wire.
+pub(crate) struct Call<'a> {
+    pub(crate) verb: Verb,
+    /// The claims that it is about.
+    pub(crate) claims: &'a [Claim],
+}
+
+impl Call<'_> {
+    pub(crate) fn is(&self, verb: Verb) -> bool {
+        self.verb == verb
+    }
+
+    /// Whether it is about a lock of that name.
+    pub(crate) fn about(&self, name: &str) -> bool {
+        self.claims.iter().any(|c| c.key.name() == name)
+    }
+}
+
+/// What becomes of a request.
+pub(crate) enum Way {
+    Through,
+    /// It never arrives, and nobody answers.
+    Swallow,
+    /// It is applied, and the answer never comes.
+    Deaf,
+    /// It fails at once and does not arrive.
+    Refuse,
+    /// It is applied, and the answer is an error.
+    Garble,
+    /// It stops before the store, and its answer after it; both go on if nobody waits for them any more.
+    Gates(Gate, Gate),
+    /// It takes a while on the way there, and on the way back.
+    Slow(Duration, Duration),
+}
+
+/// A place where requests stop until it is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Bar>);
+
+#[derive(Debug)]
+struct Bar {
+    open: Mutex<bool>,
+    changed: Condvar,
+    arrived: watch::Sender<usize>,
+}
+
+impl Gate {
+    pub(crate) fn shut() -> Gate {
+        Gate(Arc::new(Bar { open: Mutex::new(false), changed: Condvar::new(), arrived: watch::Sender::new(0) }))
+    }
+
+    pub(crate) fn open() -> Gate {
+        let gate = Gate::shut();
+        gate.lift();
+        gate
+    }
+
+    /// Lets everything through from now on.
+    pub(crate) fn lift(&self) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        self.0.arrived.send_modify(|n| *n += 1);
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*open {
+            open = self.0.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Until so many have arrived at it.
+    pub(crate) async fn reached(&self, n: usize) {
+        let _ = self.0.arrived.subscribe().wait_for(|arrived| *arrived >= n).await;
+    }
+}
+
+type Rule = Box<dyn Fn(&Call<'_>) -> Way + Send + Sync>;
+
+/// The rule of a wire, and what went over it.
+pub(crate) struct Wire {
+    rule: Rule,
+    attempts: AtomicU64,
+    renewals: AtomicU64,
+    releases: AtomicU64,
+    /// Requests that are on their way or at work.
+    travelling: Arc<AtomicU64>,
+}
+
+impl Wire {
+    pub(crate) fn new(rule: impl Fn(&Call<'_>) -> Way + Send + Sync + 'static) -> Arc<Wire> {
+        Arc::new(Wire {
+            rule: Box::new(rule),
+            attempts: AtomicU64::new(0),
+            renewals: AtomicU64::new(0),
+            releases: AtomicU64::new(0),
+            travelling: Arc::default(),
+        })
+    }
+
+    /// A wire that only counts.
+    pub(crate) fn counting() -> Arc<Wire> {
+        Wire::new(|_| Way::Through)
+    }
+
+    pub(crate) fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+
+    /// Claims renewed, or tried to.
+    pub(crate) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn releases(&self) -> u64 {
+        self.releases.load(Ordering::SeqCst)
+    }
+
+    /// Requests behind gates, or on their slow way.
+    pub(crate) fn travelling(&self) -> u64 {
+        self.travelling.load(Ordering::SeqCst)
+    }
+}
+
+/// A store behind a wire.
+pub(crate) struct Wired {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) inner: Arc<dyn Backend>,
+}
+
+impl std::fmt::Debug for Wired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// Counts a request as travelling while it is.
+struct Travelling(Arc<AtomicU64>);
+
+impl Travelling {
+    fn begin(wire: &Wire) -> Travelling {
+        wire.travelling.fetch_add(1, Ordering::SeqCst);
+        Travelling(wire.travelling.clone())
+    }
+}
+
+impl Drop for Travelling {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Wired {
+    /// Sends a request; `fails` makes its error.
+    fn send<'a, T: Send + 'static>(
+        &'a self,
+        way: Way,
+        work: BoxFuture<'static, T>,
+        fails: impl Fn(Error) -> T + Send + 'a,
+    ) -> BoxFuture<'a, T> {
+        Box::pin(async move {
+            match way {
+                Way::Through => work.await,
+                Way::Swallow => std::future::pending().await,
+                Way::Refuse => fails(Error::unavailable("the lab refuses the request", "it is meant to")),
+                Way::Deaf => {
+                    let _ = work.await;
+                    std::future::pending().await
+                }
+                Way::Garble => {
+                    let _ = work.await;
+                    fails(Error::uncertain("the lab garbles the answer", "it is meant to"))
+                }
+                Way::Gates(before, after) => {
+                    self.detached(work, move || before.pass(), move || after.pass()).await
+                }
+                Way::Slow(there, back) => {
+                    self.detached(work, move || thread::sleep(there), move || thread::sleep(back)).await
+                }
+            }
+        })
+    }
+
+    /// A request that goes on when nobody waits for it any more, as one on a network does.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: BoxFuture<'static, T>,
+        before: impl FnOnce() + Send + 'static,
+        after: impl FnOnce() + Send + 'static,
+    ) -> T {
+        let (tell, told) = oneshot::channel();
+        let travelling = Travelling::begin(&self.wire);
+        thread::spawn(move || {
+            before();
+            let out = pollster::block_on(work);
+            after();
+            drop(travelling);
+            let _ = tell.send(out);
+        });
+        match told.await {
+            Ok(out) => out,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn way(&self, verb: Verb, claims: &[Claim]) -> Way {
+        let (counter, n) = match verb {
+            Verb::Attempt => (&self.wire.attempts, 1),
+            Verb::Renew => (&self.wire.renewals, claims.len() as u64),
+            Verb::Release => (&self.wire.releases, 1),
+            Verb::Evict | Verb::Inspect => return (self.wire.rule)(&Call { verb, claims }),
+        };
+        counter.fetch_add(n, Ordering::SeqCst);
+        (self.wire.rule)(&Call { verb, claims })
+    }
+}
+
+impl Backend for Wired {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        let way = self.way(Verb::Attempt, std::slice::from_ref(claim));
+        let (inner, claim) = (self.inner.clone(), claim.clone());
+        self.send(way, Box::pin(async move { inner.attempt(&claim).await }), Err)
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        let way = self.way(Verb::Renew, claims);
+        let (inner, own, n) = (self.inner.clone(), claims.to_vec(), claims.len());
+        let all = move |error: Error| {
+            let again = || Error::unavailable(error.what(), error.advice());
+            (0..n).map(|_| Err(again())).collect()
+        };
+        self.send(way, Box::pin(async move { inner.renew(&own).await }), all)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+        let way = self.way(Verb::Release, std::slice::from_ref(claim));
+        let (inner, claim) = (self.inner.clone(), claim.clone());
+        self.send(way, Box::pin(async move { inner.release(&claim, leave).await }), Err)
+    }
+
+    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> BoxFuture<'a, Result<Released>> {
+        let way = self.way(Verb::Evict, &[]);
+        let (inner, key, why) = (self.inner.clone(), key.clone(), why.to_owned());
+        self.send(way, Box::pin(async move { inner.evict(&key, token, &why).await }), Err)
+    }
+
+    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+        let way = self.way(Verb::Inspect, &[]);
+        let (inner, query) = (self.inner.clone(), query.clone());
+        self.send(way, Box::pin(async move { inner.inspect(&query).await }), Err)
+    }
+
+    fn watch(&self, on: bool) {
+        self.inner.watch(on);
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+/// A store that is lent to several clients: none of them may end it for the others.
+#[derive(Debug)]
+pub(crate) struct Lent(pub(crate) Arc<dyn Backend>);
+
+impl Backend for Lent {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        self.0.attempt(claim)
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        self.0.renew(claims)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+        self.0.release(claim, leave)
+    }
+
+    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> BoxFuture<'a, Result<Released>> {
+        self.0.evict(key, token, why)
+    }
+
+    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+        self.0.inspect(query)
+    }
+
+    fn watch(&self, on: bool) {
+        // Once somebody watches, all are told: nobody is harmed by news of a change.
+        if on {
+            self.0.watch(true);
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
