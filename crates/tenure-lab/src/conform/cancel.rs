@@ -255,7 +255,7 @@ fn ten_thousand(ctx: &Ctx) -> Verdict {
             let lock = waits.clone();
             waiting.spawn(async move { lock.lock().await.map(drop) });
         }
-        let waiters = async || Ok(one.inspect(&name).await?.map_or(0, |line| line.waiters));
+        let waiters = async || Verdict::Ok(one.inspect(&name).await?.map_or(0, |line| line.waiters));
         ctx.until("all of them are in line", async || {
             ensure!(waiting.try_join_next().is_none(), "a waiter came back while another holds");
             Ok(waiters().await? == many)

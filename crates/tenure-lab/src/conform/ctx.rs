@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tenure::backend::{
-    self, Anchor, Answer, Backend, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Opening, Query, Released, Sink,
+    self, Anchor, Answer, Backend, Claim, ClaimId, Grant, Kind, Leave, News, Opening, Query, Released, Sink,
     Standing,
 };
 use tenure::core::lease::TTL_WAITING;
@@ -429,14 +429,6 @@ impl Store {
             Standing::Waiting { .. } => Ok(()),
             other => Err(Failed::Broken(format!("a lock that is held must be waited for, and the store said {other:?}"))),
         }
-    }
-}
-
-/// Until when the store keeps it, on the boot clock, if asked at `now`.
-pub(crate) fn length(lease: Lease) -> Option<Duration> {
-    match lease {
-        Lease::For(d) => Some(d),
-        Lease::Unbounded => None,
     }
 }
 

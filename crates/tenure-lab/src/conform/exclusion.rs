@@ -49,7 +49,7 @@ fn tasks(ctx: &Ctx) -> Verdict {
             while let Some(done) = tasks.join_next().await {
                 done??;
             }
-            Ok(())
+            Verdict::Ok(())
         };
         ctx.within("the tasks go through", all).await??;
         ctx.nothing_left(&clients[0], &name).await?;
