@@ -32,8 +32,15 @@ pub struct Ask {
 /// Where a claim stands. A token is the number of its grant in this line, from 1; 0 where the kind has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stands {
-    Held { grant: u64, end: u64 },
-    Waits { ahead: usize, end: u64, look: u64 },
+    Held {
+        grant: u64,
+        end: u64,
+    },
+    Waits {
+        ahead: usize,
+        end: u64,
+        look: u64,
+    },
     Busy,
     Gone(Option<String>),
     /// The line is of another kind.
@@ -48,14 +55,14 @@ pub enum Leave {
     For(u64),
 }
 
-/// A claim in line. `grant` is `None` while it waits; `kept`: released, with the hold left in place.
+/// A claim in line. `grant` is `None` while it waits. `left`: released, with the hold left in place; a mark follows it
+/// if that is true.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub ask: Ask,
     pub end: u64,
     pub grant: Option<u64>,
-    pub kept: bool,
-    marked: bool,
+    left: Option<bool>,
 }
 
 /// All lines, all marks.
@@ -73,15 +80,19 @@ impl Oracle {
         self.entries.iter().filter(move |e| e.ask.lock == lock)
     }
 
+    fn find(&self, lock: usize, id: u128) -> Option<usize> {
+        self.entries.iter().position(|e| e.ask.lock == lock && e.ask.id == id && e.left.is_none())
+    }
+
     fn fits(&self, ask: &Ask) -> bool {
-        let used: u64 = self.line(ask.lock).filter(|e| e.grant.is_some()).map(|e| u64::from(e.ask.weight)).sum();
-        used + u64::from(ask.weight) <= u64::from(ask.capacity)
+        let used = |e: &Entry| e.grant.map_or(0, |_| u64::from(e.ask.weight));
+        self.line(ask.lock).map(used).sum::<u64>() + u64::from(ask.weight) <= u64::from(ask.capacity)
     }
 
     /// Removes what has ended, and grants the longest prefix that fits.
     pub fn settle(&mut self, now: u64) {
         self.marks.retain(|(_, until, _)| *until >= now);
-        let ended = self.entries.iter().filter(|e| e.end <= now && e.marked);
+        let ended = self.entries.iter().filter(|e| e.end <= now && e.left == Some(true));
         self.marks.extend(ended.map(|e| (e.ask.id, now + MARK, None)));
         self.entries.retain(|e| e.end > now);
         for i in 0..self.entries.len() {
@@ -92,8 +103,7 @@ impl Oracle {
                 self.entries[i].end = now + ask.leases[0];
             }
         }
-        let entries = &self.entries;
-        self.shared.retain(|(lock, _)| entries.iter().any(|e| e.ask.lock == *lock));
+        self.shared.retain(|(lock, _)| self.entries.iter().any(|e| e.ask.lock == *lock));
     }
 
     fn grant(&mut self, ask: &Ask) -> u64 {
@@ -108,16 +118,8 @@ impl Oracle {
         self.grants
     }
 
-    fn marked(&self, id: u128) -> bool {
-        self.marks.iter().any(|m| m.0 == id)
-    }
-
-    fn mark(&mut self, id: u128, leave: Leave, now: u64) {
-        self.marks.extend((leave == Leave::Mark).then_some((id, now + MARK, None)));
-    }
-
     fn stands(&self, lock: usize, id: u128) -> Stands {
-        let Some(e) = self.line(lock).find(|e| e.ask.id == id && !e.kept) else {
+        let Some(e) = self.find(lock, id).map(|i| &self.entries[i]) else {
             return Stands::Gone(self.marks.iter().find(|m| m.0 == id).and_then(|m| m.2.clone()));
         };
         if let Some(grant) = e.grant {
@@ -131,27 +133,31 @@ impl Oracle {
     /// Stands in line, or looks again.
     pub fn attempt(&mut self, ask: &Ask, now: u64) -> Stands {
         self.settle(now);
-        let known = self.entries.iter().any(|e| e.ask.id == ask.id) || self.marked(ask.id);
+        let known =
+            self.marks.iter().any(|m| m.0 == ask.id) || self.entries.iter().any(|e| e.ask.id == ask.id);
         if known || now.saturating_sub(ask.birth) > MARK {
             return self.renew(ask.lock, ask.id, now);
         }
-        if self.line(ask.lock).next().is_some_and(|e| e.ask.kind != ask.kind) {
-            return Stands::Refused;
-        }
+        let other = self.line(ask.lock).any(|e| e.ask.kind != ask.kind);
         let room = self.fits(ask) && self.line(ask.lock).all(|e| e.grant.is_some());
-        if !room && !ask.stand {
-            return Stands::Busy;
-        }
-        let grant = room.then(|| self.grant(ask));
-        let end = now + ask.leases[usize::from(!room)];
-        self.entries.push(Entry { ask: ask.clone(), end, grant, kept: false, marked: false });
+        let grant = match room {
+            _ if other => return Stands::Refused,
+            false if !ask.stand => return Stands::Busy,
+            _ => room.then(|| self.grant(ask)),
+        };
+        self.entries.push(Entry {
+            ask: ask.clone(),
+            end: now + ask.leases[usize::from(!room)],
+            grant,
+            left: None,
+        });
         self.stands(ask.lock, ask.id)
     }
 
     /// Renews what is there; never creates.
     pub fn renew(&mut self, lock: usize, id: u128, now: u64) -> Stands {
         self.settle(now);
-        for e in self.entries.iter_mut().filter(|e| e.ask.lock == lock && e.ask.id == id && !e.kept) {
+        if let Some(e) = self.find(lock, id).map(|i| &mut self.entries[i]) {
             e.end = e.end.max(now + e.ask.leases[usize::from(e.grant.is_none())]);
         }
         self.stands(lock, id)
@@ -160,21 +166,21 @@ impl Oracle {
     /// Ends a hold or a wait; says whether it held.
     pub fn release(&mut self, ask: &Ask, leave: Leave, now: u64) -> Option<bool> {
         self.settle(now);
-        let found = self.entries.iter().position(|e| e.ask.lock == ask.lock && e.ask.id == ask.id && !e.kept);
-        let Some(i) = found else {
+        let marked = self.marks.iter().any(|m| m.0 == ask.id);
+        let Some(i) = self.find(ask.lock, ask.id) else {
             if let Some(e) = self.entries.iter_mut().find(|e| e.ask.id == ask.id) {
-                e.marked |= e.kept && leave == Leave::Mark;
-            } else if !self.marked(ask.id) && now.saturating_sub(ask.birth) <= MARK {
-                self.mark(ask.id, leave, now);
+                e.left = e.left.map(|marked| marked || leave == Leave::Mark);
+            } else if leave == Leave::Mark && !marked && now.saturating_sub(ask.birth) <= MARK {
+                self.marks.push((ask.id, now + MARK, None));
             }
             return None;
         };
         let held = self.entries[i].grant.is_some();
         match leave {
-            Leave::For(d) if held => (self.entries[i].kept, self.entries[i].end) = (true, now + d),
+            Leave::For(d) if held => (self.entries[i].left, self.entries[i].end) = (Some(false), now + d),
             _ => drop(self.entries.remove(i)),
         }
-        self.mark(ask.id, leave, now);
+        self.marks.extend((leave == Leave::Mark).then_some((ask.id, now + MARK, None)));
         self.settle(now);
         Some(held)
     }
@@ -182,7 +188,7 @@ impl Oracle {
     /// Takes the lock from all that hold it by this grant, or from all; says from how many.
     pub fn evict(&mut self, lock: usize, grant: Option<u64>, why: &str, now: u64) -> usize {
         self.settle(now);
-        let out = |e: &Entry| e.ask.lock == lock && e.grant.is_some() && (grant.is_none() || e.grant == grant);
+        let out = |e: &Entry| e.ask.lock == lock && e.grant.is_some_and(|g| grant.is_none_or(|w| w == g));
         let gone: Vec<u128> = self.entries.iter().filter(|e| out(e)).map(|e| e.ask.id).collect();
         self.entries.retain(|e| !gone.contains(&e.ask.id));
         self.marks.extend(gone.iter().map(|id| (*id, now + MARK, Some(why.to_owned()))));

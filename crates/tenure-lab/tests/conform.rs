@@ -35,7 +35,8 @@ fn every_rule_has_trials() -> Result<String, String> {
     }
     for trial in conform::trials() {
         let first = trial.name.split('_').next().unwrap_or_default().to_uppercase();
-        let good = trial.rules.iter().all(|rule| known.contains(rule)) && trial.rules.first() == Some(&&*first);
+        let good =
+            trial.rules.iter().all(|rule| known.contains(rule)) && trial.rules.first() == Some(&&*first);
         if !good {
             return Err(format!("{} names the rules {:?}", trial.name, trial.rules));
         }

@@ -26,7 +26,12 @@ pub(crate) const TRIALS: &[Trial] = &[
     },
     Trial { name: "s6_dropped_after_n_polls", rules: &["S6", "L4"], why_not: |_| None, run: n_polls },
     Trial { name: "s6_timeouts_leave_nothing", rules: &["S6", "L4"], why_not: |_| None, run: timeouts },
-    Trial { name: "s6_ten_thousand_waiters", rules: &["S6", "L4", "O1"], why_not: |_| None, run: ten_thousand },
+    Trial {
+        name: "s6_ten_thousand_waiters",
+        rules: &["S6", "L4", "O1"],
+        why_not: |_| None,
+        run: ten_thousand,
+    },
 ];
 
 /// Where a lock call, or a release, is dropped.
@@ -87,18 +92,22 @@ fn gated(verb: Verb, before: &Gate, after: &Gate) -> Arc<Wire> {
 async fn cancelled_at(ctx: &Ctx, plain: &Locks, point: Point, held: bool) -> Verdict<()> {
     let name = ctx.name("point");
     let before = if matches!(point, Point::Sent | Point::Releasing) { Gate::shut() } else { Gate::open() };
-    let after = if point == Point::Applied { Gate::shut() } else { Gate::open() };
+    let after = if matches!(point, Point::Applied | Point::Answered) { Gate::shut() } else { Gate::open() };
     let verb = if point == Point::Releasing { Verb::Release } else { Verb::Attempt };
     let (wire, ear) = (gated(verb, &before, &after), Ear::new());
     let locks = ctx.client().wire(&wire).ear(&ear).connect().await?;
     let lock = mutex(&locks, &name)?;
-    let held = (held || point == Point::GrantDelivered) && !matches!(point, Point::NotTaken | Point::Releasing);
+    let held =
+        (held || point == Point::GrantDelivered) && !matches!(point, Point::NotTaken | Point::Releasing);
     let mut holder = if held { Some(mutex(plain, &name)?.lock().await?) } else { None };
     let mut call = Box::pin(async move { lock.lock().await });
     match point {
         Point::NotSent => {
             drop(call);
-            ensure!(wire.attempts() == 0 && wire.releases() == 0, "something was sent for a call that never began");
+            ensure!(
+                wire.attempts() == 0 && wire.releases() == 0,
+                "something was sent for a call that never began"
+            );
         }
         Point::Sent | Point::Applied => {
             ensure!(poll_once(&mut call).await.is_none(), "answered before it could be");
@@ -110,7 +119,7 @@ async fn cancelled_at(ctx: &Ctx, plain: &Locks, point: Point, held: bool) -> Ver
         }
         Point::Answered => {
             ensure!(poll_once(&mut call).await.is_none(), "answered before it could be");
-            ctx.within("the answer is on its way", after.reached(1)).await?;
+            after.lift();
             ctx.until("the answer is there", async || Ok(wire.travelling() == 0)).await?;
             drop(call);
         }
@@ -175,7 +184,8 @@ fn n_polls(ctx: &Ctx) -> Verdict {
             loop {
                 let name = ctx.name("polls");
                 // Every other time it has to wait, and the holder goes after the third poll.
-                let mut holder = if round % 2 == 1 { Some(mutex(&plain, &name)?.lock().await?) } else { None };
+                let mut holder =
+                    if round % 2 == 1 { Some(mutex(&plain, &name)?.lock().await?) } else { None };
                 let lock = mutex(&locks, &name)?;
                 let mut life = Box::pin(async move {
                     let guard = lock.lock().await?;

@@ -16,10 +16,25 @@ use crate::num::Dice;
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "l1_killed_at_random", rules: &["L1", "S1", "S2", "L4"], why_not: alone, run: killed },
     Trial { name: "l1_a_dead_holder_frees_at_once", rules: &["L1"], why_not: not_at_once, run: at_once },
-    Trial { name: "l1_a_dead_waiter_leaves_the_line", rules: &["L1", "L3"], why_not: alone, run: dead_waiter },
+    Trial {
+        name: "l1_a_dead_waiter_leaves_the_line",
+        rules: &["L1", "L3"],
+        why_not: alone,
+        run: dead_waiter,
+    },
     Trial { name: "l1_exit_with_a_guard_in_hand", rules: &["L1"], why_not: not_at_once, run: exits },
-    Trial { name: "l1_a_silent_holder_is_followed", rules: &["L1", "S1", "S2"], why_not: |_| None, run: silent },
-    Trial { name: "s1_a_stopped_holder_has_lost", rules: &["S1", "S2", "S5", "S8"], why_not: alone, run: stopped },
+    Trial {
+        name: "l1_a_silent_holder_is_followed",
+        rules: &["L1", "S1", "S2"],
+        why_not: |_| None,
+        run: silent,
+    },
+    Trial {
+        name: "s1_a_stopped_holder_has_lost",
+        rules: &["S1", "S2", "S5", "S8"],
+        why_not: alone,
+        run: stopped,
+    },
 ];
 
 fn sees_processes_end(ctx: &Ctx) -> bool {
@@ -43,9 +58,17 @@ fn killed(ctx: &Ctx) -> Verdict {
     let name = ctx.name("killed");
     let mut dice = Dice::new(u64::from(std::process::id()), 1);
     let mut crowd = Crowd::new();
-    let task =
-        |seed| Task::Crowd { place: ctx.into(), name: name.clone(), tasks: 2, rounds: None, ttl_ms, seed, witness: None };
-    let mut alive: Vec<usize> = (0..CHILDREN).map(|n| crowd.start(&task(n as u64))).collect::<Verdict<_>>()?;
+    let task = |seed| Task::Crowd {
+        place: ctx.into(),
+        name: name.clone(),
+        tasks: 2,
+        rounds: None,
+        ttl_ms,
+        seed,
+        witness: None,
+    };
+    let mut alive: Vec<usize> =
+        (0..CHILDREN).map(|n| crowd.start(&task(n as u64))).collect::<Verdict<_>>()?;
     let (mut kills, mut of_holders, mut of_waiters) = (0, 0, 0);
     let end = Instant::now() + Duration::from_secs(90);
     // A quarter more than the floor: some are killed before they have asked for anything.
@@ -155,7 +178,8 @@ fn silent(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let name = ctx.name("silent");
         // The attempt goes through, and nothing after it.
-        let wire = Wire::new(|call| if call.is(super::wire::Verb::Attempt) { Way::Through } else { Way::Swallow });
+        let wire =
+            Wire::new(|call| if call.is(super::wire::Verb::Attempt) { Way::Through } else { Way::Swallow });
         let dead = ctx.client().ttl_ms(400).wire(&wire).connect().await?;
         let locks = ctx.locks().await?;
         let before = mutex(&dead, &name)?.lock().await?;

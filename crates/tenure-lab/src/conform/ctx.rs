@@ -110,7 +110,10 @@ pub struct Ctx {
 
 impl std::fmt::Debug for Ctx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ctx").field("url", &self.url).field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Ctx")
+            .field("url", &self.url)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -410,8 +413,12 @@ impl Store {
 
     /// The lock as the store lists it.
     pub(crate) async fn look(&self, name: &str) -> Verdict<Option<Line>> {
-        let query =
-            Query { namespace: self.namespace.clone(), name: Some(name.into()), waiting_max: 1000, ..Query::default() };
+        let query = Query {
+            namespace: self.namespace.clone(),
+            name: Some(name.into()),
+            waiting_max: 1000,
+            ..Query::default()
+        };
         Ok(self.backend.inspect(&query).await?.lines.into_iter().next())
     }
 
@@ -419,7 +426,9 @@ impl Store {
     pub(crate) async fn take(&self, claim: &Claim) -> Verdict<Grant> {
         match self.attempt(claim).await? {
             Standing::Held(grant) => Ok(grant),
-            other => Err(Failed::Broken(format!("a free lock must be granted, and the store said {other:?}"))),
+            other => {
+                Err(Failed::Broken(format!("a free lock must be granted, and the store said {other:?}")))
+            }
         }
     }
 
@@ -427,7 +436,9 @@ impl Store {
     pub(crate) async fn wait(&self, claim: &Claim) -> Verdict<()> {
         match self.attempt(claim).await? {
             Standing::Waiting { .. } => Ok(()),
-            other => Err(Failed::Broken(format!("a lock that is held must be waited for, and the store said {other:?}"))),
+            other => Err(Failed::Broken(format!(
+                "a lock that is held must be waited for, and the store said {other:?}"
+            ))),
         }
     }
 }
@@ -441,7 +452,8 @@ impl Ctx {
     /// Nobody holds the lock, nobody waits, the client has nothing in hand, and whoever comes next gets it.
     pub(crate) async fn nothing_left(&self, locks: &Locks, name: &str) -> Verdict<()> {
         self.until("the client has nothing in hand", async || Ok(locks.live() == 0)).await?;
-        self.until("nobody holds and nobody waits", async || Ok(locks.inspect(name).await?.is_none())).await?;
+        self.until("nobody holds and nobody waits", async || Ok(locks.inspect(name).await?.is_none()))
+            .await?;
         let guard = mutex(locks, name)?.try_lock().await?;
         ensure!(guard.is_some(), "nobody is listed, and yet {name} is not free");
         drop(guard);

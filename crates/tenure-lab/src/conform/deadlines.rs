@@ -12,10 +12,20 @@ use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
 use crate::num::boot_ns;
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "s5_the_deadline_counts_from_the_request", rules: &["S5"], why_not: |_| None, run: from_request },
+    Trial {
+        name: "s5_the_deadline_counts_from_the_request",
+        rules: &["S5"],
+        why_not: |_| None,
+        run: from_request,
+    },
     Trial { name: "s5_the_deadline_of_a_push", rules: &["S5", "L5"], why_not: |_| None, run: of_push },
     Trial { name: "s5_the_signal_comes_by_the_deadline", rules: &["S5"], why_not: |_| None, run: signal },
-    Trial { name: "s5_lost_before_the_next_holds", rules: &["S5", "S1"], why_not: |_| None, run: before_next },
+    Trial {
+        name: "s5_lost_before_the_next_holds",
+        rules: &["S5", "S1"],
+        why_not: |_| None,
+        run: before_next,
+    },
     Trial { name: "s5_suspended_time_counts", rules: &["S5"], why_not: |_| None, run: suspended },
     Trial { name: "s5_renewed_while_it_is_held", rules: &["S5", "L6"], why_not: |_| None, run: renewed },
 ];
@@ -136,7 +146,10 @@ fn signal(ctx: &Ctx) -> Verdict {
         // A loaded machine may be late with one or another; a signal that is always late is late by itself.
         let soonest = late.iter().min().copied().unwrap_or(0);
         let most = Duration::from_millis(250);
-        ensure!(u128::from(soonest) < most.as_nanos(), "every signal came {soonest} ns after its deadline, or later");
+        ensure!(
+            u128::from(soonest) < most.as_nanos(),
+            "every signal came {soonest} ns after its deadline, or later"
+        );
         Ok(Report::new().count("signals", LOCKS).count("us behind the deadline at best", soonest / 1000))
     })
 }
@@ -154,7 +167,10 @@ fn before_next(ctx: &Ctx) -> Verdict {
             let deadline = believes_until(&old);
             let next = ctx.within("the next grant", mutex(&plain, &name)?.lock()).await??;
             let believes = old.check();
-            ensure!(believes.is_err(), "S1: the next one holds, and the one before believes for {believes:?} more");
+            ensure!(
+                believes.is_err(),
+                "S1: the next one holds, and the one before believes for {believes:?} more"
+            );
             ensure!(boot_ns() >= deadline, "the next one was granted before the deadline of the one before");
             let again = old.check();
             ensure!(again.is_err(), "lost is not final: {again:?}");
@@ -179,7 +195,10 @@ fn suspended(ctx: &Ctx) -> Verdict {
         ensure!(soon.is_err(), "lost without a reason: {soon:?}");
         warp.jump(Duration::from_secs(60));
         ensure!(warp.now().since(now) >= Duration::from_secs(60), "the clock did not jump");
-        ensure!(guard.check().is_err(), "the machine slept for longer than the lease, and the guard believes");
+        ensure!(
+            guard.check().is_err(),
+            "the machine slept for longer than the lease, and the guard believes"
+        );
         let lost = ctx.within("the signal after a suspension", lost).await?;
         ensure!(*lost.why() == LostReason::Expired, "the signal says {lost}");
         Ok(Report::new().count("jumps", 1u64))

@@ -164,7 +164,8 @@ fn closed(ctx: &Ctx) -> Verdict {
         ensure!(why == Some(LostReason::Closed), "after close, its guard says {why:?}");
         let ended = ctx.within("the wait ends", waits).await??;
         ensure!(ended.is_err(), "after close, a wait ended with a guard");
-        for kind in [again.try_lock().await.err(), again.lock().await.err(), copy.inspect(&mine).await.err()] {
+        for kind in [again.try_lock().await.err(), again.lock().await.err(), copy.inspect(&mine).await.err()]
+        {
             let kind = kind.map(|e| e.kind());
             ensure!(kind == Some(ErrorKind::Config), "after close, a call says {kind:?}");
         }

@@ -19,7 +19,10 @@ pub(crate) const TRIALS: &[Trial] = &[
 fn fails<T: std::fmt::Debug>(what: &str, kinds: &[ErrorKind], result: tenure::Result<T>) -> Verdict<Error> {
     match result {
         Err(error) if kinds.contains(&error.kind()) => {
-            ensure!(!error.what().is_empty() && !error.advice().is_empty(), "{what}: the error says nothing: {error:?}");
+            ensure!(
+                !error.what().is_empty() && !error.advice().is_empty(),
+                "{what}: the error says nothing: {error:?}"
+            );
             Ok(error)
         }
         other => Err(format!("{what}: it says {other:?}, and must be one of {kinds:?}").into()),
@@ -42,7 +45,10 @@ fn releases(ctx: &Ctx) -> Verdict {
         ear.stop_up();
         ensure!(plain.evict(&name, None, "a trial").await? == Released::WasHeld, "it was held");
         let error = fails("a release after an eviction", LOST, guard.release().await)?;
-        ensure!(error.lost().is_some() && error.key().is_some(), "the loss says neither why nor of what: {error:?}");
+        ensure!(
+            error.lost().is_some() && error.key().is_some(),
+            "the loss says neither why nor of what: {error:?}"
+        );
         // Taken away, and the next one holds.
         let guard = lock.lock().await?;
         plain.evict(&name, Some(guard.token()), "a trial").await?;

@@ -65,7 +65,8 @@ fn forked(guard: Guard, work: impl FnOnce(Guard) -> String) -> Outcome<(String, 
     if pid == 0 {
         // SAFETY: async-signal-safe; no handler is installed, so the alarm ends the child.
         unsafe { libc::alarm(20) };
-        let said = catch_unwind(AssertUnwindSafe(|| work(guard))).unwrap_or_else(|_| "the child panicked; ".into());
+        let said =
+            catch_unwind(AssertUnwindSafe(|| work(guard))).unwrap_or_else(|_| "the child panicked; ".into());
         let told = tells.write_all(said.as_bytes()).and_then(|()| tells.write_all(b"."));
         // SAFETY: ends this process without running anything else.
         unsafe { libc::_exit(i32::from(told.is_err())) };
@@ -79,5 +80,8 @@ fn forked(guard: Guard, work: impl FnOnce(Guard) -> String) -> Outcome<(String, 
     hears.read_to_string(&mut said).doing(|| "hear the child".into())?;
     waitpid(Some(child), WaitOptions::empty()).doing(|| "wait for the child".into())?;
     // The full stop is the proof that it came to its end.
-    Ok((said.strip_suffix('.').map_or_else(|| format!("{said}the child hung or died; "), str::to_owned), guard))
+    Ok((
+        said.strip_suffix('.').map_or_else(|| format!("{said}the child hung or died; "), str::to_owned),
+        guard,
+    ))
 }

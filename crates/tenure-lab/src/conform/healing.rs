@@ -60,8 +60,10 @@ fn heals(ctx: &Ctx) -> Verdict {
             }
             clients.push(locks);
         }
-        let (wanted, grants) = (ctx.rounds(150), || holds.lock().unwrap_or_else(PoisonError::into_inner).len());
-        ctx.until("faults enough", async || Ok(faults.load(Ordering::SeqCst) >= wanted && grants() >= 10)).await?;
+        let (wanted, grants) =
+            (ctx.rounds(150), || holds.lock().unwrap_or_else(PoisonError::into_inner).len());
+        ctx.until("faults enough", async || Ok(faults.load(Ordering::SeqCst) >= wanted && grants() >= 10))
+            .await?;
         faulty.store(false, Ordering::SeqCst);
         for locks in &clients {
             // Others still fight for it, so this is one wait among many.
@@ -124,7 +126,9 @@ fn residue(ctx: &Ctx) -> Verdict {
             let locks = clients[(round % 3) as usize].clone();
             let name = format!("residue/{}", dice.below(LOCKS));
             let (what, wait) = (dice.below(7), Duration::from_micros(dice.below(3000)));
-            tasks.spawn(async move { timeout(Duration::from_secs(20), lives(&locks, &name, what, wait)).await });
+            tasks.spawn(
+                async move { timeout(Duration::from_secs(20), lives(&locks, &name, what, wait)).await },
+            );
             if tasks.len() > 40 {
                 tasks.join_next().await.transpose()?;
             }

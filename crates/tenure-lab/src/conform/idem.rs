@@ -11,10 +11,30 @@ use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "s7_a_grant_is_asked_for_again", rules: &["S7", "S2"], why_not: |_| None, run: grant_again },
-    Trial { name: "s7_a_place_is_asked_for_again", rules: &["S7", "L3"], why_not: |_| None, run: place_again },
-    Trial { name: "s7_lost_answers_to_a_lock_call", rules: &["S7", "S6"], why_not: |_| None, run: lost_answers },
-    Trial { name: "s7_lost_answers_to_a_release", rules: &["S7", "S8"], why_not: |_| None, run: lost_releases },
+    Trial {
+        name: "s7_a_grant_is_asked_for_again",
+        rules: &["S7", "S2"],
+        why_not: |_| None,
+        run: grant_again,
+    },
+    Trial {
+        name: "s7_a_place_is_asked_for_again",
+        rules: &["S7", "L3"],
+        why_not: |_| None,
+        run: place_again,
+    },
+    Trial {
+        name: "s7_lost_answers_to_a_lock_call",
+        rules: &["S7", "S6"],
+        why_not: |_| None,
+        run: lost_answers,
+    },
+    Trial {
+        name: "s7_lost_answers_to_a_release",
+        rules: &["S7", "S8"],
+        why_not: |_| None,
+        run: lost_releases,
+    },
 ];
 
 fn grant_again(ctx: &Ctx) -> Verdict {
@@ -40,8 +60,16 @@ fn grant_again(ctx: &Ctx) -> Verdict {
             ensure!(same, "asked at the same time, and told {said:?}");
         }
         let line = store.look(&name).await?.ok_or("the hold is not listed")?;
-        ensure!(line.holders.len() == 1 && line.waiters == 0, "{} hold, {} wait", line.holders.len(), line.waiters);
-        ensure!(store.release(&claim, Leave::Nothing).await? == Released::WasHeld, "one release must find it");
+        ensure!(
+            line.holders.len() == 1 && line.waiters == 0,
+            "{} hold, {} wait",
+            line.holders.len(),
+            line.waiters
+        );
+        ensure!(
+            store.release(&claim, Leave::Nothing).await? == Released::WasHeld,
+            "one release must find it"
+        );
         ensure!(store.look(&name).await?.is_none(), "one release did not end it");
         Ok(Report::new().count("repeated", times + 8))
     })
@@ -89,7 +117,9 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
             let left = Arc::new(AtomicU64::new(1 + round % 3));
             let wire = Wire::new(move |call| {
                 let take = |n: u64| n.checked_sub(1);
-                if !call.is(Verb::Attempt) || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
+                if !call.is(Verb::Attempt)
+                    || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err()
+                {
                     return Way::Through;
                 }
                 if round % 6 == 5 { Way::Deaf } else { Way::Garble }
@@ -97,8 +127,16 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
             let locks = ctx.client().wire(&wire).connect().await?;
             let guard = ctx.within("a grant whose answers were lost", mutex(&locks, &name)?.lock()).await??;
             let line = plain.inspect(&name).await?.ok_or("the hold is not listed")?;
-            ensure!(line.holders.len() == 1 && line.waiters == 0, "{} hold, {} wait", line.holders.len(), line.waiters);
-            ensure!(line.holders[0].token == Some(guard.token()), "the store knows another token than the guard");
+            ensure!(
+                line.holders.len() == 1 && line.waiters == 0,
+                "{} hold, {} wait",
+                line.holders.len(),
+                line.waiters
+            );
+            ensure!(
+                line.holders[0].token == Some(guard.token()),
+                "the store knows another token than the guard"
+            );
             repeated += wire.attempts() - 1;
             guard.release().await?;
             ctx.nothing_left(&plain, &name).await?;

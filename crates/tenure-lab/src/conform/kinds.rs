@@ -74,7 +74,8 @@ fn permits(ctx: &Ctx) -> Verdict {
         for _ in 0..rounds {
             if line.len() < 9 && dice.below(2) == 0 {
                 let weight = 1 + dice.below(3) as u32;
-                let claim = Claim { kind: Kind::Semaphore, weight, capacity: CAPACITY, ..store.claim(&name)? };
+                let claim =
+                    Claim { kind: Kind::Semaphore, weight, capacity: CAPACITY, ..store.claim(&name)? };
                 store.attempt(&claim).await?;
                 line.push(claim);
             } else if !line.is_empty() {

@@ -15,8 +15,28 @@ pub(crate) const TRIALS: &[Trial] = &[
 /// Names that must be refused.
 fn bad() -> Vec<String> {
     let mut bad: Vec<String> = [
-        "", "a\0b", "a\r\nFLUSHALL\r\n", "\n", "a\tb", "\x1b[2J", ".", "..", "/", "//", "a//b", "a/../b", "a/", "/a",
-        "/zookeeper/quota", " a", "a ", "a\u{202E}b", "a\u{200B}b", "\u{FEFF}a", "e\u{301}", "a\u{2028}b",
+        "",
+        "a\0b",
+        "a\r\nFLUSHALL\r\n",
+        "\n",
+        "a\tb",
+        "\x1b[2J",
+        ".",
+        "..",
+        "/",
+        "//",
+        "a//b",
+        "a/../b",
+        "a/",
+        "/a",
+        "/zookeeper/quota",
+        " a",
+        "a ",
+        "a\u{202E}b",
+        "a\u{200B}b",
+        "\u{FEFF}a",
+        "e\u{301}",
+        "a\u{2028}b",
     ]
     .map(str::to_owned)
     .into();
@@ -27,10 +47,47 @@ fn bad() -> Vec<String> {
 /// Names that are odd, and must be taken as they are.
 fn odd() -> Vec<String> {
     let mut odd: Vec<String> = [
-        "x", "{}", "{a}{b}", "}{", "tenure:{x", "tenure:{x}:t", "*", ">", "a.b", "a..b", "%00", "%2e%2e%2f", "%25", "%2F",
-        "--help", "-rf", "$(id)", "`id`", ";id", "'; DROP TABLE tenure_fence;--", "\\'", "\\", "$1", "?x=1#y",
-        "\"..redis.call('FLUSHALL')..\"", "A", "a", "\u{e9}", "\u{df}", "SS", "ss", "CON", "a b", "a/b", "a%2Fb", "a:b",
-        "\u{65e5}\u{672c}", "\u{1F512}", "floor", "live", "store",
+        "x",
+        "{}",
+        "{a}{b}",
+        "}{",
+        "tenure:{x",
+        "tenure:{x}:t",
+        "*",
+        ">",
+        "a.b",
+        "a..b",
+        "%00",
+        "%2e%2e%2f",
+        "%25",
+        "%2F",
+        "--help",
+        "-rf",
+        "$(id)",
+        "`id`",
+        ";id",
+        "'; DROP TABLE tenure_fence;--",
+        "\\'",
+        "\\",
+        "$1",
+        "?x=1#y",
+        "\"..redis.call('FLUSHALL')..\"",
+        "A",
+        "a",
+        "\u{e9}",
+        "\u{df}",
+        "SS",
+        "ss",
+        "CON",
+        "a b",
+        "a/b",
+        "a%2Fb",
+        "a:b",
+        "\u{65e5}\u{672c}",
+        "\u{1F512}",
+        "floor",
+        "live",
+        "store",
     ]
     .map(str::to_owned)
     .into();
@@ -96,7 +153,8 @@ fn limits(ctx: &Ctx) -> Verdict {
         }
         refused("a reason that is too long", with(LockOptions::new().reason(&"r".repeat(257))))?;
         with(LockOptions::new().reason(&"r".repeat(256)))?.lock().await?.release().await?;
-        let owner = |user: &str| Owner { user: user.into(), host: String::new(), pid: 0, program: String::new() };
+        let owner =
+            |user: &str| Owner { user: user.into(), host: String::new(), pid: 0, program: String::new() };
         refused("an owner that is too long", with(LockOptions::new().owner(owner(&"u".repeat(129)))))?;
         with(LockOptions::new().owner(owner(&"u".repeat(128))))?.lock().await?.release().await?;
         for bad in ["", "a/b", "..", " n", "n\n"] {

@@ -11,7 +11,12 @@ use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s4_strangers_cannot_release", rules: &["S4"], why_not: |_| None, run: strangers },
-    Trial { name: "s4_a_second_release_spares_the_next", rules: &["S4", "S7"], why_not: |_| None, run: twice },
+    Trial {
+        name: "s4_a_second_release_spares_the_next",
+        rules: &["S4", "S7"],
+        why_not: |_| None,
+        run: twice,
+    },
     Trial { name: "s4_a_stale_guard_spares_the_next", rules: &["S4", "S8"], why_not: |_| None, run: stale },
 ];
 
@@ -64,7 +69,10 @@ fn twice(ctx: &Ctx) -> Verdict {
         let (first, next) = (store.claim(&name)?, store.claim(&name)?);
         store.take(&first).await?;
         store.wait(&next).await?;
-        ensure!(store.release(&first, Leave::Nothing).await? == Released::WasHeld, "the first release must find it");
+        ensure!(
+            store.release(&first, Leave::Nothing).await? == Released::WasHeld,
+            "the first release must find it"
+        );
         for leave in [Leave::Nothing, Leave::Mark, Leave::For(Duration::from_secs(9)), Leave::Nothing] {
             let again = store.release(&first, leave).await?;
             ensure!(again == Released::Gone, "the second release says {again:?}");
@@ -98,7 +106,10 @@ fn stale(ctx: &Ctx) -> Verdict {
             ctx.until("the old client is idle", async || Ok(slow.live() == 0)).await?;
             new.check()?;
             let line = store.look(&name).await?.ok_or("the new hold is gone")?;
-            ensure!(line.holders.first().and_then(|h| h.token) == Some(new.token()), "another one holds: {line:?}");
+            ensure!(
+                line.holders.first().and_then(|h| h.token) == Some(new.token()),
+                "another one holds: {line:?}"
+            );
             new.release().await?;
         }
         Ok(Report::new().count("stale guards", rounds))

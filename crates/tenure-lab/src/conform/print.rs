@@ -77,7 +77,11 @@ fn told(url: &str, namespace: &str, json: bool, filter: Option<&str>) -> Outcome
     for (rule, title) in RULES {
         let about: Vec<&Told> = all.iter().filter(|t| t.trial.rules.contains(rule)).collect();
         if !about.is_empty() {
-            let text = if json { as_json(url, rule, title, &about).to_string() } else { as_text(rule, title, &about) };
+            let text = if json {
+                as_json(url, rule, title, &about).to_string()
+            } else {
+                as_text(rule, title, &about)
+            };
             let _ = writeln!(out, "{text}");
         }
     }

@@ -11,7 +11,12 @@ use super::{Ctx, Report, Trial, Verdict, ensure};
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s10_renewal_never_creates", rules: &["S10"], why_not: |_| None, run: never_creates },
     Trial { name: "s10_renewal_never_revives", rules: &["S10"], why_not: |_| None, run: never_revives },
-    Trial { name: "s10_a_guard_learns_it_at_its_renewal", rules: &["S10", "S8"], why_not: |_| None, run: learns },
+    Trial {
+        name: "s10_a_guard_learns_it_at_its_renewal",
+        rules: &["S10", "S8"],
+        why_not: |_| None,
+        run: learns,
+    },
 ];
 
 /// The renewal finds nothing, and leaves nothing.
@@ -19,7 +24,8 @@ async fn finds_nothing(store: &Store, claim: &Claim, when: &str) -> Verdict<()> 
     let renewed = store.renew(claim).await?;
     ensure!(matches!(renewed, Standing::Gone { .. }), "a renewal {when} says {renewed:?}");
     let line = store.look(claim.key.name()).await?;
-    let listed = line.iter().flat_map(|l| l.holders.iter().chain(&l.waiting)).any(|c| c.claim == claim.id.short());
+    let listed =
+        line.iter().flat_map(|l| l.holders.iter().chain(&l.waiting)).any(|c| c.claim == claim.id.short());
     ensure!(!listed, "a renewal {when} put the claim into the line");
     Ok(())
 }

@@ -41,8 +41,16 @@ fn shows(seen: &Seen, user: &str, reason: &str, lease: Duration) -> Verdict<()> 
     let off = wall.abs_diff(since);
     ensure!(off < Duration::from_secs(120), "it is said to be there since {since:?}, and now is {wall:?}");
     let left = seen.expires_in.unwrap_or(Duration::MAX);
-    ensure!(left <= lease && !left.is_zero(), "its lease is said to last {left:?}, and it must be {lease:?} at most");
-    ensure!(seen.weight == 1 && seen.claim.len() == 6, "its weight is {}, its claim {:?}", seen.weight, seen.claim);
+    ensure!(
+        left <= lease && !left.is_zero(),
+        "its lease is said to last {left:?}, and it must be {lease:?} at most"
+    );
+    ensure!(
+        seen.weight == 1 && seen.claim.len() == 6,
+        "its weight is {}, its claim {:?}",
+        seen.weight,
+        seen.claim
+    );
     Ok(())
 }
 
@@ -114,10 +122,16 @@ fn nothing_changes(ctx: &Ctx) -> Verdict {
             let left = held.expires_in.unwrap_or_default();
             ensure!(left <= last, "looking renewed a lease: {last:?}, then {left:?}");
             last = left;
-            ensure!(timeless(line.clone()) == timeless(before.clone()), "looking changed {before:?} to {line:?}");
+            ensure!(
+                timeless(line.clone()) == timeless(before.clone()),
+                "looking changed {before:?} to {line:?}"
+            );
         }
         let look_until_free = async || {
-            Ok(store.look(&name).await?.is_none_or(|l| l.holders.iter().all(|h| h.claim != holder.id.short())))
+            Ok(store
+                .look(&name)
+                .await?
+                .is_none_or(|l| l.holders.iter().all(|h| h.claim != holder.id.short())))
         };
         ctx.until("the lease ends although it is looked at", look_until_free).await?;
         store.take(&waiter).await?;
@@ -141,8 +155,16 @@ fn lists(ctx: &Ctx) -> Verdict {
         }
         let plain = ctx.locks().await?;
         let thirds = [many.div_ceil(3), (many + 1) / 3, many / 3];
-        let wanted = [("", many), ("shop", thirds[0] + thirds[1]), ("shop/eu", thirds[0]), ("shop/eu/", thirds[0]),
-            ("shoplifter", thirds[2]), ("sho", 0), ("shop/eu/0", 1), ("nobody", 0)];
+        let wanted = [
+            ("", many),
+            ("shop", thirds[0] + thirds[1]),
+            ("shop/eu", thirds[0]),
+            ("shop/eu/", thirds[0]),
+            ("shoplifter", thirds[2]),
+            ("sho", 0),
+            ("shop/eu/0", 1),
+            ("nobody", 0),
+        ];
         for (prefix, n) in wanted {
             let lines = plain.list(prefix).await?;
             ensure!(lines.len() as u64 == n, "{prefix:?} lists {}, and it must be {n}", lines.len());
@@ -191,9 +213,15 @@ fn evicts(ctx: &Ctx) -> Verdict {
             ctx.until("somebody waits", async || Ok(line(&plain, &name).await?.waiters == 1)).await?;
             // A token of before spares the holder of now.
             let before = tenure::Token::new(guard.token().get() - 1);
-            ensure!(plain.evict(&name, before, "too late").await? == Released::Gone, "S4: another token evicts");
+            ensure!(
+                plain.evict(&name, before, "too late").await? == Released::Gone,
+                "S4: another token evicts"
+            );
             guard.check()?;
-            ensure!(plain.evict(&name, Some(guard.token()), "it hangs").await? == Released::WasHeld, "it is held");
+            ensure!(
+                plain.evict(&name, Some(guard.token()), "it hangs").await? == Released::WasHeld,
+                "it is held"
+            );
             let next = ctx.within("the next in line", waiting).await???;
             ensure!(next.token() > guard.token(), "S2: {} follows {}", next.token(), guard.token());
             let lost = ctx.within("the evicted is told", guard.lost()).await?;

@@ -1,7 +1,7 @@
 //! L6: one sick lock, or one sick store, costs no other a renewal.
 
-use tokio::time::sleep;
 use std::time::Duration;
+use tokio::time::sleep;
 
 use super::ctx::mutex;
 use super::wire::{Verb, Way, Wire};
@@ -18,9 +18,12 @@ fn stuck_lock(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let sick = ctx.name("sick");
         let name = sick.clone();
-        let wire = Wire::new(move |call| {
-            if call.is(Verb::Renew) && call.about(&name) { Way::Swallow } else { Way::Through }
-        });
+        let wire =
+            Wire::new(
+                move |call| {
+                    if call.is(Verb::Renew) && call.about(&name) { Way::Swallow } else { Way::Through }
+                },
+            );
         let locks = ctx.client().ttl_ms(2000).wire(&wire).connect().await?;
         let stuck = mutex(&locks, &sick)?.lock().await?;
         let mut guards = Vec::new();

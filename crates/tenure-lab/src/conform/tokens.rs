@@ -45,9 +45,11 @@ fn every_end(ctx: &Ctx) -> Verdict {
                 3 => guard.release_after(Duration::from_millis(20)).await?,
                 _ => {
                     drop(guard);
-                    let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
+                    let wire =
+                        Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
                     let cut = ctx.client().ttl_ms(150).wire(&wire).connect().await?;
-                    let lock = mutex(&cut, &name)?.with(LockOptions::new().ttl(Duration::from_millis(150)))?;
+                    let lock =
+                        mutex(&cut, &name)?.with(LockOptions::new().ttl(Duration::from_millis(150)))?;
                     let guard = ctx.within("a grant to a client that is cut off", lock.lock()).await??;
                     grew(&mut last, guard.token(), "before it is cut off")?;
                     grants += 1;
@@ -71,9 +73,13 @@ fn told(ctx: &Ctx) -> Verdict {
             let next = store.claim(&name)?;
             store.wait(&next).await?;
             store.release(&holder, Leave::Nothing).await?;
-            let Standing::Held(now) = store.attempt(&next).await? else { return Err("it is not granted".into()) };
+            let Standing::Held(now) = store.attempt(&next).await? else {
+                return Err("it is not granted".into());
+            };
             ctx.until("the push", async || Ok(!store.ear.granted(next.id).is_empty())).await?;
-            let Standing::Held(renewed) = store.renew(&next).await? else { return Err("it cannot renew".into()) };
+            let Standing::Held(renewed) = store.renew(&next).await? else {
+                return Err("it cannot renew".into());
+            };
             let listed = store.look(&name).await?.and_then(|line| line.holders.first().and_then(|h| h.token));
             let pushed: Vec<_> = store.ear.granted(next.id).into_iter().map(|g| g.token).collect();
             let all = [now.token, renewed.token, listed];
@@ -114,7 +120,8 @@ fn not_ours(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.token < TokenStrength::Hybrid {
         return Some("token is volatile");
     }
-    (!ctx.private() && ctx.directory().is_none()).then_some("the store is not the suite's own, so it is not wiped")
+    (!ctx.private() && ctx.directory().is_none())
+        .then_some("the store is not the suite's own, so it is not wiped")
 }
 
 /// The store loses everything. A token that rests on the clock as well still grows.
@@ -126,7 +133,9 @@ fn data_loss(ctx: &Ctx) -> Verdict {
         ctx.block_on(async {
             let locks = ctx.locks().await?;
             for _ in 0..5 {
-                let guard = ctx.within("a grant of a store that lost its data", mutex(&locks, &name)?.lock()).await??;
+                let guard = ctx
+                    .within("a grant of a store that lost its data", mutex(&locks, &name)?.lock())
+                    .await??;
                 grew(&mut last, guard.token(), "after the store lost its data")?;
                 guard.release().await?;
             }
@@ -159,7 +168,10 @@ fn backward(ctx: &Ctx) -> Verdict {
         }
         // A store with a clock of its own does not read ours: then there is nothing to go back.
         let ours = matches!(ctx.caps.backend, "memory" | "host");
-        ensure!(!ours || warp.wall_reads() > 0, "the clock that went back is not the one that the store reads");
+        ensure!(
+            !ours || warp.wall_reads() > 0,
+            "the clock that went back is not the one that the store reads"
+        );
         Ok(Report::new().count("grants", offsets.len() * 3).count("readings of the clock", warp.wall_reads()))
     })
 }
@@ -225,10 +237,20 @@ fn fenced(ctx: &Ctx) -> Verdict {
         }
         let both = resources.lock().unwrap_or_else(PoisonError::into_inner);
         let [fenced, twin] = &*both;
-        ensure!(fenced.value == acknowledged[0], "S3: {} of {} updates are there", fenced.value, acknowledged[0]);
+        ensure!(
+            fenced.value == acknowledged[0],
+            "S3: {} of {} updates are there",
+            fenced.value,
+            acknowledged[0]
+        );
         ensure!(refused == rounds, "S3: {refused} of {rounds} late writes were refused");
-        ensure!(twin.value < acknowledged[1], "the twin that checks nothing lost nothing: the pauses were too weak");
+        ensure!(
+            twin.value < acknowledged[1],
+            "the twin that checks nothing lost nothing: the pauses were too weak"
+        );
         let lost = acknowledged[1] - twin.value;
-        Ok(Report::new().count("late writes refused", refused).count("updates lost by the unfenced twin", lost))
+        Ok(Report::new()
+            .count("late writes refused", refused)
+            .count("updates lost by the unfenced twin", lost))
     })
 }

@@ -16,7 +16,12 @@ use super::{Ctx, Report, Trial, Verdict, ensure};
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "l3_first_come_first_served", rules: &["L3"], why_not: unordered, run: first_come },
     Trial { name: "l3_nobody_overtakes", rules: &["L3"], why_not: unordered, run: overtakes },
-    Trial { name: "l3_try_lock_never_stands_in_line", rules: &["L3", "L4"], why_not: |_| None, run: never_stands },
+    Trial {
+        name: "l3_try_lock_never_stands_in_line",
+        rules: &["L3", "L4"],
+        why_not: |_| None,
+        run: never_stands,
+    },
     Trial { name: "l5_waiters_are_told", rules: &["L5"], why_not: polls, run: told },
     Trial { name: "l5_a_lost_push", rules: &["L5"], why_not: polls, run: lost_push },
 ];
@@ -53,7 +58,8 @@ fn first_come(ctx: &Ctx) -> Verdict {
                 served.lock().unwrap_or_else(PoisonError::into_inner).push(n);
                 guard.release().await
             }));
-            ctx.until("the next one is in line", async || Ok(waiters(&clients[0], &name).await? == n + 1)).await?;
+            ctx.until("the next one is in line", async || Ok(waiters(&clients[0], &name).await? == n + 1))
+                .await?;
         }
         first.release().await?;
         for one in all {
@@ -142,8 +148,16 @@ fn told(ctx: &Ctx) -> Verdict {
         // Those near the head look again every two seconds or so, and everybody renews a waiting lease of ten.
         let looks = u64::from(began.elapsed().as_secs() as u32) + 2;
         let most = WAITERS * looks;
-        ensure!(wire.attempts() == WAITERS, "{} attempts of {WAITERS} waiters: that is polling", wire.attempts());
-        ensure!(wire.renewals() <= most, "{} renewals while {WAITERS} wait: that is polling", wire.renewals());
+        ensure!(
+            wire.attempts() == WAITERS,
+            "{} attempts of {WAITERS} waiters: that is polling",
+            wire.attempts()
+        );
+        ensure!(
+            wire.renewals() <= most,
+            "{} renewals while {WAITERS} wait: that is polling",
+            wire.renewals()
+        );
         let idle = wire.renewals();
         guard.release().await?;
         for (n, waiter) in waiting.into_iter().enumerate() {

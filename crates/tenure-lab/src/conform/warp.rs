@@ -48,7 +48,6 @@ impl Warp {
     pub(crate) fn set_wall_off(&self, seconds: i64) {
         self.wall.store(seconds, Ordering::SeqCst);
     }
-
 }
 
 /// The moved boot clock.

@@ -67,7 +67,11 @@ struct Bar {
 
 impl Gate {
     pub(crate) fn shut() -> Gate {
-        Gate(Arc::new(Bar { open: Mutex::new(false), changed: Condvar::new(), arrived: watch::Sender::new(0) }))
+        Gate(Arc::new(Bar {
+            open: Mutex::new(false),
+            changed: Condvar::new(),
+            arrived: watch::Sender::new(0),
+        }))
     }
 
     pub(crate) fn open() -> Gate {
@@ -215,8 +219,8 @@ impl Wired {
             before();
             let out = pollster::block_on(work);
             after();
-            drop(travelling);
             let _ = tell.send(out);
+            drop(travelling);
         });
         match told.await {
             Ok(out) => out,
@@ -263,7 +267,12 @@ impl Backend for Wired {
         self.send(way, Box::pin(async move { inner.release(&claim, leave).await }), Err)
     }
 
-    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> BoxFuture<'a, Result<Released>> {
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
         let way = self.way(Verb::Evict, &[]);
         let (inner, key, why) = (self.inner.clone(), key.clone(), why.to_owned());
         self.send(way, Box::pin(async move { inner.evict(&key, token, &why).await }), Err)
@@ -305,7 +314,12 @@ impl Backend for Lent {
         self.0.release(claim, leave)
     }
 
-    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> BoxFuture<'a, Result<Released>> {
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
         self.0.evict(key, token, why)
     }
 

@@ -22,7 +22,8 @@ async fn refused(store: &Store, claim: &Claim, when: &str) -> Verdict<()> {
         ensure!(matches!(said, Standing::Gone { .. }), "a request that comes {when} is told {said:?}");
     }
     let line = store.look(claim.key.name()).await?;
-    let listed = line.iter().flat_map(|l| l.holders.iter().chain(&l.waiting)).any(|c| c.claim == claim.id.short());
+    let listed =
+        line.iter().flat_map(|l| l.holders.iter().chain(&l.waiting)).any(|c| c.claim == claim.id.short());
     ensure!(!listed, "a request that comes {when} stands in line");
     Ok(())
 }

@@ -102,7 +102,9 @@ fn play(link: &Link) -> Outcome<()> {
                     all.spawn(one_of_crowd(lock.clone(), task, rounds, seed, witness.clone()));
                 }
                 while let Some(done) = all.join_next().await {
-                    if let Err(error) = done.map_err(|e| e.to_string()).and_then(|d| d.map_err(|e| e.to_string())) {
+                    if let Err(error) =
+                        done.map_err(|e| e.to_string()).and_then(|d| d.map_err(|e| e.to_string()))
+                    {
                         link.tell(&Event::Broken(error));
                     }
                 }
@@ -139,7 +141,13 @@ pub(super) fn take(link: &Link, lock: &Mutex) -> Outcome<Guard> {
 fn tell_in(link: &Link, task: u64, asked: u64, guard: &Guard) {
     let from = boot_ns();
     let left = u64::try_from(guard.remaining().as_nanos()).unwrap_or(u64::MAX);
-    link.tell(&Event::In { task, asked, from, token: guard.token().get(), deadline: boot_ns().saturating_add(left) });
+    link.tell(&Event::In {
+        task,
+        asked,
+        from,
+        token: guard.token().get(),
+        deadline: boot_ns().saturating_add(left),
+    });
 }
 
 fn hold(link: &Link, lock: &Mutex) -> Outcome<()> {
@@ -302,7 +310,10 @@ impl Crowd {
             Event::Asks => self.asks[number] += 1,
             Event::In { task, asked, from, token, deadline } => {
                 let held = Held { asked, from, to: deadline, token, process: self.pid(number) };
-                self.inside.insert((number, task), (held, deadline));
+                // One that told of no end has given the lock back before it asked again.
+                if let Some((before, _)) = self.inside.insert((number, task), (held, deadline)) {
+                    self.holds.push(Held { to: before.from.max(before.to.min(asked)), ..before });
+                }
             }
             Event::Out { task, to } => self.end(number, task, to),
             Event::Found(what) => drop(self.found.insert(number, what)),
@@ -349,7 +360,8 @@ impl Crowd {
         let at = boot_ns();
         self.workers[number].kill();
         self.hear("a killed child ends", |crowd| crowd.closed[number])?;
-        let held: Vec<u64> = self.inside.keys().filter(|(n, _)| *n == number).map(|(_, task)| *task).collect();
+        let held: Vec<u64> =
+            self.inside.keys().filter(|(n, _)| *n == number).map(|(_, task)| *task).collect();
         for &task in &held {
             self.end(number, task, at);
         }
