@@ -17,6 +17,7 @@ mod duration;
 mod failure;
 pub mod harness;
 mod num;
+#[allow(missing_docs)] // short enough to read
 pub mod oracle;
 mod process;
 mod sale;

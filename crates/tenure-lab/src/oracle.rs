@@ -2,7 +2,6 @@
 //!
 //! It shares no code with the product and does everything the slow and obvious way. A line is a list of claims in the
 //! order in which they came; the marks are another list. Times are plain numbers.
-#![allow(missing_docs)]
 
 /// For how long a withdrawn or evicted claim is remembered, in ns.
 pub const MARK: u64 = 60_000_000_000;
@@ -133,8 +132,8 @@ impl Oracle {
     /// Stands in line, or looks again.
     pub fn attempt(&mut self, ask: &Ask, now: u64) -> Stands {
         self.settle(now);
-        let known =
-            self.marks.iter().any(|m| m.0 == ask.id) || self.entries.iter().any(|e| e.ask.id == ask.id);
+        let marked = self.marks.iter().any(|m| m.0 == ask.id);
+        let known = marked || self.entries.iter().any(|e| e.ask.id == ask.id);
         if known || now.saturating_sub(ask.birth) > MARK {
             return self.renew(ask.lock, ask.id, now);
         }
@@ -145,12 +144,8 @@ impl Oracle {
             false if !ask.stand => return Stands::Busy,
             _ => room.then(|| self.grant(ask)),
         };
-        self.entries.push(Entry {
-            ask: ask.clone(),
-            end: now + ask.leases[usize::from(!room)],
-            grant,
-            left: None,
-        });
+        let end = now + ask.leases[usize::from(!room)];
+        self.entries.push(Entry { ask: ask.clone(), end, grant, left: None });
         self.stands(ask.lock, ask.id)
     }
 
@@ -166,11 +161,10 @@ impl Oracle {
     /// Ends a hold or a wait; says whether it held.
     pub fn release(&mut self, ask: &Ask, leave: Leave, now: u64) -> Option<bool> {
         self.settle(now);
-        let marked = self.marks.iter().any(|m| m.0 == ask.id);
         let Some(i) = self.find(ask.lock, ask.id) else {
             if let Some(e) = self.entries.iter_mut().find(|e| e.ask.id == ask.id) {
                 e.left = e.left.map(|marked| marked || leave == Leave::Mark);
-            } else if leave == Leave::Mark && !marked && now.saturating_sub(ask.birth) <= MARK {
+            } else if leave == Leave::Mark && now.saturating_sub(ask.birth) <= MARK {
                 self.marks.push((ask.id, now + MARK, None));
             }
             return None;
