@@ -495,7 +495,7 @@ impl Builder {
                 check_owner(&owner)?;
                 owner
             }
-            None => this_process(),
+            None => Owner::this_process(),
         };
         let shown = url.redacted();
         let owner = Arc::new(owner);
@@ -531,20 +531,23 @@ impl Builder {
     }
 }
 
-/// Who this process is: user, host, pid and program, as people know them.
-fn this_process() -> Owner {
-    let uid = rustix::process::geteuid().as_raw();
-    let user = user_name(uid).unwrap_or_else(|| format!("uid {uid}"));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let program = std::env::current_exe()
-        .ok()
-        .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "unknown".into());
-    Owner {
-        user: shortened(user),
-        host: shortened(host),
-        pid: std::process::id(),
-        program: shortened(program),
+impl Owner {
+    /// This process, as people know it: user, host, pid and program.
+    #[must_use]
+    pub fn this_process() -> Owner {
+        let uid = rustix::process::geteuid().as_raw();
+        let user = user_name(uid).unwrap_or_else(|| format!("uid {uid}"));
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let program = std::env::current_exe()
+            .ok()
+            .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
+            .unwrap_or_else(|| "unknown".into());
+        Owner {
+            user: shortened(user),
+            host: shortened(host),
+            pid: std::process::id(),
+            program: shortened(program),
+        }
     }
 }
 
