@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use tenure::Token;
+use tenure_lab::cli::{BenchArgs, LabArgs};
 
 use crate::duration;
 use crate::exit::{Failure, USAGE};
@@ -24,7 +25,7 @@ use crate::exit::{Failure, USAGE};
     arg_required_else_help = true,
     max_term_width = 100,
     before_help = "Examples:\n  tenure run nightly-report -- ./report.sh\n  tenure ls",
-    after_help = "Exit codes: 0 done; 64 wrong usage; 69 the store cannot be reached; 75 busy; 77 denied; 78 bad URL or\n\
+    after_help = "Exit codes: 0 done; 64 wrong usage; 69 the store cannot be reached; 75 busy; 77 denied; 78 bad URL or \
                   configuration; 80 the lock was lost while the command ran; otherwise the command's own."
 )]
 pub(crate) struct Cli {
@@ -61,6 +62,14 @@ pub(crate) enum Command {
     Show(NameArgs),
     Watch(WatchArgs),
     Break(BreakArgs),
+    /// Find out what locks cost and what they lose
+    #[command(before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab list")]
+    Lab(LabArgs),
+    /// Measure a store with lock workloads
+    #[command(
+        before_help = "Examples:\n  tenure bench --workload solo\n  tenure bench --workload storm --tasks 100 --json"
+    )]
+    Bench(BenchArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -186,6 +195,8 @@ pub(crate) enum Parsed {
     Run(Box<Cli>),
     /// A text for stdout: help or the version.
     Text(String),
+    /// Help for stderr, since a subcommand or an argument is missing.
+    Help(String),
 }
 
 /// Parses the command line.
@@ -195,8 +206,11 @@ pub(crate) enum Parsed {
 pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
     let mut cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return Ok(Parsed::Help(styled(&error, &std::io::stderr())));
+        }
         Err(error) if error.use_stderr() => return Err(usage(&error)),
-        Err(error) => return Ok(Parsed::Text(styled(&error))),
+        Err(error) => return Ok(Parsed::Text(styled(&error, &std::io::stdout()))),
     };
     if let Command::Run(run) = &mut cli.command {
         after_the_dashes(argv, run)?;
@@ -226,10 +240,11 @@ fn after_the_dashes(argv: &[OsString], run: &mut RunArgs) -> Result<(), Failure>
     Ok(())
 }
 
-/// Help, with colours where stdout is a terminal that wants them.
-fn styled(error: &clap::Error) -> String {
+/// Help, with colours where it goes to a terminal that wants them.
+fn styled(error: &clap::Error, to: &impl std::io::IsTerminal) -> String {
     let text = error.render();
-    if crate::out::colour(&std::io::stdout()) { text.ansi().to_string() } else { text.to_string() }
+    let text = if crate::out::colour(to) { text.ansi().to_string() } else { text.to_string() };
+    format!("{}\n", text.trim_end())
 }
 
 /// A usage error in our own words where a guess can be made, otherwise in clap's.
@@ -274,7 +289,7 @@ mod tests {
                 Command::Run(run) => Ok((run.name, run.command)),
                 other => unreachable!("{other:?}"),
             },
-            Parsed::Text(text) => unreachable!("{text}"),
+            Parsed::Text(text) | Parsed::Help(text) => unreachable!("{text}"),
         }
     }
 

@@ -1,5 +1,7 @@
 //! `tenure ls`: the locks that are held or waited for.
 
+use std::io::IsTerminal;
+
 use crate::args::{Globals, PrefixArgs};
 use crate::exit::{Failure, USAGE};
 use crate::store::Store;
@@ -17,7 +19,7 @@ pub(crate) fn run(args: &PrefixArgs, globals: &Globals) -> Result<(), Failure> {
         return lines.iter().try_for_each(|line| out::print(&Shown::line(line).json()));
     }
     if lines.is_empty() {
-        if !globals.quiet {
+        if !globals.quiet && std::io::stderr().is_terminal() {
             out::note("tenure: no lock is held or waited for.\n");
         }
         return Ok(());

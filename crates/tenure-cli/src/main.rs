@@ -23,16 +23,25 @@ use std::process::ExitCode;
 
 use args::{Cli, Command, Parsed};
 use exit::Failure;
+use store::Store;
 
 fn main() -> ExitCode {
+    // The lab starts this executable again for its workers.
+    if let Some(code) = tenure_lab::worker_main() {
+        return code;
+    }
     let argv: Vec<OsString> = std::env::args_os().collect();
     let (result, verbose) = match args::parse(&argv) {
         Ok(Parsed::Run(cli)) => (dispatch(&cli), cli.globals.verbose > 0),
-        Ok(Parsed::Text(text)) => (out::print(&text).map(|()| 0), false),
+        Ok(Parsed::Text(text)) => (out::print(&text).map(|()| ExitCode::SUCCESS), false),
+        Ok(Parsed::Help(text)) => {
+            out::note(&text);
+            (Ok(ExitCode::from(exit::USAGE)), false)
+        }
         Err(failure) => (Err(failure), false),
     };
     match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(failure) => {
             out::note(&failure.text(verbose));
             ExitCode::from(failure.code)
@@ -40,18 +49,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     let globals = &cli.globals;
     match &cli.command {
-        Command::Run(args) => return run_command(args, globals),
+        Command::Run(args) => return run_command(args, globals).map(ExitCode::from),
         Command::Ls(args) => ls::run(args, globals)?,
         Command::Show(args) => show::run(args, globals)?,
         Command::Watch(args) => watch::run(args, globals)?,
         Command::Break(args) => break_::run(args, globals)?,
         Command::Completions(args) => docs::completions(args)?,
         Command::Man(_) => docs::man()?,
+        Command::Lab(args) => return Ok(tenure_lab::cli::run_lab(args.clone(), &Store::lab(globals)?)),
+        Command::Bench(args) => return Ok(tenure_lab::cli::run_bench(args.clone(), &Store::lab(globals)?)),
     }
-    Ok(0)
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(target_os = "linux")]

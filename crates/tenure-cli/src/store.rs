@@ -22,21 +22,37 @@ impl Store {
     /// From the options, then the environment, then the defaults. Opens nothing.
     ///
     /// # Errors
-    /// A store that other processes cannot share, passwords from two places, variables that are not UTF-8.
+    /// A store that other processes cannot share, a bad namespace, passwords from two places, variables that are not
+    /// UTF-8.
     pub(crate) fn new(globals: &Globals) -> Result<Store, Failure> {
-        let or = |flag: &Option<String>, name, default: &str| match flag {
-            Some(value) => Ok(value.clone()),
-            None => Ok(variable(name)?.unwrap_or_else(|| default.to_owned())),
-        };
-        let url = or(&globals.url, "TENURE_URL", "host:")?;
-        let namespace = or(&globals.namespace, "TENURE_NAMESPACE", "default")?;
-        if url.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("memory")) {
+        let store = Store::named(globals)?;
+        if store.url.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("memory")) {
             return Err(Failure::new(
                 CONFIG,
                 "memory: lives inside one process, so no other process could wait for its locks",
                 "use host: for this machine, or the URL of a server",
             ));
         }
+        Ok(store)
+    }
+
+    /// What the lab needs to know. It may also have locks of its own in memory.
+    ///
+    /// # Errors
+    /// As [`new`](Store::new).
+    pub(crate) fn lab(globals: &Globals) -> Result<tenure_lab::cli::Globals, Failure> {
+        let Store { url, namespace, .. } = Store::named(globals)?;
+        let Globals { json, quiet, verbose, .. } = *globals;
+        Ok(tenure_lab::cli::Globals { url, namespace, json, quiet, verbose })
+    }
+
+    fn named(globals: &Globals) -> Result<Store, Failure> {
+        let or = |flag: &Option<String>, name, default: &str| match flag {
+            Some(value) => Ok(value.clone()),
+            None => Ok(variable(name)?.unwrap_or_else(|| default.to_owned())),
+        };
+        let url = or(&globals.url, "TENURE_URL", "host:")?;
+        let namespace = or(&globals.namespace, "TENURE_NAMESPACE", "default")?;
         let store = Store { url, namespace, password: password()? };
         store.key("any")?; // a bad namespace is wrong usage, whatever the store says
         Ok(store)

@@ -7,16 +7,7 @@ const TEXT_MAX: usize = 128;
 
 /// This user on this host, for a process that people look for.
 pub(crate) fn owner(pid: u32, program: &str) -> Owner {
-    let set = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let user = set("USER").or_else(|| set("LOGNAME"));
-    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Owner {
-        user: shortened(user, TEXT_MAX),
-        host: shortened(host, TEXT_MAX),
-        pid,
-        program: shortened(program.into(), TEXT_MAX),
-    }
+    Owner { pid, program: shortened(program.into(), TEXT_MAX), ..Owner::this_process() }
 }
 
 /// A text cut at `max` bytes, at a character.

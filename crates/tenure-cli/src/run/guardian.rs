@@ -9,11 +9,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, WaitStatus, getpgid, set_child_subreaper, setpgid};
+use rustix::process::{Pid, WaitStatus, set_child_subreaper, setpgid};
 use tenure::{ErrorKind, Guard, Locks};
 
 use super::bell::Bell;
-use super::parent::raw;
 use super::status::Status;
 use super::supervise::{Cause, Supervision};
 use super::sys::{self, Inherited};
@@ -62,6 +61,8 @@ pub(super) struct Guardian {
     pub(super) began: Instant,
     pub(super) locks: Option<Locks>,
     inherited: Inherited,
+    /// The group that the command belongs in.
+    group: Option<i32>,
     granted: Option<Instant>,
     status: Status,
 }
@@ -78,9 +79,12 @@ pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
 }
 
 /// A process group of its own, which no signal of a terminal or to the command's group reaches; all signals blocked; a
-/// parent to whatever loses its parent below.
-fn settle() -> io::Result<()> {
-    setpgid(None, None)?;
+/// parent to whatever loses its parent below. A group that has no number here could not be joined again by the command:
+/// then we stay in it.
+fn settle(group: Option<i32>) -> io::Result<()> {
+    if group.is_some() {
+        setpgid(None, None)?;
+    }
     set_child_subreaper(Some(rustix::process::getpid()))?;
     sys::block_all();
     sys::keep_children();
@@ -90,7 +94,8 @@ fn settle() -> io::Result<()> {
 
 impl Guardian {
     fn new(plan: Plan, link: Link, inherited: Inherited, parent: Pid) -> Result<Guardian, (Link, io::Error)> {
-        let bell = match settle().and_then(|()| Bell::new()) {
+        let group = sys::group();
+        let bell = match settle(group).and_then(|()| Bell::new()) {
             Ok(bell) => Rc::new(bell),
             Err(error) => return Err((link, error)),
         };
@@ -101,7 +106,18 @@ impl Guardian {
             ..Status::default()
         };
         let (began, locks, granted) = (Instant::now(), None, None);
-        Ok(Guardian { plan, link: Rc::new(link), bell, parent, began, locks, inherited, granted, status })
+        Ok(Guardian {
+            plan,
+            link: Rc::new(link),
+            bell,
+            parent,
+            began,
+            locks,
+            inherited,
+            group,
+            granted,
+            status,
+        })
     }
 
     fn serve(&mut self) {
@@ -201,8 +217,9 @@ impl Guardian {
         command.env("TENURE_URL", locks.url());
         command.env("TENURE_NAMESPACE", plan.key.namespace());
         command.env("TENURE_HELD", env::with(&plan.held, &env::line(locks.url(), &plan.key)));
-        let group = getpgid(Some(self.parent)).map_or(0, raw);
-        command.process_group(group);
+        if let Some(group) = self.group {
+            command.process_group(group);
+        }
         self.inherited.restore_in(&mut command);
         let spawned = command.spawn();
         drop(command);

@@ -83,7 +83,10 @@ impl Parent {
                 Some(Message::Note(text)) => out::note(&text),
                 Some(Message::End { code, lingers, text }) => {
                     out::note(&text);
-                    if !lingers {
+                    if lingers {
+                        // Without this word our end is taken for a violent one.
+                        self.link.send(&Message::Go);
+                    } else {
                         self.see_off();
                     }
                     return Ok(Ok(code));

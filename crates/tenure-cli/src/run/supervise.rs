@@ -79,8 +79,10 @@ pub(super) struct Supervision<'g> {
     deadline: Duration,
     /// How the command ended.
     ended: Option<WaitStatus>,
-    /// Whether `tenure run` is waiting for us.
+    /// Whether the end of `tenure run` would be a surprise.
     attached: bool,
+    /// Whether it is told that the command ended by itself while others go on.
+    told: bool,
     /// Whether we have stopped it, since the command is stopped.
     stopped: bool,
     /// Whether the lock is lost.
@@ -120,6 +122,7 @@ impl<'g> Supervision<'g> {
             deadline: now.saturating_add(guard.remaining()),
             ended: None,
             attached: true,
+            told: false,
             stopped: false,
             gone: false,
             cause: None,
@@ -136,8 +139,8 @@ impl<'g> Supervision<'g> {
                 self.wake_parent();
                 return None;
             }
-            if let (Some(status), None, true) = (self.ended, &self.cause, self.attached) {
-                self.attached = false;
+            if let (Some(status), None, false) = (self.ended, &self.cause, self.told) {
+                self.told = true;
                 self.wake_parent();
                 return Some(status);
             }
@@ -299,6 +302,8 @@ impl<'g> Supervision<'g> {
             {
                 let _ = sys::kill(self.command, number);
             }
+            // It has heard of the command's end, and exits with its status.
+            Some(Message::Go) if self.told => self.attached = false,
             None if self.attached => {
                 (self.attached, self.stopped) = (false, false);
                 self.stop(Cause::Orphaned, Duration::MAX);

@@ -194,6 +194,12 @@ impl AsFd for SignalFd {
     }
 }
 
+/// The group of this process; `None` where its leader is outside this process's namespace and so has no number here.
+pub(super) fn group() -> Option<i32> {
+    // SAFETY: getpgrp(2) takes nothing and cannot fail.
+    Some(unsafe { libc::getpgrp() }).filter(|group| *group > 0)
+}
+
 /// Sends a signal to one process.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ const LONGEST: usize = 32 * 1024;
 pub(super) enum Message {
     /// Guardian: the lock is ours; may the command start?
     Granted,
-    /// Parent: yes, signals are handled from now on.
+    /// Parent: yes, signals are handled from now on; or, after [`End`](Message::End): understood.
     Go,
     /// Guardian: the command runs as this process.
     Started(i32),

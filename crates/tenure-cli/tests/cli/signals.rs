@@ -175,3 +175,36 @@ fn a_stopped_command_that_is_killed_ends_run() {
     kill(pid, Signal::KILL);
     assert_eq!(running.wait().0, Some(137));
 }
+
+/// SIGKILL of `tenure run`, or of its whole group, at any instant of its life. The witness is a kernel lock that the
+/// command and all its descendants hold as long as any of them lives: whoever is granted must find it free.
+#[test]
+fn death_at_any_instant_never_lets_two_in() {
+    const ROUNDS: u64 = 120;
+    const ENTERED: usize = 20;
+    let place = Place::new();
+    let script = "exec 9>> witness; flock -n 9 || echo overlap >> errors; setsid sh -c 'trap \"\" TERM; sleep 1000 & wait' & \
+                  echo >> entered; sleep 1000";
+    let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
+    let entered = || fs::read_to_string(place.file("entered")).unwrap_or_default().lines().count();
+    let mut round = 0;
+    while round < ROUNDS || entered() < ENTERED {
+        assert!(round < 100 * ROUNDS, "all kills come too early: only {} commands began", entered());
+        round += 1;
+        let mut command =
+            place.tenure(&["run", "--ttl", "1h", "--grace", "1ms", "x", "--", "sh", "-c", script]);
+        let mut child = command.process_group(0).spawn().unwrap();
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+        std::thread::sleep(std::time::Duration::from_micros((dice >> 33) % (30_000 + 100 * round)));
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        if round % 3 == 0 {
+            kill_process_group(pid, Signal::KILL).unwrap();
+        } else {
+            kill(pid.as_raw_nonzero().get(), Signal::KILL);
+        }
+        child.wait().unwrap();
+    }
+    assert_eq!(place.code(&["run", "x", "--", "sh", "-c", "exec 9>> witness; flock -n 9"]), Some(0));
+    assert!(!place.file("errors").exists(), "{:?}", fs::read_to_string(place.file("errors")));
+    place.until_waiting("x", 0);
+}

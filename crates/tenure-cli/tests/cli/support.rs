@@ -132,9 +132,8 @@ impl Running {
 
     /// Its exit code (`None`: killed by a signal) and what it said on stderr.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
-        let mut child = self.child.take().unwrap();
-        until("the end of a child", || child.try_wait().unwrap());
-        let output = child.wait_with_output().unwrap();
+        until("the end of a child", || self.child.as_mut().unwrap().try_wait().unwrap());
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
         (output.status.code(), text(&output.stderr))
     }
 }

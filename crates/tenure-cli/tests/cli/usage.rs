@@ -15,6 +15,7 @@ fn says(args: &[&str]) -> (Option<i32>, String) {
 fn wrong_usage_is_64() {
     let cases: &[&[&str]] = &[
         &[],
+        &["lab"],
         &["frobnicate"],
         &["ls", "--frobnicate"],
         &["show"],
