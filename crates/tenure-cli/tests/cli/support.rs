@@ -73,7 +73,11 @@ impl Place {
     /// A `tenure run` that holds `lock` until the test lets go of it.
     pub(crate) fn hold(&self, lock: &str) -> Running {
         let running = self.run(&[lock, "--", "sleep", "1000"]);
-        self.until_held(lock);
+        // Not by somebody before, who is still on the way out.
+        until("this one holds", || {
+            (parent(self.until_held(lock)["holders"][0]["pid"].as_i64()?)? == running.guardian())
+                .then_some(())
+        });
         running
     }
 
@@ -178,6 +182,12 @@ pub(crate) fn alive(pid: i32) -> bool {
 pub(crate) fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The parent of a process.
+fn parent(pid: i64) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 fn comm(pid: u64) -> Option<String> {

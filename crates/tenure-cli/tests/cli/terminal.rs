@@ -123,7 +123,8 @@ fn ctrl_c_reaches_the_command_once() {
 fn ctrl_c_ends_what_does_not_handle_it() {
     let place = Place::new();
     // A shell that is about to start something may lose the signal; one that becomes something does not.
-    let mut terminal = Terminal::shell(&place, "$T run x -- sh -c 'echo ready; exec sleep 1000'; echo status=$?");
+    let mut terminal =
+        Terminal::shell(&place, "$T run x -- sh -c 'echo ready; exec sleep 1000'; echo status=$?");
     terminal.expect("ready");
     terminal.press("\x03");
     terminal.expect("status=130");
