@@ -9,7 +9,7 @@ pub use crate::bench::BenchArgs;
 pub use crate::sale::SaleArgs;
 
 use crate::failure::{Doing, Outcome};
-use crate::{bench, sale};
+use crate::{bench, conform, sale};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -39,6 +39,16 @@ enum Command {
     List,
     /// A hundred clients fight for stock: no lock, a naive lock, Tenure; what each costs and what each loses
     FlashSale(SaleArgs),
+    /// The trials that every backend must pass: one line per promise, held, broken or not promised
+    Conform(ConformArgs),
+}
+
+/// `tenure lab conform`.
+#[derive(Args, Clone, Debug)]
+pub struct ConformArgs {
+    /// Only trials whose names contain this.
+    #[arg(value_name = "TRIAL")]
+    filter: Option<String>,
 }
 
 /// Runs `tenure lab`.
@@ -47,6 +57,9 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
     finish(globals, || match args.command {
         Command::List => list(globals),
         Command::FlashSale(args) => sale::run(args, globals),
+        Command::Conform(args) => {
+            Ok(conform::run(Some(&globals.url), &globals.namespace, globals.json, args.filter.as_deref()))
+        }
     })
 }
 

@@ -55,7 +55,33 @@ fn main() -> ExitCode {
     test("bench::every_workload_measures", every_workload_measures);
     test("bench::fan_and_handoff_across_processes", fan_and_handoff_across_processes);
     test("bench::bad_input_is_refused", bench_bad_input_is_refused);
+    test("conform::promise_by_promise", conform_promise_by_promise);
+    test("conform::bad_input_is_refused", conform_bad_input_is_refused);
     harness.run()
+}
+
+fn conform_promise_by_promise() {
+    let output = tenure(words("--json lab conform s4_strangers_cannot_release"));
+    assert!(output.status.success(), "{}", explain(&output));
+    let all = lines(&output);
+    assert_eq!(
+        (all.len(), &all[0]["rule"], &all[0]["verdict"]),
+        (1, &"S4".into(), &"held".into()),
+        "{}",
+        explain(&output)
+    );
+    // What a store cannot promise is said, with the reason, and is not an error.
+    let output = tenure(words("--url memory: lab conform s1_exclusion_across_processes"));
+    let text = explain(&output);
+    assert!(
+        output.status.success() && text.contains("not promised") && text.contains("scope is process"),
+        "{text}"
+    );
+}
+
+fn conform_bad_input_is_refused() {
+    refused("lab conform nosuchtrial", 64, "no trial has such a name");
+    refused("--url hots: lab conform", 78, "did you mean host");
 }
 
 fn tenure<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
