@@ -69,10 +69,23 @@ impl StoreUrl {
             ));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // Nothing of what follows may be shown: an @ there means that a password was cut in two.
+        if query.contains('@') {
+            return Err(bad(
+                "the store URL has an @ after its ?",
+                "write %3F for a ? in a password, and %40 for an @ in an option",
+            ));
+        }
         let (authority, path) = match rest.strip_prefix("//") {
             Some(after) => after.split_at(after.find('/').unwrap_or(after.len())),
             None => ("", rest),
         };
+        if !authority.is_empty() && path.contains('@') {
+            return Err(bad(
+                "the store URL has an @ after the / that ends its hosts",
+                "write %2F for a / in a password, and %40 for an @ in a path",
+            ));
+        }
         if !rest.starts_with("//") && !path.is_empty() {
             return Err(bad(
                 &format!("the store URL has no // after {scheme}:"),
@@ -83,7 +96,7 @@ impl StoreUrl {
         let mut options = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
-                return Err(bad(&format!("the URL option {pair:?} has no value"), "write it as key=value"));
+                return Err(bad("an option of the store URL has no value", "write it as key=value"));
             };
             options.push((decode(key)?, decode(value)?));
         }
@@ -198,9 +211,10 @@ fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
     let port = match port {
         None => None,
         Some(p) => Some(p.parse().ok().filter(|&n| n != 0).ok_or_else(|| {
+            // Not shown: without an @, what looks like a port is a password.
             bad(
-                &format!("{p:?} in the store URL is not a port"),
-                "use 1 to 65535; write an IPv6 address as [::1]",
+                "what follows a host and a : in the store URL is not a port",
+                "use 1 to 65535; write an IPv6 address as [::1], and an @ before the host where there is a password",
             )
         })?),
     };
@@ -306,8 +320,24 @@ mod tests {
         ] {
             assert!(StoreUrl::parse(text).is_err(), "{text}");
         }
-        let err = StoreUrl::parse("redis://u:topsecret@h:bad").expect_err("refused");
-        assert!(!err.to_string().contains("topsecret"));
+    }
+
+    #[test]
+    fn no_part_of_a_password_is_shown_however_broken_the_url() {
+        for text in [
+            "redis://u:topsecret@h:bad",
+            "redis://u:topsecret",
+            "redis://u:topsecret/x@h",
+            "redis://u:1/topsecret@h",
+            "redis://u:1?topsecret@h",
+            "redis://u:1?topsecret=@h",
+            "redis://u:1#topsecret@h",
+            "redis://u:%topsecret@h",
+            "redis:u:topsecret@h",
+        ] {
+            let error = StoreUrl::parse(text).expect_err(text);
+            assert!(!error.to_string().contains("topsecret"), "{error}");
+        }
     }
 
     #[test]
