@@ -1,5 +1,6 @@
 //! What a holder has.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,11 +27,16 @@ use crate::token::Token;
 /// The lock is given back in the background, also during a panic and without any async runtime. The last handle of a
 /// client waits up to 100 ms for that, so a program that drops its guard and returns from `main` leaves nothing.
 #[must_use = "dropping the guard gives the lock back"]
-#[derive(Debug)]
 pub struct Guard {
     turn: Turn,
     token: Token,
     _held: telling::Held,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("key", self.key()).field("token", &self.token).finish_non_exhaustive()
+    }
 }
 
 impl Guard {
@@ -61,7 +67,12 @@ impl Guard {
     /// [`Lost`], saying why.
     pub fn check(&self) -> Result<Duration, Lost> {
         let deadline = self.turn.check()?;
-        Ok(deadline.since(self.turn.engine.core.runtime.now()))
+        let left = deadline.since(self.turn.engine.core.runtime.now());
+        if left.is_zero() {
+            // The deadline passed between two looks at the clock.
+            self.turn.check()?;
+        }
+        Ok(left)
     }
 
     /// How long the lock is ours without another renewal; zero once it is lost.
@@ -141,10 +152,11 @@ impl Guard {
     /// process. For jobs that must not run again at once, and for rate limits. At most 24 h.
     ///
     /// # Errors
-    /// As [`release`](Guard::release); `Config` where `pause` is too long.
+    /// As [`release`](Guard::release); `Config` where `pause` is too long: the guard is dropped then, and the lock given
+    /// back at once.
     ///
     /// # Cancel safety
-    /// Dropping the future may release at once instead, in the background.
+    /// Dropping the future goes on in the background, with the same pause.
     ///
     /// # On drop
     /// As above.
@@ -162,9 +174,10 @@ impl Guard {
     /// renewal, at once.
     ///
     /// # Errors
-    /// `Config` where a text is longer than 128 bytes.
+    /// `Config` where a text is longer than 128 bytes, in a forked process and after `Locks::close`.
     pub fn describe(&self, owner: Owner) -> Result<()> {
         check_owner(&owner)?;
+        self.turn.engine.usable()?;
         self.turn.describe(Arc::new(owner));
         Ok(())
     }
@@ -202,6 +215,9 @@ struct Listening<'a> {
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        self.turn.hold.unlisten(self.slot);
+        // In a forked child its mutex may be locked for ever.
+        if !self.turn.engine.forked() {
+            self.turn.hold.unlisten(self.slot);
+        }
     }
 }

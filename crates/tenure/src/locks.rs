@@ -329,7 +329,8 @@ impl Watch {
             }
             // A lease that ends while nobody touches its line changes what is seen and makes no news.
             let runtime = self.locks.engine.core.runtime.clone();
-            let shortest = lines.iter().flat_map(|l| &l.holders).filter_map(|h| h.expires_in).min();
+            let seen = lines.iter().flat_map(|l| l.holders.iter().chain(&l.waiting));
+            let shortest = seen.filter_map(|s| s.expires_in).min();
             let until = shortest.map_or(Moment::NEVER, |d| runtime.now() + d + Duration::from_millis(1));
             let _ = race(&*runtime, until, self.changes.changed()).await;
         }

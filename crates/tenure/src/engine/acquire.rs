@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::hold::{Hold, Next, Phase};
+use super::hold::{Dropped, Hold, Phase};
 use super::timing::{LazyTimer, race};
 use super::{Engine, janitor, telling};
 use crate::backend::{Anchor, Claim, Grant, Kind, Leave, Owner, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
-use crate::error::{Error, Lost, LostReason, Result};
+use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
 use crate::key::Key;
 
 /// What a face asks for.
@@ -64,7 +64,7 @@ impl Drop for Turn {
 
 impl Turn {
     /// Made before the first request leaves, so that there is never a claim without an owner.
-    fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Result<Turn> {
+    pub(super) fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Result<Turn> {
         let claim = Claim {
             id: engine.fresh_id(),
             key: request.key.clone(),
@@ -86,7 +86,9 @@ impl Turn {
                 format!("this client has {CLAIMS_MAX} claims, held and waiting, which is the most it takes");
             return Err(Error::unavailable(what, "release some, or connect another client").of(&request.key));
         }
-        registry.enter(&hold);
+        if !registry.enter(&hold) {
+            return Err(super::closed());
+        }
         drop(registry);
         Ok(Turn { engine: engine.clone(), hold })
     }
@@ -111,7 +113,7 @@ impl Turn {
     pub(crate) fn describe(&self, owner: Arc<Owner>) {
         let core = &self.engine.core;
         self.hold.inner().owner = owner;
-        core.replan(&self.hold, Next::At(core.runtime.now()));
+        core.replan(&self.hold, self.hold.look(core.runtime.now()));
     }
 
     /// Gives the lock back, and says whether it was ours until now.
@@ -119,17 +121,19 @@ impl Turn {
         self.check()?;
         let core = &self.engine.core;
         let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
+        let unanswered = self.hold.leave(leave);
         core.forget(&self.hold);
         let key = &self.hold.claim.key;
         // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.
         let end = deadline.min(core.runtime.now() + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
-        let outcome = janitor::release(core, &self.hold.claim, leave, end).await;
+        let outcome = janitor::release(core, &self.hold.claim, janitor::marked(leave, unanswered), end).await;
         match outcome {
             janitor::Outcome::Answered { released: Released::WasHeld, .. } => {}
             // The first try was sent while we held, and its answer was lost: it was ours, and it is given back.
             janitor::Outcome::Answered { repeated: true, .. } => {}
             janitor::Outcome::Answered { .. } => {
                 self.hold.gone(None);
+                self.check()?;
                 return Err(Lost::new(key.clone(), LostReason::Gone).into());
             }
             janitor::Outcome::Unknown => {
@@ -142,6 +146,9 @@ impl Turn {
             janitor::Outcome::Refused(error) => return Err(error.of(key)),
         }
         self.hold.end();
+        if unanswered && matches!(leave, Leave::For(_)) {
+            janitor::start(core, self.hold.claim.clone(), Leave::Mark, true);
+        }
         telling::released();
         Ok(())
     }
@@ -185,33 +192,45 @@ async fn drive(engine: &Arc<Engine>, request: &Request, patience: Patience) -> R
         Patience::Forever => Moment::NEVER,
     };
     let mut rounds = 0;
+    let mut late = None;
     loop {
         let turn = Turn::new(engine, request, patience != Patience::None)?;
         let first_sent = core.runtime.now();
         match ask(&turn, first_sent, until).await? {
             Asked::Held if turn.check().is_ok() => return Ok(Some(turn)),
             Asked::Busy => return Ok(None),
-            Asked::TimeUp if core.runtime.now() < first_sent + PATIENCE => return Ok(None),
+            Asked::TimeUp(Some(error)) => return Err(error.of(&request.key)),
+            Asked::TimeUp(None) if late.is_some() => return Err(slow(&request.key)),
+            Asked::TimeUp(None) if core.runtime.now() < first_sent + PATIENCE => return Ok(None),
             // Nobody answered for that long: "busy" would be a guess.
-            Asked::TimeUp => return Err(unanswered(&request.key)),
+            Asked::TimeUp(None) => return Err(unanswered(&request.key)),
             Asked::Waiting => match wait(&turn, until).await {
                 Waited::Held if turn.check().is_ok() => return Ok(Some(turn)),
                 Waited::TimeUp => return Ok(None),
                 Waited::Unanswered => {
                     engine.usable()?;
-                    return Err(unanswered(&request.key));
+                    let trouble = turn.hold.inner().trouble.take();
+                    return Err(trouble.map_or_else(|| unanswered(&request.key), |e| e.of(&request.key)));
                 }
                 Waited::Held | Waited::Gone => {}
             },
-            // Granted and already past its deadline: too late to be believed, so once more.
-            Asked::Held | Asked::Gone => {}
+            // Granted and already past its deadline: too late to be believed, so once more, but not for ever.
+            Asked::Held => {
+                if turn.check().is_err_and(|lost| *lost.why() == LostReason::Expired) {
+                    let since: Moment = *late.get_or_insert(first_sent);
+                    if core.runtime.now() >= (since + lease::TTL_WAITING).min(until) {
+                        return Err(slow(&request.key));
+                    }
+                }
+            }
+            Asked::Gone => {}
         }
         engine.usable()?;
         drop(turn);
         rounds += 1;
         let again = core.runtime.now() + pause(engine, rounds);
         if again >= until {
-            return Ok(None);
+            return if late.is_some() { Err(slow(&request.key)) } else { Ok(None) };
         }
         core.runtime.sleep_until(again).await;
     }
@@ -222,7 +241,8 @@ enum Asked {
     Waiting,
     Busy,
     Gone,
-    TimeUp,
+    /// With the last error, if there was one.
+    TimeUp(Option<Error>),
 }
 
 /// Asks until somebody answers: the same claim id each time, so that a lost answer costs nothing.
@@ -230,9 +250,16 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
     let (core, hold) = (&turn.engine.core, &turn.hold);
     let give_up = first_sent + hold.claim.waiting;
     let mut tries = 0;
+    let mut last = None;
     loop {
         let sent = core.runtime.now();
-        hold.inner().unanswered += 1;
+        {
+            let mut inner = hold.inner();
+            if inner.phase != Phase::Asking {
+                return Ok(Asked::Gone); // closed or evicted meanwhile: nothing may be sent any more
+            }
+            inner.unanswered += 1;
+        }
         let patience = (sent + PATIENCE).min(until).min(give_up);
         match race(&*core.runtime, patience, core.backend.attempt(&hold.claim)).await {
             Some(Ok(answer)) => {
@@ -250,23 +277,25 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
                 });
             }
             Some(Err(error)) if !error.kind().may_pass() => {
-                // The store judged the request itself: it took nothing.
-                hold.inner().unanswered -= 1;
+                // The store judged the request itself: it took nothing. Behind nonsense there may be a grant.
+                if matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported) {
+                    hold.inner().unanswered -= 1;
+                }
                 return Err(error.of(&hold.claim.key));
             }
             Some(Err(error)) => {
                 tracing::debug!(lock = %hold.claim.key, %error, "attempt failed");
-                if core.runtime.now() >= give_up {
-                    return Err(error.of(&hold.claim.key));
-                }
+                last = Some(error);
             }
-            None if core.runtime.now() >= give_up => return Err(unanswered(&hold.claim.key)),
             None => {}
+        }
+        if core.runtime.now() >= give_up {
+            return Err(last.map_or_else(|| unanswered(&hold.claim.key), |e| e.of(&hold.claim.key)));
         }
         tries += 1;
         let again = core.runtime.now() + pause(&turn.engine, tries);
         if again >= until {
-            return Ok(Asked::TimeUp);
+            return Ok(Asked::TimeUp(last));
         }
         core.runtime.sleep_until(again.min(give_up)).await;
     }
@@ -287,7 +316,7 @@ async fn wait(turn: &Turn, until: Moment) -> Waited {
             let mut inner = turn.hold.inner();
             match inner.phase {
                 Phase::Held(_) => return Poll::Ready(Waited::Held),
-                Phase::Dropped { unanswered: true } => return Poll::Ready(Waited::Unanswered),
+                Phase::Dropped(Dropped::Unanswered) => return Poll::Ready(Waited::Unanswered),
                 Phase::Waiting | Phase::Asking => inner.await_change(cx.waker()),
                 _ => return Poll::Ready(Waited::Gone),
             }
@@ -303,6 +332,10 @@ fn unanswered(key: &Key) -> Error {
         "check that it runs; the claim is withdrawn in the background",
     )
     .of(key)
+}
+
+fn slow(key: &Key) -> Error {
+    Error::unavailable("the store's answers take longer than the lease lasts", "use a longer ttl").of(key)
 }
 
 fn pause(engine: &Engine, tries: u32) -> Duration {

@@ -1,14 +1,17 @@
 //! One claim's life on our side: asking, waiting, held, lost, done.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
-use crate::backend::{Answer, Claim, Grant, Lease, Owner, Standing};
+use crate::backend::{Answer, Claim, Grant, Lease, Leave, Owner, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
-use crate::error::{Lost, LostReason};
+use crate::error::{Error, Lost, LostReason};
 
 /// Shared by the acquiring future, the guard, the keeper and the sink.
 #[derive(Debug)]
@@ -29,10 +32,17 @@ pub(crate) struct Inner {
     pub(crate) unanswered: u32,
     /// When the renewal that is under way was sent.
     pub(crate) renewing: Option<Moment>,
+    /// News came while a request was under way, whose answer may be older: ask once more after it.
+    again: bool,
+    /// When we learned of the grant: what was asked before may be answered as before it.
+    learned: Moment,
+    /// What the release that is under way leaves. From then on answers to renewals say nothing.
+    pub(crate) leaving: Option<Leave>,
     /// A grant that was pushed before the attempt's answer came.
     early: Option<(Grant, Option<u64>)>,
-    /// Renewals without an answer, in a row.
+    /// Renewals that failed, in a row, and how the last one did.
     pub(crate) failures: u32,
+    pub(crate) trouble: Option<Error>,
     /// How many wait ahead, as far as we were told.
     pub(crate) ahead: Option<u32>,
     /// Until when our place in line is sure.
@@ -40,13 +50,15 @@ pub(crate) struct Inner {
     /// Who is shown as the holder.
     pub(crate) owner: Arc<Owner>,
     acquirer: Option<Waker>,
-    listeners: Vec<(u64, Waker)>,
+    listeners: BTreeMap<u64, Waker>,
     next_listener: u64,
-    /// To be woken once the mutex is free.
+    /// To be woken, or only dropped, once the mutex is free.
     woken: Vec<Waker>,
+    replaced: Vec<Waker>,
 }
 
-/// The inner state, locked. Wakers are called after unlocking: waking may drop the very task that locks it again.
+/// The inner state, locked. Wakers are called and dropped after unlocking: that may drop the very task that locks it
+/// again.
 pub(crate) struct Locked<'a> {
     guard: Option<MutexGuard<'a, Inner>>,
 }
@@ -67,12 +79,33 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let woken = std::mem::take(&mut self.woken);
+        let (woken, replaced) = (std::mem::take(&mut self.woken), std::mem::take(&mut self.replaced));
         self.guard = None;
         for waker in woken {
-            waker.wake();
+            unharmed(|| waker.wake());
+        }
+        for waker in replaced {
+            unharmed(|| drop(waker));
         }
     }
+}
+
+/// Runs code of the user's executor: should it panic, the others are woken all the same, and the keeper lives on.
+fn unharmed(run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!("a waker panicked");
+    }
+}
+
+/// Why a claim that asked or stood in line no longer does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Dropped {
+    /// The store said so, or the client was closed.
+    Told,
+    /// Nobody answered for the whole waiting lease.
+    Unanswered,
+    /// We did not ask for the whole waiting lease: this process was stopped.
+    Lapsed,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -83,8 +116,8 @@ pub(crate) enum Phase {
     Waiting,
     /// Granted, until the deadline.
     Held(Grant),
-    /// It was in line and no longer is; `true`: nobody answered for the whole waiting lease.
-    Dropped { unanswered: bool },
+    /// It was in line and no longer is.
+    Dropped(Dropped),
     /// It was held and is lost. Terminal.
     Lost(LostReason),
     /// Released or withdrawn. Terminal.
@@ -93,6 +126,8 @@ pub(crate) enum Phase {
 
 /// So many places from the head, a waiter may be first within a renewal's time.
 const NEAR_HEAD: u32 = 100;
+/// A claim is not asked about more often than this, whatever a store says.
+const SOONEST: Duration = Duration::from_millis(10);
 
 /// What the keeper has to do next for a hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,15 +150,20 @@ impl Hold {
                 answered_at: None,
                 unanswered: 0,
                 renewing: None,
+                again: false,
+                learned: Moment(0),
+                leaving: None,
                 early: None,
                 failures: 0,
+                trouble: None,
                 ahead: None,
                 waiting_until: Moment(0),
                 owner,
                 acquirer: None,
-                listeners: Vec::new(),
+                listeners: BTreeMap::new(),
                 next_listener: 0,
                 woken: Vec::new(),
+                replaced: Vec::new(),
             }),
         }
     }
@@ -183,25 +223,33 @@ impl Hold {
     /// A request sent at `sent` was answered. Says what to do next.
     pub(crate) fn answered(&self, sent: Moment, now: Moment, answer: Answer) -> Next {
         let mut inner = self.inner();
-        inner.failures = 0;
-        if matches!(inner.phase, Phase::Lost(_) | Phase::Done | Phase::Dropped { .. }) {
+        (inner.failures, inner.trouble) = (0, None);
+        if inner.ended() {
             return Next::Never;
         }
+        let again = std::mem::take(&mut inner.again);
+        match self.judge(&mut inner, sent, now, answer) {
+            Next::At(_) if again => Next::At(now),
+            next => next,
+        }
+    }
+
+    fn judge(&self, inner: &mut Inner, sent: Moment, now: Moment, answer: Answer) -> Next {
         let newer = sent >= inner.sent;
         match answer.standing {
             Standing::Held(grant) => {
                 if newer {
                     (inner.sent, inner.answered_at) = (sent, answer.at);
                 }
-                self.hold(&mut inner, grant, sent, now)
+                self.hold(inner, grant, sent, now)
             }
             Standing::Waiting { lease, ahead, look_again } => {
                 if matches!(inner.phase, Phase::Held(_)) {
-                    if !newer {
-                        // An old answer, overtaken by the grant.
-                        return Next::At(lease::renew_at(inner.sent, self.claim.ttl).max(now));
+                    if sent <= inner.learned {
+                        // From before the grant, which overtook it. Whoever is asked now must know of the grant.
+                        return Next::At(now);
                     }
-                    self.lose(&mut inner, LostReason::Gone);
+                    self.lose(inner, LostReason::Gone);
                     return Next::Never;
                 }
                 if newer {
@@ -215,23 +263,23 @@ impl Hold {
                 };
                 inner.waiting_until = inner.waiting_until.max(until);
                 if let Some((grant, at)) = inner.early.take() {
-                    return self.hold_pushed(&mut inner, grant, at, now);
+                    return self.hold_pushed(inner, grant, at, now);
                 }
                 // The first two look again by themselves: they repair a lost push and a dead head. Those near them may
                 // be first before their next renewal, so they renew a little earlier.
                 let look = match ahead {
-                    None | Some(0 | 1) => sent + look_again,
+                    None | Some(0 | 1) => sent + look_again.min(lease::LOOK_AGAIN_MAX),
                     Some(n) if n < NEAR_HEAD => sent + lease::LOOK_AGAIN_MAX,
                     Some(_) => Moment::NEVER,
                 };
-                Next::At(renew.min(look))
+                Next::At(renew.min(look).max(sent + SOONEST))
             }
             Standing::Busy | Standing::Gone { .. } if matches!(inner.phase, Phase::Held(_)) => {
-                self.lose(&mut inner, gone(answer.standing));
+                self.lose(inner, gone(answer.standing));
                 Next::Never
             }
             Standing::Busy | Standing::Gone { .. } => {
-                inner.phase = Phase::Dropped { unanswered: false };
+                inner.phase = Phase::Dropped(Dropped::Told);
                 inner.wake_all();
                 Next::Never
             }
@@ -242,6 +290,7 @@ impl Hold {
     pub(crate) fn granted(&self, grant: Grant, at: Option<u64>, now: Moment) -> Next {
         let mut inner = self.inner();
         match inner.phase {
+            _ if inner.ended() => Next::Never,
             Phase::Waiting => self.hold_pushed(&mut inner, grant, at, now),
             // The push overtook the answer to the attempt, which says from when the lease counts.
             Phase::Asking => {
@@ -255,10 +304,42 @@ impl Hold {
 
     fn hold_pushed(&self, inner: &mut Inner, grant: Grant, at: Option<u64>, now: Moment) -> Next {
         let from = match (inner.answered_at, at) {
-            (Some(answered), Some(granted)) => lease::pushed_from(inner.sent, answered, granted, now),
-            _ => inner.sent,
+            // Older than the answer that said "waiting": a grant that was over by then. The answer to a first try was
+            // lost, and a second one stood in line again.
+            (Some(answered), Some(granted)) if granted < answered => None,
+            (Some(answered), Some(granted)) => Some(lease::pushed_from(inner.sent, answered, granted, now)),
+            // A store that tells no time: which is older is only sure where every attempt was answered.
+            _ => (inner.unanswered == 0).then_some(inner.sent),
         };
-        self.hold(inner, grant, from, now)
+        let from = from.filter(|from| match grant.lease {
+            Lease::For(d) => now < lease::deadline(*from, d),
+            Lease::Unbounded => true,
+        });
+        let next = from.map(|from| self.hold(inner, grant, from, now));
+        match next {
+            Some(next) if at.is_some() => next,
+            // Not to be believed by itself, or counted from long ago: ask at once.
+            _ => {
+                inner.again = inner.renewing.is_some();
+                Next::At(now)
+            }
+        }
+    }
+
+    /// Something changed for this claim: ask at once, or after the answer that is on its way and may be older.
+    pub(crate) fn look(&self, now: Moment) -> Next {
+        let mut inner = self.inner();
+        match inner.phase {
+            _ if inner.ended() => Next::Never,
+            Phase::Asking => {
+                inner.again = true;
+                Next::At(Moment::NEVER)
+            }
+            _ => {
+                inner.again = inner.renewing.is_some();
+                Next::At(now)
+            }
+        }
     }
 
     /// Believes in `grant`, whose lease counts from `from`.
@@ -275,11 +356,11 @@ impl Hold {
         }
         let deadline = self.deadline().unwrap_or(Moment(1)).max(deadline);
         if first {
-            inner.phase = Phase::Held(grant);
+            (inner.phase, inner.learned) = (Phase::Held(grant), now);
             inner.wake_acquirer();
         }
         self.deadline.store(deadline.nanos(), Ordering::Release);
-        Next::At(renew.min(deadline))
+        Next::At(renew.max(from + SOONEST).min(deadline))
     }
 
     /// The store took it away.
@@ -288,15 +369,23 @@ impl Hold {
         match inner.phase {
             Phase::Held(_) => self.lose(&mut inner, gone(Standing::Gone { why })),
             Phase::Asking | Phase::Waiting => {
-                inner.phase = Phase::Dropped { unanswered: false };
+                inner.phase = Phase::Dropped(Dropped::Told);
                 inner.wake_all();
             }
             _ => {}
         }
     }
 
-    /// Ends it from our side. Says whether the store may know of it, and whether an attempt is still unanswered.
-    pub(crate) fn end(&self) -> Option<(Phase, bool)> {
+    /// Begins the release: what comes in from now on is no loss. Says whether an attempt is still unanswered.
+    pub(crate) fn leave(&self, leave: Leave) -> bool {
+        let mut inner = self.inner();
+        inner.leaving = Some(leave);
+        inner.unanswered > 0
+    }
+
+    /// Ends it from our side. Says what it was before, whether an attempt is still unanswered, and what a release that
+    /// had begun was to leave.
+    pub(crate) fn end(&self) -> Option<(Phase, bool, Option<Leave>)> {
         let mut inner = self.inner();
         if inner.phase == Phase::Done {
             return None;
@@ -304,7 +393,7 @@ impl Hold {
         self.deadline.store(0, Ordering::Release);
         let before = std::mem::replace(&mut inner.phase, Phase::Done);
         inner.wake_all();
-        Some((before, inner.unanswered > 0))
+        Some((before, inner.unanswered > 0, inner.leaving))
     }
 
     /// Registers a listener for the loss; the same `slot` again replaces its waker.
@@ -319,9 +408,9 @@ impl Hold {
             inner.next_listener += 1;
             inner.next_listener
         });
-        match inner.listeners.iter_mut().find(|(n, _)| *n == id) {
-            Some((_, w)) => w.clone_from(waker),
-            None => inner.listeners.push((id, waker.clone())),
+        if !inner.listeners.get(&id).is_some_and(|known| known.will_wake(waker)) {
+            let replaced = inner.listeners.insert(id, waker.clone());
+            inner.replaced.extend(replaced);
         }
         None
     }
@@ -329,7 +418,9 @@ impl Hold {
     /// Removes a listener.
     pub(crate) fn unlisten(&self, slot: Option<u64>) {
         if let Some(id) = slot {
-            self.inner().listeners.retain(|(n, _)| *n != id);
+            let mut inner = self.inner();
+            let removed = inner.listeners.remove(&id);
+            inner.replaced.extend(removed);
         }
     }
 }
@@ -337,10 +428,15 @@ impl Hold {
 impl Inner {
     /// The acquiring future wants to be woken at the next change.
     pub(crate) fn await_change(&mut self, waker: &Waker) {
-        match &mut self.acquirer {
-            Some(w) => w.clone_from(waker),
-            None => self.acquirer = Some(waker.clone()),
+        if !self.acquirer.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            let replaced = self.acquirer.replace(waker.clone());
+            self.replaced.extend(replaced);
         }
+    }
+
+    /// Whether answers and pushes change nothing any more.
+    fn ended(&self) -> bool {
+        self.leaving.is_some() || matches!(self.phase, Phase::Lost(_) | Phase::Done | Phase::Dropped(_))
     }
 
     fn wake_acquirer(&mut self) {
@@ -349,7 +445,7 @@ impl Inner {
 
     pub(crate) fn wake_all(&mut self) {
         self.wake_acquirer();
-        self.woken.extend(self.listeners.drain(..).map(|(_, waker)| waker));
+        self.woken.extend(std::mem::take(&mut self.listeners).into_values());
     }
 }
 

@@ -1,11 +1,10 @@
 //! Where a store's pushes arrive.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 
-use super::hold::{Next, Phase};
+use super::hold::Phase;
 use super::{Core, Hold};
 use crate::backend::{News, Sink};
 
@@ -14,12 +13,13 @@ use crate::backend::{News, Sink};
 pub(crate) struct Hub {
     core: OnceLock<Weak<Core>>,
     changes: watch::Sender<u64>,
-    watchers: AtomicUsize,
+    /// How many watch. Locked while the backend is told, so that it hears of the last change last.
+    watchers: Mutex<usize>,
 }
 
 impl Hub {
     pub(crate) fn new() -> Arc<Hub> {
-        Arc::new(Hub { core: OnceLock::new(), changes: watch::Sender::new(0), watchers: AtomicUsize::new(0) })
+        Arc::new(Hub { core: OnceLock::new(), changes: watch::Sender::new(0), watchers: Mutex::new(0) })
     }
 
     pub(super) fn serve(&self, core: &Arc<Core>) {
@@ -28,7 +28,9 @@ impl Hub {
 
     /// Counts changes of lines from now on, until [`unwatch`](Hub::unwatch).
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        if self.watchers.fetch_add(1, Ordering::SeqCst) == 0
+        let mut watchers = self.watchers();
+        *watchers += 1;
+        if *watchers == 1
             && let Some(core) = self.core()
         {
             core.backend.watch(true);
@@ -37,11 +39,17 @@ impl Hub {
     }
 
     pub(crate) fn unwatch(&self) {
-        if self.watchers.fetch_sub(1, Ordering::SeqCst) == 1
+        let mut watchers = self.watchers();
+        *watchers -= 1;
+        if *watchers == 0
             && let Some(core) = self.core()
         {
             core.backend.watch(false);
         }
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, usize> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn core(&self) -> Option<Arc<Core>> {
@@ -62,24 +70,22 @@ impl Sink for Hub {
         match news {
             News::Granted(id, grant, at) => self.with(id, |core, hold| {
                 let now = core.runtime.now();
-                let next = hold.granted(grant, at, now);
-                // A store that tells no time: the deadline counts from long ago, so renew at once.
-                core.replan(hold, if at.is_none() && next != Next::Never { Next::At(now) } else { next });
+                core.replan(hold, hold.granted(grant, at, now));
             }),
             News::Gone(id, why) => self.with(id, |core, hold| {
                 hold.gone(why);
                 core.forget(hold);
             }),
-            News::Look(id) => self.with(id, |core, hold| core.replan(hold, Next::At(core.runtime.now()))),
+            News::Look(id) => self.with(id, |core, hold| core.replan(hold, hold.look(core.runtime.now()))),
             News::Changed => self.changes.send_modify(|n| *n += 1),
             News::LinkDown => {
                 let Some(core) = self.core() else { return };
                 let now = core.runtime.now();
                 let all = core.registry().all();
                 for hold in all {
-                    let waits = hold.inner().phase == Phase::Waiting;
+                    let waits = matches!(hold.inner().phase, Phase::Asking | Phase::Waiting);
                     if waits {
-                        core.replan(&hold, Next::At(now));
+                        core.replan(&hold, hold.look(now));
                     }
                 }
                 self.changes.send_modify(|n| *n += 1);

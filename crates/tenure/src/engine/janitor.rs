@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::hold::{Hold, Phase};
+use super::hold::{Dropped, Hold, Phase};
 use super::timing::race;
 use super::{Core, Runtime, telling};
 use crate::backend::{Claim, Leave, Released};
@@ -76,19 +76,20 @@ impl Janitor {
 
 /// Withdraws a hold whose owner is gone: takes it out of the keeper's hands and tells the store, in the background.
 pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
-    let Some((before, unanswered)) = hold.end() else { return };
+    let Some((before, unanswered, leaving)) = hold.end() else { return };
     core.forget(hold);
-    let leave = if unanswered { Leave::Mark } else { Leave::Nothing };
+    // A release that had begun goes on with what it was to leave.
+    let leave = leaving.unwrap_or(Leave::Nothing);
     match before {
         // `close` has released it.
         Phase::Lost(LostReason::Closed) => return,
         // Nothing was ever sent, or the store said itself that it has nothing of this id.
-        Phase::Asking | Phase::Dropped { unanswered: false } if !unanswered => return,
+        Phase::Asking | Phase::Dropped(Dropped::Told) if !unanswered => return,
         Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) if !unanswered => return,
         _ => {}
     }
     telling::withdrawn(&before);
-    start(core, hold.claim.clone(), leave);
+    start(core, hold.claim.clone(), leave, unanswered);
 }
 
 /// `close` takes a hold away from its guard.
@@ -98,7 +99,7 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
         match inner.phase {
             Phase::Held(_) => hold.lose(&mut inner, LostReason::Closed),
             Phase::Asking | Phase::Waiting => {
-                inner.phase = Phase::Dropped { unanswered: false };
+                inner.phase = Phase::Dropped(Dropped::Told);
                 inner.wake_all();
             }
             _ => return,
@@ -106,12 +107,19 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
         inner.unanswered > 0
     };
     core.forget(hold);
-    start(core, hold.claim.clone(), if unanswered { Leave::Mark } else { Leave::Nothing });
+    start(core, hold.claim.clone(), Leave::Nothing, unanswered);
 }
 
-fn start(core: &Arc<Core>, claim: Claim, leave: Leave) {
+/// What a release is to leave, if an attempt of the claim may still be `unanswered` and on its way.
+pub(super) fn marked(leave: Leave, unanswered: bool) -> Leave {
+    if unanswered && leave == Leave::Nothing { Leave::Mark } else { leave }
+}
+
+/// Releases in the background. `unanswered`: no late attempt of the claim may be granted.
+pub(super) fn start(core: &Arc<Core>, claim: Claim, leave: Leave, unanswered: bool) {
     core.janitor.pending.fetch_add(1, Ordering::SeqCst);
-    let mut task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(persist(core.clone(), claim, leave));
+    let mut task: Pin<Box<dyn Future<Output = ()> + Send>> =
+        Box::pin(persist(core.clone(), claim, leave, unanswered));
     if task.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
         core.runtime.spawn(task);
     }
@@ -126,12 +134,16 @@ impl Drop for Pending {
     }
 }
 
-async fn persist(core: Arc<Core>, claim: Claim, leave: Leave) {
+async fn persist(core: Arc<Core>, claim: Claim, leave: Leave, unanswered: bool) {
     let pending = Pending(core);
     let core = &pending.0;
     // After this the store has forgotten the claim by itself: a late attempt is older than a mark lives.
     let end = core.runtime.now() + claim.ttl.max(claim.waiting).max(lease::MARK_LIFE);
-    let _ = release(core, &claim, leave, end).await;
+    let _ = release(core, &claim, marked(leave, unanswered), end).await;
+    if unanswered && matches!(leave, Leave::For(_)) {
+        // The hold that stays is followed by a mark.
+        let _ = release(core, &claim, Leave::Mark, end).await;
+    }
 }
 
 /// What is known of a release.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::hold::{Hold, Next, Phase};
-use super::timing::race;
+use super::hold::{Dropped, Hold, Next, Phase};
+use super::timing::{race, yield_now};
 use super::{Core, telling};
 use crate::backend::Answer;
 use crate::core::moment::Moment;
@@ -15,8 +15,30 @@ const BATCH: usize = 100;
 /// What is due this much later is renewed along: fewer, fuller batches.
 const ALONG: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// Proof that a keeper runs. Lost in a panic, the next one takes over; lost where the runtime takes no tasks, the next
+/// claim tries again.
+pub(super) struct Office(pub(super) Arc<Core>);
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        let now = self.0.runtime.now();
+        let mut registry = self.0.registry();
+        registry.running = std::thread::panicking() && !registry.closed;
+        if !registry.running {
+            return;
+        }
+        for hold in registry.all() {
+            registry.schedule(&hold, now);
+        }
+        drop(registry);
+        tracing::error!("renewing panicked, and begins again");
+        self.0.runtime.spawn(Box::pin(run(Office(self.0.clone()))));
+    }
+}
+
 /// Runs until the client is closed.
-pub(super) async fn run(core: Arc<Core>) {
+pub(super) async fn run(office: Office) {
+    let core = &office.0;
     loop {
         let now = core.runtime.now();
         let (due, next) = {
@@ -24,13 +46,15 @@ pub(super) async fn run(core: Arc<Core>) {
             if registry.closed {
                 return;
             }
-            let due = registry.take_due(now + ALONG, BATCH * 10);
+            let due = registry.take_due(now, ALONG, BATCH * 10);
             let next = if due.is_empty() { registry.next_due() } else { now };
             registry.planned = next;
             (due, next)
         };
         if !due.is_empty() {
-            look(&core, &due, now);
+            look(core, &due, now);
+            // Batches that are ready to go out do not wait for all others.
+            yield_now().await;
             continue;
         }
         race(&*core.runtime, next, core.nudge.notified()).await;
@@ -69,15 +93,20 @@ enum Due {
 
 fn consider(hold: &Arc<Hold>, now: Moment) -> Due {
     let mut inner = hold.inner();
+    if inner.leaving.is_some() {
+        return Due::Wait(Next::Never);
+    }
     let (end, lease) = match inner.phase {
         Phase::Held(_) => (hold.deadline().unwrap_or(now), hold.claim.ttl),
         Phase::Waiting => (inner.waiting_until, hold.claim.waiting),
-        // `Asking` is driven by the acquiring future and is not in the queue.
+        // Driven by the acquiring future.
+        Phase::Asking => return Due::Wait(Next::At(Moment::NEVER)),
         _ => return Due::Wait(Next::Never),
     };
     if now >= end {
         if inner.phase == Phase::Waiting {
-            inner.phase = Phase::Dropped { unanswered: true };
+            let asked = inner.renewing.is_some() || inner.failures > 0;
+            inner.phase = Phase::Dropped(if asked { Dropped::Unanswered } else { Dropped::Lapsed });
             inner.wake_all();
         } else {
             hold.lose(&mut inner, LostReason::Expired);
@@ -100,10 +129,17 @@ fn send(core: &Arc<Core>, batch: Vec<Arc<Hold>>) {
     core.runtime.spawn(Box::pin(async move {
         let claims: Vec<_> = batch.iter().map(|hold| hold.claim_now()).collect();
         let sent = shared.runtime.now();
+        let mut useless = sent;
         for hold in &batch {
-            hold.inner().renewing = Some(sent);
+            let mut inner = hold.inner();
+            inner.renewing = Some(sent);
+            let held = matches!(inner.phase, Phase::Held(_));
+            useless = useless.max(sent + if held { hold.claim.ttl } else { hold.claim.waiting });
         }
-        let answers = shared.backend.renew(&claims).await;
+        // An answer that comes after all these leases would change nothing, and must not be waited for: one that never
+        // comes would keep this task for ever.
+        let answers = race(&*shared.runtime, useless, shared.backend.renew(&claims)).await;
+        let Some(answers) = answers else { return };
         let now = shared.runtime.now();
         let missing = batch.len().saturating_sub(answers.len());
         let short = (0..missing).map(|_| Err(Error::protocol("the store answered too few renewals", "")));
@@ -144,6 +180,7 @@ fn settle(
             };
             let mut dice = [0u8; 8];
             core.runtime.fill(&mut dice);
+            inner.trouble = Some(error);
             // Tried again until the deadline: one lost answer must not lose a lock.
             Next::At((now + backoff::pause(inner.failures, u64::from_le_bytes(dice))).min(end))
         }

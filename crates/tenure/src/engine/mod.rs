@@ -7,13 +7,12 @@
 //! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, BoxFuture, ClaimId, Owner};
+use crate::backend::{Backend, BoxFuture, ClaimId, News, Owner, Sink};
 use crate::core::moment::Moment;
 use crate::error::{Error, Result};
 
@@ -26,6 +25,8 @@ mod janitor;
 mod keeper;
 mod registry;
 pub(crate) mod telling;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 mod timing;
 
@@ -93,7 +94,7 @@ impl Core {
         registry.running = true;
         drop(registry);
         if start {
-            self.runtime.spawn(Box::pin(keeper::run(self.clone())));
+            self.runtime.spawn(Box::pin(keeper::run(keeper::Office(self.clone()))));
         } else if late {
             self.nudge.notify_one();
         }
@@ -106,14 +107,19 @@ impl Core {
 }
 
 /// One client of one store. The last handle to it ends it.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) core: Arc<Core>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) owner: Arc<Owner>,
     born: Birthplace,
     ids: Mutex<Vec<u128>>,
-    made: AtomicU64,
+}
+
+/// Shows no claim ids, not even those that are still to be used.
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("backend", &self.core.backend).finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -131,14 +137,7 @@ impl Engine {
             janitor: Janitor::default(),
         });
         hub.serve(&core);
-        Arc::new(Engine {
-            core,
-            hub,
-            owner,
-            born: Birthplace::here(),
-            ids: Mutex::default(),
-            made: AtomicU64::new(0),
-        })
+        Arc::new(Engine { core, hub, owner, born: Birthplace::here(), ids: Mutex::default() })
     }
 
     /// Whether this process is a fork of the one that made this client.
@@ -155,14 +154,13 @@ impl Engine {
             ));
         }
         if self.core.registry().closed {
-            return Err(Error::config("this client was closed", "connect again"));
+            return Err(closed());
         }
         Ok(())
     }
 
     /// A fresh claim id. Drawn sixty-four at a time: one system call for many claims.
     fn fresh_id(&self) -> ClaimId {
-        self.made.fetch_add(1, Ordering::Relaxed);
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(id) = ids.pop() {
@@ -176,7 +174,8 @@ impl Engine {
 
     /// How many claims live: held and waiting.
     pub(crate) fn live(&self) -> usize {
-        self.core.registry().len()
+        // A forked child lives without any, and its mutexes may be locked for ever.
+        if self.forked() { 0 } else { self.core.registry().len() }
     }
 
     /// Releases everything and ends the connection. Guards that are alive are lost.
@@ -192,7 +191,11 @@ impl Engine {
             janitor::close(&self.core, &hold);
         }
         self.core.janitor.idle(&*self.core.runtime, self.core.runtime.now() + janitor::CLOSE_WAIT).await;
-        self.core.backend.close().await;
+        // The last words to a store that does not answer are not waited for either.
+        let end = self.core.runtime.now() + janitor::CLOSE_WAIT;
+        race(&*self.core.runtime, end, self.core.backend.close()).await;
+        // Whoever watches learns that there is nothing more to see.
+        self.hub.news(News::Changed);
         match self.core.janitor.pending() {
             0 => Ok(()),
             n => Err(Error::uncertain(
@@ -201,6 +204,10 @@ impl Engine {
             )),
         }
     }
+}
+
+fn closed() -> Error {
+    Error::config("this client was closed", "connect again")
 }
 
 impl Drop for Engine {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::hold::Hold;
 use crate::backend::ClaimId;
@@ -62,9 +63,14 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Puts a claim in before its first request leaves, so that no push can miss it; nothing is due for it yet.
-    pub(crate) fn enter(&mut self, hold: &Arc<Hold>) {
-        self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due: (Moment::NEVER, 0) });
+    /// Puts a claim in before its first request leaves, so that no push can miss it; nothing is due for it yet. False
+    /// after `close`, which could not see it any more.
+    #[must_use]
+    pub(crate) fn enter(&mut self, hold: &Arc<Hold>) -> bool {
+        if !self.closed {
+            self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due: (Moment::NEVER, 0) });
+        }
+        !self.closed
     }
 
     /// Puts a claim in, or moves it. True: the keeper sleeps for too long and must be woken.
@@ -107,9 +113,15 @@ impl Registry {
         self.claims.len()
     }
 
-    /// Claims that are due by `until`, at most `most`; they stay in, out of the queue until rescheduled.
-    pub(crate) fn take_due(&mut self, until: Moment, most: usize) -> Vec<Arc<Hold>> {
+    /// Claims that are due, and with them those due within `along`, at most `most`; they stay in, out of the queue until
+    /// rescheduled. Nothing is taken along unless something is due: a claim that has to wait for a moment within
+    /// `along` would be taken again and again until then.
+    pub(crate) fn take_due(&mut self, now: Moment, along: Duration, most: usize) -> Vec<Arc<Hold>> {
         let mut due = Vec::new();
+        if self.next_due() > now {
+            return due;
+        }
+        let until = now + along;
         while due.len() < most {
             match self.queue.first_key_value() {
                 Some((&(at, _), _)) if at <= until => {

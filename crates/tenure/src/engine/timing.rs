@@ -30,6 +30,19 @@ impl<'a> LazyTimer<'a> {
     }
 }
 
+/// Lets the other tasks of the runtime run.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Runs `work` until `at`; `None` if it was not done by then.
 pub(crate) async fn race<T>(runtime: &dyn Runtime, at: Moment, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);

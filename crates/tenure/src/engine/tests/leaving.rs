@@ -1,0 +1,163 @@
+//! Releasing, withdrawing, closing.
+
+use super::*;
+use crate::backend::{Leave, Released};
+use crate::error::{Error, ErrorKind, LostReason};
+
+/// Acquires with a first attempt whose answer is lost.
+fn held_at_the_second_try(world: &World) -> Turn {
+    let mut asked = world.lock(request(TTL), Patience::Forever);
+    drop(world.store.attempt());
+    world.rt.step(Duration::from_secs(3));
+    world.store.attempt().answer(held(1, None));
+    world.rt.run();
+    granted(&mut asked)
+}
+
+fn release(world: &World, turn: Turn, leave: Leave) -> Handle<Result<()>> {
+    world.rt.go(async move { turn.release(leave).await })
+}
+
+#[test]
+fn s9_a_release_marks_the_claim_while_an_attempt_is_unanswered() {
+    let world = World::new();
+    let turn = held_at_the_second_try(&world);
+    let mut released = release(&world, turn, Leave::Nothing);
+    let sent = world.store.release();
+    assert_eq!(sent.what.1, Leave::Mark);
+    sent.answer(Released::WasHeld);
+    world.rt.run();
+    released.done().expect("finished").expect("was ours");
+    // Where everything was answered, nothing is left.
+    let turn = world.held();
+    let _released = release(&world, turn, Leave::Nothing);
+    assert_eq!(world.store.release().what.1, Leave::Nothing);
+}
+
+#[test]
+fn s9_a_hold_that_stays_for_a_while_is_marked_as_well() {
+    let world = World::new();
+    let turn = held_at_the_second_try(&world);
+    let mut released = release(&world, turn, Leave::For(TTL));
+    let sent = world.store.release();
+    assert_eq!(sent.what.1, Leave::For(TTL));
+    sent.answer(Released::WasHeld);
+    world.rt.run();
+    released.done().expect("finished").expect("was ours");
+    assert_eq!(
+        world.store.release().what.1,
+        Leave::Mark,
+        "so that it is not granted once more when that is over"
+    );
+}
+
+#[test]
+fn a_release_that_is_cut_short_leaves_what_was_asked_for() {
+    for leave in [Leave::Nothing, Leave::For(TTL)] {
+        let world = World::new();
+        let released = release(&world, world.held(), leave);
+        drop(world.store.release());
+        released.cancel();
+        world.rt.run();
+        let sent = world.store.release();
+        assert_eq!(sent.what.1, leave);
+        sent.answer(Released::WasHeld);
+        world.rt.step(TTL);
+        assert!(!world.store.released(), "once answered, it is over");
+    }
+}
+
+#[test]
+fn s6_a_cancelled_acquire_is_withdrawn_at_every_await() {
+    let cut: [fn(&World); 4] = [
+        |_| {},
+        |w| drop(w.store.attempt()),
+        |w| {
+            w.store.attempt().fail(Error::unavailable("down", ""));
+            w.rt.run();
+        },
+        |w| {
+            w.store.attempt().answer(held(1, None));
+            w.rt.run();
+        },
+    ];
+    for (n, before) in cut.iter().enumerate() {
+        let world = World::new();
+        let mut asked = world.lock(request(TTL), Patience::Forever);
+        before(&world);
+        drop(asked.done());
+        asked.cancel();
+        world.rt.run();
+        let expected = if n < 3 { Leave::Mark } else { Leave::Nothing };
+        assert_eq!(world.store.release().what.1, expected, "{n}");
+        assert_eq!(world.engine.live(), 0);
+    }
+}
+
+#[test]
+fn s6_nonsense_in_answer_to_an_attempt_is_withdrawn() {
+    let world = World::new();
+    let mut asked = world.lock(request(TTL), Patience::Forever);
+    world.store.attempt().fail(Error::protocol("half an answer", ""));
+    world.rt.run();
+    let error = asked.done().expect("finished").expect_err("nonsense");
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(world.store.release().what.1, Leave::Mark, "it may have been granted");
+    let mut asked = world.lock(request(TTL), Patience::Forever);
+    world.store.attempt().fail(Error::denied("no", ""));
+    world.rt.run();
+    assert_eq!(asked.done().expect("finished").expect_err("denied").kind(), ErrorKind::Denied);
+    assert!(!world.store.released(), "what the store refused, it did not take");
+}
+
+#[test]
+fn a_renewal_that_overlaps_the_release_is_no_loss() {
+    let world = World::new();
+    let turn = world.held();
+    let hold = turn.hold.clone();
+    world.rt.step(TTL / 3);
+    let renewal = world.store.renewal();
+    let mut released = release(&world, turn, Leave::Nothing);
+    renewal.answer_all(&gone());
+    world.rt.run();
+    assert!(!matches!(hold.inner().phase, super::super::hold::Phase::Lost(_)), "nothing was lost");
+    world.store.release().answer(Released::WasHeld);
+    world.rt.run();
+    released.done().expect("finished").expect("was ours");
+}
+
+#[test]
+fn s8_a_release_says_what_is_known() {
+    let world = World::new();
+    let mut released = release(&world, world.held(), Leave::Nothing);
+    world.store.release().answer(Released::Gone);
+    world.rt.run();
+    assert_eq!(released.done().expect("finished").expect_err("gone").kind(), ErrorKind::Lost);
+    let mut released = release(&world, world.held(), Leave::Nothing);
+    world.rt.step(TTL * 2);
+    assert_eq!(released.done().expect("finished").expect_err("silent").kind(), ErrorKind::Uncertain);
+}
+
+#[test]
+fn close_marks_what_is_still_asking_and_takes_nothing_afterwards() {
+    let world = World::new();
+    let held_before = world.held();
+    let mut asked = world.lock(request(TTL), Patience::Forever);
+    let attempt = world.store.attempt();
+    let engine = world.engine.clone();
+    let mut closed = world.rt.go(async move { engine.close().await });
+    let mut leaves = Vec::new();
+    for _ in 0..2 {
+        let sent = world.store.release();
+        leaves.push(sent.what.1);
+        sent.answer(Released::WasHeld);
+    }
+    leaves.sort_by_key(|leave| *leave == Leave::Mark);
+    assert_eq!(leaves, [Leave::Nothing, Leave::Mark]);
+    attempt.answer(held(1, None));
+    world.rt.run();
+    closed.done().expect("finished").expect("all answered");
+    assert_eq!(asked.done().expect("finished").expect_err("closed").kind(), ErrorKind::Config);
+    assert_eq!(held_before.check().expect_err("closed").why(), &LostReason::Closed);
+    assert!(Turn::new(&world.engine, &request(TTL), true).is_err(), "no claim begins after close");
+}
