@@ -21,8 +21,8 @@ use crate::error::LostReason;
 
 /// How long `close` waits for withdrawals.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
-/// How long one release may take before it is sent again.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The shortest and the longest time that one release may take before it is sent again.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Counts withdrawals that are under way.
 #[derive(Debug, Default)]
@@ -160,7 +160,10 @@ pub(super) enum Outcome {
 pub(super) async fn release(core: &Arc<Core>, claim: &Claim, leave: Leave, end: Moment) -> Outcome {
     let mut tries = 0;
     loop {
-        let until = (core.runtime.now() + PATIENCE).min(end);
+        // Others wait for a lock that is not given back, so a short lease is worth a quick second try. It doubles, or a
+        // store that is slower than that would never be heard.
+        let first = (claim.ttl / 6).max(PATIENCE.0);
+        let until = (core.runtime.now() + first.saturating_mul(1 << tries.min(6)).min(PATIENCE.1)).min(end);
         match race(&*core.runtime, until, core.backend.release(claim, leave)).await {
             Some(Ok(released)) => return Outcome::Answered { released, repeated: tries > 0 },
             Some(Err(error)) if !error.kind().may_pass() => {
