@@ -151,3 +151,33 @@ fn public_async_methods_answer_the_three_questions() {
     assert!(methods >= 10, "only {methods} public async methods found: this test has gone blind");
     none(&faults);
 }
+
+/// Every accident names what holds it off, and what it names is there: a trial, or a test.
+#[test]
+fn every_accident_names_a_test_that_exists() {
+    let page = read("crates/tenure/src/manual/accidents.md");
+    let code: String = sources("crates", "rs").into_iter().map(|s| s.text).collect();
+    let mut faults = Vec::new();
+    let entries: Vec<String> =
+        page.split("\n- **").skip(1).map(|e| e.split("\n#").next().unwrap_or(e).to_owned()).collect();
+    assert!(entries.len() > 30, "only {} entries found: this test has gone blind", entries.len());
+    for entry in entries {
+        let flat = entry.split_whitespace().collect::<Vec<_>>().join(" ");
+        let names = flat
+            .split_once("*Held by* ")
+            .map(|(_, list)| list.split('`').skip(1).step_by(2))
+            .into_iter()
+            .flatten();
+        let mut named = 0;
+        for name in names {
+            named += 1;
+            if !code.contains(&format!("fn {name}()")) && !code.contains(&format!("name: \"{name}\"")) {
+                faults.push(format!("accidents.md: no test or trial is called {name}"));
+            }
+        }
+        if named == 0 {
+            faults.push(format!("accidents.md: nothing holds off: {flat}"));
+        }
+    }
+    none(&faults);
+}
