@@ -165,22 +165,13 @@ pub(crate) async fn acquire(
     // A local store answers at once: without this, a task that locks in a loop would never let others run.
     tokio::task::coop::consume_budget().await;
     engine.usable()?;
-    let span = tracing::debug_span!(target: "tenure", "acquire", lock = %request.key);
+    let span = telling::span(&request.key);
     let began = engine.core.runtime.now();
     let waiting = telling::Waiting::begin();
-    let result = drive(engine, request, patience).instrument(span).await;
+    let result = drive(engine, request, patience).instrument(span.clone()).await;
     drop(waiting);
     let waited = engine.core.runtime.now().since(began);
-    match &result {
-        Ok(Some(turn)) => tracing::debug!(
-            target: "tenure", lock = %request.key, claim = turn.hold.claim.id.short(),
-            token = turn.grant().and_then(|g| g.token).map(crate::Token::get), ?waited, outcome = "granted"),
-        Ok(None) => tracing::debug!(target: "tenure", lock = %request.key, ?waited, outcome = "busy"),
-        Err(error) => {
-            tracing::warn!(target: "tenure", lock = %request.key, ?waited, %error, outcome = "error")
-        }
-    }
-    telling::acquired(&result, waited);
+    telling::acquired(&span, &request.key, &result, waited);
     result
 }
 

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::acquire::Turn;
 use super::hold::Phase;
 use crate::error::{Error, LostReason, Result};
+use crate::key::Key;
 
 macro_rules! count {
     ($name:literal $(, $label:literal => $value:expr)*) => {
@@ -37,12 +40,30 @@ impl Drop for Waiting {
     }
 }
 
-pub(crate) fn acquired(result: &Result<Option<Turn>>, waited: Duration) {
+/// The span of an acquisition; what it came to is told at its end.
+pub(crate) fn span(key: &Key) -> Span {
+    use tracing::field::Empty;
+    tracing::debug_span!(
+        target: "tenure", "acquire", lock = %key, claim = Empty, token = Empty, outcome = Empty, waited = Empty)
+}
+
+pub(crate) fn acquired(span: &Span, key: &Key, result: &Result<Option<Turn>>, waited: Duration) {
     let outcome = match result {
         Ok(Some(_)) => "granted",
         Ok(None) => "busy",
         Err(_) => "error",
     };
+    if !span.is_disabled() {
+        if let Ok(Some(turn)) = result {
+            span.record("claim", turn.hold.claim.id.short());
+            span.record("token", turn.grant().and_then(|g| g.token).map(crate::Token::get));
+        }
+        span.record("outcome", outcome).record("waited", tracing::field::debug(waited));
+    }
+    span.in_scope(|| match result {
+        Err(error) => tracing::warn!(target: "tenure", lock = %key, ?waited, %error, outcome, "not acquired"),
+        _ => tracing::debug!(target: "tenure", lock = %key, ?waited, outcome, "acquired"),
+    });
     count!("tenure_acquires_total", "outcome" => outcome);
     #[cfg(feature = "metrics")]
     metrics::histogram!("tenure_acquire_wait_seconds", "outcome" => outcome).record(waited.as_secs_f64());

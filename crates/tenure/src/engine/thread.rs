@@ -20,7 +20,9 @@ const NAP: Duration = Duration::from_millis(250);
 /// Runs tasks and timers on a thread of its own.
 #[derive(Debug, Default)]
 pub struct ThreadRuntime {
-    started: OnceLock<Option<Started>>,
+    started: OnceLock<Started>,
+    /// One starts it at a time.
+    starting: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -37,33 +39,43 @@ impl ThreadRuntime {
         ThreadRuntime::default()
     }
 
-    /// `None` where the system gives no thread: then nothing is renewed, and holds end at their deadlines.
+    /// `None` where the system gives no thread: then nothing is renewed, and holds end at their deadlines. The next task
+    /// tries again.
     fn handle(&self) -> Option<&Handle> {
-        self.started.get_or_init(start).as_ref().map(|s| &s.handle)
+        if self.started.get().is_none() {
+            let _alone = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.started.get().is_none()
+                && let Some(started) = start()
+            {
+                let _ = self.started.set(started);
+            }
+        }
+        self.started.get().map(|s| &s.handle)
     }
 }
 
 fn start() -> Option<Started> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
-    let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name("tenure".into());
+    // The runtime is made in its thread: where there is none, dropping it here might panic, inside another runtime.
     let spawned = thread.spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let _ = tell.send(runtime.handle().clone());
         let _ = runtime.block_on(stopped);
         runtime.shutdown_background();
+        std::io::Result::Ok(())
     });
-    match spawned {
-        Ok(_) => Some(Started { handle, stop: Mutex::new(Some(stop)) }),
-        Err(error) => {
-            tracing::error!(%error, "no thread for renewals: locks will be lost at their deadlines");
-            None
-        }
+    let handle = spawned.ok().and_then(|_| told.recv().ok());
+    if handle.is_none() {
+        tracing::error!("no thread for renewals: locks will be lost at their deadlines");
     }
+    Some(Started { handle: handle?, stop: Mutex::new(Some(stop)) })
 }
 
 impl Drop for ThreadRuntime {
     fn drop(&mut self) {
-        if let Some(Some(started)) = self.started.get() {
+        if let Some(started) = self.started.get() {
             drop(started.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }

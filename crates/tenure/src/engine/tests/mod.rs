@@ -1,7 +1,8 @@
 //! The engine in virtual time, against a store whose every answer the test gives by hand.
 
 mod acquiring;
-//CHAOS
+#[cfg(feature = "memory")]
+mod chaos;
 mod keeping;
 mod leaving;
 mod pushes;

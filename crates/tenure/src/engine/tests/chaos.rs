@@ -1,0 +1,260 @@
+//! The real engine and `memory:` with a network between them that delays, loses, repeats and reorders everything, in
+//! virtual time. Late requests of claims that were given up long ago still arrive.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError, Weak};
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::backend::{self, Backend, BoxFuture, Claim, Leave, News, Opening, Page, Query, Released, Sink};
+use crate::capability::Capabilities;
+use crate::engine::{Runtime, race};
+use crate::error::Error;
+use crate::url::StoreUrl;
+
+/// How bad the network is.
+#[derive(Clone, Copy, Debug)]
+struct Weather {
+    /// The usual longest delay of a message, in ms, and the rare one.
+    usual: u64,
+    rare: u64,
+    /// One message in so many is lost.
+    lost: u64,
+}
+
+#[derive(Debug)]
+struct Network {
+    rt: Weak<Virtual>,
+    weather: Weather,
+    /// The other ends of connections over which nothing comes any more.
+    silent: Mutex<Vec<Box<dyn std::fmt::Debug + Send>>>,
+}
+
+impl Network {
+    fn rt(&self) -> Arc<Virtual> {
+        self.rt.upgrade().expect("the test still runs")
+    }
+
+    /// Carries a message; false: it was lost.
+    async fn carry(&self) -> bool {
+        let rt = self.rt();
+        let most = if rt.below(20) == 0 { self.weather.rare } else { self.weather.usual };
+        let arrives = rt.now() + Duration::from_micros(rt.below(most * 1000 + 1));
+        rt.sleep_until(arrives).await;
+        rt.below(self.weather.lost) != 0
+    }
+}
+
+#[derive(Debug)]
+struct Far {
+    store: Arc<dyn Backend>,
+    network: Arc<Network>,
+}
+
+impl Far {
+    /// A request goes on its way, whether or not anybody waits for its answer.
+    fn send<T: Send + std::fmt::Debug + 'static>(
+        &self,
+        verb: impl FnOnce(Arc<dyn Backend>) -> BoxFuture<'static, T> + Send + 'static,
+    ) -> BoxFuture<'static, Option<T>> {
+        let (reply, answer) = oneshot::channel();
+        let (store, network) = (self.store.clone(), self.network.clone());
+        let broken = network.rt().below(3) == 0;
+        network.rt().spawn(Box::pin(async move {
+            if network.carry().await {
+                let done = verb(store).await;
+                if network.carry().await {
+                    let _ = reply.send(done);
+                    return;
+                }
+            }
+            if !broken {
+                // Silence: whoever waits, waits for ever.
+                network.silent.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(reply));
+            }
+        }));
+        Box::pin(async move { answer.await.ok() })
+    }
+}
+
+fn broken<T>(answer: Option<Result<T>>) -> Result<T> {
+    answer.unwrap_or_else(|| Err(Error::uncertain("the connection broke", "")))
+}
+
+impl Backend for Far {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        let claim = claim.clone();
+        let sent = self.send(move |s| Box::pin(async move { s.attempt(&claim).await }));
+        Box::pin(async move { broken(sent.await) })
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        let (many, all) = (claims.len(), claims.to_vec());
+        let sent = self.send(move |s| Box::pin(async move { s.renew(&all).await }));
+        Box::pin(async move { sent.await.unwrap_or_else(|| (0..many).map(|_| broken(None)).collect()) })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+        let claim = claim.clone();
+        let sent = self.send(move |s| Box::pin(async move { s.release(&claim, leave).await }));
+        Box::pin(async move { broken(sent.await) })
+    }
+
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
+        self.store.evict(key, token, why)
+    }
+
+    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+        self.store.inspect(query)
+    }
+
+    fn watch(&self, on: bool) {
+        self.store.watch(on);
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.store.close()
+    }
+}
+
+struct FarSink {
+    hub: Arc<Hub>,
+    network: Arc<Network>,
+}
+
+impl Sink for FarSink {
+    fn news(&self, news: News) {
+        for _ in 0..=u32::from(self.network.rt().below(10) == 0) {
+            let (hub, network, news) = (self.hub.clone(), self.network.clone(), news.clone());
+            self.network.rt().spawn(Box::pin(async move {
+                if network.carry().await {
+                    hub.news(news);
+                }
+            }));
+        }
+    }
+}
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+/// What all workers see of one lock.
+#[derive(Default)]
+struct Seen {
+    turns: Mutex<Vec<Arc<Turn>>>,
+    token: AtomicI64,
+    grants: AtomicU32,
+}
+
+impl Seen {
+    fn turns(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Turn>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) {
+        let believers = self.turns().iter().filter(|turn| turn.check().is_ok()).count();
+        assert!(believers <= 1, "S1: {believers} believe that they hold");
+    }
+
+    fn granted(&self, turn: &Arc<Turn>) {
+        self.turns().push(turn.clone());
+        self.check();
+        let token = turn.grant().and_then(|g| g.token).expect("held").get();
+        let before = self.token.fetch_max(token, Ordering::Relaxed);
+        assert!(token > before, "S2: {token} after {before}");
+        self.grants.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn work(engine: Arc<Engine>, rt: Arc<Virtual>, seen: Arc<[Seen; 2]>) {
+    for _ in 0..25 {
+        let n = usize::from(rt.below(2) == 0);
+        let ttl = Duration::from_millis(300 + rt.below(3000));
+        let request = Request { key: Key::new("default", NAMES[n]).expect("a good name"), ..request(ttl) };
+        let patience = match rt.below(4) {
+            0 => Patience::None,
+            1 => Patience::Until(rt.now() + Duration::from_millis(rt.below(3000))),
+            _ => Patience::Forever,
+        };
+        let cut = rt.now() + Duration::from_millis(if rt.below(3) == 0 { rt.below(500) } else { 60_000 });
+        let Some(Ok(Some(turn))) = race(&*rt, cut, acquire(&engine, &request, patience)).await else {
+            continue;
+        };
+        let turn = Arc::new(turn);
+        seen[n].granted(&turn);
+        for _ in 0..rt.below(40) {
+            rt.sleep_until(rt.now() + Duration::from_millis(50)).await;
+            seen[n].check();
+        }
+        seen[n].turns().retain(|t| !Arc::ptr_eq(t, &turn));
+        let turn = Arc::into_inner(turn).expect("nobody else has it");
+        let leave =
+            if rt.below(3) == 0 { Leave::For(Duration::from_millis(rt.below(800))) } else { Leave::Nothing };
+        let cut = rt.now() + Duration::from_millis(if rt.below(4) == 0 { rt.below(100) } else { 60_000 });
+        match rt.below(3) {
+            0 => drop(turn),
+            _ => drop(race(&*rt, cut, turn.release(leave)).await),
+        }
+    }
+}
+
+fn storm(seed: u64, weather: Weather) -> u32 {
+    let (rt, hub) = (Virtual::seeded(seed), Hub::new());
+    let network = Arc::new(Network { rt: Arc::downgrade(&rt), weather, silent: Mutex::default() });
+    let sink: Arc<dyn Sink> = Arc::new(FarSink { hub: hub.clone(), network: network.clone() });
+    let url = StoreUrl::parse("memory:").expect("parses");
+    let opening = Opening { url, sink, runtime: rt.clone(), owner: owner(1) };
+    let mut opened = rt.go((backend::find("memory").expect("compiled in").open)(opening));
+    let store = opened.done().expect("at once").expect("opens");
+    let far = Arc::new(Far { store: store.clone(), network });
+    let engine = Engine::new(far, rt.clone(), hub, owner(1));
+    let seen: Arc<[Seen; 2]> = Arc::default();
+    let mut workers: Vec<_> = (0..6).map(|_| rt.go(work(engine.clone(), rt.clone(), seen.clone()))).collect();
+    let mut left = workers.len();
+    for _ in 0..20_000 {
+        rt.step(Duration::from_millis(500));
+        if rt.below(200) == 0 {
+            rt.stop_for(Duration::from_millis(rt.below(5000)));
+        }
+        left -= workers.iter_mut().filter_map(Handle::done).count();
+        if left == 0 {
+            break;
+        }
+    }
+    assert_eq!(left, 0, "seed {seed}: somebody waits for ever");
+    // Whatever is on its way arrives, and no lock, place or task is left.
+    rt.step(lease::MARK_LIFE * 3);
+    assert_eq!(engine.live(), 0, "seed {seed}");
+    for name in NAMES {
+        let (store, query) = (
+            store.clone(),
+            Query { namespace: "default".into(), name: Some(name.into()), ..Query::default() },
+        );
+        let mut page = rt.go(async move { store.inspect(&query).await });
+        let lines = page.done().expect("at once").expect("looks").lines;
+        assert!(lines.is_empty(), "S6, seed {seed}: {lines:?}");
+    }
+    assert!(rt.tasks() <= 1, "seed {seed}: {} tasks live on", rt.tasks());
+    seen.iter().map(|s| s.grants.load(Ordering::Relaxed)).sum()
+}
+
+#[test]
+fn s1_s2_s6_s9_hold_in_any_weather() {
+    let fine = Weather { usual: 2, rare: 20, lost: 10_000 };
+    let rough = Weather { usual: 60, rare: 2_000, lost: 20 };
+    let awful = Weather { usual: 400, rare: 20_000, lost: 5 };
+    for (weather, seeds, least) in [(fine, 0..40, 30), (rough, 100..300, 8), (awful, 500..600, 1)] {
+        let grants: Vec<u32> = seeds.map(|seed| storm(seed, weather)).collect();
+        let fewest = grants.iter().min().copied().unwrap_or_default();
+        assert!(fewest >= least, "{weather:?}: grants a run: {grants:?}");
+    }
+}
