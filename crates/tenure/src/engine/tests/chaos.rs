@@ -1,13 +1,16 @@
 //! The real engine and `memory:` with a network between them that delays, loses, repeats and reorders everything, in
 //! virtual time. Late requests of claims that were given up long ago still arrive.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::backend::{self, Backend, BoxFuture, Claim, Leave, News, Opening, Page, Query, Released, Sink};
+use crate::backend::{
+    self, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Page, Query, Released, Sink,
+};
 use crate::capability::Capabilities;
 use crate::engine::{Runtime, race};
 use crate::error::Error;
@@ -21,6 +24,10 @@ struct Weather {
     rare: u64,
     /// One message in so many is lost.
     lost: u64,
+    /// The shortest lease, in ms.
+    ttl: u64,
+    /// How long after the last release nothing may be left.
+    residue: Duration,
 }
 
 #[derive(Debug)]
@@ -29,11 +36,17 @@ struct Network {
     weather: Weather,
     /// The other ends of connections over which nothing comes any more.
     silent: Mutex<Vec<Box<dyn std::fmt::Debug + Send>>>,
+    /// What the store has withdrawn.
+    withdrawn: Mutex<HashSet<ClaimId>>,
 }
 
 impl Network {
     fn rt(&self) -> Arc<Virtual> {
         self.rt.upgrade().expect("the test still runs")
+    }
+
+    fn withdrawn(&self) -> std::sync::MutexGuard<'_, HashSet<ClaimId>> {
+        self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries a message; false: it was lost.
@@ -88,8 +101,19 @@ impl Backend for Far {
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        let claim = claim.clone();
-        let sent = self.send(move |s| Box::pin(async move { s.attempt(&claim).await }));
+        let (claim, network) = (claim.clone(), self.network.clone());
+        let sent = self.send(move |s| {
+            Box::pin(async move {
+                let answer = s.attempt(&claim).await;
+                let taken = matches!(&answer,
+                    Ok(a) if matches!(a.standing, Standing::Held(_) | Standing::Waiting { .. }));
+                assert!(
+                    !(taken && network.withdrawn().contains(&claim.id)),
+                    "S9: taken after its withdrawal"
+                );
+                answer
+            })
+        });
         Box::pin(async move { broken(sent.await) })
     }
 
@@ -100,8 +124,16 @@ impl Backend for Far {
     }
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
-        let claim = claim.clone();
-        let sent = self.send(move |s| Box::pin(async move { s.release(&claim, leave).await }));
+        let (claim, network) = (claim.clone(), self.network.clone());
+        let sent = self.send(move |s| {
+            Box::pin(async move {
+                let answer = s.release(&claim, leave).await;
+                if answer.is_ok() && !matches!(leave, Leave::For(_)) {
+                    network.withdrawn().insert(claim.id);
+                }
+                answer
+            })
+        });
         Box::pin(async move { broken(sent.await) })
     }
 
@@ -175,10 +207,10 @@ impl Seen {
     }
 }
 
-async fn work(engine: Arc<Engine>, rt: Arc<Virtual>, seen: Arc<[Seen; 2]>) {
+async fn work(engine: Arc<Engine>, rt: Arc<Virtual>, seen: Arc<[Seen; 2]>, ttl: u64) {
     for _ in 0..25 {
         let n = usize::from(rt.below(2) == 0);
-        let ttl = Duration::from_millis(300 + rt.below(3000));
+        let ttl = Duration::from_millis(ttl + rt.below(3000));
         let request = Request { key: Key::new("default", NAMES[n]).expect("a good name"), ..request(ttl) };
         let patience = match rt.below(4) {
             0 => Patience::None,
@@ -209,7 +241,12 @@ async fn work(engine: Arc<Engine>, rt: Arc<Virtual>, seen: Arc<[Seen; 2]>) {
 
 fn storm(seed: u64, weather: Weather) -> u32 {
     let (rt, hub) = (Virtual::seeded(seed), Hub::new());
-    let network = Arc::new(Network { rt: Arc::downgrade(&rt), weather, silent: Mutex::default() });
+    let network = Arc::new(Network {
+        rt: Arc::downgrade(&rt),
+        weather,
+        silent: Mutex::default(),
+        withdrawn: Mutex::default(),
+    });
     let sink: Arc<dyn Sink> = Arc::new(FarSink { hub: hub.clone(), network: network.clone() });
     let url = StoreUrl::parse("memory:").expect("parses");
     let opening = Opening { url, sink, runtime: rt.clone(), owner: owner(1) };
@@ -218,7 +255,8 @@ fn storm(seed: u64, weather: Weather) -> u32 {
     let far = Arc::new(Far { store: store.clone(), network });
     let engine = Engine::new(far, rt.clone(), hub, owner(1));
     let seen: Arc<[Seen; 2]> = Arc::default();
-    let mut workers: Vec<_> = (0..6).map(|_| rt.go(work(engine.clone(), rt.clone(), seen.clone()))).collect();
+    let mut workers: Vec<_> =
+        (0..6).map(|_| rt.go(work(engine.clone(), rt.clone(), seen.clone(), weather.ttl))).collect();
     let mut left = workers.len();
     for _ in 0..20_000 {
         rt.step(Duration::from_millis(500));
@@ -232,7 +270,7 @@ fn storm(seed: u64, weather: Weather) -> u32 {
     }
     assert_eq!(left, 0, "seed {seed}: somebody waits for ever");
     // Whatever is on its way arrives, and no lock, place or task is left.
-    rt.step(lease::MARK_LIFE * 3);
+    rt.step(weather.residue);
     assert_eq!(engine.live(), 0, "seed {seed}");
     for name in NAMES {
         let (store, query) = (
@@ -249,10 +287,10 @@ fn storm(seed: u64, weather: Weather) -> u32 {
 
 #[test]
 fn s1_s2_s6_s9_hold_in_any_weather() {
-    let fine = Weather { usual: 2, rare: 20, lost: 10_000 };
-    let rough = Weather { usual: 60, rare: 2_000, lost: 20 };
-    let awful = Weather { usual: 400, rare: 20_000, lost: 5 };
-    for (weather, seeds, least) in [(fine, 0..40, 30), (rough, 100..300, 8), (awful, 500..600, 1)] {
+    let fine = Weather { usual: 2, rare: 20, lost: 10_000, ttl: 120_000, residue: Duration::from_secs(30) };
+    let rough = Weather { usual: 60, rare: 2_000, lost: 20, ttl: 300, residue: lease::MARK_LIFE * 3 };
+    let awful = Weather { usual: 400, rare: 20_000, lost: 5, ttl: 300, residue: lease::MARK_LIFE * 3 };
+    for (weather, seeds, least) in [(fine, 0..20, 30), (rough, 100..200, 8), (awful, 500..540, 1)] {
         let grants: Vec<u32> = seeds.map(|seed| storm(seed, weather)).collect();
         let fewest = grants.iter().min().copied().unwrap_or_default();
         assert!(fewest >= least, "{weather:?}: grants a run: {grants:?}");
