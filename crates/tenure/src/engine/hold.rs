@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::backend::{Answer, Claim, Grant, Lease, Leave, Owner, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;

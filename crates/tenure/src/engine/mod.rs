@@ -24,6 +24,7 @@ mod hub;
 mod janitor;
 mod keeper;
 mod registry;
+mod sync;
 pub(crate) mod telling;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ mod chaos;
 mod keeping;
 mod leaving;
 mod pushes;
+mod schedules;
 mod script;
 mod virtual_time;
 

@@ -1,0 +1,199 @@
+//! A hold between threads: the very code of `hold.rs`, in many of the schedules that its threads may run in.
+//!
+//! Shuttle finds a lost wake-up as a deadlock: somebody waits and nobody runs.
+
+// Compiled once more, with the synchronisation of the module beside it.
+#[allow(dead_code)]
+#[path = "../hold.rs"]
+mod hold;
+mod sync {
+    pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use shuttle::sync::{Mutex, MutexGuard};
+}
+use crate::engine::telling;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use shuttle::future::block_on;
+use shuttle::thread;
+
+use self::hold::{Hold, Next, Phase};
+use super::{gone, grant, held, owner, request, waiting};
+use crate::backend::{Anchor, Claim, ClaimId, Leave};
+use crate::core::lease;
+use crate::core::moment::Moment;
+use crate::error::LostReason;
+
+/// How many schedules of each scenario are tried.
+const SCHEDULES: usize = 3000;
+const SENT: Moment = Moment(1_000_000_000);
+const NOW: Moment = Moment(2_000_000_000);
+
+fn fresh() -> Arc<Hold> {
+    let request = request(super::TTL);
+    Arc::new(Hold::new(Claim {
+        id: ClaimId(7),
+        key: request.key,
+        kind: request.kind,
+        weight: 1,
+        capacity: 1,
+        stand: true,
+        ttl: request.ttl,
+        waiting: lease::TTL_WAITING,
+        birth: SENT,
+        anchor: Anchor::Process,
+        owner: owner(1),
+        reason: request.reason,
+    }))
+}
+
+fn in_line() -> Arc<Hold> {
+    let hold = fresh();
+    hold.answered(SENT, SENT, waiting(0, Some(0)));
+    hold
+}
+
+fn holding() -> Arc<Hold> {
+    let hold = fresh();
+    hold.answered(SENT, SENT, held(1, Some(0)));
+    hold
+}
+
+/// Waits as the acquiring future does.
+fn await_grant(hold: &Hold) -> Phase {
+    block_on(poll_fn(|cx| {
+        let mut inner = hold.inner();
+        match &inner.phase {
+            Phase::Asking | Phase::Waiting => {
+                inner.await_change(cx.waker());
+                Poll::Pending
+            }
+            other => Poll::Ready(other.clone()),
+        }
+    }))
+}
+
+/// Waits as `Guard::lost` does.
+fn await_loss(hold: &Hold, now: Moment) -> LostReason {
+    let mut slot = None;
+    let why = block_on(poll_fn(|cx| {
+        if let Err(lost) = hold.check(now) {
+            return Poll::Ready(lost.why().clone());
+        }
+        hold.listen(&mut slot, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+    }));
+    hold.unlisten(slot);
+    why
+}
+
+fn go<T: Send + 'static>(
+    hold: &Arc<Hold>,
+    run: impl FnOnce(&Hold) -> T + Send + 'static,
+) -> thread::JoinHandle<()> {
+    let hold = hold.clone();
+    thread::spawn(move || {
+        let _ = run(&hold);
+    })
+}
+
+fn all(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+}
+
+/// However late they come, they change nothing any more.
+fn late_words(hold: &Hold) {
+    let after = hold.inner().phase.clone();
+    assert_eq!(hold.granted(grant(9), Some(3), NOW), Next::Never);
+    for answer in [held(9, Some(4)), waiting(0, Some(5)), gone()] {
+        assert_eq!(hold.answered(NOW, NOW, answer), Next::Never);
+    }
+    hold.gone(Some("late".into()));
+    assert_eq!(hold.inner().phase, after, "terminal");
+    assert_eq!(hold.deadline(), None, "and not believed");
+    assert!(hold.check(NOW).is_err());
+}
+
+#[test]
+fn l5_a_grant_wakes_whoever_waits_for_it_whatever_else_is_said() {
+    let scenario = || {
+        let hold = in_line();
+        let pushed = go(&hold, |h| h.granted(grant(2), Some(1), NOW));
+        let old = go(&hold, |h| h.answered(SENT + super::MS, NOW, waiting(0, Some(0))));
+        let looked = go(&hold, |h| h.look(NOW));
+        assert!(matches!(await_grant(&hold), Phase::Held(_)));
+        all([pushed, old, looked]);
+        hold.check(NOW).expect("an answer from before the grant does not undo it");
+    };
+    shuttle::check_random(scenario, SCHEDULES);
+}
+
+#[test]
+fn l5_a_push_and_the_answer_that_it_overtakes_make_one_grant() {
+    let scenario = || {
+        let hold = fresh();
+        let pushed = go(&hold, |h| h.granted(grant(2), Some(1), NOW));
+        let answered = go(&hold, |h| h.answered(SENT, NOW, waiting(0, Some(0))));
+        assert!(matches!(await_grant(&hold), Phase::Held(_)));
+        all([pushed, answered]);
+    };
+    shuttle::check_random(scenario, SCHEDULES);
+}
+
+#[test]
+fn s6_after_the_end_nothing_is_granted() {
+    let scenario = || {
+        let hold = in_line();
+        let pushed = go(&hold, |h| h.granted(grant(2), Some(1), NOW));
+        let renewed = go(&hold, |h| h.answered(NOW, NOW, held(2, Some(2))));
+        let (before, ..) = hold.end().expect("ended once");
+        assert!(matches!(before, Phase::Waiting | Phase::Held(_)), "the store must be told");
+        assert!(hold.end().is_none());
+        all([pushed, renewed]);
+        late_words(&hold);
+    };
+    shuttle::check_random(scenario, SCHEDULES);
+}
+
+#[test]
+fn s5_a_loss_is_told_to_all_and_is_final() {
+    let scenario = || {
+        let hold = holding();
+        let deadline = hold.deadline().expect("held");
+        let listeners = [0, 1].map(|_| go(&hold, |h| await_loss(h, NOW)));
+        let renewed = go(&hold, |h| h.answered(NOW, NOW, held(1, Some(2))));
+        let lost = go(&hold, |h| h.gone(Some("enough".into())));
+        // A third one looks at the clock just then, and a fourth gives up listening.
+        let late = go(&hold, move |h| h.check(deadline));
+        let given_up = go(&hold, |h| {
+            let mut slot = None;
+            let _ = h.listen(&mut slot, std::task::Waker::noop());
+            h.unlisten(slot);
+        });
+        all(listeners);
+        all([renewed, lost, late, given_up]);
+        late_words(&hold);
+    };
+    shuttle::check_random(scenario, SCHEDULES);
+}
+
+#[test]
+fn a_release_that_has_begun_is_not_told_as_a_loss() {
+    let scenario = || {
+        let hold = holding();
+        let renewed = go(&hold, |h| {
+            assert!(!matches!(h.inner().phase, Phase::Lost(_)));
+            h.answered(NOW, NOW, gone());
+        });
+        hold.leave(Leave::Nothing);
+        let lost_before = matches!(hold.inner().phase, Phase::Lost(_));
+        all([renewed]);
+        assert_eq!(matches!(hold.inner().phase, Phase::Lost(_)), lost_before);
+        hold.end();
+        late_words(&hold);
+    };
+    shuttle::check_random(scenario, SCHEDULES);
+}
