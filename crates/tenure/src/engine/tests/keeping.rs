@@ -197,3 +197,15 @@ fn no_waker_is_dropped_under_the_lock() {
     let free = dropped.try_iter().count();
     assert_eq!(free, 3, "replaced, removed, replaced: each time the hold could be used");
 }
+
+#[test]
+fn no_claim_id_is_ever_printed() {
+    let world = World::new();
+    let turn = world.held();
+    let printed = format!("{turn:?} {:?} {:?}", world.engine, world.hub);
+    let ids = world.engine.ids.lock().expect("no panic in there").clone();
+    assert!(!ids.is_empty(), "ids are drawn in advance, and kept");
+    for id in ids.into_iter().chain([turn.hold.claim.id.0]) {
+        assert!(!printed.contains(&id.to_string()) && !printed.contains(&format!("{id:x}")));
+    }
+}

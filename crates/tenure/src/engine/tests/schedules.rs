@@ -3,7 +3,7 @@
 //! Shuttle finds a lost wake-up as a deadlock: somebody waits and nobody runs.
 
 // Compiled once more, with the synchronisation of the module beside it.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../hold.rs"]
 mod hold;
 mod sync {
