@@ -107,7 +107,8 @@ impl Mutex {
     /// As [`lock`](Mutex::lock).
     ///
     /// # When the answer is lost
-    /// As [`lock`](Mutex::lock); a store that is silent for 2 s of the wait is `Unavailable`, not busy.
+    /// As [`lock`](Mutex::lock); a store that answers the request with nothing for 2 s, or with errors only, is
+    /// `Unavailable`, not busy.
     pub async fn try_lock_for(&self, wait: Duration) -> Result<Option<Guard>> {
         let patience = match wait {
             Duration::ZERO => Patience::None,
