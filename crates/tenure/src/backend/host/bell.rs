@@ -232,8 +232,9 @@ impl Inner {
         let bell = &halves[slot::bell_h(slot)];
         bell.fetch_add(1, SeqCst);
         faults::point();
-        // The sleeper says that it sleeps and then looks at the bell; we ring and then look whether it sleeps.
-        if certainly || halves[slot::asleep_h(slot)].swap(0, SeqCst) != 0 {
+        // The sleeper says that it sleeps and then looks at the bell; we ring and then look whether it sleeps. Only the
+        // sleeper takes that word back: were we to do it and be killed before the wake-up, nobody would wake it again.
+        if certainly || halves[slot::asleep_h(slot)].load(SeqCst) != 0 {
             let _ = futex::wake(bell, futex::Flags::empty(), 1);
         }
     }
