@@ -141,8 +141,13 @@ struct Hint {
 
 impl Pushes {
     /// Takes the events of a verb. Own claims are looked up at once; the step is committed and the lock still held.
+    #[inline]
     pub(super) fn collect(&mut self, store: &Inner, lines: &mut Lines<Journal<'_>>, shard: usize) {
-        let events: Vec<Event> = lines.drain_events().collect();
+        let events = lines.drain_events();
+        if events.len() == 0 {
+            return;
+        }
+        let events: Vec<Event> = events.collect();
         for event in events {
             let (id, slot, evicted) = match event {
                 Event::Granted { id, slot } => (id, slot, false),

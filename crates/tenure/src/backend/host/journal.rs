@@ -39,6 +39,7 @@ pub(super) struct Journal<'a> {
 
 impl<'a> Journal<'a> {
     /// The arena of a shard. Whoever makes it holds the shard's lock, and its log is empty.
+    #[inline]
     pub(super) fn new(words: &'a [AtomicU64], shard: usize, room: &'a dyn Room) -> Journal<'a> {
         let allocated = &words[layout::shard::cells_w(shard)];
         let cells = &words[layout::shard::cells(shard)];

@@ -237,6 +237,7 @@ impl Inner {
 
     /// Runs one verb on one shard, and passes on what it tells others. The clock is read under the lock, so that a
     /// shard's time never goes back.
+    #[inline]
     pub(super) fn verb<T>(
         &self,
         shard: usize,
@@ -349,6 +350,7 @@ pub(super) struct Shard<'a> {
 
 impl Shard<'_> {
     /// Its lines.
+    #[inline]
     pub(super) fn lines(&self) -> Result<Lines<Journal<'_>>, Refusal> {
         let words = self.store.map.words();
         let seed = layout::mix(self.store.header.seed ^ self.number as u64);
