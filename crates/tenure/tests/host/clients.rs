@@ -286,3 +286,33 @@ fn a_closed_client_is_refused_and_others_go_on() {
     refused(a.attempt(&a.claim("x")), ErrorKind::Config, "was closed");
     b.take(&b.claim("x"));
 }
+
+#[test]
+fn a_process_that_is_stopped_inside_is_named_and_blocks_its_shard_alone() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    let mut child = Role::start("stop", &dir.0, &["x"]);
+    child.hears("held");
+    let pid = rustix::process::Pid::from_child(&child.child);
+    child.is_stopped();
+    // Its own shard: an error that names it. All the other shards: as ever.
+    refused(
+        client.attempt(&client.claim("x")),
+        ErrorKind::Unavailable,
+        &format!("process {}", child.child.id()),
+    );
+    let shard = |name: &str| faults::shard(&dir.0, name).expect("a shard");
+    let mut others = 0;
+    for n in 0..20 {
+        let claim = client.claim(&format!("other/{n}"));
+        if shard(claim.key.full()) != shard("test/x") {
+            client.take(&claim);
+            others += 1;
+        }
+    }
+    assert!(others > 10);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("goes on");
+    child.hears("released");
+    client.take(&client.claim("x"));
+    child.ends();
+}

@@ -153,6 +153,27 @@ fn at_every_store_of_removing_a_dead_process() {
     }
 }
 
+#[test]
+fn at_every_store_of_growing_a_shard() {
+    let mut n = 0;
+    loop {
+        let dir = Dir::in_memory();
+        let mut child = Role::start("grow", &dir.0, &[&n.to_string()]);
+        let done = child.child.wait().expect("the child ends").success();
+        let client = open(&dir.0).expect("opens after a death");
+        let claim = client.claim("line");
+        client.take(&claim);
+        faults::check(&dir.0).expect("whole");
+        client.release(&claim).expect("release");
+        assert!(client.lines().is_empty(), "{:?}", client.lines());
+        if done {
+            assert!(n > 80, "growing a shard has {n} stores only");
+            return;
+        }
+        n += 1;
+    }
+}
+
 /// What a process holds that dies before others remove it.
 pub(crate) const MANY: &[&str] = &["a", "b", "c"];
 

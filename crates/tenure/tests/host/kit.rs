@@ -267,6 +267,16 @@ impl Role {
         tokens.map(|(token, name)| (name.to_owned(), token.parse().expect("a number"))).collect()
     }
 
+    /// Waits until it is stopped by a signal.
+    pub(crate) fn is_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let until = Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&stat).expect("it lives").contains(") T ") {
+            assert!(Instant::now() < until, "it does not stop");
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

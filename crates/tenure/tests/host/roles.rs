@@ -22,6 +22,8 @@ fn child() {
     match role.as_str() {
         "greet" => say(args[0]),
         "script" => script(&dir, args[0].parse().expect("a number")),
+        "grow" => grow(&dir, args[0].parse().expect("a number")),
+        "stop" => stop(&dir, args[0]),
         "make" => make(&dir, args[0].parse().expect("a number")),
         "many" => many(&dir),
         "reap" => reap(&dir, args[0].parse().expect("a number")),
@@ -215,7 +217,21 @@ fn fill(dir: &Path) {
         assert!(held.len() < 1_000_000, "it is never full");
     };
     refused::<()>(Err(error), ErrorKind::Unavailable, "no room");
+    // Somebody else takes the last page: it stays full, shard by shard, and never becomes a SIGBUS.
+    let filler = std::fs::File::create(dir.join("filler")).expect("a file");
+    while std::io::Write::write(&mut &filler, &[1; 4096]).is_ok() {}
+    for n in 0..500 {
+        let claim = client.claim(&format!("more/{n}"));
+        match client.attempt(&claim) {
+            Ok(answer) => {
+                assert!(token(answer.standing).is_some());
+                held.push(claim);
+            }
+            Err(error) => refused::<()>(Err(error), ErrorKind::Unavailable, "no room"),
+        }
+    }
     assert!(held.len() > 1000, "full after {} locks", held.len());
+    std::fs::remove_file(dir.join("filler")).expect("removed");
     // Something that is there already is not lost, and needs no room.
     let waiting = client.claim("lock/0");
     for answer in client.renew(&held) {
@@ -297,4 +313,38 @@ fn fork(dir: &Path) {
     Role::start("refused-lock", dir, &["x"]).ends();
     client.release(&held).expect("release");
     client.wait(&waiting, None);
+}
+
+/// Fills a shard until little is left of its first allocation, then dies at store number `n` of what makes it grow.
+fn grow(dir: &Path, n: u64) {
+    let client = open(dir).expect("opens");
+    let stands = |count: usize| {
+        for _ in 0..count {
+            let mut claim = client.claim("line");
+            claim.reason = "why ".repeat(60).into();
+            client.attempt(&claim).expect("attempt");
+        }
+    };
+    let cells = || faults::cells(dir, "test/line").expect("a shard");
+    let (before, _) = cells();
+    while cells().1 + 6 < before {
+        stands(1);
+    }
+    faults::kill_after(n);
+    stands(4);
+    faults::kill_after(u64::MAX);
+    assert!(cells().0 > before, "it did not grow");
+    std::process::exit(0);
+}
+
+/// Stops in the middle of releasing a lock that it holds; goes on when it is told so by a signal.
+fn stop(dir: &Path, name: &str) {
+    let client = open(dir).expect("opens");
+    let claim = client.claim(name);
+    client.take(&claim);
+    say("held");
+    faults::stop_after(8);
+    client.release(&claim).expect("release");
+    faults::kill_after(u64::MAX);
+    say("released");
 }

@@ -1,19 +1,29 @@
-//! Hooks for tests: death by SIGKILL at the n-th store of a verb, another boot, a look at the structure.
+//! Hooks for tests: SIGKILL or SIGSTOP at the n-th store of a verb, another boot, a look at the structure.
 //!
 //! `point` stands before and after every store that another process can see. All of this is nothing unless the crate
 //! is built with the feature `unstable`.
 
 #[cfg(feature = "unstable")]
 mod hook {
-    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    use rustix::process::{Signal, getpid, kill_process};
 
     static PASSED: AtomicU64 = AtomicU64::new(0);
     static LAST: AtomicU64 = AtomicU64::new(u64::MAX);
+    static STOP: AtomicBool = AtomicBool::new(false);
 
     /// From now on, counts points from 0, and dies at point number `n`.
     pub fn kill_after(n: u64) {
         PASSED.store(0, SeqCst);
+        STOP.store(false, SeqCst);
         LAST.store(n, SeqCst);
+    }
+
+    /// The same with SIGSTOP: whoever lets the process go on finds it in the middle of its verb.
+    pub fn stop_after(n: u64) {
+        kill_after(n);
+        STOP.store(true, SeqCst);
     }
 
     /// How many points were passed since [`kill_after`].
@@ -34,7 +44,10 @@ mod hook {
         if PASSED.fetch_add(1, SeqCst) != LAST.load(SeqCst) {
             return;
         }
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        if STOP.load(SeqCst) {
+            return super::super::sys::stop_here();
+        }
+        let _ = kill_process(getpid(), Signal::KILL);
         loop {
             std::thread::park();
         }
@@ -49,25 +62,51 @@ mod inspection {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
     use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use super::super::create::STORE;
     use super::super::floor;
-    use super::super::layout::{Header, SHARDS, STATIC_WORDS};
+    use super::super::layout::{self, Header, SHARDS, STATIC_WORDS};
     use super::super::place::{Dir, Place};
     use super::super::registry;
+    use super::super::store::Store;
     use crate::engine::Runtime;
     use crate::engine::thread::ThreadRuntime;
+    use crate::error::Result;
+
+    fn open(dir: &Path) -> Result<Arc<Store>> {
+        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
+        registry::open(&Place { path: dir.to_owned(), durable: true }, &runtime)
+    }
+
+    /// The shard of a lock, by its full name.
+    ///
+    /// # Errors
+    /// As opening the store.
+    pub fn shard(dir: &Path, name: &str) -> Result<usize> {
+        Ok(open(dir)?.0.shard_of(name.as_bytes()))
+    }
+
+    /// How many cells are allocated in the shard of a lock, and how many of them were used.
+    ///
+    /// # Errors
+    /// As opening the store.
+    pub fn cells(dir: &Path, name: &str) -> Result<(u64, u64)> {
+        let store = open(dir)?;
+        let shard = store.0.shard_of(name.as_bytes());
+        let words = store.0.map.words();
+        let used = words[layout::shard::cells(shard).start + 2].load(Relaxed);
+        Ok((words[layout::shard::cells_w(shard)].load(Relaxed), used))
+    }
 
     /// Checks the structure of every shard of the store in `dir`.
     ///
     /// # Errors
     /// What is wrong, and where.
     pub fn check(dir: &Path) -> Result<(), String> {
-        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
-        let place = Place { path: dir.to_owned(), durable: true };
-        let store = registry::open(&place, &runtime).map_err(|e| e.to_string())?;
+        let store = open(dir).map_err(|e| e.to_string())?;
         for number in (0..SHARDS).filter(|&n| store.0.used(n)) {
-            let shard = store.0.lock(number).map_err(|e| e.to_string())?;
+            let shard = store.0.lock(number).map_err(|halt| crate::Error::from(halt).to_string())?;
             let lines = shard.lines().map_err(|refusal| format!("shard {number}: {refusal:?}"))?;
             lines.check().map_err(|e| format!("shard {number}: {e}"))?;
         }
@@ -78,7 +117,7 @@ mod inspection {
     ///
     /// # Errors
     /// Whatever keeps it from being written.
-    pub fn raise_floor(dir: &Path, token: i64) -> crate::error::Result<()> {
+    pub fn raise_floor(dir: &Path, token: i64) -> Result<()> {
         let dir = Dir::open(&Place { path: dir.to_owned(), durable: true })?;
         floor::raise(&dir, token, 0).map(drop)
     }
@@ -103,9 +142,9 @@ mod inspection {
 }
 
 #[cfg(feature = "unstable")]
-pub use hook::{kill_after, passed};
+pub use hook::{kill_after, passed, stop_after};
 #[cfg(feature = "unstable")]
-pub use inspection::{check, raise_floor, reboot};
+pub use inspection::{cells, check, raise_floor, reboot, shard};
 
 /// Nothing.
 #[cfg(not(feature = "unstable"))]

@@ -20,6 +20,7 @@ compile_error!(
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 mod alarm;
 mod bell;
@@ -39,9 +40,10 @@ mod verbs;
 mod watch;
 
 use self::place::Place;
-use self::store::Store;
+use self::store::{Halt, Inner, Outcome, Store};
 use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
 use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength};
+use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::token::Token;
@@ -55,6 +57,9 @@ const BEST: Capabilities = Capabilities {
     ..Capabilities::strongest("host")
 };
 
+/// How long to wait before trying a shard again in which somebody stays.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// `host:` and `host:///dir`.
 pub(super) const ENTRY: Entry = Entry {
     schemes: &["host"],
@@ -67,12 +72,20 @@ async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
     let place = Place::of(&opening.url)?;
     let store = registry::open(&place, &opening.runtime)?;
     let client = store.0.sinks.add(opening.sink);
-    Ok(Arc::new(Host { store, client, watching: AtomicBool::new(false), closed: AtomicBool::new(false) }))
+    let runtime = opening.runtime;
+    Ok(Arc::new(Host {
+        store,
+        runtime,
+        client,
+        watching: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+    }))
 }
 
 /// One client of a store.
 struct Host {
     store: Arc<Store>,
+    runtime: Arc<dyn Runtime>,
     client: u64,
     watching: AtomicBool,
     closed: AtomicBool,
@@ -90,6 +103,23 @@ impl Host {
             return Err(Error::config("this client was closed", "connect again"));
         }
         Ok(())
+    }
+
+    /// Runs a verb, and runs it again for as long as somebody who lives stays inside its shard.
+    async fn patiently<T>(&self, mut verb: impl FnMut(&Arc<Inner>) -> Outcome<T>) -> Result<T> {
+        let mut began = None;
+        loop {
+            let (patience, error) = match verb(&self.store.0) {
+                Ok(answer) => return Ok(answer),
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::Stuck(patience, error)) => (patience, error),
+            };
+            let now = self.runtime.now();
+            if now.since(*began.get_or_insert(now)) >= patience {
+                return Err(error);
+            }
+            self.runtime.sleep_until(now + AGAIN).await;
+        }
     }
 
     fn leave(&self) {
@@ -127,7 +157,10 @@ impl Backend for Host {
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        Box::pin(async move { self.usable().and_then(|()| self.store.0.attempt(claim, self.client)) })
+        Box::pin(async move {
+            self.usable()?;
+            self.patiently(|store| store.attempt(claim, self.client)).await
+        })
     }
 
     fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
@@ -135,7 +168,7 @@ impl Backend for Host {
     }
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
-        Box::pin(async move { self.store.0.release(claim, leave) })
+        Box::pin(self.patiently(move |store| store.release(claim, leave)))
     }
 
     fn evict<'a>(
@@ -144,11 +177,17 @@ impl Backend for Host {
         token: Option<Token>,
         why: &'a str,
     ) -> BoxFuture<'a, Result<Released>> {
-        Box::pin(async move { self.usable().and_then(|()| self.store.0.evict(key, token, why)) })
+        Box::pin(async move {
+            self.usable()?;
+            self.patiently(|store| store.evict(key, token, why)).await
+        })
     }
 
     fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
-        Box::pin(async move { self.usable().and_then(|()| self.store.0.inspect(query)) })
+        Box::pin(async move {
+            self.usable()?;
+            self.patiently(|store| store.inspect(query)).await
+        })
     }
 
     fn watch(&self, on: bool) {

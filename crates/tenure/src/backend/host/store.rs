@@ -26,6 +26,9 @@ use crate::engine::Runtime;
 use crate::engine::fork::Birthplace;
 use crate::error::{Error, Result};
 
+/// How long a thread is blocked for an owner that lives and stays inside. Whoever is asynchronous then waits on
+/// without blocking ([`Halt`]); so a stopped process delays nothing but what its shard is needed for.
+const BLOCKED: Duration = Duration::from_millis(10);
 /// How long an owner that lives may stay inside a shard before others give up.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for the ceiling, whose owner waits for the disk.
@@ -49,6 +52,31 @@ impl Drop for Store {
         }
     }
 }
+
+/// Why a verb did not come to an end.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// An owner that lives stays inside: nothing happened. Try again for as long as this, then the error.
+    Stuck(Duration, Error),
+    /// An error.
+    Failed(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Halt {
+        Halt::Failed(error)
+    }
+}
+
+impl From<Halt> for Error {
+    fn from(halt: Halt) -> Error {
+        let (Halt::Stuck(_, error) | Halt::Failed(error)) = halt;
+        error
+    }
+}
+
+/// What a verb on the store gives.
+pub(super) type Outcome<T> = Result<T, Halt>;
 
 /// The store as its threads see it. Fields are dropped in this order: the files are closed before the registry lets
 /// the directory be opened again.
@@ -204,13 +232,14 @@ impl Inner {
     }
 
     /// Locks a shard, and undoes what a dead owner had begun in it.
-    pub(super) fn lock(&self, number: usize) -> Result<Shard<'_>> {
+    #[inline]
+    pub(super) fn lock(&self, number: usize) -> Outcome<Shard<'_>> {
         let lock = self.lock_of(number);
-        let got = lock.take(self.me, PATIENCE, |who| self.slots().alive(who, self.me));
+        let got = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me));
         let inherited = match got {
             Ok(Got::Free) => false,
             Ok(Got::FromTheDead(_)) => true,
-            Err(Stuck(owner)) => return Err(self.stuck(owner)),
+            Err(Stuck(owner)) => return Err(Halt::Stuck(PATIENCE, self.stuck(owner))),
         };
         journal::undo(self.map.words(), number);
         Ok(Shard { store: self, number, inherited })
@@ -230,7 +259,7 @@ impl Inner {
             None => "somebody unknown".to_owned(),
         };
         Error::unavailable(
-            format!("{who} has been inside the store in {} for a second", self.path().display()),
+            format!("{who} stays inside the store in {} and lets nobody else in", self.path().display()),
             "it may be stopped: let it go on (kill -CONT), or kill it",
         )
     }
@@ -242,7 +271,7 @@ impl Inner {
         &self,
         shard: usize,
         mut run: impl FnMut(&mut Lines<Journal<'_>>, Now) -> Result<T, Refusal>,
-    ) -> Result<(Result<T, Refusal>, Now)> {
+    ) -> Outcome<(Result<T, Refusal>, Now)> {
         for _ in 0..RAISES {
             let mut pushes = Pushes::default();
             let locked = self.lock(shard)?;
@@ -259,15 +288,16 @@ impl Inner {
                 result => return Ok((result, now)),
             }
         }
-        Err(Error::protocol("the token ceiling is never high enough", "this is a bug: please report it"))
+        Err(Error::protocol("the token ceiling is never high enough", "this is a bug: please report it")
+            .into())
     }
 
     /// Raises the ceiling of tokens above `needed`, on disk first.
-    fn raise(&self, needed: i64) -> Result<()> {
+    fn raise(&self, needed: i64) -> Outcome<()> {
         let lock =
             Lock { word: &self.map.halves()[header::RAISING_H], turns: &self.map.words()[header::RAISED_W] };
-        if let Err(Stuck(owner)) = lock.take(self.me, PATIENCE_DISK, |who| self.slots().alive(who, self.me)) {
-            return Err(self.stuck(owner));
+        if let Err(Stuck(owner)) = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)) {
+            return Err(Halt::Stuck(PATIENCE_DISK, self.stuck(owner)));
         }
         let ceiling = &self.map.words()[header::CEILING_W];
         let result = if ceiling.load(Acquire).cast_signed() > needed {
@@ -277,7 +307,7 @@ impl Inner {
                 .map(|floor| ceiling.store(floor.cast_unsigned(), Release))
         };
         lock.let_go();
-        result
+        Ok(result?)
     }
 
     /// Removes everything that a dead process left behind, in all shards, once.
@@ -290,7 +320,7 @@ impl Inner {
             match self.verb(shard, |lines, now| lines.reap(who.raw(), now)) {
                 Ok((Ok(n), _)) => reaped += n,
                 Ok((Err(refusal), _)) => failed = Some(self.refused(refusal)),
-                Err(e) => failed = Some(e),
+                Err(halt) => failed = Some(halt.into()),
             }
         }
         // It may have died after a commit and before telling those whom it granted something.

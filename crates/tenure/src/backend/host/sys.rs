@@ -32,6 +32,13 @@ pub(super) fn locker(file: BorrowedFd<'_>, at: u32, len: u32) -> io::Result<Opti
     Ok((i32::from(range.l_type) != libc::F_UNLCK).then_some(range.l_pid.max(0)))
 }
 
+/// Stops this process, at this very instruction of this thread, until somebody lets it go on.
+#[cfg(feature = "unstable")]
+pub(super) fn stop_here() {
+    // SAFETY: `raise` takes no pointer, and the default action of this signal runs no code of this program.
+    let _ = unsafe { libc::raise(libc::SIGSTOP) };
+}
+
 #[allow(clippy::cast_possible_truncation)] // constants of a few bits, whose type differs between targets
 fn range(kind: i32, at: u32, len: u32) -> libc::flock {
     // SAFETY: `flock` is a plain C structure of integers, for which zero is valid.

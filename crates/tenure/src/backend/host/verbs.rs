@@ -6,7 +6,7 @@ use super::alarm::Alarm;
 use super::bell::Waiter;
 use super::layout::SHARDS;
 use super::slots::Who;
-use super::store::Inner;
+use super::store::{Inner, Outcome};
 use crate::backend::{Anchor, Answer, Claim, Leave, Page, Query, Released, local, note};
 use crate::core::line::{NO_SLOT, Now, Place, Refusal};
 use crate::core::moment::nanos;
@@ -51,7 +51,7 @@ impl Inner {
     }
 
     /// Stands in line, or looks again.
-    pub(super) fn attempt(self: &Arc<Inner>, claim: &Claim, client: u64) -> Result<Answer> {
+    pub(super) fn attempt(self: &Arc<Inner>, claim: &Claim, client: u64) -> Outcome<Answer> {
         self.usable()?;
         let mut note = Vec::with_capacity(NOTE);
         note::encode(&claim.owner, &claim.reason, &mut note);
@@ -78,7 +78,7 @@ impl Inner {
             if waits {
                 self.listen();
             }
-            if buried >= FUNERALS || !self.bury_dead(&stood.before, waits)? {
+            if buried >= FUNERALS || !self.bury_dead(&stood.before, waits) {
                 self.changed(now.ns);
                 return Ok(local::answer(stood.place, now));
             }
@@ -93,20 +93,22 @@ impl Inner {
 
     /// Removes those of `slots` that are dead; whether there were any. The living are put under watch if a claim here
     /// waits for them.
-    fn bury_dead(self: &Arc<Inner>, slots: &[u32], waits: bool) -> Result<bool> {
-        let (mut any, mut living) = (false, Vec::new());
+    fn bury_dead(self: &Arc<Inner>, slots: &[u32], waits: bool) -> bool {
+        let (mut any, mut others) = (false, Vec::new());
         for who in slots.iter().filter_map(|slot| Who::from_raw(*slot)).filter(|who| *who != self.me) {
             if self.slots().alive(who, self.me) {
-                living.push(who);
+                others.push(who);
+            } else if let Err(e) = self.reap(who) {
+                tracing::warn!(error = %e, "a dead process could not be removed yet");
+                others.push(who);
             } else {
-                self.reap(who)?;
                 any = true;
             }
         }
-        if waits && !living.is_empty() {
-            Alarm::watch(self, &living);
+        if waits && !others.is_empty() {
+            Alarm::watch(self, &others);
         }
-        Ok(any)
+        any
     }
 
     /// Renews claims. Never creates one.
@@ -131,9 +133,7 @@ impl Inner {
             self.renew_chunk(claims, chunk, client, &mut answers, &mut before);
         }
         // Whoever is dead goes; those who wait learn of what that grants them by push.
-        if let Err(e) = self.bury_dead(&before, true) {
-            tracing::warn!(error = %e, "a dead process could not be removed");
-        }
+        self.bury_dead(&before, true);
         let missing = || Err(Error::protocol("a claim was not renewed", "this is a bug: please report it"));
         answers.into_iter().map(|a| a.unwrap_or_else(missing)).collect()
     }
@@ -177,17 +177,22 @@ impl Inner {
             before.dedup();
             Ok(())
         });
-        if let Err(e) =
-            done.and_then(|(result, _)| result.map_err(|r| local::refused(r, &claims[first].key, None)))
-        {
-            for &i in rest {
-                answers[i] = Some(Err(Error::unavailable(e.what(), e.advice()).of(&claims[i].key)));
-            }
+        let halted = match done {
+            Ok((Ok(()), _)) => return,
+            Ok((Err(refusal), _)) => Err(refusal),
+            Err(halt) => Ok(Error::from(halt)),
+        };
+        for &i in rest {
+            let key = &claims[i].key;
+            answers[i] = Some(Err(match &halted {
+                Ok(e) => Error::unavailable(e.what(), e.advice()).of(key),
+                Err(refusal) => local::refused(*refusal, key, None),
+            }));
         }
     }
 
     /// Ends a hold, or withdraws a waiting claim.
-    pub(super) fn release(&self, claim: &Claim, leave: Leave) -> Result<Released> {
+    pub(super) fn release(&self, claim: &Claim, leave: Leave) -> Outcome<Released> {
         self.usable()?;
         let key = claim.key.full().as_bytes();
         let (result, now) = self.verb(self.shard_of(key), |lines, now| {
@@ -195,22 +200,23 @@ impl Inner {
         })?;
         self.waiting.remove(claim.id.0);
         self.changed(now.ns);
-        result.map(local::released).map_err(|refusal| local::refused(refusal, &claim.key, Some(claim.kind)))
+        let refused = |refusal| local::refused(refusal, &claim.key, Some(claim.kind));
+        Ok(result.map(local::released).map_err(refused)?)
     }
 
     /// Takes a lock away.
-    pub(super) fn evict(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
+    pub(super) fn evict(&self, key: &Key, token: Option<Token>, why: &str) -> Outcome<Released> {
         self.usable()?;
         let full = key.full().as_bytes();
         let (result, now) = self.verb(self.shard_of(full), |lines, now| {
             lines.evict(full, token.map(Token::get), why.as_bytes(), now)
         })?;
         self.changed(now.ns);
-        result.map(local::evicted).map_err(|refusal| local::refused(refusal, key, None))
+        Ok(result.map(local::evicted).map_err(|refusal| local::refused(refusal, key, None))?)
     }
 
     /// Looks at lines, shard by shard, holding a shard's lock for few claims at a time.
-    pub(super) fn inspect(&self, query: &Query) -> Result<Page> {
+    pub(super) fn inspect(&self, query: &Query) -> Outcome<Page> {
         self.usable()?;
         if let Some(name) = &query.name {
             let key = Key::new(&query.namespace, name)?;
