@@ -15,7 +15,7 @@ use crate::engine::{Engine, Hub, Runtime, race};
 use crate::error::{Error, Result};
 use crate::key::{Key, check_namespace, check_prefix};
 use crate::mutex::Mutex;
-use crate::options::{check_owner, check_ttl, shortened};
+use crate::options::{check_owner, check_reason, check_ttl, shortened};
 use crate::token::Token;
 use crate::url::{Secret, StoreUrl};
 
@@ -209,10 +209,11 @@ impl Locks {
 
     /// Takes the lock away: from the grant with this token, or from whoever holds it. The next grant's token is greater,
     /// and the next in line is granted. The evicted holder learns it by push or at its next renewal; until its first
-    /// access is refused by a resource that checks tokens, it may still act.
+    /// access is refused by a resource that checks tokens, it may still act. `why`, at most 256 bytes, is kept with this
+    /// user's name while the line lives, and told to the evicted holder.
     ///
     /// # Errors
-    /// As [`inspect`](Locks::inspect).
+    /// As [`inspect`](Locks::inspect); `Config` for a reason that is too long.
     ///
     /// # Cancel safety
     /// Dropping the future may or may not evict.
@@ -226,9 +227,10 @@ impl Locks {
         let key = self.key(name)?;
         self.engine.usable()?;
         let owner = &self.engine.owner;
-        let why: String =
-            why.chars().filter(|c| !c.is_control()).take(crate::options::REASON_MAX / 4).collect();
-        let by = format!("{}@{}: {why}", owner.user, owner.host);
+        check_reason(why)?;
+        let why: String = why.chars().filter(|c| !c.is_control()).collect();
+        let colon = if why.is_empty() { "" } else { ": " };
+        let by = format!("{}@{}{colon}{why}", owner.user, owner.host);
         tracing::info!(target: "tenure", lock = %key, token = token.map(Token::get), by, "evict");
         self.engine.core.backend.evict(&key, token, &by).await.map_err(|e| e.of(&key))
     }

@@ -8,7 +8,7 @@ use crate::core::lease::{TTL_MAX, TTL_MIN};
 use crate::error::{Error, Result};
 
 /// The longest reason, in bytes.
-pub(crate) const REASON_MAX: usize = 256;
+const REASON_MAX: usize = 256;
 /// The longest of an owner's texts, in bytes.
 const OWNER_MAX: usize = 128;
 
@@ -64,13 +64,8 @@ impl LockOptions {
         if let Some(ttl) = self.ttl {
             check_ttl(ttl)?;
         }
-        if let Some(reason) = &self.reason
-            && reason.len() > REASON_MAX
-        {
-            return Err(Error::config(
-                format!("the reason is {} bytes long", reason.len()),
-                format!("use at most {REASON_MAX}"),
-            ));
+        if let Some(reason) = &self.reason {
+            check_reason(reason)?;
         }
         if let Some(owner) = &self.owner {
             check_owner(owner)?;
@@ -84,6 +79,14 @@ pub(crate) fn check_ttl(ttl: Duration) -> Result<()> {
         return Ok(());
     }
     Err(Error::config(format!("a ttl of {ttl:?} is out of range"), "use 100 ms to 24 h"))
+}
+
+pub(crate) fn check_reason(reason: &str) -> Result<()> {
+    if reason.len() > REASON_MAX {
+        let what = format!("the reason is {} bytes long", reason.len());
+        return Err(Error::config(what, format!("use at most {REASON_MAX}")));
+    }
+    Ok(())
 }
 
 pub(crate) fn check_owner(owner: &Owner) -> Result<()> {
