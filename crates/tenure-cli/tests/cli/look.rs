@@ -96,6 +96,8 @@ fn break_takes_only_what_it_was_told_to() {
     assert_eq!(place.code(&["break", "x"]), Some(64), "nobody was asked");
     assert_eq!(place.code(&["break", "--yes", "--token", &(token + 1).to_string(), "x"]), Some(75));
     assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(75), "it was broken all the same");
+    let long = "w".repeat(257);
+    assert_eq!(place.code(&["break", "--yes", "--reason", &long, "x"]), Some(64));
     let done = place.json(&["break", "--yes", "--token", &token.to_string(), "x"]).remove(0);
     assert_eq!(done, json!({"lock": "x", "broken": true, "token": token}));
     assert_eq!(running.wait().0, Some(80));
@@ -115,7 +117,8 @@ fn the_reason_of_a_break_is_kept_while_the_line_lives() {
         let line = place.json(&["show", "x"]).remove(0);
         (line["holders"].as_array()?.len() == 1 && line["waiting"].as_array()?.is_empty()).then_some(line)
     });
-    assert!(line["broken"]["why"].as_str().unwrap().contains("stuck"), "{line}");
+    let why = line["broken"]["why"].as_str().unwrap();
+    assert!(why.ends_with(": stuck") && why.contains('@'), "{line}");
     assert!(text(&place.output(&["show", "x"]).stdout).contains("stuck"));
     drop(next);
 }
