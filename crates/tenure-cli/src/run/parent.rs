@@ -1,10 +1,10 @@
 //! `tenure run` itself, the shell's child: it hands on signals and exits with the command's status. All else is the
 //! guardian's work.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, set_child_subreaper, wait, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, set_child_subreaper, wait, waitpid};
 
 use super::sys::{self, Inherited, Side, SignalFd};
 use super::wire::{Link, Message};
@@ -139,15 +139,12 @@ impl Parent {
     /// Waits for the guardian's end, so that nobody else has to: where the first process of a container waits for
     /// nobody, it would stay as a zombie. A store that is slow to say goodbye is not worth the wait.
     fn see_off(&self) {
-        let end = Instant::now() + FAREWELL;
-        while let Some(fd) = self.link.poll_fd() {
-            let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).unwrap_or_default();
-            if poll(&mut [fd], Some(&left)).is_ok_and(|ready| ready == 0) {
-                return;
-            }
-            let _ = self.link.receive();
+        let Some(guardian) = Pid::from_raw(self.guardian) else { return };
+        let left = Timespec::try_from(FAREWELL).unwrap_or_default();
+        if let Ok(fd) = pidfd_open(guardian, PidfdFlags::empty()) {
+            let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left));
         }
-        let _ = waitpid(Pid::from_raw(self.guardian), WaitOptions::empty());
+        let _ = waitpid(Some(guardian), WaitOptions::NOHANG);
     }
 
     /// The guardian was killed, and with it the command, which is tied to it. Whatever the command had started is now

@@ -1,5 +1,7 @@
 //! The lock goes while the command runs.
 
+use std::fs;
+
 use rustix::process::Signal;
 
 use crate::support::{Place, alive, json_of, kill, until};
@@ -60,6 +62,59 @@ fn a_guardian_that_was_stopped_for_too_long_stops_its_command() {
     // Granted to another, since the lease ended.
     assert_eq!(place.code(&["run", "x", "--", "true"]), Some(0));
     kill(guardian, Signal::CONT);
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(80), "{said}");
+    assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
+}
+
+/// Stops one thread of a process and no other, as a debugger does. It goes on when the calling thread ends.
+#[allow(unsafe_code)]
+fn freeze(pid: i32, name: &str) {
+    let thread = until("the thread", || {
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().find_map(|entry| {
+            let tid = entry.ok()?.file_name().to_str()?.parse::<i32>().ok()?;
+            let comm = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+            (comm.trim_end() == name).then_some(tid)
+        })
+    });
+    for request in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
+        // SAFETY: neither request reads or writes this process's memory.
+        let done = unsafe { libc::ptrace(request, thread, 0, 0) };
+        assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// The promise at the heart of `tenure run`: nothing is renewed any more, nobody tells the guardian, and still nobody
+/// of the command is alive when the lock is granted to another. The witness is a kernel lock that all of them hold.
+#[test]
+fn without_renewals_everybody_is_gone_before_the_next_is_granted() {
+    let place = Place::new();
+    let script = "exec 9>> witness; flock -n 9 || exit 99; trap 'echo TERM >> got' TERM; \
+                  setsid sh -c 'trap \"\" TERM; echo $$ > other; while :; do sleep 0.01; done' & \
+                  echo $$ > first; while :; do sleep 0.01; done";
+    let args = ["--ttl", "2s", "--grace", "500ms", "--status-file", "status", "x", "--", "sh", "-c", script];
+    let running = place.run(&args);
+    let pids = ["first", "other"].map(|name| place.pid_of(name));
+    place.until_held("x");
+    freeze(running.guardian(), "tenure");
+    let next = place.run(&["x", "--", "sh", "-c", "exec 9>> witness; flock -n 9"]);
+    assert_eq!(next.wait().0, Some(0), "the next was granted while somebody of the first was alive");
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(80), "{said}");
+    assert!(said.contains("could not be renewed"), "{said}");
+    assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
+    // There was time to end in good order.
+    assert_eq!(place.line_of("got"), "TERM");
+    assert_eq!(json_of(&place.file("status"))["outcome"], "lost");
+}
+
+#[test]
+fn a_store_that_is_removed_stops_the_command() {
+    let place = Place::new();
+    let running = place.run(&["--ttl", "600ms", "x", "--", "sh", "-c", STUBBORN]);
+    let pids = ["first", "other"].map(|name| place.pid_of(name));
+    place.until_held("x");
+    fs::remove_dir_all(place.file("store")).unwrap();
     let (code, said) = running.wait();
     assert_eq!(code, Some(80), "{said}");
     assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
