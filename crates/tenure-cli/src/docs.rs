@@ -1,5 +1,6 @@
 //! `tenure completions` and `tenure man`.
 
+use clap::Arg;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -84,7 +85,12 @@ fn render() -> std::io::Result<Vec<u8>> {
         let mut roff = Roff::new();
         roff.control("SH", [format!("tenure {}", sub.get_name()).to_uppercase().as_str()]);
         roff.to_writer(&mut page)?;
-        let of_it = Man::new(sub.clone());
+        // What every subcommand has was told above.
+        let told = |arg: &Arg| arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str());
+        let of_it = Man::new(sub.clone().mut_args(|arg| {
+            let hide = told(&arg);
+            arg.hide(hide)
+        }));
         for part in
             [Man::render_synopsis_section, Man::render_description_section, Man::render_options_section]
         {
