@@ -38,7 +38,7 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
         }
         Side::Parent(guardian) => {
             drop(theirs);
-            Parent { link: ours, guardian, signals: None, started: false, early: Vec::new() }
+            Parent { link: ours, guardian, signals: None, may_run: false, started: false, early: Vec::new() }
                 .serve()
                 .map_err(failed)?
         }
@@ -50,6 +50,8 @@ struct Parent {
     guardian: i32,
     /// While it waits for the lock, signals do to it what they do to anybody; afterwards they are the command's.
     signals: Option<SignalFd>,
+    /// The command may have been started.
+    may_run: bool,
     started: bool,
     /// Signals of the terminal that came when the command was not yet in its group.
     early: Vec<i32>,
@@ -72,6 +74,7 @@ impl Parent {
             match self.link.receive() {
                 Some(Message::Granted) => {
                     self.handle_signals()?;
+                    self.may_run = true;
                     self.link.send(&Message::Go);
                 }
                 Some(Message::Started(_)) => {
@@ -166,12 +169,9 @@ impl Parent {
             let _ = rustix::thread::nanosleep(&pause);
         }
         let what = "the guardian process was killed, and the lock ended with it";
-        if self.started {
-            Failure::new(
-                LOST,
-                format!("{what}; the command was stopped"),
-                "look for who kills processes here",
-            )
+        if self.may_run {
+            let what = format!("{what}; the command was stopped");
+            Failure::new(LOST, what, "look for who kills processes here")
         } else {
             Failure::new(UNAVAILABLE, what, "the command did not run; try again")
         }

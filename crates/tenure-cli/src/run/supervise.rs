@@ -29,6 +29,9 @@ use crate::who;
 const SETTLE: Duration = Duration::from_millis(10);
 /// How often new descendants are looked for while the others have time to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long before the deadline everybody is killed, at most: being scheduled and dying take their time on a busy
+/// machine. With the longest grace, half of a ttl, it leaves renewals, made at a third, time to be late.
+const MARGIN: Duration = Duration::from_millis(500);
 /// When to say that something does not die.
 const STUBBORN: Duration = Duration::from_secs(3);
 
@@ -118,7 +121,7 @@ impl<'g> Supervision<'g> {
             owner: Some(who::owner(command.unsigned_abs(), &plan.program)),
             settle_at: now + SETTLE,
             grace: plan.grace,
-            margin: (plan.ttl / 20).min(Duration::from_millis(50)),
+            margin: (plan.ttl / 10).min(MARGIN),
             deadline: now.saturating_add(guard.remaining()),
             ended: None,
             attached: true,
@@ -236,9 +239,13 @@ impl<'g> Supervision<'g> {
     /// Does what is due, and says when to come back.
     fn act(&mut self) -> Duration {
         let now = now();
-        if let Stage::Asked { kill_at, .. } = &self.stage
+        if let Stage::Asked { kill_at, asked, .. } = &self.stage
             && now >= *kill_at
         {
+            // Whoever is known first: on a busy machine it takes time to look for others.
+            for process in asked {
+                let _ = descendants::signal(process, Signal::KILL);
+            }
             self.stage = Stage::Killing { pause: Duration::from_millis(1), since: now, said: false };
         }
         match &mut self.stage {

@@ -54,7 +54,7 @@ fn what_lingers_is_stopped_as_well() {
 #[test]
 fn a_guardian_that_was_stopped_for_too_long_stops_its_command() {
     let place = Place::new();
-    let running = place.run(&["--ttl", "300ms", "x", "--", "sh", "-c", STUBBORN]);
+    let running = place.run(&["--ttl", "3s", "x", "--", "sh", "-c", STUBBORN]);
     let pids = ["first", "other"].map(|name| place.pid_of(name));
     place.until_held("x");
     let guardian = running.guardian();
@@ -92,7 +92,7 @@ fn without_renewals_everybody_is_gone_before_the_next_is_granted() {
     let script = "exec 9>> witness; flock -n 9 || exit 99; trap 'echo TERM >> got' TERM; \
                   setsid sh -c 'trap \"\" TERM; echo $$ > other; while :; do sleep 0.01; done' & \
                   echo $$ > first; while :; do sleep 0.01; done";
-    let args = ["--ttl", "2s", "--grace", "500ms", "--status-file", "status", "x", "--", "sh", "-c", script];
+    let args = ["--ttl", "6s", "--grace", "1s", "--status-file", "status", "x", "--", "sh", "-c", script];
     let running = place.run(&args);
     let pids = ["first", "other"].map(|name| place.pid_of(name));
     place.until_held("x");
@@ -111,7 +111,7 @@ fn without_renewals_everybody_is_gone_before_the_next_is_granted() {
 #[test]
 fn a_store_that_is_removed_stops_the_command() {
     let place = Place::new();
-    let running = place.run(&["--ttl", "600ms", "x", "--", "sh", "-c", STUBBORN]);
+    let running = place.run(&["--ttl", "3s", "x", "--", "sh", "-c", STUBBORN]);
     let pids = ["first", "other"].map(|name| place.pid_of(name));
     place.until_held("x");
     fs::remove_dir_all(place.file("store")).unwrap();

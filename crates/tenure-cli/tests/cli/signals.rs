@@ -144,7 +144,7 @@ fn sigkill_of_the_guardian_stops_everybody() {
 fn a_stopped_command_stops_run_and_goes_on_with_it() {
     let place = Place::new();
     let script = "trap 'exit 5' USR2; echo $$ > pid; while :; do sleep 0.01; done";
-    let running = place.run(&["--ttl", "1s", "x", "--", "sh", "-c", script]);
+    let running = place.run(&["--ttl", "2s", "x", "--", "sh", "-c", script]);
     let pid = place.pid_of("pid");
     let token = place.until_held("x")["token"].clone();
     for by in [pid, running.pid()] {
@@ -157,7 +157,7 @@ fn a_stopped_command_stops_run_and_goes_on_with_it() {
     // Stopped for several leases: the guardian goes on renewing.
     kill(pid, Signal::STOP);
     let stopped = std::time::Instant::now();
-    until("three leases", || (stopped.elapsed().as_secs() >= 3).then_some(()));
+    until("two leases", || (stopped.elapsed().as_secs() >= 5).then_some(()));
     let line = place.json(&["show", "x"]).remove(0);
     assert_eq!((&line["token"], line["holders"].as_array().map(Vec::len)), (&token, Some(1)));
     kill(running.pid(), Signal::CONT);

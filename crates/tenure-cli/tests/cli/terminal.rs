@@ -135,7 +135,7 @@ fn ctrl_c_ends_what_does_not_handle_it() {
 #[test]
 fn ctrl_z_stops_the_job_and_fg_continues_it() {
     let place = Place::new();
-    let script = "$T run --ttl 1s x -- sh -c 'echo ready; read word; echo read $word; exit 4'; echo first=$?; \
+    let script = "$T run --ttl 2s x -- sh -c 'echo ready; read word; echo read $word; exit 4'; echo first=$?; \
                   while [ ! -e go ]; do sleep 0.01; done; fg; echo second=$?";
     let mut terminal = Terminal::shell(&place, script);
     terminal.expect("ready");
@@ -144,7 +144,7 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     assert!(!seen.contains("second"));
     // A job that is stopped for longer than its lease keeps its lock.
     let stopped = std::time::Instant::now();
-    crate::support::until("two leases", || (stopped.elapsed().as_secs() >= 2).then_some(()));
+    crate::support::until("two leases", || (stopped.elapsed().as_secs() >= 5).then_some(()));
     assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(75));
     std::fs::write(place.file("go"), "").unwrap();
     terminal.expect("run --ttl"); // fg names the job
