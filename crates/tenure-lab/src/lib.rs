@@ -3,7 +3,7 @@
 //! - `sale`: the flash sale, a hundred clients that fight for stock; what no lock and a naive lock lose.
 //! - `bench`: workloads that measure a store, the same for every store and for other libraries.
 //! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
-//! - `broken`: backends that break one rule each; the trial named for it must notice.
+//! - [`broken`]: backends that break one rule each; the trial named for it must notice.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
@@ -11,6 +11,7 @@
 //! A program that runs anything of the lab calls [`worker_main`] first in its `main`.
 
 mod bench;
+pub mod broken;
 pub mod cli;
 pub mod conform;
 mod duration;

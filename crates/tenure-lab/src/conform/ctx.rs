@@ -146,10 +146,16 @@ impl Ctx {
         Ok(ctx)
     }
 
-    /// The same store, broken on purpose; with less patience, and fewer rounds.
+    /// The same store, broken on purpose.
     #[must_use]
     pub fn twisted(self, twist: Arc<dyn Twist>) -> Ctx {
-        Ctx { twist, percent: 25, patience: Duration::from_secs(8), ..self }
+        Ctx { twist, ..self }
+    }
+
+    /// With less patience, and fewer rounds.
+    #[must_use]
+    pub fn hurried(self) -> Ctx {
+        Ctx { percent: 25, patience: Duration::from_secs(8), ..self }
     }
 
     /// What the store promises.

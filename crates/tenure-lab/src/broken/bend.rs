@@ -1,0 +1,186 @@
+//! Wrappers that change one verb and pass on the others.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released, Sink};
+use tenure::core::moment::Moment;
+use tenure::engine::Runtime;
+use tenure::{Capabilities, Key, Result, Token};
+
+use crate::conform::Twist;
+
+/// The result of most verbs.
+pub(super) type Answered<'a, T = Answer> = BoxFuture<'a, Result<T>>;
+/// The result of a batch of renewals.
+pub(super) type AllAnswered<'a> = BoxFuture<'a, Vec<Result<Answer>>>;
+
+/// A store with something wrong: overrides the verbs that are.
+pub(super) trait Bend: Send + Sync + 'static {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        store.attempt(claim)
+    }
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        store.renew(claims)
+    }
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        store.release(claim, leave)
+    }
+    fn evict<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> Answered<'a, Released> {
+        store.evict(key, token, why)
+    }
+    fn inspect<'a>(&'a self, store: &'a dyn Backend, query: &'a Query) -> Answered<'a, Page> {
+        store.inspect(query)
+    }
+    /// Where the store's news go, for a store that tells more than it should.
+    fn tells(&self, _sink: &Arc<dyn Sink>) {}
+}
+
+struct Bent<B> {
+    bend: Arc<B>,
+    store: Arc<dyn Backend>,
+}
+
+impl<B> fmt::Debug for Bent<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "broken {:?}", self.store)
+    }
+}
+
+impl<B: Bend> Backend for Bent<B> {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> Answered<'a> {
+        self.bend.attempt(&*self.store, claim)
+    }
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> AllAnswered<'a> {
+        self.bend.renew(&*self.store, claims)
+    }
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
+        self.bend.release(&*self.store, claim, leave)
+    }
+    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> Answered<'a, Released> {
+        self.bend.evict(&*self.store, key, token, why)
+    }
+    fn inspect<'a>(&'a self, query: &'a Query) -> Answered<'a, Page> {
+        self.bend.inspect(&*self.store, query)
+    }
+    fn watch(&self, on: bool) {
+        self.store.watch(on);
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.store.close()
+    }
+}
+
+/// What a mutex guards, also after a panic.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One store in one bend.
+pub(super) fn around<B: Bend>(bend: &Arc<B>, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+    Arc::new(Bent { bend: bend.clone(), store })
+}
+
+/// A store that is broken for all its clients: each store gets a fresh bend.
+struct Store<B> {
+    make: fn() -> B,
+    sink: Mutex<Option<Arc<dyn Sink>>>,
+}
+
+impl<B: Bend> Twist for Store<B> {
+    fn store(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        let bend = Arc::new((self.make)());
+        if let Some(sink) = &*locked(&self.sink) {
+            bend.tells(sink);
+        }
+        around(&bend, store)
+    }
+    fn sink(&self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
+        locked(&self.sink).replace(sink.clone());
+        sink
+    }
+}
+
+/// Breaks a store.
+pub(super) fn store<B: Bend + Default>() -> Arc<dyn Twist> {
+    Arc::new(Store::<B> { make: B::default, sink: Mutex::default() })
+}
+
+/// The engine's side of the link is broken: outside of whatever a trial puts between the two.
+struct Outer<B>(fn() -> B);
+
+impl<B: Bend> Twist for Outer<B> {
+    fn outer(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        around(&Arc::new((self.0)()), store)
+    }
+}
+
+/// Breaks the engine's side of the link.
+pub(super) fn outer<B: Bend + Default>() -> Arc<dyn Twist> {
+    Arc::new(Outer::<B>(B::default))
+}
+
+/// A runtime with something wrong: overrides what is.
+pub(super) trait Warped: fmt::Debug + Send + Sync + 'static {
+    fn inner(&self) -> &dyn Runtime;
+    fn now(&self) -> Moment {
+        self.inner().now()
+    }
+    fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
+        self.inner().sleep_until(at)
+    }
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.inner().spawn(task);
+    }
+}
+
+/// Makes a runtime of it.
+#[derive(Debug)]
+pub(super) struct Runs<W>(pub(super) W);
+
+impl<W: Warped> Runtime for Runs<W> {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+    fn wall_us(&self) -> u64 {
+        self.0.inner().wall_us()
+    }
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.inner().fill(bytes);
+    }
+    fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(at)
+    }
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.0.spawn(task);
+    }
+}
+
+struct Runtimes<F>(F);
+
+impl<R: Runtime, F: Fn(Arc<dyn Runtime>) -> R + Send + Sync> Twist for Runtimes<F> {
+    fn runtime(&self, inner: Arc<dyn Runtime>) -> Option<Arc<dyn Runtime>> {
+        Some(Arc::new((self.0)(inner)))
+    }
+}
+
+/// Gives the engine another runtime.
+pub(super) fn runs<R: Runtime>(
+    make: impl Fn(Arc<dyn Runtime>) -> R + Send + Sync + 'static,
+) -> Arc<dyn Twist> {
+    Arc::new(Runtimes(make))
+}

@@ -1,0 +1,320 @@
+//! Stores that forget, confuse or make up.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tenure::backend::{
+    Answer, Backend, Claim, ClaimId, Grant, Leave, News, Page, Query, Released, Sink, Standing,
+};
+use tenure::{Key, Result, Token};
+
+use super::Variant;
+use super::bend::{AllAnswered, Answered, Bend, locked, store};
+
+macro_rules! variants {
+    ($($name:ident: $what:ident, $trial:literal;)*) => {
+        pub(super) const VARIANTS: &[Variant] =
+            &[$(Variant { name: stringify!($name), trial: $trial, twist: store::<$what> }),*];
+    };
+}
+
+variants! {
+    a_grant_that_is_not_recorded: MadeUp, "s1_exclusion_of_tasks";
+    a_peeked_grant: Peeked, "s2_the_told_token_is_the_stored_one";
+    a_counter_as_token: Counter, "s2_tokens_after_the_data_is_lost";
+    a_token_of_whole_seconds: Seconds, "s2_tokens_grow_through_every_end";
+    one_token_for_all: Constant, "s3_a_fenced_resource";
+    no_owner_check_at_release: NoOwner, "s4_strangers_cannot_release";
+    a_withdrawal_that_is_skipped: Skips, "s6_cancelled_at_every_protocol_point";
+    no_mark_after_withdrawal: NoMark, "s9_late_requests_are_refused";
+    a_mark_that_is_checked_before: Before, "s9_withdrawals_race_requests";
+    a_renewal_that_creates: Creates, "s10_renewal_never_creates";
+    a_lease_without_an_end: Endless, "l1_a_silent_holder_is_followed";
+    order_ignored: Lifo, "l3_first_come_first_served";
+    a_try_that_stands_in_line: Stands, "l3_try_lock_never_stands_in_line";
+    a_pause_without_an_end: LongPause, "l4_no_residue";
+    a_look_that_renews: LookRenews, "o1_looking_changes_nothing";
+    an_eviction_that_does_nothing: NoEviction, "o1_an_eviction_is_told";
+}
+
+/// The same answer with another token, if it holds.
+fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i64) -> Result<Answer> {
+    let mut answer = answer?;
+    if let Standing::Held(grant) = &mut answer.standing {
+        grant.token = grant.token.map(|t| Token::new(token(t)).unwrap_or(t));
+    }
+    Ok(answer)
+}
+
+/// A grant with a token that the claim makes up.
+fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
+    Grant { token: Token::new(i64::try_from(claim.birth.nanos()).unwrap_or(i64::MAX)), reserved: 1, lease }
+}
+
+#[derive(Default)]
+struct MadeUp;
+
+impl Bend for MadeUp {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let mut answer = store.attempt(claim).await?;
+            if let (Standing::Waiting { lease, .. }, 0) = (&answer.standing, claim.id.0 % 8) {
+                answer.standing = Standing::Held(made_up(claim, *lease));
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// Tells the next in line before the release is done, and guesses its token.
+#[derive(Default)]
+struct Peeked {
+    sink: OnceLock<Arc<dyn Sink>>,
+    waits: Mutex<Vec<(ClaimId, Grant)>>,
+}
+
+impl Bend for Peeked {
+    fn tells(&self, sink: &Arc<dyn Sink>) {
+        self.sink.get_or_init(|| sink.clone());
+    }
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let answer = store.attempt(claim).await?;
+            if let Standing::Waiting { lease, .. } = answer.standing {
+                locked(&self.waits).push((claim.id, made_up(claim, lease)));
+            }
+            Ok(answer)
+        })
+    }
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        let next = locked(&self.waits).pop();
+        if let (Some(sink), Some((id, grant))) = (self.sink.get(), next) {
+            sink.news(News::Granted(id, grant, None));
+        }
+        store.release(claim, leave)
+    }
+}
+
+/// Counts grants from one, as INCR does, until the data is lost.
+#[derive(Default)]
+struct Counter {
+    last: AtomicI64,
+    given: Mutex<HashMap<ClaimId, i64>>,
+}
+
+impl Bend for Counter {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        let next = || self.last.fetch_add(1, Ordering::SeqCst) + 1;
+        Box::pin(async move {
+            let answer = store.attempt(claim).await;
+            with_token(answer, |_| *locked(&self.given).entry(claim.id).or_insert_with(next))
+        })
+    }
+}
+
+#[derive(Default)]
+struct Seconds;
+
+impl Bend for Seconds {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() / 1_000_000) })
+    }
+}
+
+#[derive(Default)]
+struct Constant;
+
+impl Bend for Constant {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move { with_token(store.attempt(claim).await, |_| 7) })
+    }
+}
+
+/// Whoever comes ends whatever is held there.
+#[derive(Default)]
+struct NoOwner(Mutex<HashMap<Key, Claim>>);
+
+impl Bend for NoOwner {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        locked(&self.0).entry(claim.key.clone()).or_insert_with(|| claim.clone());
+        store.attempt(claim)
+    }
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        let holder = locked(&self.0).remove(&claim.key).unwrap_or_else(|| claim.clone());
+        Box::pin(async move { store.release(&holder, leave).await })
+    }
+}
+
+/// A lock call that was given up is forgotten about.
+#[derive(Default)]
+struct Skips;
+
+impl Bend for Skips {
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        match leave {
+            Leave::Mark => Box::pin(std::future::ready(Ok(Released::Gone))),
+            _ => store.release(claim, leave),
+        }
+    }
+}
+
+#[derive(Default)]
+struct NoMark;
+
+impl Bend for NoMark {
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        store.release(claim, if leave == Leave::Mark { Leave::Nothing } else { leave })
+    }
+}
+
+/// Looks for a mark in one step, and grants in another.
+#[derive(Default)]
+struct Before(Mutex<HashSet<ClaimId>>);
+
+impl Bend for Before {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        if locked(&self.0).contains(&claim.id) {
+            return Box::pin(std::future::ready(Ok(Answer {
+                standing: Standing::Gone { why: None },
+                at: None,
+            })));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        store.attempt(claim)
+    }
+    fn release<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim, _: Leave) -> Answered<'a, Released> {
+        locked(&self.0).insert(claim.id);
+        store.release(claim, Leave::Nothing)
+    }
+}
+
+#[derive(Default)]
+struct Creates;
+
+impl Bend for Creates {
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        Box::pin(async move {
+            let mut answers = Vec::new();
+            for claim in claims {
+                answers.push(store.attempt(claim).await);
+            }
+            answers
+        })
+    }
+}
+
+#[derive(Default)]
+struct Endless;
+
+impl Bend for Endless {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        let claim = Claim { ttl: claim.ttl * 1000, ..claim.clone() };
+        Box::pin(async move { store.attempt(&claim).await })
+    }
+}
+
+/// Whoever comes last is put before all that wait.
+#[derive(Default)]
+struct Lifo(Mutex<Vec<Claim>>);
+
+impl Bend for Lifo {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let answer = store.attempt(claim).await?;
+            let earlier = std::mem::replace(&mut *locked(&self.0), vec![claim.clone()]);
+            for before in earlier.iter().filter(|_| matches!(answer.standing, Standing::Waiting { .. })) {
+                if store.release(before, Leave::Nothing).await? == Released::WasWaiting {
+                    store.attempt(before).await?;
+                    locked(&self.0).push(before.clone());
+                }
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[derive(Default)]
+struct Stands;
+
+impl Bend for Stands {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        let stands = Claim { stand: true, ..claim.clone() };
+        Box::pin(async move {
+            let mut answer = store.attempt(&stands).await?;
+            if !claim.stand && matches!(answer.standing, Standing::Waiting { .. }) {
+                answer.standing = Standing::Busy;
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[derive(Default)]
+struct LongPause;
+
+impl Bend for LongPause {
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        let hour = Leave::For(Duration::from_secs(3600));
+        store.release(claim, if let Leave::For(_) = leave { hour } else { leave })
+    }
+}
+
+#[derive(Default)]
+struct LookRenews(Mutex<Vec<Claim>>);
+
+impl Bend for LookRenews {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        locked(&self.0).push(claim.clone());
+        store.attempt(claim)
+    }
+    fn inspect<'a>(&'a self, store: &'a dyn Backend, query: &'a Query) -> Answered<'a, Page> {
+        let known = locked(&self.0).clone();
+        Box::pin(async move {
+            store.renew(&known).await;
+            store.inspect(query).await
+        })
+    }
+}
+
+#[derive(Default)]
+struct NoEviction;
+
+impl Bend for NoEviction {
+    fn evict<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        key: &'a Key,
+        _: Option<Token>,
+        why: &'a str,
+    ) -> Answered<'a, Released> {
+        // No token is as low as this one.
+        store.evict(key, Token::new(1), why)
+    }
+}
