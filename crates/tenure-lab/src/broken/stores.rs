@@ -25,7 +25,7 @@ variants! {
     a_peeked_grant: Peeked, "s2_the_told_token_is_the_stored_one";
     a_counter_as_token: Counter, "s2_tokens_after_the_data_is_lost";
     a_token_of_whole_seconds: Seconds, "s2_tokens_grow_through_every_end";
-    one_token_for_all: Constant, "s3_a_fenced_resource";
+    a_token_from_a_fast_clock: Fast, "s3_a_fenced_resource";
     no_owner_check_at_release: NoOwner, "s4_strangers_cannot_release";
     a_withdrawal_that_is_skipped: Skips, "s6_cancelled_at_every_protocol_point";
     no_mark_after_withdrawal: NoMark, "s9_late_requests_are_refused";
@@ -129,11 +129,11 @@ impl Bend for Seconds {
 }
 
 #[derive(Default)]
-struct Constant;
+struct Fast;
 
-impl Bend for Constant {
+impl Bend for Fast {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
-        Box::pin(async move { with_token(store.attempt(claim).await, |_| 7) })
+        Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() + 3_600_000_000) })
     }
 }
 
@@ -243,11 +243,12 @@ impl Bend for Lifo {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
-            let earlier = std::mem::replace(&mut *locked(&self.0), vec![claim.clone()]);
-            for before in earlier.iter().filter(|_| matches!(answer.standing, Standing::Waiting { .. })) {
-                if store.release(before, Leave::Nothing).await? == Released::WasWaiting {
-                    store.attempt(before).await?;
-                    locked(&self.0).push(before.clone());
+            if let Standing::Waiting { .. } = answer.standing {
+                let earlier = std::mem::replace(&mut *locked(&self.0), vec![claim.clone()]);
+                for before in earlier {
+                    store.release(&before, Leave::Nothing).await?;
+                    store.attempt(&before).await?;
+                    locked(&self.0).push(before);
                 }
             }
             Ok(answer)
