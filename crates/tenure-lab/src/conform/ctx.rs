@@ -174,6 +174,23 @@ impl Ctx {
         self.directory.as_deref()
     }
 
+    /// The same with a store of its own, beside the suite's: clients of earlier trials that still withdraw something do
+    /// not have it open.
+    pub(crate) fn beside(&self, what: &str) -> Ctx {
+        let directory = self.directory.as_ref().map(|d| d.with_file_name(what));
+        Ctx {
+            url: directory.as_ref().map_or_else(|| self.url.clone(), |d| format!("host://{}", d.display())),
+            namespace: self.namespace.clone(),
+            caps: self.caps,
+            percent: self.percent,
+            patience: self.patience,
+            directory,
+            twist: self.twist.clone(),
+            shared: Mutex::default(),
+            numbers: AtomicU64::new(0),
+        }
+    }
+
     /// Forgets the shared store of a private backend: the next client opens a new, empty one.
     pub(crate) fn forget(&self) {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();

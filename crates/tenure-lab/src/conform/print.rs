@@ -54,7 +54,9 @@ pub fn run(url: Option<&str>, namespace: &str, json: bool, filter: Option<&str>)
 
 fn told(url: &str, namespace: &str, json: bool, filter: Option<&str>) -> Outcome<ExitCode> {
     // Errors of the URL, the credentials and the namespace are the user's, not a broken promise.
-    Locks::builder(url).namespace(namespace).blocking_connect()?.blocking_close()?;
+    let locks = Locks::builder(url).namespace(namespace).blocking_connect()?;
+    let shown = locks.url().to_owned();
+    locks.blocking_close()?;
     let chosen: Vec<_> = trials().filter(|trial| filter.is_none_or(|f| trial.name.contains(f))).collect();
     if chosen.is_empty() {
         let names: Vec<_> = trials().map(|trial| trial.name).collect();
@@ -78,7 +80,7 @@ fn told(url: &str, namespace: &str, json: bool, filter: Option<&str>) -> Outcome
         let about: Vec<&Told> = all.iter().filter(|t| t.trial.rules.contains(rule)).collect();
         if !about.is_empty() {
             let text = if json {
-                as_json(url, rule, title, &about).to_string()
+                as_json(&shown, rule, title, &about).to_string()
             } else {
                 as_text(rule, title, &about)
             };
@@ -130,7 +132,9 @@ fn as_text(rule: &str, title: &str, about: &[&Told]) -> String {
     let mut text = format!("{rule:<4} {title:<38} {}", verdict.word());
     let held = about.iter().filter(|told| matches!(told.came, Came::Held(_))).count();
     if held > 0 {
-        text += &format!(" ({held} of {} trials)", about.len());
+        // Of all that there are, so that a rule of which only some were asked for shows it.
+        let all = trials().filter(|trial| trial.rules.contains(&rule)).count();
+        text += &format!(" ({held} of {all} trials)");
     }
     for told in about {
         let (word, why) = says(&told.came);

@@ -1,6 +1,7 @@
 //! S2 and S3: tokens grow, whatever happens to the processes and clocks around them, and a resource that checks them
 //! is safe.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s2_tokens_grow_through_every_end", rules: &["S2"], why_not: |_| None, run: every_end },
     Trial { name: "s2_the_told_token_is_the_stored_one", rules: &["S2", "S7"], why_not: |_| None, run: told },
     Trial { name: "s2_tokens_across_restarts", rules: &["S2"], why_not: dies_with_us, run: restarts },
+    Trial { name: "s2_tokens_across_a_reboot", rules: &["S2", "L1"], why_not: no_reboot, run: reboots },
     Trial { name: "s2_tokens_after_the_data_is_lost", rules: &["S2"], why_not: not_ours, run: data_loss },
     Trial { name: "s2_tokens_with_a_clock_that_goes_back", rules: &["S2"], why_not: |_| None, run: backward },
     Trial { name: "s3_a_fenced_resource", rules: &["S3", "S2"], why_not: |_| None, run: fenced },
@@ -116,6 +118,43 @@ fn restarts(ctx: &Ctx) -> Verdict {
     Ok(Report::new().count("restarts", rounds).count("grants", grants as u64))
 }
 
+fn no_reboot(ctx: &Ctx) -> Option<&'static str> {
+    if ctx.caps.survives < Survives::PowerLoss {
+        return Some("survives is less than power loss");
+    }
+    ctx.directory().is_none().then_some("the store is not the suite's own, so it is not rebooted")
+}
+
+/// The store finds itself in another boot of the machine, whose clock is an hour behind; whoever held is dead.
+fn reboots(ctx: &Ctx) -> Verdict {
+    let ctx = &ctx.beside("rebooted");
+    let name = ctx.name("reboot");
+    let (mut last, rounds) = (0, ctx.rounds(4));
+    let Some(directory) = ctx.directory() else { return Err("the store has no directory".into()) };
+    let (mapped, path) = (Path::new("/proc/self/maps"), directory.to_string_lossy().into_owned());
+    for _ in 0..rounds {
+        let mut crowd = Crowd::new();
+        let child = crowd.start(&Task::Exit { place: ctx.into(), name: name.clone(), times: 3 })?;
+        crowd.ended(child)?;
+        for hold in crowd.holds_of(child) {
+            grew(&mut last, Token::new(hold.token).ok_or("a child has no token")?, "across reboots")?;
+        }
+        ctx.block_on(async {
+            let closed = async || Ok(!std::fs::read_to_string(mapped)?.contains(&path));
+            ctx.until("this process has closed the store", closed).await?;
+            tenure::backend::host::faults::reboot(directory)?;
+            let warp = Warp::new();
+            warp.set_wall_off(-3600);
+            let store = ctx.store_on(warp).await?;
+            let claim = store.claim(&name)?;
+            let token = store.take(&claim).await?.token.ok_or("a mutex has tokens")?;
+            store.release(&claim, Leave::Nothing).await?;
+            grew(&mut last, token, "after a reboot, with a clock that is behind")
+        })?;
+    }
+    Ok(Report::new().count("reboots", rounds))
+}
+
 fn not_ours(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.token < TokenStrength::Hybrid {
         return Some("token is volatile");
@@ -126,6 +165,7 @@ fn not_ours(ctx: &Ctx) -> Option<&'static str> {
 
 /// The store loses everything. A token that rests on the clock as well still grows.
 fn data_loss(ctx: &Ctx) -> Verdict {
+    let ctx = &ctx.beside("lossy");
     let rounds = ctx.rounds(4);
     let mut last = 0;
     for _ in 0..rounds {
@@ -151,6 +191,7 @@ fn data_loss(ctx: &Ctx) -> Verdict {
 
 /// The wall clock is an hour behind from one moment to the next.
 fn backward(ctx: &Ctx) -> Verdict {
+    let ctx = &ctx.beside("backward");
     ctx.block_on(async {
         let warp = Warp::new();
         let store = ctx.store_on(warp.clone()).await?;
