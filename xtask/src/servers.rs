@@ -19,7 +19,7 @@ struct Server {
     binary: &'static str,
     /// Prints its version.
     version: &'static [&'static str],
-    /// Which backends or suites need it; none yet: it is not installed unless it is named.
+    /// Which backends or suites need it; one that none needs is not installed unless it is named.
     needed_by: &'static [&'static str],
 }
 
@@ -29,7 +29,7 @@ const SERVERS: &[Server] = &[Server {
     package: "redis-server",
     binary: "redis-server",
     version: &["--version"],
-    needed_by: &[],
+    needed_by: &["redis"],
 }];
 
 /// Debian asks this program whether a service may be started after its installation.

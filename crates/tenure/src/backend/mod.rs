@@ -27,6 +27,8 @@ mod local;
 pub mod memory;
 #[cfg(any(feature = "host", feature = "memory"))]
 mod note;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 /// A boxed future: wrappers need `dyn Backend`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -386,10 +388,21 @@ static TABLE: &[Entry] = &[
     memory::ENTRY,
     #[cfg(feature = "host")]
     host::ENTRY,
+    #[cfg(feature = "redis")]
+    redis::ENTRY,
+    #[cfg(feature = "redis")]
+    redis::plain::ENTRY,
 ];
 
 /// Schemes by the feature that compiles them in, compiled in or not: for a helpful error.
-pub(crate) const KNOWN: &[(&str, &str)] = &[("memory", "memory"), ("host", "host")];
+pub(crate) const KNOWN: &[(&str, &str)] = &[
+    ("memory", "memory"),
+    ("host", "host"),
+    ("redis", "redis"),
+    ("rediss", "redis"),
+    ("redis+setnx", "redis"),
+    ("rediss+setnx", "redis"),
+];
 
 /// The entry for a URL's scheme.
 ///

@@ -1,0 +1,184 @@
+//! What the scripts answer, and what the server tells unasked.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::resp::Value;
+use crate::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, News, Released, Standing};
+use crate::core::lease::LOOK_AGAIN_MAX;
+use crate::error::{Error, Result};
+use crate::token::Token;
+
+/// A little after a lease has ended, and not a little before.
+const AFTER: Duration = Duration::from_millis(1);
+
+/// The fields of an answer, each a text.
+pub(super) struct Fields<'a> {
+    texts: Vec<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of an answer to the claim `id`; an answer to another one is refused.
+    pub(super) fn of(value: &'a Value, id: &str) -> Option<Fields<'a>> {
+        let fields = Fields { texts: value.list()?.iter().map(Value::text).collect::<Option<Vec<_>>>()? };
+        (fields.text(0)? == id && fields.texts.len() >= 3).then_some(fields)
+    }
+
+    fn text(&self, at: usize) -> Option<&'a str> {
+        self.texts.get(at).copied()
+    }
+
+    fn number(&self, at: usize) -> Option<u64> {
+        self.text(at)?.parse().ok()
+    }
+
+    /// The letter that says what the answer is.
+    pub(super) fn letter(&self) -> &'a str {
+        self.texts[1]
+    }
+
+    /// The server's time, in µs.
+    pub(super) fn now(&self) -> Option<u64> {
+        self.number(2)
+    }
+}
+
+/// The claim's id as the server keeps it.
+pub(super) fn hex(id: ClaimId) -> String {
+    format!("{:032x}", id.0)
+}
+
+/// A token; 0 is none.
+pub(super) fn token(number: i64) -> Option<Token> {
+    Token::new(number)
+}
+
+/// What the server answered to an attempt or a renewal. `None`: nonsense.
+pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answer>> {
+    let now = fields.now()?;
+    let until = |at: u64| Duration::from_micros(at.saturating_sub(now));
+    let standing = match fields.letter() {
+        "H" => {
+            let grant = token(i64::try_from(fields.number(3)?).ok()?);
+            Standing::Held(Grant { token: grant, reserved: 1, lease: Lease::For(until(fields.number(4)?)) })
+        }
+        "W" => Standing::Waiting {
+            lease: Lease::For(until(fields.number(3)?)),
+            ahead: Some(u32::try_from(fields.number(4)?).unwrap_or(u32::MAX)),
+            look_again: (until(fields.number(5)?) + AFTER).min(LOOK_AGAIN_MAX),
+        },
+        "B" => Standing::Busy,
+        "G" => Standing::Gone { why: None },
+        "E" => Standing::Gone { why: Some(fields.text(3)?.to_owned()) },
+        "K" => return Some(Err(other_kind(fields.text(3)?, claim))),
+        "F" => {
+            return Some(Err(Error::unavailable(
+                "100000 claims wait for this lock already, which is the most",
+                "try again later, or divide the lock",
+            )));
+        }
+        "V" => return Some(Err(other_version(fields.text(3)?))),
+        _ => return None,
+    };
+    Some(Ok(Answer { standing, at: Some(now.saturating_mul(1000)) }))
+}
+
+/// What the server answered to a release. `None`: nonsense.
+pub(super) fn released(fields: &Fields<'_>) -> Option<Result<Released>> {
+    Some(match fields.letter() {
+        "h" => Ok(Released::WasHeld),
+        "w" => Ok(Released::WasWaiting),
+        "g" => Ok(Released::Gone),
+        "V" => Err(other_version(fields.text(3)?)),
+        _ => return None,
+    })
+}
+
+/// A record of another version of the format.
+pub(super) fn other_version(byte: &str) -> Error {
+    Error::protocol(
+        format!("the lock is stored in format {byte:?}, and this version reads format \"1\""),
+        "use one version of Tenure for one server, or a namespace of its own for each",
+    )
+}
+
+fn other_kind(digit: &str, claim: &Claim) -> Error {
+    let name = |kind| match kind {
+        Some(Kind::Mutex) => "a mutex",
+        Some(Kind::ReadWrite) => "a read-write lock",
+        Some(Kind::Semaphore) => "a semaphore",
+        None => "something else",
+    };
+    Error::config(
+        format!("it is used as {} now, and not as {}", name(kind(digit)), name(Some(claim.kind))),
+        "give locks of different kinds different names",
+    )
+}
+
+/// The kind that a digit stands for.
+pub(super) fn kind(digit: &str) -> Option<Kind> {
+    match digit {
+        "1" => Some(Kind::Mutex),
+        "2" => Some(Kind::ReadWrite),
+        "3" => Some(Kind::Semaphore),
+        _ => None,
+    }
+}
+
+/// The digit that stands for a kind.
+pub(super) fn digit(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Mutex => "1",
+        Kind::ReadWrite => "2",
+        Kind::Semaphore => "3",
+    }
+}
+
+/// What was told on this client's channel. `None`: nonsense, or another version.
+pub(super) fn news(text: &str) -> Option<News> {
+    let rest = text.strip_prefix('1')?;
+    let id = ClaimId(u128::from_str_radix(rest.get(1..33)?, 16).ok()?);
+    let number = |range: Range<usize>| rest.get(range)?.parse::<u64>().ok();
+    match rest.get(..1)? {
+        "g" => {
+            let (grant, now, lease) = (number(33..49)?, number(49..65)?, number(65..76)?);
+            let grant = Grant {
+                token: token(i64::try_from(grant).ok()?),
+                reserved: 1,
+                lease: Lease::For(Duration::from_micros(lease)),
+            };
+            Some(News::Granted(id, grant, Some(now.saturating_mul(1000))))
+        }
+        "x" => Some(News::Gone(id, Some(rest.get(33..)?.to_owned()))),
+        "l" => Some(News::Look(id)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_is_read_and_nonsense_is_not() {
+        let id = "000000000000000000000000000000ff";
+        let grant = format!("1g{id}1795168537675201179516853767530000030000000");
+        match news(&grant) {
+            Some(News::Granted(ClaimId(0xff), grant, Some(1_795_168_537_675_300_000))) => {
+                assert_eq!(grant.token.map(Token::get), Some(1_795_168_537_675_201));
+                assert_eq!(grant.lease, Lease::For(Duration::from_secs(30)));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(
+            matches!(news(&format!("1x{id}by ann: why")), Some(News::Gone(_, Some(why))) if why == "by ann: why")
+        );
+        assert!(matches!(news(&format!("1l{id}")), Some(News::Look(_))));
+        for cut in 0..grant.len() {
+            assert!(news(&grant[..cut]).is_none(), "cut at {cut}");
+        }
+        for bad in [format!("2g{id}"), format!("1q{id}"), "1gé".into(), format!("1g{}", "é".repeat(80))] {
+            assert!(news(&bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! A client of one server: two connections, and which of them a request takes.
+//!
+//! - `command`: attempts, releases, looks; and the pushes of this client. Lives in the caller's runtime, where there is one.
+//! - `keeper`: renewals and withdrawals of what was dropped. Lives on a thread of our own.
+//!
+//! A request is never sent twice behind the engine's back: an attempt that may have left and has no answer is an error
+//! to the engine, which counts it and leaves a mark at the end. Only what has provably not left changes connections.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::fault::{Why, of_answer, of_fault};
+use super::handshake;
+use super::link::Link;
+use super::names;
+use super::place::Thread;
+use super::resp::Value;
+use super::scripts::{Names, Script};
+use super::target::Target;
+use crate::backend::{News, Sink};
+use crate::core::moment::Moment;
+use crate::engine::Runtime;
+use crate::error::ErrorKind;
+
+/// Which connection a request prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Somebody waits for the answer.
+    Command,
+    /// A lease depends on it, whatever the user's runtime does.
+    Keeper,
+}
+
+/// A place for a connection that is made anew whenever it breaks.
+#[derive(Debug)]
+pub(super) struct Slot {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    link: Option<Arc<Link>>,
+    /// Why there is no link.
+    why: Why,
+    /// Its runtime is blocked: answers would not be read.
+    stalled: bool,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        let why = Why::new(ErrorKind::Unavailable, "not connected yet", "");
+        Slot { state: Mutex::new(State { link: None, why, stalled: false }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn up(&self, link: &Arc<Link>) {
+        let mut state = self.state();
+        (state.link, state.stalled) = (Some(link.clone()), false);
+    }
+
+    pub(super) fn down(&self, why: Why) {
+        let old = {
+            let mut state = self.state();
+            state.why = why;
+            state.link.take()
+        };
+        drop(old);
+    }
+
+    /// The link, dead or alive.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.state().link.clone()
+    }
+
+    pub(super) fn set_stalled(&self, stalled: bool) {
+        self.state().stalled = stalled;
+    }
+
+    fn live(&self) -> Option<Arc<Link>> {
+        let state = self.state();
+        state.link.clone().filter(|_| !state.stalled)
+    }
+
+    fn why(&self) -> Why {
+        self.state().why.clone()
+    }
+}
+
+/// A client of one server.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) target: Target,
+    /// Random; names the channel on which this client is told.
+    pub(super) id: String,
+    pub(super) thread: Thread,
+    /// The caller's runtime, if it connected in one.
+    pub(super) home: Option<Handle>,
+    pub(super) command: Slot,
+    pub(super) keeper: Slot,
+    pub(super) scripts: &'static [Script],
+    names: Names,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) sink: SinkBox,
+    /// The server's clock minus this machine's boot clock, in µs: at most as much, so that a claim never looks younger.
+    offset: AtomicI64,
+    pub(super) closed: AtomicBool,
+    pub(super) closing: Notify,
+    /// The caller's runtime is gone, and pushes come to the keeper's connection.
+    pub(super) homeless: AtomicBool,
+    pub(super) watching: AtomicBool,
+    /// A change was told, and the news of it is on its way.
+    pub(super) changed: AtomicBool,
+    /// Whether the watchdog is awake.
+    pub(super) guarded: AtomicBool,
+    pub(super) guard: Notify,
+}
+
+/// A sink that can be printed.
+pub(super) struct SinkBox(pub(super) Arc<dyn Sink>);
+
+impl std::fmt::Debug for SinkBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+impl Client {
+    pub(super) fn new(
+        target: Target,
+        scripts: &'static [Script],
+        home: Option<Handle>,
+        thread: Thread,
+        runtime: Arc<dyn Runtime>,
+        sink: Arc<dyn Sink>,
+    ) -> Client {
+        let mut id = [0u8; 8];
+        runtime.fill(&mut id);
+        Client {
+            target,
+            id: format!("{:016x}", u64::from_le_bytes(id)),
+            thread,
+            home,
+            command: Slot::new(),
+            keeper: Slot::new(),
+            scripts,
+            names: Names::default(),
+            runtime,
+            sink: SinkBox(sink),
+            offset: AtomicI64::new(0),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            homeless: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            guarded: AtomicBool::new(false),
+            guard: Notify::new(),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Ends both connections and their supervisors.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.closing.notify_waiters();
+        for slot in [&self.command, &self.keeper] {
+            if let Some(link) = slot.link() {
+                link.fail(&super::link::Fault::Lost("the client was closed".into()));
+            }
+            slot.down(Why::new(ErrorKind::Unavailable, "the client was closed", "connect again"));
+        }
+        self.guard.notify_one();
+    }
+
+    /// Whether the caller's own runtime is the one that the command connection lives in.
+    fn at_home(&self) -> bool {
+        match (&self.home, Handle::try_current()) {
+            (None, _) => true,
+            (Some(home), Ok(here)) => home.id() == here.id(),
+            (Some(_), Err(_)) => false,
+        }
+    }
+
+    fn pick(&self, errand: Errand) -> Result<Arc<Link>, Why> {
+        let (first, second) = match errand {
+            Errand::Command if self.at_home() => (&self.command, &self.keeper),
+            _ => (&self.keeper, &self.command),
+        };
+        first.live().or_else(|| second.live()).ok_or_else(|| first.why())
+    }
+
+    /// Runs a script; `keys` and `arguments` are its own.
+    pub(super) async fn run(
+        &self,
+        errand: Errand,
+        script: Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+    ) -> Result<(Value, Arc<Link>), Why> {
+        let mut request = self.names.request(script, keys, arguments);
+        for _ in 0..3 {
+            let link = self.pick(errand)?;
+            match self.ask(&link, &request).await {
+                Err(why) if why.what.contains("NOSCRIPT") => {}
+                other => return other.map(|value| (value, link)),
+            }
+            // The server has forgotten its scripts: a restart, or SCRIPT FLUSH. Nothing ran.
+            let name = handshake::load(&link, script.source()).await?;
+            self.names.learn(script, name);
+            request = self.names.request(script, keys, arguments);
+        }
+        let what = "the server forgets its scripts as fast as they are loaded";
+        Err(Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH"))
+    }
+
+    /// Sends any other command.
+    pub(super) async fn command(&self, errand: Errand, words: &[&[u8]]) -> Result<Value, Why> {
+        let link = self.pick(errand)?;
+        self.ask(&link, &super::resp::command(words)).await
+    }
+
+    async fn ask(&self, link: &Link, request: &[u8]) -> Result<Value, Why> {
+        self.wake_guard();
+        match link.ask(request).await {
+            Ok(Value::Error(text)) => {
+                let why = of_answer(&text);
+                if text.starts_with("READONLY") {
+                    // It was demoted: connecting again finds the new master, where a name or a proxy leads there.
+                    link.fail(&super::link::Fault::Lost(why.what.as_str().into()));
+                }
+                Err(why)
+            }
+            Ok(value) => Ok(value),
+            Err(fault) => Err(of_fault(&fault)),
+        }
+    }
+
+    /// Requests under way are watched.
+    fn wake_guard(&self) {
+        if !self.guarded.load(Ordering::Relaxed) && !self.guarded.swap(true, Ordering::SeqCst) {
+            self.guard.notify_one();
+        }
+    }
+
+    /// Gives the server the scripts, the first time, and learns its clock. A server that has not got them later (it was
+    /// restarted, or it is another one) says so when one is to run.
+    pub(super) async fn prepare(&self, link: &Link) -> Result<(), Why> {
+        for script in self.scripts.iter().filter(|s| !self.names.knows(**s)) {
+            self.names.learn(*script, handshake::load(link, script.source()).await?);
+        }
+        let now = handshake::time(link).await?;
+        self.learn_time(now);
+        Ok(())
+    }
+
+    /// The server's clock showed `now_us` before this moment.
+    pub(super) fn learn_time(&self, now_us: u64) {
+        let here = self.runtime.now().nanos() / 1000;
+        self.offset.store(now_us.cast_signed().wrapping_sub(here.cast_signed()), Ordering::Relaxed);
+    }
+
+    /// A moment of ours on the server's clock, in µs.
+    pub(super) fn server_us(&self, at: Moment) -> u64 {
+        let us = (at.nanos() / 1000).cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
+        u64::try_from(us).unwrap_or(0)
+    }
+
+    /// A push arrived.
+    pub(super) fn pushed(self: &Arc<Client>, values: &[Value]) {
+        match values.first().and_then(Value::text) {
+            Some("message") => {
+                if values.get(1).and_then(Value::text) == Some(names::channel(&self.id).as_str())
+                    && let Some(news) = values.get(2).and_then(Value::text).and_then(super::answer::news)
+                {
+                    self.sink.0.news(news);
+                }
+            }
+            Some("invalidate") => self.tell_change(),
+            _ => {}
+        }
+    }
+
+    /// Many changes are one piece of news.
+    pub(super) fn tell_change(self: &Arc<Client>) {
+        if self.changed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let client = self.clone();
+        self.thread.handle.spawn(async move {
+            tokio::time::sleep(super::supervise::CHANGES).await;
+            client.changed.store(false, Ordering::SeqCst);
+            client.sink.0.news(News::Changed);
+        });
+    }
+}
+
+/// Which connection a release takes: one that is polled by nobody who waits is on behalf of a guard that was dropped.
+pub(super) async fn errand_of_release() -> Errand {
+    poll_fn(|cx| {
+        let dropped = cx.waker().will_wake(Waker::noop());
+        Poll::Ready(if dropped { Errand::Keeper } else { Errand::Command })
+    })
+    .await
+}

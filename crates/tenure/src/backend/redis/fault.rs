@@ -1,0 +1,108 @@
+//! What a failure means to the caller.
+
+use super::link::Fault;
+use crate::error::{Error, ErrorKind};
+
+/// An error that can be told more than once.
+#[derive(Clone, Debug)]
+pub(super) struct Why {
+    pub(super) kind: ErrorKind,
+    pub(super) what: String,
+    pub(super) advice: &'static str,
+}
+
+impl Why {
+    pub(super) fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
+        Why { kind, what: what.into(), advice }
+    }
+
+    pub(super) fn error(&self) -> Error {
+        let (what, advice) = (self.what.clone(), self.advice);
+        match self.kind {
+            ErrorKind::Config => Error::config(what, advice),
+            ErrorKind::Denied => Error::denied(what, advice),
+            ErrorKind::Unsupported => Error::unsupported(what, advice),
+            ErrorKind::Unavailable => Error::unavailable(what, advice),
+            ErrorKind::Uncertain => Error::uncertain(what, advice),
+            _ => Error::protocol(what, advice),
+        }
+    }
+}
+
+/// A request had no answer.
+pub(super) fn of_fault(fault: &Fault) -> Why {
+    match fault {
+        Fault::Unsent(why) => {
+            Why::new(ErrorKind::Unavailable, format!("the request was not sent: {why}"), REACH)
+        }
+        Fault::Lost(why) => Why::new(ErrorKind::Uncertain, format!("the answer was lost: {why}"), REACH),
+        Fault::Garbage(why) => Why::new(
+            ErrorKind::Protocol,
+            format!("the server does not speak Redis's protocol as it must: {why}"),
+            "check that the address is a Redis server's; the connection was closed",
+        ),
+    }
+}
+
+const REACH: &str = "check that the server runs and can be reached";
+
+/// The server answered with an error. Whoever runs a script that fails inside gets the inner error's words somewhere in
+/// the text, at different places in different versions.
+pub(super) fn of_answer(text: &str) -> Why {
+    let word = text.split([' ', ':']).next().unwrap_or_default();
+    let says = |words: &[&str]| words.iter().any(|w| word == *w || (word == "ERR" && text.contains(w)));
+    let shown: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+    if says(&["NOPERM", "NOAUTH", "WRONGPASS", "no permissions", "invalid password", "without any password"])
+    {
+        let advice = "check user and password; docs/wire/redis.md lists the permissions that suffice";
+        return Why::new(ErrorKind::Denied, format!("the server refuses: {shown}"), advice);
+    }
+    if says(&["READONLY"]) {
+        let advice = "connect to its master";
+        return Why::new(
+            ErrorKind::Unavailable,
+            format!("the server is a read-only replica now: {shown}"),
+            advice,
+        );
+    }
+    if says(&["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN"]) {
+        let advice = "name a server that is not part of a cluster; Redis Cluster is not built yet";
+        return Why::new(ErrorKind::Unsupported, format!("the server is part of a cluster: {shown}"), advice);
+    }
+    if says(&["LOADING", "BUSY", "MASTERDOWN", "MISCONF", "OOM", "NOREPLICAS", "TRYAGAIN"])
+        || text.contains("max number of clients")
+    {
+        let advice = "wait, or look at the server's log";
+        return Why::new(ErrorKind::Unavailable, format!("the server cannot do it now: {shown}"), advice);
+    }
+    let advice = "check what else writes keys that begin with tenure:";
+    Why::new(ErrorKind::Protocol, format!("the server refuses: {shown}"), advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        for (text, kind) in [
+            ("NOPERM this user has no permissions to run the 'evalsha' command", ErrorKind::Denied),
+            ("ERR Error running script (call to f_1): @user_script:3: NOPERM no", ErrorKind::Denied),
+            ("NOAUTH Authentication required.", ErrorKind::Denied),
+            ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
+            ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'. script: 5, on @user_script:3.",
+                ErrorKind::Unavailable,
+            ),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable),
+            ("ERR max number of clients reached", ErrorKind::Unavailable),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Unsupported),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", ErrorKind::Protocol),
+            ("ERR unknown command 'EVALSHA'", ErrorKind::Protocol),
+            ("", ErrorKind::Protocol),
+        ] {
+            assert_eq!(of_answer(text).kind, kind, "{text}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What is said on a new connection, and what is learnt from the answers.
+
+use super::fault::{Why, of_answer, of_fault};
+use super::link::Link;
+use super::resp::{Value, command};
+use super::target::Target;
+use crate::capability::{Survives, TokenStrength};
+use crate::error::ErrorKind;
+
+/// The oldest server that has all that the scripts use.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// What a server said about itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hello {
+    pub(super) version: String,
+    mode: String,
+    role: String,
+}
+
+/// Speaks to the server for the first time.
+pub(super) async fn greet(link: &Link, target: &Target) -> Result<Hello, Why> {
+    let mut words: Vec<&[u8]> = vec![b"HELLO", b"3"];
+    if let Some(password) = &target.password {
+        words.extend([b"AUTH".as_slice(), target.user.as_deref().unwrap_or("default").as_bytes()]);
+        words.push(password.expose().as_bytes());
+    }
+    words.extend([b"SETNAME".as_slice(), b"tenure"]);
+    let answer = match link.ask(&command(&words)).await.map_err(|f| of_fault(&f))? {
+        Value::Error(text) if text.contains("unknown command") || text.starts_with("NOPROTO") => {
+            return Err(too_old(&text));
+        }
+        Value::Error(text) if text.starts_with("NOAUTH") => {
+            let what = "the server wants a password, and none was given";
+            return Err(Why::new(ErrorKind::Denied, what, "put it into the URL or TENURE_PASSWORD"));
+        }
+        Value::Error(text) => return Err(of_answer(&text)),
+        answer => answer,
+    };
+    let Some(pairs) = answer.list() else { return Err(unexpected("HELLO")) };
+    let mut hello = Hello::default();
+    for pair in pairs.chunks(2) {
+        let [name, value] = pair else { continue };
+        let value = value.text().unwrap_or_default().to_owned();
+        match name.text() {
+            Some("version") => hello.version = value,
+            Some("mode") => hello.mode = value,
+            Some("role") => hello.role = value,
+            _ => {}
+        }
+    }
+    hello.check()?;
+    if target.database != 0 {
+        ask(link, &[b"SELECT", target.database.to_string().as_bytes()]).await?;
+    }
+    Ok(hello)
+}
+
+impl Hello {
+    fn check(&self) -> Result<(), Why> {
+        let refuse = |what: &str, advice| Err(Why::new(ErrorKind::Unsupported, what, advice));
+        let one = "name one plain server; Redis Sentinel and Redis Cluster are not built yet";
+        match self.mode.as_str() {
+            "cluster" => return refuse("the server is part of a Redis Cluster", one),
+            "sentinel" => return refuse("this is a Redis Sentinel and keeps no locks", one),
+            _ => {}
+        }
+        let mut numbers = self.version.split('.').map(|n| n.parse::<u32>());
+        if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next())
+            && (major, minor) < OLDEST
+        {
+            return Err(too_old(&format!("it is version {}", self.version)));
+        }
+        if self.role == "replica" || self.role == "slave" {
+            return Err(Why::new(
+                ErrorKind::Config,
+                "the server is a read-only replica",
+                "connect to its master",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn too_old(detail: &str) -> Why {
+    let what = format!("the server is older than Redis 6.2: {detail}");
+    Why::new(ErrorKind::Unsupported, what, "use Redis 6.2 or newer")
+}
+
+fn unexpected(command: &str) -> Why {
+    Why::new(
+        ErrorKind::Protocol,
+        format!("the server answered {command} with something else"),
+        "check that it is Redis",
+    )
+}
+
+/// Asks, and takes an error for one.
+pub(super) async fn ask(link: &Link, words: &[&[u8]]) -> Result<Value, Why> {
+    match link.ask(&command(words)).await.map_err(|f| of_fault(&f))? {
+        Value::Error(text) => Err(of_answer(&text)),
+        value => Ok(value),
+    }
+}
+
+/// Gives the server a script; answers its name there.
+pub(super) async fn load(link: &Link, source: &str) -> Result<String, Why> {
+    let answer = ask(link, &[b"SCRIPT", b"LOAD", source.as_bytes()]).await?;
+    answer.text().map(str::to_owned).ok_or_else(|| unexpected("SCRIPT LOAD"))
+}
+
+/// The server's clock, in µs since the epoch.
+pub(super) async fn time(link: &Link) -> Result<u64, Why> {
+    let answer = ask(link, &[b"TIME"]).await?;
+    let parts: Vec<_> = answer.list().unwrap_or_default().iter().filter_map(Value::number).collect();
+    match parts[..] {
+        [s, us] => {
+            Ok(u64::try_from(s).unwrap_or(0).saturating_mul(1_000_000) + u64::try_from(us).unwrap_or(0))
+        }
+        _ => Err(unexpected("TIME")),
+    }
+}
+
+/// What the state of a lock survives on this server, and how strong its tokens are. What it does not tell counts as the
+/// worst.
+pub(super) async fn probe(link: &Link) -> Result<(Survives, TokenStrength), Why> {
+    let mut facts = Facts::default();
+    for section in ["persistence", "memory", "replication"] {
+        match ask(link, &[b"INFO", section.as_bytes()]).await {
+            Ok(text) => facts.read(text.text().unwrap_or_default()),
+            Err(why) if why.kind == ErrorKind::Denied => tracing::debug!(section, "INFO is not permitted"),
+            Err(why) => return Err(why),
+        }
+    }
+    match ask(link, &[b"CONFIG", b"GET", b"appendfsync"]).await {
+        Ok(pair) => {
+            facts.fsync_always = pair.list().and_then(|l| l.get(1)).and_then(Value::text) == Some("always")
+        }
+        Err(why) if why.kind == ErrorKind::Unavailable || why.kind == ErrorKind::Uncertain => {
+            return Err(why);
+        }
+        // Hosted servers permit no CONFIG.
+        Err(_) => {}
+    }
+    if facts.evicts() {
+        tracing::warn!(
+            policy = facts.policy,
+            "the server may evict locks when its memory is full; set maxmemory-policy noeviction"
+        );
+    }
+    Ok(facts.judge())
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    appends: bool,
+    fsync_always: bool,
+    limited: bool,
+    policy: String,
+    replicas: u32,
+}
+
+impl Facts {
+    fn read(&mut self, info: &str) {
+        for line in info.lines() {
+            let Some((name, value)) = line.trim_end().split_once(':') else { continue };
+            match name {
+                "aof_enabled" => self.appends = value == "1",
+                "maxmemory" => self.limited = value != "0",
+                "maxmemory_policy" => value.clone_into(&mut self.policy),
+                "connected_slaves" => self.replicas = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+
+    fn evicts(&self) -> bool {
+        self.limited && self.policy != "noeviction"
+    }
+
+    fn judge(&self) -> (Survives, TokenStrength) {
+        let survives = match (self.evicts(), self.appends, self.fsync_always, self.replicas) {
+            // Snapshots alone are minutes old after a crash.
+            (true, ..) | (_, false, ..) => Survives::Nothing,
+            // A failover to a replica, which is always a little behind, would not see the last grants.
+            (_, true, true, 0) => Survives::PowerLoss,
+            (_, true, ..) => Survives::Restart,
+        };
+        (survives, TokenStrength::Hybrid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_judged_by_what_it_says() {
+        let judge = |info: &str, fsync_always| {
+            let mut facts = Facts { fsync_always, ..Facts::default() };
+            facts.read(info);
+            facts.judge().0
+        };
+        assert_eq!(judge("", true), Survives::Nothing);
+        assert_eq!(judge("# Persistence\r\naof_enabled:1\r\n", false), Survives::Restart);
+        assert_eq!(judge("aof_enabled:1\r\n", true), Survives::PowerLoss);
+        assert_eq!(judge("aof_enabled:1\r\nconnected_slaves:1\r\n", true), Survives::Restart);
+        assert_eq!(
+            judge("aof_enabled:1\r\nmaxmemory:9\r\nmaxmemory_policy:allkeys-lru\r\n", true),
+            Survives::Nothing
+        );
+        assert_eq!(
+            judge("aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", false),
+            Survives::Restart
+        );
+    }
+
+    #[test]
+    fn servers_that_will_not_do_are_refused() {
+        let check = |version: &str, mode: &str, role: &str| {
+            let hello = Hello { version: version.into(), mode: mode.into(), role: role.into() };
+            hello.check().map_err(|why| why.kind)
+        };
+        assert_eq!(check("7.0.15", "standalone", "master"), Ok(()));
+        assert_eq!(check("6.2.0", "standalone", "master"), Ok(()));
+        assert_eq!(check("df-1", "standalone", "master"), Ok(()));
+        assert_eq!(check("6.0.20", "standalone", "master"), Err(ErrorKind::Unsupported));
+        assert_eq!(check("7.0.15", "cluster", "master"), Err(ErrorKind::Unsupported));
+        assert_eq!(check("7.0.15", "sentinel", ""), Err(ErrorKind::Unsupported));
+        assert_eq!(check("7.0.15", "standalone", "replica"), Err(ErrorKind::Config));
+    }
+}

@@ -1,0 +1,413 @@
+//! One connection: requests out, in order; answers in, in the same order; pushes in between.
+//!
+//! Whoever sends writes to the socket at once when nothing else is under way, on its own thread: no hop, and a guard that
+//! is dropped by the last statement of `main` has its release on the wire. With requests under way, what is sent is
+//! collected, and the driver writes it all at once. The driver is one task; when it is dropped with its runtime, the link is
+//! dead and everybody who waits learns it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::resp::{self, Parsed, Value};
+use super::stream::Stream;
+use crate::core::moment::Moment;
+use crate::engine::Runtime;
+
+/// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// It never left this process.
+    Unsent(Arc<str>),
+    /// It may have left, and nobody knows what became of it.
+    Lost(Arc<str>),
+    /// What came was not an answer.
+    Garbage(Arc<str>),
+}
+
+/// The answer to a request.
+pub(super) type Reply = Result<Value, Fault>;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: Stream,
+    runtime: Arc<dyn Runtime>,
+    state: Mutex<State>,
+    /// Tells the driver that there is something to write.
+    write: Notify,
+    /// Tells whoever supervises that the link is dead.
+    ended: Notify,
+    /// Counts how often the driver ran: one that does not run although it was woken belongs to a blocked runtime.
+    beats: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests that have not left yet.
+    out: Vec<u8>,
+    /// How many bytes of `out` have left.
+    gone: usize,
+    /// How many bytes have ever been queued before `out`.
+    base: u64,
+    /// The driver is to write, or writes.
+    writing: bool,
+    waiting: VecDeque<Waiting>,
+    /// When anything last arrived.
+    heard: Moment,
+    dead: Option<Fault>,
+}
+
+/// A request without an answer yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    reply: oneshot::Sender<Reply>,
+    /// Its bytes lie here, counted from the first that was ever sent.
+    from: u64,
+    length: usize,
+    since: Moment,
+    /// The answer comes as a push.
+    pushed: bool,
+}
+
+/// What is under way on a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// How long the oldest request has waited; `None`: nothing is under way.
+    pub(super) oldest: Option<Duration>,
+    /// How long nothing has arrived.
+    pub(super) silent: Duration,
+    /// How often the driver has run.
+    pub(super) beats: u64,
+}
+
+impl Link {
+    pub(super) fn new(stream: Stream, runtime: Arc<dyn Runtime>) -> Arc<Link> {
+        let heard = runtime.now();
+        Arc::new(Link {
+            stream,
+            runtime,
+            state: Mutex::new(State {
+                out: Vec::new(),
+                gone: 0,
+                base: 0,
+                writing: false,
+                waiting: VecDeque::new(),
+                heard,
+                dead: None,
+            }),
+            write: Notify::new(),
+            ended: Notify::new(),
+            beats: AtomicU64::new(0),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request. Dropping the receiver discards the answer; the request takes effect all the same.
+    pub(super) fn send(&self, request: &[u8]) -> oneshot::Receiver<Reply> {
+        self.put(request, false)
+    }
+
+    fn put(&self, request: &[u8], pushed: bool) -> oneshot::Receiver<Reply> {
+        let (reply, receiver) = oneshot::channel();
+        let mut state = self.state();
+        self.push(
+            &mut state,
+            request,
+            Waiting { reply, from: 0, length: 0, since: self.runtime.now(), pushed },
+        );
+        self.start_writing(state);
+        receiver
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) async fn ask(&self, request: &[u8]) -> Reply {
+        self.send(request).await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
+    }
+
+    /// Subscribes to one channel: the answer to that is a push.
+    pub(super) async fn subscribe(&self, channel: &str) -> Reply {
+        let receiver = self.put(&resp::command(&[b"SUBSCRIBE", channel.as_bytes()]), true);
+        receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
+    }
+
+    /// Takes over requests that another link has not sent.
+    pub(super) fn adopt(&self, requests: Vec<(Vec<u8>, Waiting)>) {
+        let mut state = self.state();
+        for (bytes, waiting) in requests {
+            self.push(&mut state, &bytes, waiting);
+        }
+        self.start_writing(state);
+    }
+
+    fn push(&self, state: &mut State, request: &[u8], mut waiting: Waiting) {
+        if let Some(fault) = &state.dead {
+            let _ = waiting.reply.send(Err(unsent(fault)));
+            return;
+        }
+        waiting.from = state.base + state.out.len() as u64;
+        waiting.length = request.len();
+        state.out.extend_from_slice(request);
+        state.waiting.push_back(waiting);
+    }
+
+    fn start_writing(&self, mut state: MutexGuard<'_, State>) {
+        if state.writing || state.out.is_empty() || state.dead.is_some() {
+            return;
+        }
+        // Nothing else is under way: no one to share a write with.
+        if state.waiting.len() == 1 {
+            match self.write_out(&mut state) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    drop(state);
+                    return self
+                        .fail(&Fault::Lost(format!("writing to the connection failed: {error}").into()));
+                }
+            }
+        }
+        state.writing = true;
+        drop(state);
+        self.write.notify_one();
+    }
+
+    /// Writes what there is room for; whether all of it has left.
+    fn write_out(&self, state: &mut State) -> io::Result<bool> {
+        loop {
+            let (taken, done) = self.stream.send(&state.out[state.gone..])?;
+            state.gone += taken;
+            if done && state.gone == state.out.len() {
+                state.base += state.out.len() as u64;
+                state.out.clear();
+                // A burst must not keep its memory for ever.
+                state.out.shrink_to(64 << 10);
+                state.gone = 0;
+                return Ok(true);
+            }
+            if taken == 0 {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes back what has not left yet, so that another link can send it; what has left stays unanswered.
+    pub(super) fn take_unsent(&self) -> Vec<(Vec<u8>, Waiting)> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let first = state.base + state.gone as u64;
+        let keep = state.waiting.partition_point(|w| w.from < first);
+        let mut taken = Vec::new();
+        for waiting in state.waiting.drain(keep..) {
+            let at = usize::try_from(waiting.from - state.base).unwrap_or(usize::MAX);
+            taken.push((state.out.get(at..at + waiting.length).unwrap_or_default().to_vec(), waiting));
+        }
+        if let Some((_, first)) = taken.first() {
+            state.out.truncate(usize::try_from(first.from - state.base).unwrap_or(usize::MAX));
+        }
+        taken
+    }
+
+    /// Answers everybody who waits with an error, without closing: answers that still come are thrown away.
+    pub(super) fn give_up(&self, why: &str) {
+        let why: Arc<str> = why.into();
+        let mut state = self.state();
+        for waiting in &mut state.waiting {
+            let (nobody, _) = oneshot::channel();
+            let reply = std::mem::replace(&mut waiting.reply, nobody);
+            let _ = reply.send(Err(Fault::Lost(why.clone())));
+        }
+    }
+
+    /// Ends the link: closes the connection, and tells everybody who waits.
+    pub(super) fn fail(&self, fault: &Fault) {
+        let orphans = {
+            let mut state = self.state();
+            if state.dead.is_some() {
+                return;
+            }
+            state.dead = Some(fault.clone());
+            let sent = state.base + state.gone as u64;
+            let orphans: Vec<Waiting> = state.waiting.drain(..).collect();
+            state.out = Vec::new();
+            (orphans, sent)
+        };
+        self.stream.shut();
+        self.ended.notify_one();
+        self.write.notify_one();
+        for waiting in orphans.0 {
+            let fault = if waiting.from >= orphans.1 { unsent(fault) } else { fault.clone() };
+            let _ = waiting.reply.send(Err(fault));
+        }
+    }
+
+    /// Why the link is dead, if it is.
+    pub(super) fn dead(&self) -> Option<Fault> {
+        self.state().dead.clone()
+    }
+
+    /// Resolves when the link is dead. For one listener.
+    pub(super) async fn ended(&self) -> Fault {
+        loop {
+            if let Some(fault) = self.dead() {
+                return fault;
+            }
+            self.ended.notified().await;
+        }
+    }
+
+    /// What is under way.
+    pub(super) fn load(&self) -> Load {
+        let now = self.runtime.now();
+        let state = self.state();
+        Load {
+            oldest: state.waiting.front().map(|w| now.since(w.since)),
+            silent: now.since(state.heard),
+            beats: self.beats.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Makes the driver run once, if it can.
+    pub(super) fn nudge(&self) {
+        self.write.notify_one();
+    }
+
+    /// The driver: runs until the link is dead. Dropped with its runtime, it leaves the link dead.
+    pub(super) async fn drive(self: Arc<Link>, pushes: impl Fn(Vec<Value>) + Send) {
+        struct End(Arc<Link>);
+        impl Drop for End {
+            fn drop(&mut self) {
+                self.0.fail(&Fault::Lost("the runtime that the connection lived in is gone".into()));
+            }
+        }
+        let end = End(self);
+        let link = &*end.0;
+        let (mut read, mut write) = (pin!(link.read(&pushes)), pin!(link.write()));
+        let fault = poll_fn(|cx| match read.as_mut().poll(cx) {
+            Poll::Pending => write.as_mut().poll(cx),
+            ready => ready,
+        });
+        link.fail(&fault.await);
+    }
+
+    async fn write(&self) -> Fault {
+        loop {
+            self.write.notified().await;
+            self.beats.fetch_add(1, Ordering::Relaxed);
+            if self.state().dead.is_some() {
+                return Fault::Lost("the connection ended".into());
+            }
+            // Whoever else is ready to send does so first: one write for all.
+            tokio::task::yield_now().await;
+            loop {
+                let outcome = {
+                    let mut state = self.state();
+                    let outcome = if state.out.is_empty() { Ok(true) } else { self.write_out(&mut state) };
+                    state.writing = !matches!(outcome, Ok(true));
+                    outcome
+                };
+                let more = match outcome {
+                    Ok(true) => break,
+                    Ok(false) => self.stream.writable().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = more {
+                    return Fault::Lost(format!("writing to the connection failed: {error}").into());
+                }
+            }
+        }
+    }
+
+    async fn read(&self, pushes: &(impl Fn(Vec<Value>) + Send)) -> Fault {
+        let mut buffer = Vec::new();
+        let mut wanted = 1;
+        loop {
+            if let Err(error) = self.stream.readable().await {
+                return Fault::Lost(format!("reading from the connection failed: {error}").into());
+            }
+            self.beats.fetch_add(1, Ordering::Relaxed);
+            match self.stream.receive(&mut buffer) {
+                Ok(0) => return Fault::Lost("the server closed the connection".into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => {
+                    return Fault::Lost(format!("reading from the connection failed: {error}").into());
+                }
+            }
+            if buffer.len() < wanted {
+                self.state().heard = self.runtime.now();
+                continue;
+            }
+            match self.take_in(&mut buffer, pushes) {
+                Ok(more) => wanted = more,
+                Err(fault) => return fault,
+            }
+        }
+    }
+
+    /// Hands on every whole value in the buffer. Says how many bytes the next one needs at least.
+    fn take_in(&self, buffer: &mut Vec<u8>, pushes: &(impl Fn(Vec<Value>) + Send)) -> Result<usize, Fault> {
+        let (mut at, mut answers, mut told) = (0, Vec::new(), Vec::new());
+        let more = loop {
+            match resp::parse(&buffer[at..]) {
+                Ok(Parsed::Whole(value, length)) => {
+                    at += length;
+                    match value {
+                        Value::Push(values) if !subscription(&values) => told.push(values),
+                        value => answers.push(value),
+                    }
+                }
+                Ok(Parsed::More(more)) => break more,
+                Err(garbage) => return Err(Fault::Garbage(format!("{garbage}").into())),
+            }
+        };
+        buffer.drain(..at);
+        buffer.shrink_to(1 << 20);
+        let mut matched = Vec::with_capacity(answers.len());
+        let mut garbage = None;
+        {
+            let mut state = self.state();
+            state.heard = self.runtime.now();
+            for value in answers {
+                let push = matches!(value, Value::Push(_));
+                let fits = |w: &Waiting| w.pushed == push || matches!(value, Value::Error(_));
+                match state.waiting.pop_front_if(|w| fits(w)) {
+                    Some(waiting) => matched.push((waiting, value)),
+                    None => {
+                        garbage = Some(Fault::Garbage("an answer that nobody asked for".into()));
+                        break;
+                    }
+                }
+            }
+        }
+        for (waiting, value) in matched {
+            let _ = waiting.reply.send(Ok(value));
+        }
+        for values in told {
+            pushes(values);
+        }
+        garbage.map_or(Ok(more), Err)
+    }
+}
+
+/// Whether a push answers a subscription.
+fn subscription(values: &[Value]) -> bool {
+    values.first().and_then(Value::text).is_some_and(|kind| kind == "subscribe" || kind == "unsubscribe")
+}
+
+/// The same fault for a request that never left.
+fn unsent(fault: &Fault) -> Fault {
+    match fault {
+        Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) => Fault::Unsent(why.clone()),
+    }
+}

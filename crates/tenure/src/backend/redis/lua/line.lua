@@ -1,0 +1,349 @@
+-- The line of one lock: what the verbs share. Included where a verb says `--include line.lua`.
+-- The head (`l`) holds the counters and, for a mutex, the holder; the other parts exist only while somebody needs them:
+-- `w` waiters by place, `d` when their leases end, `h` and `e` the same of holders that share, `c` records of claims,
+-- `b` the last eviction, `m<id>` a mark. docs/wire/redis.md describes every byte.
+-- Uses  now, stamp: the server's time in µs, as a number and as 16 digits.
+
+local MARK, EMPTY, SLACK = 65000000, 600000, 60000000
+local NEVER = 9000000000000000
+local WRITER = 4294967295
+local SWEEP, GRANTS = 1000, 256
+
+local base, head, changed
+local kind, last, marks, seq, soon, keep, n, k, shared, used, broken
+local hid, hend, hrec
+
+local function part(letter)
+  return base .. letter
+end
+
+-- Reads the head of a lock. False: it was written by another version.
+local function open(name)
+  base, head, changed = sub(name, 1, -2), call('GET', name), false
+  kind, last, marks, seq, soon, keep, n, k = '0', 0, 0, 0, NEVER, 0, 0, 0
+  shared, used, broken, hid = 0, 0, '0', nil
+  if not head then
+    return true
+  end
+  if sub(head, 1, 1) ~= '1' then
+    return false
+  end
+  kind, last, marks = sub(head, 2, 2), tonumber(sub(head, 3, 18)), tonumber(sub(head, 19, 34))
+  if kind ~= '0' then
+    seq, soon, keep = tonumber(sub(head, 35, 50)), tonumber(sub(head, 51, 66)), tonumber(sub(head, 67, 82))
+    n, k = tonumber(sub(head, 83, 89)), tonumber(sub(head, 90, 96))
+    shared, used, broken = tonumber(sub(head, 97, 112)), tonumber(sub(head, 113, 122)), sub(head, 123, 123)
+    if kind == '1' and k > 0 then
+      hid, hend, hrec = sub(head, 124, 155), tonumber(sub(head, 156, 171)), sub(head, 172)
+    end
+  end
+  return true
+end
+
+-- Writes the head, if something changed. It outlives the line by ten minutes, for its last token.
+local function save()
+  if not changed then
+    return
+  end
+  changed = false
+  if n + k == 0 then
+    if broken == '1' then
+      call('DEL', part('b'))
+    end
+    call('SET', part('l'), format('10%016d%016d', last, marks), 'PX', EMPTY)
+    return
+  end
+  local till, tail = math.max(keep, marks), ''
+  if hid then
+    till, tail = math.max(till, hend), hid .. format('%016d', hend) .. hrec
+  end
+  local text = format('1%s%016d%016d%016d%016d%016d%07d%07d%016d%010d%s', kind, last, marks, seq, soon, keep, n, k,
+    shared, used, broken)
+  call('SET', part('l'), text .. tail, 'PXAT', format('%d', till / 1000 + EMPTY))
+end
+
+-- Sees to it that the parts of the line outlive a lease. `made`: one of them is new, and has no expiry yet.
+local function outlive(finish, made)
+  if finish <= keep and not made then
+    return
+  end
+  keep, changed = math.max(keep, finish + SLACK), true
+  local at = format('%d', keep / 1000)
+  for letter in string.gmatch(kind == '1' and 'wdc' or 'wdche', '.') do
+    call('PEXPIREAT', part(letter), at)
+  end
+end
+
+-- Begins a line where nobody stands.
+local function begin(as)
+  if broken == '1' then
+    call('DEL', part('b'))
+  end
+  kind, seq, soon, keep, shared, used, broken = as, 0, NEVER, 0, 0, 0, '0'
+end
+
+-- Remembers that a claim was withdrawn ('1') or evicted ('1e' and why).
+local function mark(id, text)
+  call('SET', part('m') .. id, text, 'PX', MARK / 1000)
+  marks, changed = math.max(marks, now + MARK), true
+end
+
+local function tell(record, text)
+  call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), text)
+end
+
+-- The token of a new grant of this weight; 0 where the kind has none.
+local function token(weight)
+  if kind == '3' then
+    return 0
+  end
+  local reads = kind == '2' and weight < WRITER
+  if reads and shared > 0 then
+    return shared
+  end
+  last = math.max(last + 1, now)
+  shared = reads and last or 0
+  return last
+end
+
+-- The record of a claim that is granted now.
+local function granted(record)
+  local t = token(tonumber(sub(record, 3, 12)))
+  return '1h' .. sub(record, 3, 44) .. stamp .. format('%016d', t) .. sub(record, 77)
+end
+
+local function announce(id, record)
+  tell(record, '1g' .. id .. sub(record, 61, 76) .. stamp .. sub(record, 23, 33))
+end
+
+-- When the first lease of a set ends.
+local function first(set)
+  local found = call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  return found[2] and tonumber(found[2]) or NEVER
+end
+
+-- Takes claims that share a lock out of it.
+local function leave(ids)
+  local records = call('HMGET', part('c'), unpack(ids))
+  for i, id in ipairs(ids) do
+    if records[i] then
+      used = used - tonumber(sub(records[i], 3, 12))
+      if sub(records[i], 2, 2) == 'm' then
+        mark(id, '1')
+      end
+    end
+  end
+  call('ZREM', part('h'), unpack(ids))
+  call('ZREM', part('e'), unpack(ids))
+  call('HDEL', part('c'), unpack(ids))
+  k, changed = k - #ids, true
+end
+
+local function withdraw(ids)
+  call('ZREM', part('w'), unpack(ids))
+  call('ZREM', part('d'), unpack(ids))
+  call('HDEL', part('c'), unpack(ids))
+  n, changed = n - #ids, true
+end
+
+-- Removes claims whose lease has ended; a long list in several visits.
+local function sweep()
+  if kind ~= '1' and k > 0 then
+    local dead = call('ZRANGEBYSCORE', part('e'), '-inf', stamp, 'LIMIT', 0, SWEEP)
+    if #dead > 0 then
+      leave(dead)
+    end
+    k = call('ZCARD', part('h'))
+    if k == 0 then
+      used = 0
+    end
+  end
+  if n > 0 then
+    local dead = call('ZRANGEBYSCORE', part('d'), '-inf', stamp, 'LIMIT', 0, SWEEP)
+    if #dead > 0 then
+      withdraw(dead)
+    end
+    n = call('ZCARD', part('w'))
+  end
+  soon, changed = first(part('d')), true
+  if kind ~= '1' then
+    soon = math.min(soon, first(part('e')))
+  end
+end
+
+-- Whether the waiting lease of a claim still runs. Known without a look, unless a sweep had to leave some.
+local function alive(id)
+  if soon > now then
+    return true
+  end
+  local finish = call('ZSCORE', part('d'), id)
+  return finish and tonumber(finish) > now
+end
+
+-- Grants a free mutex to the first in line.
+local function hand_over()
+  while n > 0 and k == 0 do
+    local id = call('ZRANGE', part('w'), 0, 0)[1]
+    if not id then
+      n, changed = 0, true
+      return
+    end
+    local record = call('HGET', part('c'), id)
+    local lives = record and alive(id)
+    withdraw({ id })
+    if lives then
+      hrec = granted(record)
+      hid, hend, k = id, now + tonumber(sub(record, 23, 33)), 1
+      announce(id, hrec)
+    end
+  end
+end
+
+-- Grants the longest prefix of a line that fits.
+local function admit()
+  local total = 0
+  while n > 0 do
+    local ids = call('ZRANGE', part('w'), 0, 63, 'WITHSCORES')
+    local names = {}
+    for i = 1, #ids, 2 do
+      names[#names + 1] = ids[i]
+    end
+    if #names == 0 then
+      n, changed = 0, true
+      return
+    end
+    local records = call('HMGET', part('c'), unpack(names))
+    local out, dead, places, ends, fresh, latest, full = {}, {}, {}, {}, {}, 0, false
+    for i, id in ipairs(names) do
+      local record = records[i]
+      if not record or not alive(id) then
+        dead[#dead + 1] = id
+      else
+        local weight = tonumber(sub(record, 3, 12))
+        full = used + weight > tonumber(sub(record, 13, 22))
+        if full then
+          break
+        end
+        if total >= GRANTS then
+          -- The rest is granted when this one looks again: no script holds the server up for long.
+          tell(record, '1l' .. id)
+          full = true
+          break
+        end
+        local finish = now + tonumber(sub(record, 23, 33))
+        record = granted(record)
+        used, total, latest, soon = used + weight, total + 1, math.max(latest, finish), math.min(soon, finish)
+        out[#out + 1] = id
+        places[#places + 1], places[#places + 2] = ids[2 * i], id
+        ends[#ends + 1], ends[#ends + 2] = format('%d', finish), id
+        fresh[#fresh + 1], fresh[#fresh + 2] = id, record
+        announce(id, record)
+      end
+    end
+    if #dead > 0 then
+      withdraw(dead)
+    end
+    if #out > 0 then
+      call('ZREM', part('w'), unpack(out))
+      call('ZREM', part('d'), unpack(out))
+      call('ZADD', part('h'), unpack(places))
+      call('ZADD', part('e'), unpack(ends))
+      call('HSET', part('c'), unpack(fresh))
+      local made = k == 0
+      n, k, changed = n - #out, k + #out, true
+      outlive(latest, made)
+    end
+    if full then
+      return
+    end
+  end
+end
+
+-- What every verb begins and ends with: claims whose lease has ended go, and what became free is granted.
+local function settle()
+  if hid and hend <= now then
+    if sub(hrec, 2, 2) == 'm' then
+      mark(hid, '1')
+    end
+    hid, k, changed = nil, 0, true
+  end
+  if soon <= now then
+    sweep()
+  end
+  if n > 0 then
+    if kind ~= '1' then
+      admit()
+    elseif k == 0 then
+      hand_over()
+    end
+  end
+end
+
+-- The state of a claim in this line, its record, and when its lease ends: 'h' holds, 'w' waits, 'k' and 'm' released
+-- for later. Nothing: not in this line.
+local function find(id)
+  if hid == id then
+    return sub(hrec, 2, 2), hrec, hend
+  end
+  if n + (kind == '1' and 0 or k) == 0 then
+    return
+  end
+  local record = call('HGET', part('c'), id)
+  if not record then
+    return
+  end
+  local state = sub(record, 2, 2)
+  local finish = tonumber(call('ZSCORE', part(state == 'w' and 'd' or 'e'), id) or 0)
+  if finish > now then
+    return state, record, finish
+  end
+  if state == 'w' then
+    withdraw({ id })
+  else
+    leave({ id })
+  end
+end
+
+-- Sets the end of a lease, and the record with it if that changed.
+local function put(id, state, record, finish, fresh)
+  if hid == id then
+    hrec, hend, changed = record, finish, true
+    return
+  end
+  call('ZADD', part(state == 'w' and 'd' or 'e'), format('%d', finish), id)
+  if fresh then
+    call('HSET', part('c'), id, record)
+  end
+  if finish < soon then
+    soon, changed = finish, true
+  end
+  outlive(finish, false)
+end
+
+-- Renews a lease, which never becomes shorter, and says where the claim stands.
+local function renewed(id, state, record, finish, fresh)
+  local lease = state == 'w' and sub(record, 34, 44) or sub(record, 23, 33)
+  finish = math.max(finish, now + tonumber(lease))
+  put(id, state, record, finish, fresh)
+  if state == 'h' then
+    return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
+  end
+  local ahead = call('ZRANK', part('w'), id) or 0
+  local look = now + 2000000
+  if ahead < 2 then
+    look = math.min(look, hid and hend or first(part('e')))
+    if ahead == 1 then
+      look = math.min(look, tonumber(call('ZSCORE', part('d'), call('ZRANGE', part('w'), 0, 0)[1]) or look))
+    end
+  end
+  return { id, 'W', stamp, format('%016d', finish), format('%d', ahead), format('%016d', look) }
+end
+
+-- What is known of a claim that is not in the line.
+local function gone(id)
+  local text = marks > now and call('GET', part('m') .. id)
+  if text and sub(text, 2, 2) == 'e' then
+    return { id, 'E', stamp, sub(text, 3) }
+  end
+  return { id, 'G', stamp }, text
+end

@@ -1,0 +1,24 @@
+-- plain_release: deletes the key if it still holds this claim, the compare-and-delete of everybody.
+-- KEYS  1 the key  2 our record of its last token  3 this claim's mark
+-- ARGV  1 claim  2 what to leave: '' nothing, 'm' a mark, or for how many ms the hold goes on  3 birth (16 digits)
+-- returns  {claim, 'h', now} it held | {claim, 'g', now} not known
+local call, format = redis.call, string.format
+local id, trace = ARGV[1], ARGV[2]
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stamp = format('%016d', now)
+local marked = call('GET', KEYS[3])
+local held = not marked and call('GET', KEYS[1]) == id
+if held and trace ~= '' and trace ~= 'm' and tonumber(trace) > 0 then
+  call('PEXPIRE', KEYS[1], trace)
+  call('SET', KEYS[3], '1', 'PX', math.max(tonumber(trace), 65000))
+else
+  if held then
+    call('DEL', KEYS[1])
+    call('PEXPIRE', KEYS[2], 600000)
+  end
+  if trace == 'm' and not marked and now - tonumber(ARGV[3]) <= 60000000 then
+    call('SET', KEYS[3], '1', 'PX', 65000)
+  end
+end
+return { id, held and 'h' or 'g', stamp }

@@ -1,0 +1,288 @@
+//! Locks on one Redis server: `redis://`, `rediss://`, and the plain `SET NX PX` of everybody as `redis+setnx://`.
+//!
+//! The line of a lock lives on the server. Each verb is one script there, so it is atomic, takes its time from the
+//! server's clock, and grants to the next in line what it made free; the one who was granted is told by a push that
+//! carries token and time. Keys, records and channels are a public interface: `docs/wire/redis.md`.
+//!
+//! - `lua/`: the scripts. - `scripts`: running them. - `answer`, `record`: reading what they say.
+//! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
+//! - `link`, `stream`, `resp`: one connection. - `handshake`: its beginning, and what the server can promise.
+//! - `plain`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+
+use self::answer::{Fields, hex};
+use self::client::{Client, Errand, errand_of_release};
+use self::fault::Why;
+use self::link::{Fault, Link};
+use self::place::Thread;
+use self::resp::Value;
+use self::scripts::Script;
+use self::supervise::Part;
+use self::target::Target;
+use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
+use crate::capability::{Capabilities, Survives, TokenStrength};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::token::Token;
+
+mod answer;
+mod client;
+mod fault;
+mod handshake;
+mod link;
+mod list;
+mod names;
+mod place;
+pub(super) mod plain;
+mod record;
+mod resp;
+mod scripts;
+mod stream;
+mod supervise;
+mod target;
+
+/// The most claims in one renewal: a longer script would hold the server up.
+const BATCH: usize = 100;
+
+const MOST: Capabilities = Capabilities { token: TokenStrength::Hybrid, ..Capabilities::strongest("redis") };
+
+/// This backend's row in the table.
+pub(super) const ENTRY: Entry = Entry {
+    schemes: &["redis", "rediss"],
+    feature: "redis",
+    capabilities: MOST,
+    open: |opening| Box::pin(open(opening)),
+};
+
+async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
+    let (client, probed) = open_client(opening, false).await?;
+    let capabilities =
+        Capabilities { survives: MOST.survives.min(probed.0), token: MOST.token.min(probed.1), ..MOST };
+    Ok(Arc::new(Redis { client, capabilities, listed: list::Listed::default() }))
+}
+
+/// Connects, and finds out what the server can promise.
+async fn open_client(opening: Opening, dialect: bool) -> Result<(Arc<Client>, (Survives, TokenStrength))> {
+    let target = Target::new(opening.url, dialect)?;
+    let scripts = if dialect { &Script::PLAIN } else { &Script::LINE };
+    let make = |home| -> Result<Unfinished> {
+        let thread = Thread::start()?;
+        let (runtime, sink) = (opening.runtime.clone(), opening.sink.clone());
+        Ok(Unfinished(Some(Arc::new(Client::new(target.clone(), scripts, home, thread, runtime, sink)))))
+    };
+    let home = Handle::try_current().ok();
+    let mut unfinished = make(home.clone())?;
+    let mut links = unfinished.connect().await;
+    if home.is_some() && links.as_ref().is_err_and(JoinError::is_panic) {
+        // The caller's runtime does no I/O.
+        unfinished = make(None)?;
+        links = unfinished.connect().await;
+    }
+    let ended = |e| Error::unavailable("the runtime ended while connecting", "connect again").because(e);
+    let (command, keeper) = links.map_err(ended)?.map_err(|why| why.error())?;
+    let probed = handshake::probe(&command).await.map_err(|why| why.error())?;
+    let Some(client) = unfinished.0.take() else { return Err(Error::protocol("connecting ended twice", "")) };
+    supervise::start(&client, command, keeper);
+    Ok((client, probed))
+}
+
+/// A client that is being connected: dropped before that is done, it closes what was opened.
+struct Unfinished(Option<Arc<Client>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            client.close();
+        }
+    }
+}
+
+impl Unfinished {
+    /// Makes both connections, each where it will live.
+    async fn connect(&self) -> Result<Result<(Arc<Link>, Arc<Link>), Why>, JoinError> {
+        let Some(client) = &self.0 else {
+            return Ok(Err(Why::new(ErrorKind::Unavailable, "the client was closed", "connect again")));
+        };
+        let thread = &client.thread.handle;
+        let keeper = thread.spawn(supervise::first(client.clone(), Part::Keeper));
+        let place = client.home.as_ref().unwrap_or(thread);
+        let command = place.spawn(supervise::first(client.clone(), Part::Command)).await?;
+        let keeper = keeper.await?;
+        Ok(command.and_then(|command| Ok((command, keeper?))))
+    }
+}
+
+/// One client of one server.
+#[derive(Debug)]
+struct Redis {
+    client: Arc<Client>,
+    capabilities: Capabilities,
+    listed: list::Listed,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.client.close();
+    }
+}
+
+impl Redis {
+    async fn ask_attempt(&self, claim: &Claim) -> Result<Answer> {
+        let client = &self.client;
+        let (head, id) = (names::head(&claim.key), hex(claim.id));
+        let terms = record::terms(claim);
+        let birth = format!("{:016}", client.server_us(claim.birth));
+        let who = record::who(&client.id, claim);
+        let stand = if claim.stand { "1" } else { "0" };
+        let words = [&id, answer::digit(claim.kind), &terms, stand, &birth, &who].map(str::as_bytes);
+        let asked = client.run(Errand::Command, Script::Attempt, &[head.as_bytes()], &words).await;
+        let (value, link) = asked.map_err(|why| why.error())?;
+        self.judge(&link, &value, &id, |fields| answer::standing(fields, claim))
+    }
+
+    /// Reads an answer. One that is not an answer to this very request means that nothing on the connection can be
+    /// trusted any more.
+    fn judge<T>(
+        &self,
+        link: &Link,
+        value: &Value,
+        id: &str,
+        read: impl FnOnce(&Fields<'_>) -> Option<Result<T>>,
+    ) -> Result<T> {
+        judge(&self.client, link, value, id, read)
+    }
+
+    async fn ask_renew(&self, claims: &[Claim]) -> Vec<Result<Answer>> {
+        let heads: Vec<String> = claims.iter().map(|c| names::head(&c.key)).collect();
+        let words: Vec<String> = claims.iter().flat_map(|c| [hex(c.id), record::note(c)]).collect();
+        let keys: Vec<&[u8]> = heads.iter().map(String::as_bytes).collect();
+        let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        let (value, link) = match self.client.run(Errand::Keeper, Script::Renew, &keys, &arguments).await {
+            Ok(answered) => answered,
+            Err(why) => return claims.iter().map(|_| Err(why.error())).collect(),
+        };
+        let none = Value::Nil;
+        let answers = value.list().unwrap_or_default();
+        let each = claims.iter().zip(words.iter().step_by(2)).enumerate();
+        each.map(|(i, (claim, id))| {
+            let one = answers.get(i).unwrap_or(&none);
+            self.judge(&link, one, id, |fields| answer::standing(fields, claim))
+        })
+        .collect()
+    }
+
+    async fn ask_release(&self, claim: &Claim, leave: Leave) -> Result<Released> {
+        let client = &self.client;
+        let errand = errand_of_release().await;
+        let (head, id) = (names::head(&claim.key), hex(claim.id));
+        let trace = match leave {
+            Leave::Nothing => String::new(),
+            Leave::Mark => "m".to_owned(),
+            Leave::For(pause) => format!("{:016}", micros(pause)),
+        };
+        let birth = format!("{:016}", client.server_us(claim.birth));
+        let words = [&id, &trace, &birth].map(|w| w.as_bytes());
+        let asked = client.run(errand, Script::Release, &[head.as_bytes()], &words).await;
+        let (value, link) = asked.map_err(|why| why.error())?;
+        self.judge(&link, &value, &id, answer::released)
+    }
+
+    async fn ask_evict(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
+        let head = names::head(key);
+        let token = token.map(|t| format!("{:016}", t.get())).unwrap_or_default();
+        let words = [token.as_bytes(), why.as_bytes()];
+        let asked = self.client.run(Errand::Command, Script::Evict, &[head.as_bytes()], &words).await;
+        let (value, link) = asked.map_err(|why| why.error())?;
+        evicted(&self.client, &link, &value)
+    }
+}
+
+/// As [`Redis::judge`].
+fn judge<T>(
+    client: &Client,
+    link: &Link,
+    value: &Value,
+    id: &str,
+    read: impl FnOnce(&Fields<'_>) -> Option<Result<T>>,
+) -> Result<T> {
+    let fields = Fields::of(value, id);
+    if let Some(now) = fields.as_ref().and_then(Fields::now) {
+        client.learn_time(now);
+    }
+    fields.and_then(|fields| read(&fields)).unwrap_or_else(|| Err(nonsense(link)))
+}
+
+/// Closes a connection whose answers do not belong to the requests.
+fn nonsense(link: &Link) -> Error {
+    let why = "an answer that does not belong to its request";
+    link.fail(&Fault::Garbage(why.into()));
+    fault::of_fault(&Fault::Garbage(why.into())).error()
+}
+
+/// Reads the answer to an eviction.
+fn evicted(client: &Client, link: &Link, value: &Value) -> Result<Released> {
+    let texts: Vec<&str> = value.list().unwrap_or_default().iter().filter_map(Value::text).collect();
+    let [letter, now, detail] = texts[..] else { return Err(nonsense(link)) };
+    let Ok(now) = now.parse() else { return Err(nonsense(link)) };
+    client.learn_time(now);
+    match (letter, detail) {
+        ("E", "0") => Ok(Released::Gone),
+        ("E", _) => Ok(Released::WasHeld),
+        ("V", byte) => Err(answer::other_version(byte)),
+        _ => Err(nonsense(link)),
+    }
+}
+
+fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX).min(9_000_000_000_000_000)
+}
+
+impl Backend for Redis {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(self.ask_attempt(claim))
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(claims.len());
+            for batch in claims.chunks(BATCH) {
+                answers.extend(self.ask_renew(batch).await);
+            }
+            answers
+        })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(self.ask_release(claim, leave))
+    }
+
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(self.ask_evict(key, token, why))
+    }
+
+    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+        Box::pin(list::inspect(&self.client, &self.listed, query))
+    }
+
+    fn watch(&self, on: bool) {
+        supervise::watch(&self.client, on);
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.client.close() })
+    }
+}

@@ -1,0 +1,126 @@
+//! Names of keys and channels. A public interface: `docs/wire/redis.md` describes it, and golden tests hold it.
+
+use crate::key::Key;
+
+/// What every key begins with.
+pub(super) const PREFIX: &str = "tenure:{";
+
+/// The head of a lock: `tenure:{namespace/name}:l`. All keys of a lock share what is in the braces, so that they lie in one
+/// slot. Injective: the characters that end a name, and those that escape them, are escaped.
+pub(super) fn head(key: &Key) -> String {
+    let mut out = String::with_capacity(PREFIX.len() + key.full().len() + 3);
+    out.push_str(PREFIX);
+    escape(&mut out, key.full());
+    out.push_str("}:l");
+    out
+}
+
+/// The lock whose head this is. `None`: it is no head.
+pub(super) fn lock(head: &str) -> Option<Key> {
+    let inside = head.strip_prefix(PREFIX)?.strip_suffix("}:l")?;
+    if inside.contains(['{', '}']) {
+        return None;
+    }
+    let key = Key::from_full(&unescape(inside)?).ok()?;
+    // Only the one way to write a name is taken for it.
+    (self::head(&key) == head).then_some(key)
+}
+
+/// What `SCAN` is to match to find the keys of one kind whose names begin like this.
+pub(super) fn pattern(begin: &str, suffix: char) -> String {
+    let mut plain = String::new();
+    escape(&mut plain, begin);
+    let mut out = String::from(PREFIX);
+    for c in plain.chars() {
+        if "*?[]\\^-".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push_str("*}:");
+    out.push(suffix);
+    out
+}
+
+/// The record that the dialect keeps beside a key: `tenure:{key}:t`.
+pub(super) fn plain_record(key: &str) -> String {
+    let mut out = String::from(PREFIX);
+    escape(&mut out, key);
+    out.push_str("}:t");
+    out
+}
+
+/// The lock whose record this is, in the dialect with this prefix of keys. `None`: it is none.
+pub(super) fn plain_lock(record: &str, prefix: &str, namespace: &str) -> Option<Key> {
+    let inside = record.strip_prefix(PREFIX)?.strip_suffix("}:t")?;
+    let key = unescape(inside)?;
+    (plain_record(&key) == record).then_some(())?;
+    Key::new(namespace, key.strip_prefix(prefix)?).ok()
+}
+
+/// The channel on which a client is told.
+pub(super) fn channel(client: &str) -> String {
+    format!("tenure:client:{client}")
+}
+
+/// Appends `name` with `%`, braces and control characters as `%` and two hexadecimal digits.
+pub(super) fn escape(out: &mut String, name: &str) {
+    for c in name.chars() {
+        if c.is_ascii_control() || "%{}".contains(c) {
+            out.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'%' {
+            out.push(b);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_keys() {
+        for (name, head_is) in [
+            ("orders/42", "tenure:{shop/orders/42}:l"),
+            ("100%", "tenure:{shop/100%25}:l"),
+            ("{a}{b}", "tenure:{shop/%7Ba%7D%7Bb%7D}:l"),
+            ("}:l", "tenure:{shop/%7D:l}:l"),
+            ("%7D", "tenure:{shop/%257D}:l"),
+            ("é*?[x]", "tenure:{shop/é*?[x]}:l"),
+        ] {
+            let key = Key::new("shop", name).expect("a good name");
+            assert_eq!(head(&key), head_is);
+            assert_eq!(lock(head_is).as_ref(), Some(&key), "{name}");
+        }
+        for other in [
+            "tenure:{shop/a}:w",
+            "tenure:{shop}:l",
+            "tenure:{shop/%61}:l",
+            "tenure:{shop/%}:l",
+            "x",
+            "tenure:{shop/a}b}:l",
+        ] {
+            assert_eq!(lock(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_only_themselves() {
+        assert_eq!(pattern("shop/a*[b]\\", 'l'), "tenure:{shop/a\\*\\[b\\]\\\\*}:l");
+        assert_eq!(pattern("a-b/", 't'), "tenure:{a\\-b/*}:t");
+    }
+}

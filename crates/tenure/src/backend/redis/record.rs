@@ -1,0 +1,153 @@
+//! Records of claims as the scripts keep them, and the notes in them.
+
+use std::time::Duration;
+
+use super::micros;
+use crate::backend::{Claim, ClaimId, Owner, Seen};
+use crate::token::Token;
+
+/// Weight, capacity and the two leases, as digits of fixed width.
+pub(super) fn terms(claim: &Claim) -> String {
+    let lease = |d| micros(d).min(99_999_999_999);
+    format!("{:010}{:010}{:011}{:011}", claim.weight, claim.capacity, lease(claim.ttl), lease(claim.waiting))
+}
+
+/// The client that is told, and the note.
+pub(super) fn who(client: &str, claim: &Claim) -> String {
+    let mut out = String::with_capacity(128);
+    out.push_str(client);
+    write_note(&mut out, claim);
+    out
+}
+
+/// Who asks and why: user, host, pid, program and reason, between tabs.
+pub(super) fn note(claim: &Claim) -> String {
+    let mut out = String::with_capacity(128);
+    write_note(&mut out, claim);
+    out
+}
+
+fn write_note(out: &mut String, claim: &Claim) {
+    let owner = &claim.owner;
+    write_field(out, &owner.user);
+    out.push('\t');
+    write_field(out, &owner.host);
+    out.push('\t');
+    out.push_str(&owner.pid.to_string());
+    out.push('\t');
+    write_field(out, &owner.program);
+    out.push('\t');
+    write_field(out, &claim.reason);
+}
+
+/// A field without tabs and line ends.
+fn write_field(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            c => out.push(c),
+        }
+    }
+}
+
+fn read_field(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' => match chars.next() {
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some(other) => other,
+                None => break,
+            },
+            c => c,
+        });
+    }
+    out
+}
+
+/// Owner and reason of a note; what cannot be read is empty.
+pub(super) fn read_note(note: &str) -> (Owner, String) {
+    let mut fields = note.split('\t');
+    let mut next = || read_field(fields.next().unwrap_or_default());
+    let (user, host, pid, program, reason) = (next(), next(), next(), next(), next());
+    (Owner { user, host, pid: pid.parse().unwrap_or(0), program }, reason)
+}
+
+/// A claim's record.
+pub(super) struct Record<'a> {
+    text: &'a str,
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record. `None`: it is of another version, or too short.
+    pub(super) fn new(text: &'a str) -> Option<Record<'a>> {
+        (text.starts_with('1') && text.len() >= 92 && text.is_char_boundary(92)).then_some(Record { text })
+    }
+
+    fn number(&self, from: usize, to: usize) -> Option<u64> {
+        self.text.get(from..to)?.parse().ok()
+    }
+
+    /// The capacity that it assumes.
+    pub(super) fn capacity(&self) -> Option<u32> {
+        u32::try_from(self.number(12, 22)?).ok()
+    }
+
+    /// What `inspect` shows of it.
+    pub(super) fn seen(&self, id: &str, end: u64, now: u64) -> Option<Seen> {
+        let (owner, reason) = read_note(self.text.get(92..)?);
+        Some(Seen {
+            claim: ClaimId(u128::from_str_radix(id, 16).ok()?).short(),
+            owner,
+            reason,
+            since_us: self.number(44, 60)?,
+            expires_in: Some(Duration::from_micros(end.saturating_sub(now))),
+            weight: u32::try_from(self.number(2, 12)?).ok()?,
+            token: Token::new(i64::try_from(self.number(60, 76)?).ok()?),
+            behind: 0,
+        })
+    }
+}
+
+/// What `inspect` shows of the holder of a key of the dialect: who, if it is one of ours.
+pub(super) fn plain_seen(record: &str, holder: &[u8], expires_in: Option<Duration>) -> Seen {
+    let stranger = || {
+        // Whatever the value is, it may authorise a release: only a hash of it is shown.
+        let mixed = holder
+            .iter()
+            .fold(1_u128, |h, b| (h ^ u128::from(*b)).wrapping_mul(0x0100_0000_01B3).rotate_left(7));
+        let owner =
+            Owner { user: String::new(), host: String::new(), pid: 0, program: "another program".into() };
+        Seen {
+            claim: ClaimId(mixed).short(),
+            owner,
+            reason: String::new(),
+            since_us: 0,
+            expires_in,
+            weight: 1,
+            token: None,
+            behind: 0,
+        }
+    };
+    let ours = || {
+        let id = record.get(17..49).filter(|id| record.starts_with('1') && id.as_bytes() == holder)?;
+        let (owner, reason) = read_note(record.get(65..)?);
+        Some(Seen {
+            claim: ClaimId(u128::from_str_radix(id, 16).ok()?).short(),
+            owner,
+            reason,
+            since_us: record.get(49..65)?.parse().ok()?,
+            expires_in,
+            weight: 1,
+            token: Token::new(record.get(1..17)?.parse().ok()?),
+            behind: 0,
+        })
+    };
+    ours().unwrap_or_else(stranger)
+}

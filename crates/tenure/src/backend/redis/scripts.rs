@@ -1,0 +1,88 @@
+//! The scripts: one per verb.
+
+use std::sync::{LazyLock, OnceLock};
+
+use super::resp;
+
+/// A script that the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Script {
+    Attempt,
+    Renew,
+    Release,
+    Evict,
+    Inspect,
+    PlainAttempt,
+    PlainRenew,
+    PlainRelease,
+    PlainEvict,
+    PlainInspect,
+}
+
+const LINE: &str = include_str!("lua/line.lua");
+/// Where a script says this, the part that they share goes.
+const INCLUDE: &str = "--include line.lua\n";
+const COUNT: usize = Script::PlainInspect as usize + 1;
+
+static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
+    [
+        include_str!("lua/attempt.lua"),
+        include_str!("lua/renew.lua"),
+        include_str!("lua/release.lua"),
+        include_str!("lua/evict.lua"),
+        include_str!("lua/inspect.lua"),
+        include_str!("lua/plain_attempt.lua"),
+        include_str!("lua/plain_renew.lua"),
+        include_str!("lua/plain_release.lua"),
+        include_str!("lua/plain_evict.lua"),
+        include_str!("lua/plain_inspect.lua"),
+    ]
+    .map(|source| source.replace(INCLUDE, LINE))
+});
+
+impl Script {
+    /// Those of the line.
+    pub(super) const LINE: [Script; 5] =
+        [Script::Attempt, Script::Renew, Script::Release, Script::Evict, Script::Inspect];
+    /// Those of the dialect.
+    pub(super) const PLAIN: [Script; 5] = [
+        Script::PlainAttempt,
+        Script::PlainRenew,
+        Script::PlainRelease,
+        Script::PlainEvict,
+        Script::PlainInspect,
+    ];
+
+    /// Its text.
+    pub(super) fn source(self) -> &'static str {
+        &SOURCES[self as usize]
+    }
+}
+
+/// The names that servers gave the scripts: the same everywhere, since they are hashes of the text.
+#[derive(Debug, Default)]
+pub(super) struct Names([OnceLock<String>; COUNT]);
+
+impl Names {
+    /// Remembers a name.
+    pub(super) fn learn(&self, script: Script, name: String) {
+        let _ = self.0[script as usize].set(name);
+    }
+
+    /// Whether a script was ever given to a server.
+    pub(super) fn knows(&self, script: Script) -> bool {
+        self.0[script as usize].get().is_some()
+    }
+
+    /// The request to run a script.
+    pub(super) fn request(&self, script: Script, keys: &[&[u8]], arguments: &[&[u8]]) -> Vec<u8> {
+        let name = self.0[script as usize].get().map_or("", String::as_str);
+        let count = keys.len().to_string();
+        let mut words: Vec<&[u8]> = Vec::with_capacity(3 + keys.len() + arguments.len());
+        words.extend([b"EVALSHA".as_slice(), name.as_bytes(), count.as_bytes()]);
+        words.extend_from_slice(keys);
+        words.extend_from_slice(arguments);
+        resp::command(&words)
+    }
+}

@@ -1,0 +1,322 @@
+//! Makes connections, makes them anew when they break, and notices those that hang.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::client::{Client, Errand, Slot};
+use super::fault::{Why, of_fault};
+use super::handshake::{self, Hello};
+use super::link::{Fault, Link};
+use super::names;
+use super::stream::Stream;
+use crate::backend::News;
+use crate::core::backoff;
+use crate::engine::race;
+use crate::error::ErrorKind;
+
+/// How long making a connection may take.
+const CONNECT: Duration = Duration::from_secs(4);
+/// A connection on which a request has waited this long, while nothing at all arrived, is given up.
+const SILENCE: Duration = Duration::from_secs(2);
+/// No request waits longer than this, whatever else arrives.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often requests under way are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// An idle connection is tried this often.
+const IDLE: Duration = Duration::from_secs(15);
+/// How long changes are collected before they are told.
+pub(super) const CHANGES: Duration = Duration::from_millis(50);
+
+/// Which of the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Command,
+    Keeper,
+}
+
+impl Part {
+    fn slot(self, client: &Client) -> &Slot {
+        match self {
+            Part::Command => &client.command,
+            Part::Keeper => &client.keeper,
+        }
+    }
+
+    /// Whether pushes come this way.
+    fn is_told(self, client: &Client) -> bool {
+        (self == Part::Command) != client.homeless.load(Ordering::SeqCst)
+    }
+}
+
+/// Makes a connection in the current runtime.
+pub(super) async fn connect(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Why> {
+    let runtime = client.runtime.clone();
+    let made = race(&*runtime, runtime.now() + CONNECT, make(client, part)).await;
+    made.unwrap_or_else(|| Err(unreachable(client, "it does not answer")))
+}
+
+/// Makes a connection for the first time.
+pub(super) async fn first(client: Arc<Client>, part: Part) -> Result<Arc<Link>, Why> {
+    let (link, _) = connect(&client, part).await?;
+    part.slot(&client).up(&link);
+    if client.is_closed() {
+        link.fail(&Fault::Lost("the client was closed".into()));
+    }
+    Ok(link)
+}
+
+async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Why> {
+    let target = &client.target;
+    let stream = Stream::connect(&target.host, target.port, target.tls.as_ref());
+    let stream = stream.await.map_err(|error| unreachable(client, &error.to_string()))?;
+    let link = Link::new(stream, client.runtime.clone());
+    let told = client.clone();
+    tokio::spawn(link.clone().drive(move |values| told.pushed(&values)));
+    /// Ends the connection unless it was finished.
+    struct Unfinished(Option<Arc<Link>>);
+    impl Drop for Unfinished {
+        fn drop(&mut self) {
+            if let Some(link) = self.0.take() {
+                link.fail(&Fault::Lost("connecting was given up".into()));
+            }
+        }
+    }
+    let mut unfinished = Unfinished(Some(link.clone()));
+    let hello = handshake::greet(&link, target).await?;
+    client.prepare(&link).await?;
+    if part.is_told(client) {
+        subscribe(client, &link).await?;
+    }
+    if part == Part::Keeper && client.watching.load(Ordering::SeqCst) {
+        track(client, &link).await;
+    }
+    unfinished.0 = None;
+    Ok((link, hello))
+}
+
+fn unreachable(client: &Client, why: &str) -> Why {
+    let what = format!("{} cannot be reached: {why}", client.target.shown);
+    Why::new(ErrorKind::Unavailable, what, "check that the server runs, and the address")
+}
+
+async fn subscribe(client: &Client, link: &Link) -> Result<(), Why> {
+    match link.subscribe(&names::channel(&client.id)).await {
+        Ok(super::resp::Value::Error(text)) => Err(super::fault::of_answer(&text)),
+        Ok(_) => Ok(()),
+        Err(fault) => Err(of_fault(&fault)),
+    }
+}
+
+/// Lets the server tell of every change of a lock.
+async fn track(client: &Arc<Client>, link: &Link) {
+    let words: [&[u8]; 6] = [b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", names::PREFIX.as_bytes()];
+    if let Err(why) = handshake::ask(link, &words).await {
+        tracing::debug!(why.what, "the server does not tell of changes; looking every second instead");
+        let client = client.clone();
+        tokio::spawn(async move {
+            while client.watching.load(Ordering::SeqCst) && !client.is_closed() {
+                client.tell_change();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+}
+
+/// Turns the news of changes on or off.
+pub(super) fn watch(client: &Arc<Client>, on: bool) {
+    if client.watching.swap(on, Ordering::SeqCst) == on {
+        return;
+    }
+    let shared = client.clone();
+    client.thread.handle.spawn(async move {
+        if on {
+            if let Some(link) = shared.keeper.link() {
+                track(&shared, &link).await;
+            }
+            // What changed before the server began to tell.
+            shared.tell_change();
+        } else {
+            let _ = shared.command(Errand::Keeper, &[b"CLIENT", b"TRACKING", b"OFF"]).await;
+        }
+    });
+}
+
+/// Keeps one connection up until the client is closed. Dropped with its runtime, it hands its work to the other one.
+pub(super) async fn supervise(client: Arc<Client>, part: Part, mut link: Arc<Link>) {
+    struct Here(Arc<Client>, Part);
+    impl Drop for Here {
+        fn drop(&mut self) {
+            if self.1 == Part::Command && !self.0.is_closed() {
+                leave_home(&self.0);
+            }
+        }
+    }
+    let here = Here(client, part);
+    let (client, slot) = (&here.0, part.slot(&here.0));
+    loop {
+        let fault = link.ended().await;
+        if client.is_closed() {
+            return;
+        }
+        tracing::debug!(?fault, ?part, "connection lost");
+        slot.down(broken(&fault));
+        let mut tries = 0;
+        link = loop {
+            match connect(client, part).await {
+                Ok((link, _)) => break link,
+                Err(why) => slot.down(for_now(why)),
+            }
+            tries += 1;
+            let mut dice = [0u8; 8];
+            client.runtime.fill(&mut dice);
+            let again = client.runtime.now() + backoff::pause(tries, u64::from_le_bytes(dice));
+            race(&*client.runtime, again, client.closing.notified()).await;
+            if client.is_closed() {
+                return;
+            }
+        };
+        slot.up(&link);
+        if client.is_closed() {
+            link.fail(&Fault::Lost("the client was closed".into()));
+            return;
+        }
+        if part.is_told(client) {
+            client.sink.0.news(News::LinkDown);
+        }
+    }
+}
+
+/// What requests are told while there is no connection: nothing of them is sent.
+fn broken(fault: &Fault) -> Why {
+    let (Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why)) = fault;
+    Why::new(
+        ErrorKind::Unavailable,
+        format!("not connected: {why}"),
+        "check that the server runs and can be reached",
+    )
+}
+
+/// A server that was fit when we connected first, and is not now, may be so again: a failover is under way.
+fn for_now(mut why: Why) -> Why {
+    if why.kind == ErrorKind::Config {
+        why.kind = ErrorKind::Unavailable;
+    }
+    why
+}
+
+/// The caller's runtime is gone: what it carried goes over our own thread from now on.
+fn leave_home(client: &Arc<Client>) {
+    if client.homeless.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let why = "the runtime that this client connected in is gone";
+    if let Some(link) = client.command.link() {
+        link.fail(&Fault::Lost(why.into()));
+    }
+    client.command.down(Why::new(
+        ErrorKind::Unavailable,
+        why,
+        "connect in a runtime that lives as long as the client",
+    ));
+    let shared = client.clone();
+    client.thread.handle.spawn(async move {
+        if let Some(link) = shared.keeper.link() {
+            // One that cannot subscribe is of no use: the next one tries again.
+            if let Err(why) = subscribe(&shared, &link).await {
+                link.fail(&Fault::Lost(why.what.as_str().into()));
+            }
+        }
+        shared.sink.0.news(News::LinkDown);
+    });
+}
+
+/// What the watchdog saw of a connection last time.
+#[derive(Default)]
+struct Seen {
+    link: usize,
+    beats: u64,
+    still: u32,
+}
+
+/// Notices requests that get no answer: a connection that hangs is given up, and one whose runtime is blocked is passed by.
+pub(super) async fn guard(client: Arc<Client>) {
+    let (mut command, mut keeper) = (Seen::default(), Seen::default());
+    loop {
+        if tokio::time::timeout(IDLE, client.guard.notified()).await.is_err() {
+            try_idle(&client);
+        }
+        while !client.is_closed() {
+            client.guarded.store(true, Ordering::SeqCst);
+            tokio::time::sleep(TICK).await;
+            client.guarded.store(false, Ordering::SeqCst);
+            let busy = look(&client, Part::Command, &mut command) | look(&client, Part::Keeper, &mut keeper);
+            if !busy && !client.guarded.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        if client.is_closed() {
+            return;
+        }
+    }
+}
+
+/// A connection that nobody has used for a while may be dead without anybody knowing: pushes would be lost.
+fn try_idle(client: &Arc<Client>) {
+    for part in [Part::Command, Part::Keeper] {
+        if let Some(link) = part.slot(client).link().filter(|l| l.load().silent >= IDLE) {
+            drop(link.send(&super::resp::command(&[b"PING"])));
+            client.guarded.store(true, Ordering::SeqCst);
+            client.guard.notify_one();
+        }
+    }
+}
+
+/// Whether anything is under way on this connection.
+fn look(client: &Client, part: Part, seen: &mut Seen) -> bool {
+    let slot = part.slot(client);
+    let Some(link) = slot.link() else { return false };
+    let load = link.load();
+    let same = seen.link == Arc::as_ptr(&link) as usize && seen.beats == load.beats;
+    *seen = Seen {
+        link: Arc::as_ptr(&link) as usize,
+        beats: load.beats,
+        still: if same { seen.still + 1 } else { 0 },
+    };
+    if !same {
+        slot.set_stalled(false);
+    }
+    let Some(oldest) = load.oldest else { return false };
+    if oldest >= PATIENCE || (oldest >= SILENCE && load.silent >= SILENCE) {
+        link.fail(&Fault::Lost("the server did not answer in time".into()));
+        return true;
+    }
+    match seen.still {
+        0 => {}
+        1 => link.nudge(),
+        // It was woken and did not run.
+        _ if part == Part::Command && client.home.is_some() => pass_by(client, &link),
+        _ => {}
+    }
+    true
+}
+
+/// The runtime of the command connection is blocked: what has not left goes the other way, what has left is unknown.
+fn pass_by(client: &Client, link: &Link) {
+    client.command.set_stalled(true);
+    let unsent = link.take_unsent();
+    if let Some(other) = client.keeper.link() {
+        other.adopt(unsent);
+    }
+    link.give_up("the runtime that this client connected in is blocked");
+}
+
+/// Starts what keeps the two connections.
+pub(super) fn start(client: &Arc<Client>, command: Arc<Link>, keeper: Arc<Link>) {
+    let place: &Handle = client.home.as_ref().unwrap_or(&client.thread.handle);
+    place.spawn(supervise(client.clone(), Part::Command, command));
+    client.thread.handle.spawn(supervise(client.clone(), Part::Keeper, keeper));
+    client.thread.handle.spawn(guard(client.clone()));
+}

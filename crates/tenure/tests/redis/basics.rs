@@ -1,0 +1,90 @@
+//! What a user does first.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tenure::{Locks, Owner};
+
+use crate::server::Server;
+use crate::{multi, single, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("basics::lock_and_release_in_every_surrounding", lock_and_release_in_every_surrounding),
+        trial("basics::waiters_are_granted_in_order_by_push", waiters_are_granted_in_order_by_push),
+    ]
+}
+
+async fn once(url: &str) {
+    let locks = Locks::connect(url).await.expect("connects");
+    let mutex = locks.mutex("orders/42").expect("a name");
+    let first = mutex.lock().await.expect("free");
+    assert!(mutex.try_lock().await.expect("answers").is_none());
+    let token = first.token();
+    first.release().await.expect("ours");
+    let second = mutex.try_lock().await.expect("answers").expect("free");
+    assert!(second.token() > token);
+    second.release().await.expect("ours");
+    locks.close().await.expect("closes");
+}
+
+fn lock_and_release_in_every_surrounding() {
+    let server = Server::start();
+    let url = server.url();
+    multi().block_on(once(&url));
+    single().block_on(once(&url));
+    pollster::block_on(once(&url));
+    let keys = server.keys();
+    assert_eq!(keys, ["tenure:{default/orders/42}:l"]);
+    // A runtime without I/O: the connection lives elsewhere.
+    let bare = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    bare.block_on(once(&url));
+}
+
+fn waiters_are_granted_in_order_by_push() {
+    let server = Server::start();
+    let url = server.url();
+    multi().block_on(async {
+        let locks = Locks::connect(&url).await.expect("connects");
+        let guard = locks.mutex("q").expect("a name").lock().await.expect("free");
+        let (send, mut order) = tokio::sync::mpsc::unbounded_channel();
+        let mut others = Vec::new();
+        for n in 0..20u64 {
+            let owner = Owner { user: format!("u{n}"), host: "h".into(), pid: 7, program: "p".into() };
+            let locks = Locks::builder(&url).owner(owner).connect().await.expect("connects");
+            let mutex = locks.mutex("q").expect("a name");
+            let send = send.clone();
+            others.push(tokio::spawn(async move {
+                let guard = mutex.lock().await.expect("granted");
+                send.send((n, guard.token())).expect("listened to");
+                guard.release().await.expect("ours");
+                drop(locks);
+            }));
+            // In line before the next one comes.
+            while guard_line(&url).await <= n {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let line = locks.inspect("q").await.expect("answers").expect("held");
+        assert_eq!((line.holders.len(), line.waiters, line.waiting.len()), (1, 20, 20));
+        assert_eq!(line.waiting[3].owner.user, "u3");
+        let mut last = guard.token();
+        guard.release().await.expect("ours");
+        for n in 0..20 {
+            let (who, token) = order.recv().await.expect("told");
+            assert_eq!(who, n);
+            assert!(token > last);
+            last = token;
+        }
+        for other in others {
+            other.await.expect("no panic");
+        }
+    });
+    assert_eq!(server.keys(), ["tenure:{default/q}:l"]);
+}
+
+/// How many wait.
+async fn guard_line(url: &str) -> u64 {
+    let locks = Locks::connect(url).await.expect("connects");
+    locks.inspect("q").await.expect("answers").map_or(0, |l| l.waiters)
+}

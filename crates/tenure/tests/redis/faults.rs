@@ -1,0 +1,258 @@
+//! Servers that stop, start, forget, freeze; runtimes that block and end.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tenure::{ErrorKind, Locks, LostReason, Survives};
+
+use crate::server::Server;
+use crate::{multi, single, soon, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("faults::the_script_cache_is_lost", the_script_cache_is_lost),
+        trial("faults::restart_without_data", restart_without_data),
+        trial("faults::restart_with_data", restart_with_data),
+        trial("faults::restart_with_an_older_copy", restart_with_an_older_copy),
+        trial("faults::frozen_for_longer_than_the_lease", frozen_for_longer_than_the_lease),
+        trial("faults::a_dead_server_delays_nobody_else", a_dead_server_delays_nobody_else),
+        trial("faults::dropped_by_the_last_statement", dropped_by_the_last_statement),
+        trial("faults::the_runtime_is_gone", the_runtime_is_gone),
+        trial("faults::the_runtime_is_blocked", the_runtime_is_blocked),
+        trial("faults::a_lost_push_is_repaired", a_lost_push_is_repaired),
+    ]
+}
+
+async fn token(locks: &Locks, name: &str) -> tenure::Token {
+    let guard = locks.mutex(name).expect("a name").lock().await.expect("granted");
+    let token = guard.token();
+    guard.release().await.expect("ours");
+    token
+}
+
+fn the_script_cache_is_lost() {
+    let server = Server::start();
+    multi().block_on(async {
+        let (a, b) = (
+            Locks::connect(&server.url()).await.expect("up"),
+            Locks::connect(&server.url()).await.expect("up"),
+        );
+        let guard = a.mutex("x").expect("a name").lock().await.expect("free");
+        let waiter = b.mutex("x").expect("a name");
+        let waiter = tokio::spawn(async move { waiter.lock().await });
+        soon("in line", async || a.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1))).await;
+        server.cli(&["SCRIPT", "FLUSH"]);
+        guard.release().await.expect("ours");
+        let guard = waiter.await.expect("no panic").expect("granted");
+        server.cli(&["SCRIPT", "FLUSH"]);
+        assert_eq!(a.list("").await.expect("listed").len(), 1);
+        server.cli(&["SCRIPT", "FLUSH"]);
+        drop(guard);
+        // Many at once, none of them prepared.
+        server.cli(&["SCRIPT", "FLUSH"]);
+        let many: Vec<_> = (0..50)
+            .map(|n| {
+                let a = a.clone();
+                tokio::spawn(async move { token(&a, &format!("many/{n}")).await })
+            })
+            .collect();
+        for one in many {
+            one.await.expect("no panic");
+        }
+    });
+}
+
+fn restart_without_data() {
+    let mut server = Server::start();
+    let url = server.url();
+    multi().block_on(async {
+        let locks = Locks::builder(&url).ttl(Duration::from_secs(3)).connect().await.expect("up");
+        assert_eq!(locks.capabilities().survives, Survives::Nothing);
+        let before = token(&locks, "y").await;
+        let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
+        server.kill();
+        server.launch();
+        // An empty server: the hold is gone, the token still grows.
+        let lost = guard.lost().await;
+        assert_eq!(*lost.why(), LostReason::Gone);
+        let first = guard.token();
+        drop(guard);
+        assert!(token(&locks, "x").await > first);
+        assert!(token(&locks, "y").await > before);
+        server.kill();
+        let refused = locks.mutex("z").expect("a name").try_lock().await.expect_err("nobody there");
+        assert!(refused.kind().may_pass(), "{refused}");
+        assert_eq!(Locks::connect(&url).await.expect_err("nobody there").kind(), ErrorKind::Unavailable);
+    });
+}
+
+fn restart_with_data() {
+    let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let url = server.url();
+    multi().block_on(async {
+        let locks = Locks::builder(&url).ttl(Duration::from_secs(5)).connect().await.expect("up");
+        assert_eq!(locks.capabilities().survives, Survives::PowerLoss);
+        let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
+        let other = Locks::connect(&url).await.expect("up");
+        let waiter = other.mutex("x").expect("a name");
+        let waiting = tokio::spawn(async move { waiter.lock().await });
+        soon("in line", async || locks.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1)))
+            .await;
+        server.kill();
+        server.launch();
+        // Renewed on the new connection, past what was left of the lease.
+        let first = guard.remaining();
+        soon("renewed", async || guard.remaining() > first).await;
+        guard.check().expect("still ours");
+        let before = guard.token();
+        guard.release().await.expect("ours");
+        let next = waiting.await.expect("no panic").expect("granted");
+        assert!(next.token() > before);
+        next.release().await.expect("ours");
+    });
+}
+
+fn restart_with_an_older_copy() {
+    let mut server = Server::start();
+    let url = server.url();
+    multi().block_on(async {
+        let locks = Locks::builder(&url).ttl(Duration::from_secs(2)).connect().await.expect("up");
+        let first = token(&locks, "x").await;
+        server.cli(&["SAVE"]);
+        let second = token(&locks, "x").await;
+        server.kill();
+        server.launch();
+        let third = token(&locks, "x").await;
+        assert!(first < second && second < third, "{first} {second} {third}");
+    });
+}
+
+fn frozen_for_longer_than_the_lease() {
+    let server = Server::start();
+    multi().block_on(async {
+        let locks = Locks::builder(&server.url()).ttl(Duration::from_secs(1)).connect().await.expect("up");
+        let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
+        server.freeze();
+        let lost = guard.lost().await;
+        assert_eq!(*lost.why(), LostReason::Expired);
+        let before = guard.token();
+        drop(guard);
+        let waiting = tokio::spawn({
+            let locks = locks.clone();
+            async move { locks.mutex("x").expect("a name").lock().await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.thaw();
+        let outcome = waiting.await.expect("no panic");
+        let guard = match outcome {
+            Ok(guard) => guard,
+            Err(error) => {
+                assert!(error.kind().may_pass(), "{error}");
+                locks.mutex("x").expect("a name").lock().await.expect("granted")
+            }
+        };
+        assert!(guard.token() > before);
+        guard.release().await.expect("ours");
+        soon("free", async || locks.inspect("x").await.is_ok_and(|l| l.is_none())).await;
+    });
+}
+
+/// L6: two servers, one of them silent.
+fn a_dead_server_delays_nobody_else() {
+    let (good, bad) = (Server::start(), Server::start());
+    multi().block_on(async {
+        let ttl = Duration::from_secs(1);
+        let a = Locks::builder(&good.url()).ttl(ttl).connect().await.expect("up");
+        let b = Locks::builder(&bad.url()).ttl(ttl).connect().await.expect("up");
+        let kept = a.mutex("x").expect("a name").lock().await.expect("free");
+        let lost = b.mutex("x").expect("a name").lock().await.expect("free");
+        bad.freeze();
+        lost.lost().await;
+        tokio::time::sleep(2 * ttl).await;
+        kept.check().expect("renewed all the while");
+        token(&a, "y").await;
+        bad.thaw();
+    });
+}
+
+/// A guard is dropped and the program ends: nothing is left.
+fn dropped_by_the_last_statement() {
+    let server = Server::start();
+    let url = server.url();
+    for runtime in [single(), multi()] {
+        runtime.block_on(async {
+            let locks = Locks::connect(&url).await.expect("up");
+            let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
+            drop((guard, locks));
+        });
+        drop(runtime);
+        let watcher = Locks::blocking_connect(&url).expect("up");
+        assert!(watcher.blocking_inspect("x").expect("answers").is_none());
+    }
+}
+
+fn the_runtime_is_gone() {
+    let server = Server::start();
+    let first = multi();
+    let locks =
+        first.block_on(Locks::builder(&server.url()).ttl(Duration::from_secs(2)).connect()).expect("up");
+    let held = first.block_on(locks.mutex("x").expect("a name").lock()).expect("free");
+    let other = Locks::blocking_connect(&server.url()).expect("up");
+    let blocker = other.mutex("y").expect("a name").blocking_lock().expect("free");
+    drop(first);
+    // Renewals and verbs go on, and so do pushes.
+    std::thread::sleep(Duration::from_secs(3));
+    held.check().expect("renewed");
+    let waiting = std::thread::spawn({
+        let mutex = locks.mutex("y").expect("a name");
+        move || mutex.blocking_lock()
+    });
+    let watcher = Locks::blocking_connect(&server.url()).expect("up");
+    while watcher.blocking_inspect("y").expect("answers").is_none_or(|l| l.waiters == 0) {
+        std::thread::yield_now();
+    }
+    blocker.blocking_release().expect("ours");
+    waiting.join().expect("no panic").expect("granted").blocking_release().expect("ours");
+    held.blocking_release().expect("ours");
+}
+
+fn the_runtime_is_blocked() {
+    let server = Server::start();
+    let url = server.url();
+    single().block_on(async {
+        let locks = Locks::builder(&url).ttl(Duration::from_secs(1)).connect().await.expect("up");
+        let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
+        // This thread is the whole runtime, and it is blocked.
+        let second = locks.mutex("y").expect("a name").blocking_lock().expect("granted");
+        second.blocking_release().expect("ours");
+        std::thread::sleep(Duration::from_secs(3));
+        guard.check().expect("renewed all the while");
+        guard.release().await.expect("ours");
+        token(&locks, "x").await;
+    });
+}
+
+/// L5: a lost push costs at most one look again.
+fn a_lost_push_is_repaired() {
+    struct Deaf(std::sync::Arc<dyn tenure::backend::Sink>);
+    impl tenure::backend::Sink for Deaf {
+        fn news(&self, news: tenure::backend::News) {
+            if !matches!(news, tenure::backend::News::Granted(..) | tenure::backend::News::Look(_)) {
+                self.0.news(news);
+            }
+        }
+    }
+    let server = Server::start();
+    multi().block_on(async {
+        let a = Locks::connect(&server.url()).await.expect("up");
+        let deaf = Locks::builder(&server.url()).wrap_sink(|sink| std::sync::Arc::new(Deaf(sink)));
+        let b = deaf.connect().await.expect("up");
+        let guard = a.mutex("x").expect("a name").lock().await.expect("free");
+        let waiter = b.mutex("x").expect("a name");
+        let waiting = tokio::spawn(async move { waiter.lock().await });
+        soon("in line", async || a.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1))).await;
+        guard.release().await.expect("ours");
+        let guard = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        guard.expect("repaired").expect("no panic").expect("granted").release().await.expect("ours");
+    });
+}

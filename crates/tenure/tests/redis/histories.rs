@@ -1,0 +1,427 @@
+//! Random histories through the real scripts on a real server, step by step beside `core::line`, which the naive list of
+//! the lab judges in its turn. The scripts run as they are but for the clock, which is a key here, so that leases end when
+//! the history says so.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::Trial;
+use tenure::core::line::{
+    Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, NO_SLOT, Now, Place, RW_CAPACITY, Refusal, Trace,
+    VecArena,
+};
+
+use crate::raw::{Raw, Said};
+use crate::server::Server;
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("histories::mutex", || histories(Kind::Mutex)),
+        trial("histories::read_write", || histories(Kind::ReadWrite)),
+        trial("histories::semaphore", || histories(Kind::Semaphore)),
+    ]
+}
+
+const HISTORIES: u64 = 150;
+const STEPS: u32 = 120;
+const KEY: &str = "tenure:{shop/a}:l";
+/// The naive model's name of the lock.
+const NAME: &[u8] = b"shop/a";
+const CLIENT: &str = "00000000000000c1";
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
+    }
+}
+
+/// The scripts, with a clock that can be set.
+pub(crate) struct Scripts {
+    pub(crate) raw: Raw,
+    names: BTreeMap<&'static str, String>,
+}
+
+/// The text of a script, as the product sends it.
+pub(crate) fn source(verb: &str) -> String {
+    let line = include_str!("../../src/backend/redis/lua/line.lua");
+    match verb {
+        "attempt" => include_str!("../../src/backend/redis/lua/attempt.lua"),
+        "renew" => include_str!("../../src/backend/redis/lua/renew.lua"),
+        "release" => include_str!("../../src/backend/redis/lua/release.lua"),
+        "evict" => include_str!("../../src/backend/redis/lua/evict.lua"),
+        _ => include_str!("../../src/backend/redis/lua/inspect.lua"),
+    }
+    .replace("--include line.lua\n", line)
+}
+
+impl Scripts {
+    pub(crate) fn new(port: u16) -> Scripts {
+        let mut raw = Raw::new(port);
+        let mut names = BTreeMap::new();
+        for verb in ["attempt", "renew", "release", "evict", "inspect"] {
+            let text = source(verb);
+            let set = text.replace("call('TIME')", "call('MGET', 'clock:s', 'clock:us')");
+            assert_ne!(text, set, "{verb} reads a clock");
+            names.insert(verb, raw.ask(&["SCRIPT", "LOAD", &set]).text().to_owned());
+        }
+        Scripts { raw, names }
+    }
+
+    pub(crate) fn set_clock(&mut self, us: u64) {
+        let (s, us) = ((us / 1_000_000).to_string(), (us % 1_000_000).to_string());
+        self.raw.ask(&["MSET", "clock:s", &s, "clock:us", &us]);
+    }
+
+    pub(crate) fn run(&mut self, verb: &str, keys: &[&str], arguments: &[&str]) -> Said {
+        let count = keys.len().to_string();
+        let name = self.names[verb].clone();
+        let words = [&["EVALSHA", &name, &count], keys, arguments].concat();
+        let said = self.raw.ask(&words);
+        assert!(!matches!(said, Said::Error(_)), "{verb}: {said:?}");
+        said
+    }
+}
+
+/// A claim as the history knows it.
+#[derive(Clone, Debug)]
+struct Person {
+    id: u128,
+    kind: Kind,
+    weight: u32,
+    capacity: u32,
+    ttl: u64,
+    waiting: u64,
+    birth: u64,
+    note: String,
+}
+
+struct History {
+    dice: Dice,
+    lines: Lines<VecArena>,
+    scripts: Scripts,
+    ear: Raw,
+    now: u64,
+    people: Vec<Person>,
+    told: String,
+}
+
+fn histories(kind: Kind) {
+    let server = Server::start();
+    let mut counts = BTreeMap::new();
+    for seed in 1..=HISTORIES {
+        Raw::new(server.port).ask(&["FLUSHDB"]);
+        let mut history = History::new(&server, seed * 7919 + kind as u64, kind);
+        for step in 0..STEPS {
+            if let Err(why) = history.step(&mut counts) {
+                panic!("{kind:?} seed {seed} step {step}: {why}\n{}", history.told);
+            }
+        }
+    }
+    // A history that never waits, lapses or evicts proves little.
+    for what in ["held", "waiting", "busy", "gone", "why", "granted", "evicted", "marked", "kept"] {
+        assert!(counts.get(what).is_some_and(|n| *n >= 50), "{what} came up too seldom: {counts:?}");
+    }
+}
+
+impl History {
+    fn new(server: &Server, seed: u64, kind: Kind) -> History {
+        let mut ear = Raw::new(server.port);
+        ear.ask(&["PSUBSCRIBE", "*"]);
+        let mut dice = Dice(seed);
+        // Not in the past: the server would drop what expires then.
+        let now = Raw::new(server.port).ask(&["TIME"]).list()[0].number().cast_unsigned() * 1_000_000;
+        let people = (1..=10).map(|n| Person::new(n, kind, now, &mut dice)).collect();
+        let lines = Lines::new(VecArena::default()).expect("room");
+        History { dice, lines, scripts: Scripts::new(server.port), ear, now, people, told: String::new() }
+    }
+
+    fn instant(&self) -> Now {
+        Now { ns: self.now * 1000, wall_us: self.now, ceiling: i64::MAX }
+    }
+
+    fn step(&mut self, counts: &mut BTreeMap<&'static str, u32>) -> Result<(), String> {
+        self.now += [1, 10, 1_000, 50_000, 400_000][usize::try_from(self.dice.roll(5)).expect("small")];
+        self.scripts.set_clock(self.now);
+        let at = usize::try_from(self.dice.roll(self.people.len() as u64)).expect("small");
+        let person = self.people[at].clone();
+        let what = match self.dice.roll(16) {
+            0..=6 => self.attempt(&person, counts)?,
+            7..=9 => self.renew(at, counts)?,
+            10..=13 => self.release(&person, counts)?,
+            14 => self.evict(counts)?,
+            _ => {
+                // Claims come and go.
+                let id = 1000 + u128::from(self.dice.roll(u64::MAX));
+                let kind = self.people[at].kind;
+                self.people[at] = Person::new(id, kind, self.now, &mut self.dice);
+                "somebody else comes".to_owned()
+            }
+        };
+        self.told += &format!("{} {:x}: {what}\n", self.now % 1_000_000_000, person.id);
+        self.compare_news(counts)?;
+        self.compare_views()
+    }
+
+    fn attempt(&mut self, p: &Person, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let stand = self.dice.roll(4) > 0;
+        let ask = Ask {
+            id: p.id,
+            key: NAME,
+            kind: p.kind,
+            weight: p.weight,
+            capacity: p.capacity,
+            stand,
+            ttl: p.ttl * 1000,
+            waiting: p.waiting * 1000,
+            birth: p.birth * 1000,
+            slot: NO_SLOT,
+            note: p.note.as_bytes(),
+        };
+        let want = self.lines.attempt(&ask, self.instant());
+        let kind = (p.kind as u8).to_string();
+        let terms = format!("{:010}{:010}{:011}{:011}", p.weight, p.capacity, p.ttl, p.waiting);
+        let (id, birth, who) = (hex(p.id), format!("{:016}", p.birth), format!("{CLIENT}{}", p.note));
+        let got = self.scripts.run(
+            "attempt",
+            &[KEY],
+            &[&id, &kind, &terms, if stand { "1" } else { "0" }, &birth, &who],
+        );
+        self.judge("attempt", &id, want, &got, counts)
+    }
+
+    fn renew(&mut self, at: usize, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        // Up to three at once, the same one perhaps twice.
+        let some: Vec<usize> = (0..=self.dice.roll(3))
+            .map(|n| (at + usize::try_from(n).expect("small")) % self.people.len())
+            .collect();
+        if self.dice.roll(4) == 0 {
+            self.people[at].note = format!("note {}", self.dice.roll(100));
+        }
+        let now = self.instant();
+        let mut people: Vec<Person> = some.iter().map(|i| self.people[*i].clone()).collect();
+        // The script may renew holders before waiters.
+        people.sort_by_key(|p| !matches!(self.lines.peek(p.id), Place::Held { .. }));
+        let want: Vec<_> =
+            people.iter().map(|p| self.lines.renew(p.id, NAME, Some(p.note.as_bytes()), now)).collect();
+        let words: Vec<String> = people.iter().flat_map(|p| [hex(p.id), p.note.clone()]).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let got = self.scripts.run("renew", &vec![KEY; people.len()], &words);
+        let mut told = String::new();
+        for ((p, want), got) in people.iter().zip(want).zip(got.list()) {
+            told += &self.judge("renew", &hex(p.id), want, got, counts)?;
+        }
+        Ok(told)
+    }
+
+    fn release(&mut self, p: &Person, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let pause = [0, 1, 100_000, 900_000][usize::try_from(self.dice.roll(4)).expect("small")];
+        let (trace, word) = match self.dice.roll(8) {
+            0..=3 => (Trace::Nothing, String::new()),
+            4 | 5 => (Trace::Mark, "m".to_owned()),
+            _ => (Trace::For(pause * 1000), format!("{pause:016}")),
+        };
+        let now = self.instant();
+        let want =
+            self.lines.release(p.id, NAME, p.birth * 1000, trace, now).map_err(|e| format!("{e:?}"))?;
+        let got = self.scripts.run("release", &[KEY], &[&hex(p.id), &word, &format!("{:016}", p.birth)]);
+        let letter = match want {
+            Found::Held => "h",
+            Found::Waiting => "w",
+            Found::Nothing => "g",
+        };
+        *counts
+            .entry(match trace {
+                Trace::Mark => "marked",
+                Trace::For(_) if want == Found::Held => "kept",
+                _ => "released",
+            })
+            .or_default() += 1;
+        let told = format!("release {trace:?}: {want:?}");
+        if got.list()[0].text() == hex(p.id) && got.list()[1].text() == letter {
+            return Ok(told);
+        }
+        Err(format!("{told}, and the script says {got:?}"))
+    }
+
+    fn evict(&mut self, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let now = self.instant();
+        let held = self.lines.view(NAME, 0, now).map(|row| row.token).filter(|t| *t > 0);
+        let token = match self.dice.roll(3) {
+            0 => None,
+            1 => held,
+            _ => Some(77),
+        };
+        let want = self.lines.evict(NAME, token, b"by hand", now).map_err(|e| format!("{e:?}"))?;
+        let word = token.map(|t| format!("{t:016}")).unwrap_or_default();
+        let got = self.scripts.run("evict", &[KEY], &[&word, "by hand"]);
+        *counts.entry("evicted").or_default() += want;
+        let told = format!("evict {token:?}: {want}");
+        if got.list()[2].number() == i64::from(want) {
+            Ok(told)
+        } else {
+            Err(format!("{told}, and the script says {got:?}"))
+        }
+    }
+
+    /// Compares where the model and the script say that a claim stands.
+    fn judge(
+        &self,
+        verb: &str,
+        id: &str,
+        want: Result<Place, Refusal>,
+        got: &Said,
+        counts: &mut BTreeMap<&'static str, u32>,
+    ) -> Result<String, String> {
+        let told = format!("{verb}: {want:?} ");
+        let got: Vec<String> = got.list().iter().map(|s| s.text().to_owned()).collect();
+        let digits = |n: u64| format!("{n:016}");
+        let (name, mut expected) = match want {
+            Ok(Place::Held { token, end }) => (
+                "held",
+                vec!["H".to_owned(), digits(self.now), digits(token.cast_unsigned()), digits(end / 1000)],
+            ),
+            Ok(Place::Waiting { ahead, end, look }) => {
+                let mut out = vec!["W".to_owned(), digits(self.now), digits(end / 1000), ahead.to_string()];
+                // Farther from the head, nobody looks again before two seconds have passed.
+                let look =
+                    if ahead < 2 { (look / 1000).min(self.now + 2_000_000) } else { self.now + 2_000_000 };
+                out.push(digits(look));
+                ("waiting", out)
+            }
+            Ok(Place::Busy) => ("busy", vec!["B".to_owned(), digits(self.now)]),
+            Ok(Place::Gone { why: None }) => ("gone", vec!["G".to_owned(), digits(self.now)]),
+            Ok(Place::Gone { why: Some(why) }) => ("why", vec!["E".to_owned(), digits(self.now), why]),
+            Err(Refusal::Kind(kind)) => {
+                ("kind", vec!["K".to_owned(), digits(self.now), (kind as u8).to_string()])
+            }
+            Err(other) => return Err(format!("{verb}: the model refuses: {other:?}")),
+        };
+        *counts.entry(name).or_default() += 1;
+        expected.insert(0, id.to_owned());
+        if expected == got {
+            Ok(told)
+        } else {
+            Err(format!("{told}\n  expected {expected:?}\n  got      {got:?}"))
+        }
+    }
+
+    /// What the model and the scripts told others.
+    fn compare_news(&mut self, counts: &mut BTreeMap<&'static str, u32>) -> Result<(), String> {
+        let mut want: Vec<(char, String)> = self
+            .lines
+            .drain_events()
+            .map(|event| match event {
+                Event::Granted { id, .. } => ('g', hex(id)),
+                Event::Evicted { id, .. } => ('x', hex(id)),
+            })
+            .collect();
+        self.scripts.raw.ask(&["PUBLISH", "end", ""]);
+        let mut got = Vec::new();
+        loop {
+            let said = self.ear.hear();
+            let [_, _, channel, text] = said.list() else { return Err(format!("{said:?}")) };
+            if channel.text() == "end" {
+                break;
+            }
+            let text = text.text();
+            if channel.text() != format!("tenure:client:{CLIENT}") || !text.starts_with('1') {
+                return Err(format!("told {text:?} to {channel:?}"));
+            }
+            got.push((text.chars().nth(1).unwrap_or('?'), text[2..34].to_owned()));
+            if text[1..].starts_with('g') {
+                *counts.entry("granted").or_default() += 1;
+            }
+        }
+        want.sort();
+        got.sort();
+        if want == got { Ok(()) } else { Err(format!("news: expected {want:?}, got {got:?}")) }
+    }
+
+    fn compare_views(&mut self) -> Result<(), String> {
+        let want = self.lines.view(NAME, 3, self.instant());
+        let got = self.scripts.run("inspect", &[KEY], &["3"]);
+        let want = want.map(|row| shown(&row));
+        let got = match &got {
+            Said::Nil => None,
+            said => Some(read(said)),
+        };
+        if want == got { Ok(()) } else { Err(format!("view:\n  expected {want:?}\n  got      {got:?}")) }
+    }
+}
+
+impl Person {
+    fn new(id: u128, kind: Kind, now: u64, dice: &mut Dice) -> Person {
+        // Now and then somebody comes who takes the lock for something else.
+        let kind = match dice.roll(20) {
+            0 => Kind::Mutex,
+            1 => Kind::Semaphore,
+            2 => Kind::ReadWrite,
+            _ => kind,
+        };
+        let (weight, capacity) = match kind {
+            Kind::ReadWrite => (if dice.roll(3) == 0 { RW_CAPACITY } else { 1 }, RW_CAPACITY),
+            Kind::Semaphore => {
+                let capacity = [3, 3, 3, 5][usize::try_from(dice.roll(4)).expect("small")];
+                (1 + u32::try_from(dice.roll(3)).expect("small"), capacity)
+            }
+            _ => (1, 1),
+        };
+        let lease =
+            |dice: &mut Dice| [100_000, 500_000, 3_000_000][usize::try_from(dice.roll(3)).expect("small")];
+        let birth = if dice.roll(12) == 0 { now - 61_000_000 } else { now };
+        let (ttl, waiting) = (lease(dice), lease(dice));
+        Person { id, kind, weight, capacity, ttl, waiting, birth, note: format!("person {id}") }
+    }
+}
+
+fn hex(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+/// Holders, waiters and the rest of a line, in a form that both sides can be put into.
+type Shown = (String, u32, Vec<String>, Vec<String>, u64, Option<String>);
+
+fn shown(row: &LineRow) -> Shown {
+    let claim = |c: &ClaimRow| {
+        let note = String::from_utf8_lossy(&c.note);
+        format!("{:032x} {} {} {} {} {note}", c.id, c.end / 1000, c.since_us, c.weight, c.token)
+    };
+    let broken =
+        row.broken.as_ref().map(|(at, token, why)| format!("{at} {token} {}", String::from_utf8_lossy(why)));
+    let waiting = row.waiting.iter().map(claim).collect();
+    (
+        (row.kind as u8).to_string(),
+        row.capacity,
+        row.holders.iter().map(claim).collect(),
+        waiting,
+        row.waiters,
+        broken,
+    )
+}
+
+fn read(said: &Said) -> Shown {
+    let [_, head, holders, waiting, waiters, eviction] = said.list() else { panic!("{said:?}") };
+    let number = |text: &str| text.parse::<u64>().expect("digits");
+    let claims = |list: &Said| -> (Vec<String>, Option<u32>) {
+        let mut capacity = None;
+        let all = list.list().chunks(3).map(|c| {
+            let record = c[2].text();
+            let field = |from: usize, to: usize| number(&record[from..to]);
+            capacity = capacity.or(Some(u32::try_from(field(12, 22)).expect("a capacity")));
+            let (since, weight, token) = (field(44, 60), field(2, 12), field(60, 76));
+            format!("{} {} {since} {weight} {token} {}", c[0].text(), number(c[1].text()), &record[92..])
+        });
+        (all.collect(), capacity)
+    };
+    let ((holders, first), (waiting, next)) = (claims(holders), claims(waiting));
+    let text = eviction.text();
+    let broken = (!text.is_empty())
+        .then(|| format!("{} {} {}", number(&text[1..17]), number(&text[17..33]), &text[33..]));
+    let waiters = u64::try_from(waiters.number()).expect("a count");
+    (head.text()[1..2].to_owned(), first.or(next).unwrap_or(0), holders, waiting, waiters, broken)
+}

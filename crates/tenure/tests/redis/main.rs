@@ -1,0 +1,72 @@
+//! The Redis backend against real servers.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+mod access;
+mod basics;
+mod cuts;
+mod faults;
+mod golden;
+mod histories;
+mod proxy;
+mod raw;
+mod server;
+
+#[allow(clippy::print_stdout)] // a harness of its own says why it skips
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Servers and clients share two cores with the rest of the machine.
+    arguments.test_threads.get_or_insert(4);
+    let missing: Vec<&str> = ["redis-server", "redis-cli", "setpriv"]
+        .into_iter()
+        .filter(|name| server::program(name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        println!("ignored, since this machine lacks {}", missing.join(", "));
+    }
+    let trials = all().into_iter().map(|trial| trial.with_ignored_flag(!missing.is_empty())).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn all() -> Vec<Trial> {
+    [
+        access::trials(),
+        basics::trials(),
+        cuts::trials(),
+        faults::trials(),
+        golden::trials(),
+        histories::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A trial of this name.
+fn trial(name: &str, body: fn()) -> Trial {
+    Trial::test(name, move || {
+        body();
+        Ok(())
+    })
+}
+
+/// A runtime of two threads.
+fn multi() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// A runtime of this thread alone.
+fn single() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Waits until it is so; for twenty seconds at most.
+async fn soon(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !so().await {
+        assert!(std::time::Instant::now() < end, "never {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}

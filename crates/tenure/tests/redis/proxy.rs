@@ -1,0 +1,193 @@
+//! A TCP proxy between a client and its server that does what networks do.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// What happens to the bytes of one connection in one direction, once so many have passed.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The connection is cut.
+    Cut,
+    /// Nothing passes any more, and nobody is told.
+    Swallow,
+    /// These bytes pass instead of what follows.
+    Instead(Vec<u8>),
+}
+
+/// Where it happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// On which connection, counted from 0 as they are made.
+    pub(crate) connection: usize,
+    pub(crate) way: Way,
+    /// After how many bytes in that direction.
+    pub(crate) after: u64,
+    pub(crate) fault: Fault,
+}
+
+#[derive(Default)]
+struct Shared {
+    plan: Mutex<Option<Plan>>,
+    struck: AtomicBool,
+    /// Bytes go one at a time, each in a packet of its own.
+    trickle: AtomicBool,
+    made: AtomicUsize,
+    /// Bytes that passed: of each connection, to the server and to the client.
+    passed: Mutex<Vec<Arc<[AtomicU64; 2]>>>,
+    open: Mutex<Vec<TcpStream>>,
+    refuse: AtomicBool,
+    stop: AtomicBool,
+}
+
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    pub(crate) fn to(server: u16) -> Proxy {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let shared = Arc::new(Shared::default());
+        let all = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if all.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(client) = client else { continue };
+                if !all.refuse.load(Ordering::SeqCst) {
+                    join(&all, client, server);
+                }
+            }
+        });
+        Proxy { port, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What is to happen, once.
+    pub(crate) fn plan(&self, plan: Plan) {
+        self.shared.struck.store(false, Ordering::SeqCst);
+        *self.shared.plan.lock().expect("no panic") = Some(plan);
+    }
+
+    /// Whether it happened.
+    pub(crate) fn struck(&self) -> bool {
+        self.shared.struck.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn trickle(&self) {
+        self.shared.trickle.store(true, Ordering::SeqCst);
+    }
+
+    /// How many bytes have passed on a connection.
+    pub(crate) fn passed(&self, connection: usize, way: Way) -> u64 {
+        let passed = self.shared.passed.lock().expect("no panic");
+        passed.get(connection).map_or(0, |both| both[way as usize].load(Ordering::SeqCst))
+    }
+
+    /// How many connections were made.
+    pub(crate) fn made(&self) -> usize {
+        self.shared.made.load(Ordering::SeqCst)
+    }
+
+    /// Cuts all connections, and accepts none until `accept`.
+    pub(crate) fn refuse(&self) {
+        self.shared.refuse.store(true, Ordering::SeqCst);
+        for stream in self.shared.open.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(crate) fn accept(&self) {
+        self.shared.refuse.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.refuse();
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+fn join(shared: &Arc<Shared>, client: TcpStream, server: u16) {
+    let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { return };
+    let number = shared.made.fetch_add(1, Ordering::SeqCst);
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    shared.passed.lock().expect("no panic").push(counts.clone());
+    for stream in [&client, &upstream] {
+        let _ = stream.set_nodelay(true);
+        shared.open.lock().expect("no panic").push(stream.try_clone().expect("a socket"));
+    }
+    for way in [Way::ToServer, Way::ToClient] {
+        let (from, to) = match way {
+            Way::ToServer => (&client, &upstream),
+            Way::ToClient => (&upstream, &client),
+        };
+        let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+        let (shared, counts) = (shared.clone(), counts.clone());
+        std::thread::spawn(move || {
+            pump(&shared, number, way, &from, &to, &counts);
+            let _ = from.shutdown(Shutdown::Both);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+fn pump(
+    shared: &Shared,
+    number: usize,
+    way: Way,
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+    counts: &[AtomicU64; 2],
+) {
+    let count = &counts[way as usize];
+    let mut buffer = [0u8; 16 << 10];
+    let mut swallow = false;
+    loop {
+        let most = if shared.trickle.load(Ordering::SeqCst) { 1 } else { buffer.len() };
+        let Ok(n @ 1..) = from.read(&mut buffer[..most]) else { return };
+        if swallow {
+            continue;
+        }
+        let before = count.load(Ordering::SeqCst);
+        let plan = shared.plan.lock().expect("no panic").clone();
+        let plan = plan.filter(|p| p.connection == number && p.way == way && p.after < before + n as u64);
+        let pass = plan.as_ref().map_or(n, |p| usize::try_from(p.after.saturating_sub(before)).unwrap_or(0));
+        count.fetch_add(pass as u64, Ordering::SeqCst);
+        if to.write_all(&buffer[..pass]).is_err() {
+            return;
+        }
+        let Some(plan) = plan else { continue };
+        if shared.struck.swap(true, Ordering::SeqCst) {
+            continue;
+        }
+        match plan.fault {
+            Fault::Cut => return,
+            Fault::Swallow => swallow = true,
+            Fault::Instead(bytes) => {
+                let _ = to.write_all(&bytes);
+                // Long enough for the other side to have read it; then this connection is over.
+                std::thread::sleep(Duration::from_millis(200));
+                return;
+            }
+        }
+    }
+}
