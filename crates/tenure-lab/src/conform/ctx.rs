@@ -88,6 +88,8 @@ pub fn places() -> Result<Vec<Place>, String> {
                 places.push(Place::temporary("host", Path::new("/dev/shm")).map_err(|e| e.to_string())?);
                 places.push(Place::temporary("host_dir", &std::env::temp_dir()).map_err(|e| e.to_string())?);
             }
+            // Needs a server, which the suite does not start by itself: name one by its URL.
+            "redis" => {}
             other => return Err(format!("conform::places does not know where to find a store for {other}")),
         }
     }
