@@ -38,7 +38,8 @@ pub(crate) struct Cli {
 /// Options of every subcommand.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Globals {
-    /// The store [env: TENURE_URL] [default: host:]
+    /// The store: host:, host:///dir, redis://[USER@]HOST[:PORT][/DB], rediss://, redis+setnx:// [env: TENURE_URL]
+    /// [default: host:]
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Global options")]
     pub(crate) url: Option<String>,
     /// The namespace of the locks [env: TENURE_NAMESPACE] [default: default]

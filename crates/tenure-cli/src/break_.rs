@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 
 use serde::Serialize;
-use tenure::{Line, Locks, Released, Token};
+use tenure::{Line, Locks, Released, Token, Visibility};
 
 use crate::args::{BreakArgs, Globals};
 use crate::exit::{BUSY, Failure, USAGE};
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     let locks = store.open()?;
     let line = locks.blocking_inspect(&args.name).map_err(|e| Failure::from_library(&e, USAGE))?;
     let Some(line) = line.filter(|l| !l.holders.is_empty()) else { return Err(not_held(args)) };
-    if ask && !confirmed(&line)? {
+    if ask && !confirmed(&line, locks.capabilities().visibility)? {
         return Err(Failure::new(BUSY, "nothing was taken away", ""));
     }
     // Whoever was shown is whom the answer was about: another grant that came meanwhile is not broken by it.
@@ -82,8 +82,8 @@ fn only_token(line: &Line) -> Option<Token> {
 }
 
 /// Shows who holds the lock, and asks.
-fn confirmed(line: &Line) -> Result<bool, Failure> {
-    out::note(&view::whole(line, text::now_us()));
+fn confirmed(line: &Line, sees: Visibility) -> Result<bool, Failure> {
+    out::note(&view::whole(line, text::now_us(), sees));
     out::note("Take it away from its holder? [y/N] ");
     let mut answer = String::new();
     stdin()

@@ -15,8 +15,12 @@ use crate::{out, text, view};
 pub(crate) fn run(args: &PrefixArgs, globals: &Globals) -> Result<(), Failure> {
     let locks = Store::new(globals)?.open()?;
     let lines = locks.blocking_list(&args.prefix).map_err(|e| Failure::from_library(&e, USAGE))?;
+    let sees = locks.capabilities().visibility;
+    if let Some(note) = view::blind(&locks).filter(|_| !globals.quiet) {
+        out::note(&note);
+    }
     if globals.json {
-        return lines.iter().try_for_each(|line| out::print(&Shown::line(line).json()));
+        return lines.iter().try_for_each(|line| out::print(&Shown::line(line, sees).json()));
     }
     if lines.is_empty() {
         if !globals.quiet && std::io::stderr().is_terminal() {
@@ -26,6 +30,6 @@ pub(crate) fn run(args: &PrefixArgs, globals: &Globals) -> Result<(), Failure> {
     }
     let now = text::now_us();
     let mut rows = vec![view::head()];
-    rows.extend(lines.iter().flat_map(|line| view::rows(line, now)));
+    rows.extend(lines.iter().flat_map(|line| view::rows(line, now, sees)));
     out::print(&text::table(&rows, out::colour(&std::io::stdout())))
 }

@@ -41,7 +41,13 @@ impl Store {
     /// # Errors
     /// As [`new`](Store::new).
     pub(crate) fn lab(globals: &Globals) -> Result<tenure_lab::cli::Globals, Failure> {
-        let Store { url, namespace, .. } = Store::named(globals)?;
+        let Store { url, namespace, password } = Store::named(globals)?;
+        // Its workers are told the store by its URL, through a pipe of their own.
+        let url = match password {
+            Some(password) if !embedded(&url) => tenure_lab::cli::with_password(&url, &password)
+                .map_err(|e| Failure::from_library(&e, CONFIG))?,
+            _ => url,
+        };
         let Globals { json, quiet, verbose, .. } = *globals;
         Ok(tenure_lab::cli::Globals { url, namespace, json, quiet, verbose })
     }
@@ -70,8 +76,7 @@ impl Store {
     pub(crate) fn builder(&self) -> tenure::Builder {
         let builder = Locks::builder(&self.url).namespace(&self.namespace);
         match &self.password {
-            // A password in the environment is for stores that have one; the embedded one belongs to the user.
-            Some(password) if !self.url.starts_with("host:") => builder.password(password),
+            Some(password) if !embedded(&self.url) => builder.password(password),
             _ => builder,
         }
     }
@@ -83,6 +88,12 @@ impl Store {
     pub(crate) fn key(&self, name: &str) -> Result<Key, Failure> {
         Key::new(&self.namespace, name).map_err(|e| Failure::from_library(&e, USAGE))
     }
+}
+
+/// Whether a store is no server: a password in the environment is for stores that have one.
+fn embedded(url: &str) -> bool {
+    let scheme = url.split(':').next().unwrap_or_default();
+    ["host", "memory"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 /// A variable of the environment; an empty one counts as not set.

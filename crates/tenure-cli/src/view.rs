@@ -1,7 +1,7 @@
 //! Locks as the command shows them: the objects of `--json`, and the words for people.
 
 use serde::Serialize;
-use tenure::{Broken, Kind, Line, Owner, Seen};
+use tenure::{Broken, Kind, Line, Locks, Owner, Seen, Visibility};
 
 use crate::text::{ago, escape, json_line, rfc3339, short};
 
@@ -14,6 +14,9 @@ pub(crate) struct Shown<'a> {
     token: Option<i64>,
     holders: Vec<Held<'a>>,
     waiting: Vec<Waits<'a>>,
+    /// How much the store shows, where that is not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visibility: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<Taken<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,10 +28,10 @@ struct Who<'a> {
     claim: &'a str,
     user: &'a str,
     host: &'a str,
-    pid: u32,
+    pid: Option<u32>,
     program: &'a str,
     reason: &'a str,
-    since: String,
+    since: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,16 +64,21 @@ fn who(seen: &Seen) -> Who<'_> {
         claim: &seen.claim,
         user: &seen.owner.user,
         host: &seen.owner.host,
-        pid: seen.owner.pid,
+        pid: Some(seen.owner.pid).filter(|pid| *pid > 0),
         program: &seen.owner.program,
         reason: &seen.reason,
-        since: rfc3339(seen.since_us),
+        since: known(seen.since_us).map(rfc3339),
     }
+}
+
+/// An instant, unless the store does not know it: another program holds, and left no word.
+fn known(us: u64) -> Option<u64> {
+    Some(us).filter(|us| *us > 0)
 }
 
 impl<'a> Shown<'a> {
     /// A lock that somebody holds or waits for.
-    pub(crate) fn line(line: &'a Line) -> Shown<'a> {
+    pub(crate) fn line(line: &'a Line, sees: Visibility) -> Shown<'a> {
         let held = |seen: &'a Seen| Held {
             who: who(seen),
             expires_in_ms: seen.expires_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
@@ -91,15 +99,17 @@ impl<'a> Shown<'a> {
             token: line.token.map(|t| t.get()),
             holders: line.holders.iter().map(held).collect(),
             waiting: line.waiting.iter().enumerate().map(waits).collect(),
+            visibility: partly(sees),
             broken: line.broken.as_ref().map(taken),
             event: None,
         }
     }
 
     /// A lock that nobody holds or waits for.
-    pub(crate) fn free(lock: &'a str) -> Shown<'a> {
-        let (holders, waiting) = (Vec::new(), Vec::new());
-        Shown { lock, kind: None, capacity: None, token: None, holders, waiting, broken: None, event: None }
+    pub(crate) fn free(lock: &'a str, sees: Visibility) -> Shown<'a> {
+        let (holders, waiting, visibility) = (Vec::new(), Vec::new(), partly(sees));
+        let (kind, capacity, token, broken, event) = (None, None, None, None, None);
+        Shown { lock, kind, capacity, token, holders, waiting, visibility, broken, event }
     }
 
     /// The same, as something that happened.
@@ -124,8 +134,37 @@ fn kind(line: &Line) -> &'static str {
     }
 }
 
-/// `user@host (pid 4711, program)`.
+/// The word for a store that does not show all.
+fn partly(sees: Visibility) -> Option<&'static str> {
+    match sees {
+        Visibility::Full => None,
+        Visibility::Holders => Some("holders"),
+        Visibility::Counts => Some("counts"),
+        _ => Some("none"),
+    }
+}
+
+/// What a listing of a store leaves out, in a sentence; `None` where it shows all.
+pub(crate) fn blind(locks: &Locks) -> Option<String> {
+    let url = locks.url();
+    let scheme = url.split(':').next().unwrap_or(url);
+    let what = match locks.capabilities().visibility {
+        Visibility::Full => return None,
+        Visibility::Holders => {
+            "shows holders only: not who waits, and in a list only locks that Tenure held in the last ten minutes; it has \
+             no namespaces"
+        }
+        Visibility::Counts => "shows how many hold and wait, and not who",
+        _ => "does not show who holds or waits",
+    };
+    Some(format!("tenure: {scheme}: {what}.\n"))
+}
+
+/// `user@host (pid 4711, program)`; of a program that left no word, only that.
 pub(crate) fn name(owner: &Owner) -> String {
+    if owner.pid == 0 && owner.user.is_empty() {
+        return escape(&owner.program);
+    }
     escape(&format!("{}@{} (pid {}, {})", owner.user, owner.host, owner.pid, owner.program))
 }
 
@@ -137,9 +176,10 @@ pub(crate) fn head() -> Vec<String> {
 }
 
 /// The rows of one lock: one for each holder, or one if there is none.
-pub(crate) fn rows(line: &Line, now_us: u64) -> Vec<Vec<String>> {
+pub(crate) fn rows(line: &Line, now_us: u64, sees: Visibility) -> Vec<Vec<String>> {
     let lock = escape(line.key.name());
-    let (kind, waiters) = (kind(line).to_owned(), line.waiters.to_string());
+    let waiters = if sees == Visibility::Holders { "unknown".to_owned() } else { line.waiters.to_string() };
+    let kind = kind(line).to_owned();
     if line.holders.is_empty() {
         let dash = || "-".to_owned();
         return vec![vec![lock, kind, dash(), dash(), dash(), dash(), waiters, String::new()]];
@@ -150,7 +190,7 @@ pub(crate) fn rows(line: &Line, now_us: u64) -> Vec<Vec<String>> {
             kind.clone(),
             name(&seen.owner),
             seen.token.map_or_else(|| "-".into(), |t| t.to_string()),
-            short(ago(seen.since_us, now_us)),
+            known(seen.since_us).map_or_else(|| "unknown".into(), |us| short(ago(us, now_us))),
             seen.expires_in.map_or_else(|| "never".into(), short),
             waiters.clone(),
             escape(&seen.reason),
@@ -160,7 +200,7 @@ pub(crate) fn rows(line: &Line, now_us: u64) -> Vec<Vec<String>> {
 }
 
 /// Everything about one lock, for people.
-pub(crate) fn whole(line: &Line, now_us: u64) -> String {
+pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
     let mut out = format!("{}: {}, capacity {}", escape(line.key.name()), kind(line), line.capacity);
     if let Some(token) = line.token {
         out += &format!(", newest token {token}");
@@ -172,11 +212,12 @@ pub(crate) fn whole(line: &Line, now_us: u64) -> String {
     for seen in &line.holders {
         let token = seen.token.map(|t| format!(", token {t}")).unwrap_or_default();
         let lease = seen.expires_in.map(|d| format!(", lease ends in {}", short(d))).unwrap_or_default();
+        let since = known(seen.since_us)
+            .map(|us| format!(" for {}, since {}", short(ago(us, now_us)), rfc3339(us)))
+            .unwrap_or_default();
         out += &format!(
-            "  held by {} for {}, since {}{token}{lease}, claim {}{}\n",
+            "  held by {}{since}{token}{lease}, claim {}{}\n",
             name(&seen.owner),
-            short(ago(seen.since_us, now_us)),
-            rfc3339(seen.since_us),
             escape(&seen.claim),
             because(seen)
         );
@@ -195,6 +236,9 @@ pub(crate) fn whole(line: &Line, now_us: u64) -> String {
     let more = line.waiters.saturating_sub(line.waiting.len() as u64);
     if more > 0 {
         out += &format!("       and {more} more\n");
+    }
+    if sees == Visibility::Holders {
+        out += "  who waits cannot be seen on this store\n";
     }
     if let Some(broken) = &line.broken {
         let token = broken.token.map(|t| format!(" from token {t}")).unwrap_or_default();

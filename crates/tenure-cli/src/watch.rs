@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
 
-use tenure::{Line, Seen};
+use tenure::{Line, Seen, Visibility};
 
 use crate::args::{Globals, WatchArgs};
 use crate::exit::{Failure, USAGE};
@@ -20,6 +20,10 @@ pub(crate) fn run(args: &WatchArgs, globals: &Globals) -> Result<(), Failure> {
     let locks = Store::new(globals)?.open()?;
     let from_library = |e: tenure::Error| Failure::from_library(&e, USAGE);
     let mut watch = locks.watch(&args.prefix).map_err(from_library)?;
+    let sees = locks.capabilities().visibility;
+    if let Some(note) = view::blind(&locks).filter(|_| !globals.quiet) {
+        out::note(&note);
+    }
     let redraw = stdout().is_terminal() && !globals.json;
     let mut before = BTreeMap::new();
     let mut first = true;
@@ -27,9 +31,9 @@ pub(crate) fn run(args: &WatchArgs, globals: &Globals) -> Result<(), Failure> {
         let lines = watch.blocking_next().map_err(from_library)?;
         let now: BTreeMap<String, Line> = lines.into_iter().map(|l| (l.key.name().to_owned(), l)).collect();
         let text = match (redraw, globals.json) {
-            (true, _) => screen(&now),
-            (_, true) => events(&before, &now, first),
-            _ => changes(&before, &now),
+            (true, _) => screen(&now, sees),
+            (_, true) => events(&before, &now, first, sees),
+            _ => changes(&before, &now, sees),
         };
         out::print(&text)?;
         (before, first) = (now, false);
@@ -37,10 +41,10 @@ pub(crate) fn run(args: &WatchArgs, globals: &Globals) -> Result<(), Failure> {
 }
 
 /// The whole screen: cursor home, the table, the rest cleared.
-fn screen(lines: &BTreeMap<String, Line>) -> String {
+fn screen(lines: &BTreeMap<String, Line>, sees: Visibility) -> String {
     let now = text::now_us();
     let mut rows = vec![view::head()];
-    rows.extend(lines.values().flat_map(|line| view::rows(line, now)));
+    rows.extend(lines.values().flat_map(|line| view::rows(line, now, sees)));
     let table = text::table(&rows, out::colour(&stdout())).replace('\n', "\x1b[K\n");
     format!("\x1b[H{}  {} locks\x1b[K\n\n{table}\x1b[J", rfc3339(now), lines.len())
 }
@@ -64,19 +68,24 @@ fn differences<'a>(
 }
 
 /// One object per lock: `present` for what was there at first, then `changed` and `free`.
-fn events(before: &BTreeMap<String, Line>, now: &BTreeMap<String, Line>, first: bool) -> String {
+fn events(
+    before: &BTreeMap<String, Line>,
+    now: &BTreeMap<String, Line>,
+    first: bool,
+    sees: Visibility,
+) -> String {
     let event = |(name, line): (&str, Option<&Line>)| match line {
-        Some(line) => Shown::line(line).event(if first { "present" } else { "changed" }).json(),
-        None => Shown::free(name).event("free").json(),
+        Some(line) => Shown::line(line, sees).event(if first { "present" } else { "changed" }).json(),
+        None => Shown::free(name, sees).event("free").json(),
     };
     differences(before, now).map(event).collect()
 }
 
 /// The same for people whose stdout is no terminal.
-fn changes(before: &BTreeMap<String, Line>, now: &BTreeMap<String, Line>) -> String {
+fn changes(before: &BTreeMap<String, Line>, now: &BTreeMap<String, Line>, sees: Visibility) -> String {
     let at = text::now_us();
     let change = |(name, line): (&str, Option<&Line>)| match line {
-        Some(line) => format!("{} {}", rfc3339(at), view::whole(line, at)),
+        Some(line) => format!("{} {}", rfc3339(at), view::whole(line, at, sees)),
         None => format!("{} {}: free\n", rfc3339(at), text::escape(name)),
     };
     differences(before, now).map(change).collect()

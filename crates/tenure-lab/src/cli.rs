@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use tenure::StoreUrl;
 
 pub use crate::bench::BenchArgs;
 pub use crate::sale::SaleArgs;
@@ -24,6 +25,33 @@ pub struct Globals {
     pub quiet: bool,
     /// How much more to say.
     pub verbose: u8,
+}
+
+/// A store's URL with a password that was given elsewhere.
+///
+/// # Errors
+/// A URL that cannot be read, or that has a password already.
+pub fn with_password(url: &str, password: &str) -> tenure::Result<String> {
+    let mut parsed = StoreUrl::parse(url)?;
+    if parsed.password.is_some() {
+        return Err(tenure::Error::config(
+            "two passwords are given",
+            "leave it out of the URL or give no other",
+        ));
+    }
+    let user = parsed.user.take();
+    let plain = parsed.redacted();
+    let Some((scheme, rest)) = plain.split_once("://") else { return Ok(url.to_owned()) };
+    let user = user.map(|user| encode(&user)).unwrap_or_default();
+    Ok(format!("{scheme}://{user}:{}@{rest}", encode(password)))
+}
+
+/// Every byte that could mean something in a URL as `%` and two digits.
+fn encode(text: &str) -> String {
+    let byte = |b: u8| {
+        if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }
+    };
+    text.bytes().map(byte).collect()
 }
 
 /// `tenure lab`: scenarios and faults.
@@ -93,4 +121,20 @@ fn list(globals: &Globals) -> Outcome<ExitCode> {
         writeln!(out, "{line}").doing(|| "write the list".into())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_finds_its_place() {
+        for (url, user) in [("redis://h:1/2?x=y", None), ("redis://a%40b@h:1/2?x=y", Some("a@b"))] {
+            let whole = with_password(url, "p:@/ é%").expect("a URL");
+            let parsed = StoreUrl::parse(&whole).expect("a URL");
+            assert_eq!(parsed.password.as_ref().map(tenure::Secret::expose), Some("p:@/ é%"), "{whole}");
+            assert_eq!((parsed.user.as_deref(), parsed.redacted()), (user, url.to_owned()));
+        }
+        assert!(with_password("redis://:x@h", "y").is_err());
+    }
 }

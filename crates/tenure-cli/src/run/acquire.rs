@@ -48,6 +48,9 @@ impl Guardian {
             if let Step::Orphaned = self.until(pin!(std::future::pending::<()>()), Some(again)) {
                 return Err(Stop::Orphaned);
             }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(failure.into());
+            }
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -56,8 +59,7 @@ impl Guardian {
         let locks = match &self.locks {
             Some(locks) => locks.clone(),
             None => {
-                let connect = self.plan.store.builder().connect();
-                let locks = self.finish(pin!(connect))?.map_err(|e| Failure::from_library(&e, CONFIG))?;
+                let locks = self.connect(until)?;
                 self.locks.insert(locks).clone()
             }
         };
@@ -79,6 +81,22 @@ impl Guardian {
         match granted {
             Some(guard) => Ok((locks, guard)),
             None => Err(Stop::Busy(self.busy(&locks, &mutex))),
+        }
+    }
+
+    /// Opens the store, for no longer than the user said to wait for the lock.
+    fn connect(&self, until: Option<Instant>) -> Result<Locks, Stop> {
+        let mut connect = pin!(self.plan.store.builder().connect());
+        loop {
+            match self.until(connect.as_mut(), until) {
+                Step::Ready(locks) => return Ok(locks.map_err(|e| Failure::from_library(&e, CONFIG))?),
+                Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Time => {
+                    let what = "the store did not answer in the time that --wait gives";
+                    return Err(Failure::new(UNAVAILABLE, what, "check that it runs and the address").into());
+                }
+                Step::Message(_) => {}
+            }
         }
     }
 
@@ -145,13 +163,14 @@ impl Guardian {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        let time = match elapsed {
-            true => format!("for {}", short(ago(first.since_us, now_us()))),
-            false => format!("since {}", rfc3339(first.since_us)),
+        let time = match (first.since_us, elapsed) {
+            (0, _) => String::new(), // by a program that left no word
+            (since, true) => format!(" for {}", short(ago(since, now_us()))),
+            (since, false) => format!(" since {}", rfc3339(since)),
         };
         let why =
             if first.reason.is_empty() { String::new() } else { format!(" ({})", escape(&first.reason)) };
-        format!("{lock}, held by {}{more} {time}{why}", view::name(&first.owner))
+        format!("{lock}, held by {}{more}{time}{why}", view::name(&first.owner))
     }
 
     /// Not acquired in time: with the holder's name, where the store tells it soon.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use tenure::Key;
+use tenure::{Key, StoreUrl};
 
 /// One lock as a line of `TENURE_HELD`.
 pub(super) fn line(url: &str, key: &Key) -> String {
@@ -24,8 +24,11 @@ pub(super) fn with(held: &str, line: &str) -> String {
     lines.join("\n")
 }
 
-/// A directory by its one true path: `host:///tmp/x/` and a symbolic link to it are the same store.
+/// One name for one store, however it was written: a directory by its one true path, a server by its address.
 fn identity(url: &str) -> String {
+    if url.starts_with("redis") {
+        return server(url).unwrap_or_else(|| url.to_owned());
+    }
     let Some(path) = url.strip_prefix("host://").filter(|p| p.starts_with('/') && !p.contains(['%', '?']))
     else {
         return url.to_owned();
@@ -35,6 +38,25 @@ fn identity(url: &str) -> String {
         Some(path) if !path.contains(char::is_whitespace) => format!("host://{path}"),
         _ => url.to_owned(),
     }
+}
+
+/// A Redis server without what does not tell locks apart: who connects, and how TLS is checked. What is left out of a URL
+/// has its usual value.
+fn server(url: &str) -> Option<String> {
+    let mut url = StoreUrl::parse(url).ok()?;
+    (url.user, url.password) = (None, None);
+    for (host, port) in &mut url.hosts {
+        host.make_ascii_lowercase();
+        if matches!(host.as_str(), "localhost" | "::1") {
+            "127.0.0.1".clone_into(host);
+        }
+        port.get_or_insert(6379);
+    }
+    if url.path.trim_start_matches('/').is_empty() {
+        "/0".clone_into(&mut url.path);
+    }
+    url.options.retain(|(key, _)| key == "prefix");
+    Some(url.redacted())
 }
 
 #[cfg(test)]
@@ -67,5 +89,20 @@ mod tests {
         let lines: Vec<String> =
             names.iter().map(|p| line(&format!("host://{}", p.display()), &key)).collect();
         assert!(lines.iter().all(|l| *l == lines[0]), "{lines:?}");
+    }
+
+    #[test]
+    fn a_server_has_one_name() {
+        let same = ["redis://h", "redis://H:6379", "redis://u@h/0", "redis://h/"];
+        assert!(same.iter().all(|url| identity(url) == "redis://h:6379/0"), "{same:?}");
+        assert_eq!(identity("redis://localhost"), identity("redis://127.0.0.1:6379"));
+        let other =
+            ["redis://h:7000", "redis://h/1", "rediss://h", "redis+setnx://h", "redis+setnx://h?prefix=a"];
+        let mut names: Vec<String> = other.iter().map(|url| identity(url)).collect();
+        names.push(identity("redis://h"));
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), other.len() + 1, "{names:?}");
+        assert_eq!(identity("rediss://h?tls-ca=/x"), identity("rediss://h"));
     }
 }

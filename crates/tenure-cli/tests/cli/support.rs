@@ -14,16 +14,23 @@ pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 /// How long a test waits for what must come: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A store in a directory, and a place for files.
+/// A store, in a directory unless it has a URL, and a place for files.
 pub(crate) struct Place {
     dir: TempDir,
+    url: Option<String>,
 }
 
 impl Place {
     pub(crate) fn new() -> Place {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("store")).unwrap();
-        Place { dir }
+        Place { dir, url: None }
+    }
+
+    /// The same for a store elsewhere.
+    #[allow(dead_code)] // not every binary with this module has one
+    pub(crate) fn at(url: String) -> Place {
+        Place { url: Some(url), ..Place::new() }
     }
 
     /// A file beside the store.
@@ -33,7 +40,8 @@ impl Place {
 
     /// The store's URL.
     pub(crate) fn url(&self) -> String {
-        format!("host://{}", self.dir.path().join("store").display())
+        let here = || format!("host://{}", self.dir.path().join("store").display());
+        self.url.clone().unwrap_or_else(here)
     }
 
     /// `tenure` on this store, in an environment without our own variables.

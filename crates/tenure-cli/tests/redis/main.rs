@@ -1,0 +1,47 @@
+//! The command on real Redis servers, as scripts and people use it.
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // a test ends where it finds what it does not expect, and tells
+#![cfg(target_os = "linux")]
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+mod credentials;
+mod dialect;
+mod faults;
+mod looking;
+mod running;
+#[allow(dead_code)] // shared with the library's own tests
+#[path = "../../../tenure/tests/redis/server.rs"]
+mod server;
+#[allow(dead_code)] // shared with the command's other tests
+#[path = "../cli/support.rs"]
+mod support;
+
+#[allow(clippy::print_stdout)] // a harness of its own says why it skips
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Servers and commands share two cores with the rest of the machine.
+    arguments.test_threads.get_or_insert(4);
+    let missing: Vec<&str> = ["redis-server", "redis-cli", "setpriv"]
+        .into_iter()
+        .filter(|name| server::program(name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        println!("ignored, since this machine lacks {}", missing.join(", "));
+    }
+    let all = [credentials::TRIALS, dialect::TRIALS, faults::TRIALS, looking::TRIALS, running::TRIALS];
+    let trial = |(name, body): &(&str, fn())| {
+        let body = *body;
+        let trial = Trial::test(*name, move || {
+            body();
+            Ok(())
+        });
+        trial.with_ignored_flag(!missing.is_empty())
+    };
+    let trials = all.iter().flat_map(|table| table.iter()).map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The trials of a module: name and body.
+type Trials = &'static [(&'static str, fn())];
