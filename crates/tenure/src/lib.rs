@@ -3,7 +3,7 @@
 //! # Map of this crate
 //!
 //! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
-//! - nouns: [`Key`], [`Token`], [`Capabilities`], [`Error`], [`LockOptions`].
+//! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
 //! - `backend`: the contract as a trait, the table of backends, one file or folder each.
@@ -13,6 +13,7 @@
 compile_error!("tenure runs on Linux, and on macOS with a remote store; this target is neither");
 
 mod capability;
+mod domain;
 mod error;
 mod guard;
 mod key;
@@ -47,6 +48,7 @@ pub use backend::{Broken, Kind, Line, Owner, Released, Seen};
 pub use capability::{
     Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
 };
+pub use domain::Domain;
 pub use error::{Error, ErrorKind, Lost, LostReason, Result};
 pub use guard::Guard;
 pub use key::{Key, NAME_MAX};

@@ -10,6 +10,7 @@ use crate::backend::{self, Backend, BoxFuture, Line, Opening, Owner, Query, Rele
 use crate::capability::{Capabilities, Needs};
 use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
+use crate::domain::Domain;
 use crate::engine::thread::ThreadRuntime;
 use crate::engine::{Engine, Hub, Runtime, race};
 use crate::error::{Error, Result};
@@ -119,6 +120,33 @@ impl Locks {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.engine.core.backend.capabilities()
+    }
+
+    /// Which order this store's tokens belong to: what a fenced resource stores beside the highest token. Ask once, at
+    /// start; the first client that ever asks may leave a short record of it in the store.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Denied`, `Uncertain`; `Protocol` where the record is damaged.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the record, or nothing.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// Ask again: the answer stays the same.
+    pub async fn domain(&self) -> Result<Domain> {
+        self.engine.usable()?;
+        self.engine.core.backend.domain().await
+    }
+
+    /// [`domain`](Locks::domain) for code without async.
+    ///
+    /// # Errors
+    /// As [`domain`](Locks::domain).
+    pub fn blocking_domain(&self) -> Result<Domain> {
+        pollster::block_on(self.domain())
     }
 
     /// Refuses a store that is weaker than the program needs. Call it at start.

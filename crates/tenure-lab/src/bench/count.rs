@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query};
-use tenure::{Capabilities, Key, Released, Result, Token};
+use tenure::{Capabilities, Domain, Key, Released, Result, Token};
 
 /// How many claims were renewed.
 #[derive(Debug, Default)]
@@ -31,6 +31,10 @@ struct Counting {
 impl Backend for Counting {
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        self.inner.domain()
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

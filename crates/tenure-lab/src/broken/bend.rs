@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released, Sink};
 use tenure::core::moment::Moment;
 use tenure::engine::Runtime;
-use tenure::{Capabilities, Key, Result, Token};
+use tenure::{Capabilities, Domain, Key, Result, Token};
 
 use crate::conform::Twist;
 
@@ -61,6 +61,9 @@ impl<B> fmt::Debug for Bent<B> {
 impl<B: Bend> Backend for Bent<B> {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
+    }
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        self.store.domain()
     }
     fn attempt<'a>(&'a self, claim: &'a Claim) -> Answered<'a> {
         self.bend.attempt(&*self.store, claim)

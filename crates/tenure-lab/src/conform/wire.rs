@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released};
-use tenure::{Capabilities, Error, Key, Result, Token};
+use tenure::{Capabilities, Domain, Error, Key, Result, Token};
 use tokio::sync::{oneshot, watch};
 
 /// Which verb is on the wire.
@@ -245,6 +245,10 @@ impl Backend for Wired {
         self.inner.capabilities()
     }
 
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        self.inner.domain()
+    }
+
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
         let way = self.way(Verb::Attempt, std::slice::from_ref(claim));
         let (inner, claim) = (self.inner.clone(), claim.clone());
@@ -300,6 +304,10 @@ pub(crate) struct Lent(pub(crate) Arc<dyn Backend>);
 impl Backend for Lent {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        self.0.domain()
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

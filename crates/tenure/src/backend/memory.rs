@@ -12,6 +12,7 @@ use crate::capability::{
     Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
 };
 use crate::core::line::{Found, Lines, NO_SLOT, Now, Refusal, VecArena};
+use crate::domain::Domain;
 use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::token::Token;
@@ -41,6 +42,8 @@ struct Memory {
     sink: Arc<dyn Sink>,
     runtime: Arc<dyn Runtime>,
     watched: AtomicBool,
+    /// Tells this store from every other: nobody else can reach it.
+    id: u128,
 }
 
 struct Store {
@@ -70,7 +73,10 @@ async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
         .map_err(|_| Error::unavailable("there is no memory for the locks", "free some"))?;
     let store = Mutex::new(Store { lines, note: Vec::new() });
     let Opening { sink, runtime, .. } = opening;
-    Ok(Arc::new(Memory { store, sink, runtime, watched: AtomicBool::new(false) }))
+    let mut id = [0; 16];
+    runtime.fill(&mut id);
+    let id = u128::from_le_bytes(id);
+    Ok(Arc::new(Memory { store, sink, runtime, watched: AtomicBool::new(false), id }))
 }
 
 impl Memory {
@@ -162,6 +168,10 @@ impl Memory {
 impl Backend for Memory {
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        Box::pin(std::future::ready(Domain::of("memory", &format!("{:032x}", self.id))))
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

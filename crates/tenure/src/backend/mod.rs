@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::capability::Capabilities;
 use crate::core::moment::Moment;
+use crate::domain::Domain;
 use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -321,6 +322,10 @@ pub trait Sink: Send + Sync + 'static {
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What this store promises, probed when it was opened; never above the table.
     fn capabilities(&self) -> Capabilities;
+
+    /// Which order this store's tokens belong to; lasts as long as they go on growing. Asked only when somebody wants to
+    /// know: a store may keep a record for it from then on.
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>>;
 
     /// Stands in line, or looks again. Grants at once if there is room and nobody waits.
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>>;

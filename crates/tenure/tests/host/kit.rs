@@ -118,6 +118,10 @@ impl Client {
         self.runtime.now()
     }
 
+    pub(crate) fn domain(&self) -> Result<tenure::Domain> {
+        pollster::block_on(self.backend.domain())
+    }
+
     pub(crate) fn runtime_wall_us(&self) -> u64 {
         self.runtime.wall_us()
     }

@@ -105,3 +105,38 @@ fn a_floor_that_cannot_be_written_gives_no_token() {
     fs::remove_dir(dir.file("floor")).expect("out of the way");
     cycle(&dir, "x");
 }
+
+#[test]
+fn the_domain_of_tokens_lasts_as_long_as_their_order() {
+    let domain = |dir: &Dir| open(&dir.0).expect("opens").domain();
+    let (one, other) = (Dir::new(), Dir::new());
+    cycle(&one, "x");
+    assert!(!one.file("domain").exists(), "nobody asked");
+    let name = domain(&one).expect("a name");
+    assert!(name.as_str().starts_with("host:"), "{name}");
+    assert_ne!(domain(&other).expect("a name"), name, "another store");
+    // Tokens outlive a reboot, a removed store and a killed builder; and so does their domain.
+    faults::reboot(&one.0).expect("another boot");
+    assert_eq!(domain(&one).expect("a name"), name);
+    fs::remove_file(one.file("store")).expect("removed");
+    fs::write(one.file("domain.new"), "1 ho").expect("the remains of one who was killed");
+    assert_eq!(domain(&one).expect("a name"), name);
+    for damage in ["", "1 ", "2 host:x\n", "1 host:x", "1 host:\u{e9}\n"] {
+        fs::write(one.file("domain"), damage).expect("damaged");
+        refused(domain(&one), ErrorKind::Protocol, "remove it");
+    }
+    fs::remove_file(one.file("domain")).expect("the advice");
+    assert_ne!(domain(&one).expect("a name"), name, "a new one: fences notice");
+}
+
+#[test]
+fn the_domain_of_shared_memory_is_the_machine_and_the_user() {
+    let domain =
+        || tenure::Locks::blocking_connect("host:").expect("opens").blocking_domain().expect("named");
+    let name = domain();
+    assert_eq!(domain(), name);
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let user = rustix::process::geteuid().as_raw();
+    assert!(name.as_str().starts_with(&format!("host:{node}.")), "{name}");
+    assert!(name.as_str().ends_with(&format!("/{user}")), "{name}");
+}

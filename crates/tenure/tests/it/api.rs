@@ -216,3 +216,12 @@ fn bad_input_is_told_clearly() {
     let weak = locks.require(Needs::new().token(TokenStrength::Consensus)).expect_err("memory is weaker");
     assert_eq!(weak.kind(), ErrorKind::Unsupported);
 }
+
+#[test]
+fn each_memory_is_a_domain_of_its_own() {
+    let (one, other) = (Locks::memory(), Locks::memory());
+    let name = one.blocking_domain().expect("named");
+    assert_eq!(one.clone().blocking_domain().expect("named"), name);
+    assert_ne!(other.blocking_domain().expect("named"), name);
+    assert!(name.as_str().starts_with("memory:"), "{name}");
+}

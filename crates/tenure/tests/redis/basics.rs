@@ -12,6 +12,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("basics::lock_and_release_in_every_surrounding", lock_and_release_in_every_surrounding),
         trial("basics::waiters_are_granted_in_order_by_push", waiters_are_granted_in_order_by_push),
+        trial(
+            "basics::the_domain_of_tokens_outlives_all_data_and_other_addresses",
+            the_domain_of_tokens_outlives_all_data_and_other_addresses,
+        ),
     ]
 }
 
@@ -87,4 +91,43 @@ fn waiters_are_granted_in_order_by_push() {
 async fn guard_line(url: &str) -> u64 {
     let locks = Locks::connect(url).await.expect("connects");
     locks.inspect("q").await.expect("answers").map_or(0, |l| l.waiters)
+}
+
+fn the_domain_of_tokens_outlives_all_data_and_other_addresses() {
+    let mut server = Server::start();
+    let port = server.port;
+    let domain = |url: &str| {
+        let locks = Locks::blocking_connect(url).expect("connects");
+        let named = locks.blocking_domain();
+        locks.blocking_close().expect("closes");
+        named
+    };
+    let url = server.url();
+    once_blocking(&url);
+    assert!(!server.keys().contains(&"tenure:domain".to_owned()), "nobody asked");
+    let name = domain(&url).expect("named");
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    assert_eq!(name.as_str(), format!("redis:{node}:{port}/0"));
+    assert_eq!(server.cli(&["GET", "tenure:domain"]), format!("1{node}:{port}/0"));
+    // Everything is lost: by hand, and with the server.
+    server.cli(&["FLUSHALL"]);
+    assert_eq!(domain(&url).expect("named"), name);
+    server.kill();
+    server.launch();
+    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(domain(&url).expect("named"), name);
+    // Whoever came first gave the name: with it, a failover or another address changes nothing.
+    server.cli(&["SET", "tenure:domain", "1cache.internal:6379/0"]);
+    assert_eq!(domain(&url).expect("named").as_str(), "redis:cache.internal:6379/0");
+    let plain = format!("redis+setnx://127.0.0.1:{port}");
+    assert_eq!(domain(&plain).expect("named").as_str(), "redis+setnx:cache.internal:6379/0");
+    assert_ne!(domain(&format!("{url}/1")).expect("named"), domain(&url).expect("named"), "another database");
+    for bad in ["", "x", "2cache"] {
+        server.cli(&["SET", "tenure:domain", bad]);
+        assert_eq!(domain(&url).expect_err("no name").kind(), tenure::ErrorKind::Protocol, "{bad:?}");
+    }
+}
+
+fn once_blocking(url: &str) {
+    pollster::block_on(once(url));
 }

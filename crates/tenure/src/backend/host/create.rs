@@ -44,7 +44,7 @@ pub(super) fn open(dir: &Dir, live: BorrowedFd<'_>, runtime: &dyn Runtime) -> Re
         Ok(Found::Missing | Found::EarlierBoot) => build(dir, live, boot, runtime),
         Err(e) => Err(e),
     };
-    let _ = sys::unlock_byte(live, BUILDER);
+    unlock_builders(live);
     result
 }
 
@@ -85,7 +85,13 @@ fn damaged(path: &Path, how: &str) -> Error {
     Error::protocol(format!("{} {how}", path.display()), "stop the processes that use it, then remove it")
 }
 
-fn lock_builders(dir: &Dir, live: BorrowedFd<'_>) -> Result<()> {
+/// Lets the next builder go on.
+pub(super) fn unlock_builders(live: BorrowedFd<'_>) {
+    let _ = sys::unlock_byte(live, BUILDER);
+}
+
+/// Waits until no other process builds anything in the directory.
+pub(super) fn lock_builders(dir: &Dir, live: BorrowedFd<'_>) -> Result<()> {
     let until = Instant::now() + BUILDER_WAIT;
     loop {
         match sys::lock_byte(live, BUILDER) {

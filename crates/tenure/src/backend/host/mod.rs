@@ -6,7 +6,7 @@
 //!   if its process is killed at any instruction. - `store`: a shard under its lock; reaping.
 //! - `slots`: who takes part and who lives. - `alarm`: notices deaths at once. - `registry`: one store per process.
 //! - `bell`: tells a waiting claim of its turn. - `watch`: tells watchers of changes.
-//! - `floor`: durable tokens. - `verbs`: the contract. - `faults`: dies at a chosen store, for tests.
+//! - `floor`: durable tokens. - `domain`: which order they belong to. - `verbs`: the contract. - `faults`: dies at a chosen store, for tests.
 //!
 //! The trust boundary is the directory: whoever may write its files may corrupt them. What is read from the mapping is
 //! checked, so that a damaged file gives an error (`Protocol`) and no crash; a file that is *cut short* while it is
@@ -25,6 +25,7 @@ use std::time::Duration;
 mod alarm;
 mod bell;
 mod create;
+mod domain;
 pub mod faults;
 mod floor;
 mod journal;
@@ -43,6 +44,7 @@ use self::place::Place;
 use self::store::{Halt, Inner, Outcome, Store};
 use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
 use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength};
+use crate::domain::Domain;
 use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -154,6 +156,13 @@ impl Backend for Host {
         } else {
             Capabilities { token: TokenStrength::Hybrid, survives: Survives::Restart, ..BEST }
         }
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        Box::pin(async {
+            self.usable()?;
+            self.store.0.domain()
+        })
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

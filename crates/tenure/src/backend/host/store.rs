@@ -20,8 +20,9 @@ use super::place::{Dir, refused};
 use super::registry::Entry;
 use super::slots::{Slots, Who};
 use super::watch::Watchers;
-use super::{create, floor};
+use super::{create, domain, floor};
 use crate::core::line::{Lines, Now, Refusal};
+use crate::domain::Domain;
 use crate::engine::Runtime;
 use crate::engine::fork::Birthplace;
 use crate::error::{Error, Result};
@@ -188,6 +189,15 @@ impl Inner {
     /// Whether it outlives a reboot.
     pub(super) fn durable(&self) -> bool {
         self.files.dir.durable
+    }
+
+    /// Which order its tokens belong to.
+    pub(super) fn domain(&self) -> Result<Domain> {
+        if !self.durable() {
+            return domain::of_machine();
+        }
+        self.check_place(self.runtime.now().nanos())?;
+        domain::of_directory(&self.files.dir, &self.files.live, &*self.runtime)
     }
 
     /// Whether the last client is gone.

@@ -8,6 +8,7 @@
 //! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
 //! - `link`, `stream`, `resp`: one connection. - `handshake`: its beginning, and what the server can promise.
 //! - `plain`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
+//! - `store_name`: which order the tokens belong to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use self::supervise::Part;
 use self::target::Target;
 use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
 use crate::capability::{Capabilities, Survives, TokenStrength};
+use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::token::Token;
@@ -42,6 +44,7 @@ pub(super) mod plain;
 mod record;
 mod resp;
 mod scripts;
+mod store_name;
 mod stream;
 mod supervise;
 mod target;
@@ -245,6 +248,10 @@ fn micros(d: Duration) -> u64 {
 impl Backend for Redis {
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        Box::pin(store_name::domain(&self.client, MOST.backend))
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

@@ -5,6 +5,9 @@ use crate::key::Key;
 /// What every key begins with.
 pub(super) const PREFIX: &str = "tenure:{";
 
+/// What keeps the name of the store: see `store_name`.
+pub(super) const NAME: &str = "tenure:domain";
+
 /// The head of a lock: `tenure:{namespace/name}:l`. All keys of a lock share what is in the braces, so that they lie in one
 /// slot. Injective: the characters that end a name, and those that escape them, are escaped.
 pub(super) fn head(key: &Key) -> String {

@@ -14,12 +14,13 @@ use std::time::Duration;
 use super::answer::{Fields, hex};
 use super::client::{Client, Errand, errand_of_release};
 use super::scripts::Script;
-use super::{BATCH, answer, evicted, judge, list, open_client, record, supervise};
+use super::{BATCH, answer, evicted, judge, list, open_client, record, store_name, supervise};
 use crate::backend::{
     Answer, Backend, BoxFuture, Claim, ClaimId, Entry, Kind, Lease, Leave, Opened, Opening, Page, Query,
     Released, Standing,
 };
 use crate::capability::{Capabilities, Modes, Order, TokenStrength, Visibility, Wakeup};
+use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::token::Token;
@@ -240,6 +241,10 @@ fn millis(d: Duration) -> String {
 impl Backend for Plain {
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        Box::pin(store_name::domain(&self.client, MOST.backend))
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

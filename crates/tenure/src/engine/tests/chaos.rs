@@ -12,6 +12,7 @@ use crate::backend::{
     self, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Page, Query, Released, Sink,
 };
 use crate::capability::Capabilities;
+use crate::domain::Domain;
 use crate::engine::{Runtime, race};
 use crate::error::Error;
 use crate::url::StoreUrl;
@@ -98,6 +99,10 @@ fn broken<T>(answer: Option<Result<T>>) -> Result<T> {
 impl Backend for Far {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        self.store.domain()
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released};
 use crate::capability::Capabilities;
+use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::token::Token;
@@ -108,6 +109,10 @@ impl Script {
 impl Backend for Script {
     fn capabilities(&self) -> Capabilities {
         Capabilities::strongest("script")
+    }
+
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        Box::pin(std::future::pending())
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {

@@ -1,0 +1,74 @@
+//! Which order of tokens a server gives.
+//!
+//! Tokens are times of the server's clock, so they go on growing after a restart, a failover and a loss of all data, and
+//! the name of their order must outlive those too. It is the address by which the server was known to the client that
+//! asked first, kept on the server in `tenure:domain`. So replicas have it, other addresses of the same server do not
+//! matter, and after a loss of all data the next client to ask gives the same name again.
+
+use std::net::IpAddr;
+
+use super::client::{Client, Errand};
+use super::names::NAME;
+use super::resp::Value;
+use super::target::Target;
+use crate::domain::Domain;
+use crate::error::{Error, Result};
+
+/// What the record begins with: the version of its format.
+const VERSION: char = '1';
+
+/// The domain of a server's tokens.
+pub(super) async fn domain(client: &Client, backend: &str) -> Result<Domain> {
+    let own = own_name(&client.target, &rustix::system::uname().nodename().to_string_lossy());
+    let get: [&[u8]; 2] = [b"GET", NAME.as_bytes()];
+    let mut kept = client.command(Errand::Command, &get).await.map_err(|why| why.error())?;
+    if kept == Value::Nil {
+        let record = format!("{VERSION}{own}");
+        let set: [&[u8]; 4] = [b"SET", NAME.as_bytes(), record.as_bytes(), b"NX"];
+        client.command(Errand::Command, &set).await.map_err(|why| why.error())?;
+        // Perhaps somebody else came first.
+        kept = client.command(Errand::Command, &get).await.map_err(|why| why.error())?;
+    }
+    let name = kept.text().and_then(|text| text.strip_prefix(VERSION)).filter(|name| !name.is_empty());
+    match name {
+        Some(name) => Domain::of(backend, name),
+        None => Err(Error::protocol(
+            format!("the key {NAME} of this server holds something else"),
+            "find out who wrote it, and remove it",
+        )),
+    }
+}
+
+/// What a client would call its server. An address that means another machine everywhere else becomes this machine's name.
+fn own_name(target: &Target, node: &str) -> String {
+    let host = target.host.to_ascii_lowercase();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let here =
+        bare == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip.is_unspecified());
+    let host = match (here, bare.contains(':')) {
+        (true, _) => node.to_owned(),
+        (false, true) => format!("[{bare}]"),
+        (false, false) => bare.to_owned(),
+    };
+    format!("{host}:{}/{}", target.port, target.database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url::StoreUrl;
+
+    #[test]
+    fn a_server_is_called_by_an_address_that_means_the_same_everywhere() {
+        let name = |url: &str| {
+            let url = StoreUrl::parse(url).expect(url);
+            own_name(&Target::new(url, false).expect("a server"), "web-1")
+        };
+        assert_eq!(name("redis://Cache.internal"), "cache.internal:6379/0");
+        assert_eq!(name("redis://10.0.0.5:7000/2"), "10.0.0.5:7000/2");
+        assert_eq!(name("redis://u:pw@[2001:db8::1]"), "[2001:db8::1]:6379/0");
+        for here in ["redis://127.0.0.1", "redis://localhost", "redis://[::1]", "redis://127.0.0.2"] {
+            assert_eq!(name(here), "web-1:6379/0", "{here}");
+        }
+    }
+}
