@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use crate::backend::{Leave, Owner};
 use crate::core::lease::TTL_MAX;
 use crate::core::moment::Moment;
-use crate::engine::{Turn, race, telling};
+use crate::engine::{Turn, race, telling, unless};
 use crate::error::{Error, Lost, Result};
 use crate::key::Key;
 use crate::options::check_owner;
@@ -28,7 +27,7 @@ use crate::token::Token;
 /// client waits up to 100 ms for that, so a program that drops its guard and returns from `main` leaves nothing.
 #[must_use = "dropping the guard gives the lock back"]
 pub struct Guard {
-    turn: Turn,
+    pub(crate) turn: Turn,
     token: Token,
     _held: telling::Held,
 }
@@ -120,15 +119,7 @@ impl Guard {
     /// # When the answer is lost
     /// It asks nothing.
     pub async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-        let mut work = pin!(work);
-        let mut lost = pin!(self.lost());
-        poll_fn(|cx| {
-            if let Poll::Ready(lost) = lost.as_mut().poll(cx) {
-                return Poll::Ready(Err(lost));
-            }
-            work.as_mut().poll(cx).map(Ok)
-        })
-        .await
+        unless(self.lost(), work).await
     }
 
     /// Gives the lock back, and says whether it was ours until now.

@@ -52,6 +52,11 @@ impl Key {
         &self.full
     }
 
+    /// One level below, a number: the caller has checked that the longest fits.
+    pub(crate) fn level(&self, number: u32) -> Key {
+        Key { full: format!("{}/{number}", self.full).into(), split: self.split }
+    }
+
     /// The key that [`full`](Key::full) came from.
     ///
     /// # Errors

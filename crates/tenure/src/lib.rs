@@ -3,6 +3,7 @@
 //! # Map of this crate
 //!
 //! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
+//! - compositions of them: [`MultiMutex`], [`Striped`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
@@ -19,8 +20,10 @@ mod guard;
 mod key;
 mod locks;
 pub mod manual;
+mod multi;
 mod mutex;
 mod options;
+mod striped;
 mod token;
 #[cfg(feature = "unstable")]
 pub mod url;
@@ -53,8 +56,10 @@ pub use error::{Error, ErrorKind, Lost, LostReason, Result};
 pub use guard::Guard;
 pub use key::{Key, NAME_MAX};
 pub use locks::{Builder, Locks, Watch};
+pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};
 pub use mutex::Mutex;
 pub use options::LockOptions;
+pub use striped::{STRIPES_MAX, Striped};
 pub use token::Token;
 #[cfg(feature = "unstable")]
 pub use url::{Secret, StoreUrl};

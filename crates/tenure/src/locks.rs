@@ -42,7 +42,7 @@ const WAITING_SHOWN: usize = 1000;
 /// ```
 #[derive(Clone)]
 pub struct Locks {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     shared: Arc<Shared>,
 }
 
@@ -113,7 +113,12 @@ impl Locks {
                 Error::unsupported(format!("{backend}: has no mutex"), "use another backend").of(&key)
             );
         }
-        Ok(Mutex::new(self.engine.clone(), key, self.shared.ttl, self.engine.owner.clone()))
+        Ok(self.mutex_of(key))
+    }
+
+    /// A mutex of a name that was checked, on a store that carries one.
+    pub(crate) fn mutex_of(&self, key: Key) -> Mutex {
+        Mutex::new(self.engine.clone(), key, self.shared.ttl, self.engine.owner.clone())
     }
 
     /// What this store promises, probed when it was opened.

@@ -19,8 +19,8 @@ use crate::options::LockOptions;
 /// Work that can be made idempotent or optimistic needs no lock at all.
 #[derive(Clone, Debug)]
 pub struct Mutex {
-    engine: Arc<Engine>,
-    request: Request,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) request: Request,
 }
 
 impl Mutex {
@@ -54,6 +54,10 @@ impl Mutex {
         &self.request.key
     }
 
+    pub(crate) async fn take(&self, patience: Patience) -> Result<Option<Guard>> {
+        Ok(acquire(&self.engine, &self.request, patience).await?.map(Guard::new))
+    }
+
     /// Waits in line until the lock is granted.
     ///
     /// # Errors
@@ -72,8 +76,8 @@ impl Mutex {
     pub async fn lock(&self) -> Result<Guard> {
         loop {
             // `None` only where a patience ran out, and there is none.
-            if let Some(turn) = acquire(&self.engine, &self.request, Patience::Forever).await? {
-                return Ok(Guard::new(turn));
+            if let Some(guard) = self.take(Patience::Forever).await? {
+                return Ok(guard);
             }
         }
     }
@@ -92,7 +96,7 @@ impl Mutex {
     /// # When the answer is lost
     /// As [`lock`](Mutex::lock).
     pub async fn try_lock(&self) -> Result<Option<Guard>> {
-        Ok(acquire(&self.engine, &self.request, Patience::None).await?.map(Guard::new))
+        self.take(Patience::None).await
     }
 
     /// Waits in line for at most `wait`. `None`: not within that time. A `wait` of zero is [`try_lock`](Mutex::try_lock).
@@ -110,11 +114,7 @@ impl Mutex {
     /// As [`lock`](Mutex::lock); a store that answers the request with nothing for 2 s, or with errors only, is
     /// `Unavailable`, not busy.
     pub async fn try_lock_for(&self, wait: Duration) -> Result<Option<Guard>> {
-        let patience = match wait {
-            Duration::ZERO => Patience::None,
-            wait => Patience::Until(self.engine.core.runtime.now() + wait),
-        };
-        Ok(acquire(&self.engine, &self.request, patience).await?.map(Guard::new))
+        self.take(Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
     /// [`lock`](Mutex::lock) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.

@@ -39,10 +39,17 @@ pub(crate) enum Patience {
     Forever,
 }
 
+impl Patience {
+    /// For `wait` from now; for a `wait` of zero, not at all.
+    pub(crate) fn lasting(wait: Duration, runtime: &dyn super::Runtime) -> Patience {
+        if wait.is_zero() { Patience::None } else { Patience::Until(runtime.now() + wait) }
+    }
+}
+
 /// For how long a single attempt may stay unanswered.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// For how long `try_lock` asks a store that does not answer.
-const TRY_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const TRY_PATIENCE: Duration = Duration::from_secs(5);
 /// The most claims that one client may have, held and waiting: an end to what a runaway loop can take.
 const CLAIMS_MAX: usize = 1_000_000;
 

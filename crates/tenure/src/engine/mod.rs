@@ -31,9 +31,9 @@ mod tests;
 pub mod thread;
 mod timing;
 
-pub(crate) use acquire::{Patience, Request, Turn, acquire};
+pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire};
 pub(crate) use hub::Hub;
-pub(crate) use timing::race;
+pub(crate) use timing::{join_all, race, unless};
 
 use fork::Birthplace;
 use hold::{Hold, Next};

@@ -53,3 +53,57 @@ pub(crate) async fn race<T>(runtime: &dyn Runtime, at: Moment, work: impl Future
     })
     .await
 }
+
+/// Runs futures side by side in one task; what they come to, in their order.
+pub(crate) async fn join_all<F: Future>(work: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut work: Vec<_> = work.into_iter().map(|one| Some(Box::pin(one))).collect();
+    let mut done: Vec<_> = work.iter().map(|_| None).collect();
+    let mut left = work.len();
+    poll_fn(|cx| {
+        for (slot, done) in work.iter_mut().zip(&mut done) {
+            if let Some(Poll::Ready(out)) = slot.as_mut().map(|one| one.as_mut().poll(cx)) {
+                (*slot, *done, left) = (None, Some(out), left - 1);
+            }
+        }
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+/// Runs `work` until `end` comes, whichever is first; `end` goes before.
+pub(crate) async fn unless<T, E>(
+    end: impl Future<Output = E>,
+    work: impl Future<Output = T>,
+) -> Result<T, E> {
+    let (mut end, mut work) = (pin!(end), pin!(work));
+    poll_fn(|cx| match end.as_mut().poll(cx) {
+        Poll::Ready(end) => Poll::Ready(Err(end)),
+        Poll::Pending => work.as_mut().poll(cx).map(Ok),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_keep_the_order_of_what_was_asked() {
+        let slow = |n: usize| async move {
+            for _ in 0..n {
+                yield_now().await;
+            }
+            n
+        };
+        assert_eq!(pollster::block_on(join_all([3, 1, 0, 2].map(slow))), [3, 1, 0, 2]);
+        assert_eq!(pollster::block_on(join_all(std::iter::empty::<std::future::Ready<u8>>())), [0; 0]);
+    }
+
+    #[test]
+    fn the_end_goes_before_the_work() {
+        use std::future::{pending, ready};
+        assert_eq!(pollster::block_on(unless(ready(1), ready(2))), Err(1));
+        assert_eq!(pollster::block_on(unless(pending::<()>(), ready(2))), Ok(2));
+    }
+}

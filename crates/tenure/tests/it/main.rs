@@ -2,5 +2,6 @@
 
 mod api;
 mod compile_fail;
+mod compose;
 mod send_sync;
 mod tidy;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tenure::{
     Broken, Builder, Capabilities, Error, ErrorKind, Guard, Key, Kind, Line, LockOptions, Locks, Lost,
-    LostReason, Mutex, Needs, Owner, Released, Seen, Token, Watch,
+    LostReason, MultiGuard, MultiMutex, Mutex, Needs, Owner, Released, Seen, Striped, Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}
@@ -21,6 +21,9 @@ fn types() {
     shared::<Mutex>();
     shared::<Guard>();
     shared::<Watch>();
+    shared::<MultiMutex>();
+    shared::<MultiGuard>();
+    shared::<Striped>();
     shared::<Key>();
     shared::<Token>();
     shared::<Error>();
@@ -45,6 +48,19 @@ fn types() {
     plain::<ErrorKind>();
     thrown::<Error>();
     thrown::<Lost>();
+}
+
+/// As [`futures`].
+#[allow(dead_code)]
+fn futures_of_many(multi: &'static MultiMutex, guard: &'static MultiGuard) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    sent(multi.lock());
+    sent(multi.try_lock());
+    sent(multi.try_lock_for(Duration::ZERO));
+    sent(guard.lost());
+    sent(guard.while_held(async {}));
+    let _ = |guard: MultiGuard| sent(guard.release());
+    let _ = |guard: MultiGuard| sent(guard.release_after(Duration::ZERO));
 }
 
 /// Every future of the public API can be sent to another thread, so `tokio::spawn` takes it. Never called: compiling it

@@ -6,6 +6,7 @@ use libtest_mimic::{Arguments, Trial};
 
 mod access;
 mod basics;
+mod compose;
 mod cuts;
 mod faults;
 mod golden;
@@ -34,6 +35,7 @@ fn all() -> Vec<Trial> {
     [
         access::trials(),
         basics::trials(),
+        compose::trials(),
         cuts::trials(),
         faults::trials(),
         golden::trials(),

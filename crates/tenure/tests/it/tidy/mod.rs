@@ -15,7 +15,7 @@ fn root() -> PathBuf {
 }
 
 /// A file below the root, by its path.
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 

@@ -1,0 +1,134 @@
+//! What is composed of locks, on a real server.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tenure::Locks;
+
+use crate::server::Server;
+use crate::{multi, soon, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("compose::ten_names_cost_one_round_trip", ten_names_cost_one_round_trip),
+        trial("compose::many_names_are_all_or_nothing", many_names_are_all_or_nothing),
+    ]
+}
+
+/// A line to the server on which every answer is long under way. It counts what is sent after an answer came.
+struct Slow {
+    port: u16,
+    answered: Arc<AtomicBool>,
+    late: Arc<AtomicU32>,
+}
+
+impl Slow {
+    fn to(server: u16) -> Slow {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let slow = Slow { port, answered: Arc::default(), late: Arc::default() };
+        let (answered, late) = (slow.answered.clone(), slow.late.clone());
+        std::thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                let server = TcpStream::connect(("127.0.0.1", server)).expect("up");
+                let both = |s: &TcpStream| s.try_clone().expect("a handle");
+                let slowly = slow_answers(&answered);
+                let (from, to) = (both(&client), both(&server));
+                let (answered, late) = (answered.clone(), late.clone());
+                std::thread::spawn(move || {
+                    pass(from, to, || {
+                        if answered.load(Ordering::SeqCst) {
+                            late.fetch_add(1, Ordering::SeqCst);
+                        }
+                    });
+                });
+                std::thread::spawn(move || pass(server, client, slowly));
+            }
+        });
+        slow
+    }
+
+    /// Begins to count anew.
+    fn begin(&self) {
+        self.answered.store(false, Ordering::SeqCst);
+        self.late.store(0, Ordering::SeqCst);
+    }
+}
+
+fn slow_answers(answered: &Arc<AtomicBool>) -> impl FnMut() + use<> {
+    let answered = answered.clone();
+    move || {
+        std::thread::sleep(Duration::from_millis(50));
+        answered.store(true, Ordering::SeqCst);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, mut before: impl FnMut()) {
+    let mut buffer = [0; 65_536];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        before();
+        if to.write_all(&buffer[..n]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Uncontended, all requests have left before the first answer is there.
+fn ten_names_cost_one_round_trip() {
+    let server = Server::start();
+    let slow = Slow::to(server.port);
+    multi().block_on(async {
+        let url = format!("redis://127.0.0.1:{}", slow.port);
+        let locks = Locks::connect(&url).await.expect("up");
+        let names: Vec<String> = (0..10).map(|n| format!("n/{n}")).collect();
+        let multi = locks.multi(&names).expect("names");
+        // The first time, the server does not know the script yet.
+        multi.lock().await.expect("free").release().await.expect("ours");
+        for _ in 0..3 {
+            // Until whatever else was under way is over.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            slow.begin();
+            let guard = multi.lock().await.expect("free");
+            assert_eq!(slow.late.load(Ordering::SeqCst), 0, "a request waited for an answer");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            slow.begin();
+            guard.release().await.expect("ours");
+            assert_eq!(slow.late.load(Ordering::SeqCst), 0, "a release waited for an answer");
+        }
+    });
+}
+
+fn many_names_are_all_or_nothing() {
+    let server = Server::start();
+    multi().block_on(async {
+        let a = Locks::connect(&server.url()).await.expect("up");
+        let b = Locks::connect(&server.url()).await.expect("up");
+        let held = b.mutex("n/7").expect("name").lock().await.expect("free");
+        let names: Vec<String> = (0..300).map(|n| format!("n/{n}")).collect();
+        let all = a.multi(&names).expect("names");
+        assert!(all.try_lock().await.expect("asks").is_none());
+        assert_eq!(b.list("").await.expect("looks").len(), 1, "nothing is kept");
+        // Cancelled while it waits, and while it asks.
+        for wait in [0, 1, 3, 10, 50] {
+            assert!(tokio::time::timeout(Duration::from_millis(wait), all.lock()).await.is_err());
+        }
+        soon("withdrawn", async || {
+            b.list("").await.is_ok_and(|l| l.len() == 1)
+                && b.inspect("n/7").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 0))
+        })
+        .await;
+        let waiting = tokio::spawn(async move { all.lock().await });
+        soon("in line", async || b.inspect("n/7").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1)))
+            .await;
+        held.release().await.expect("ours");
+        let guard = waiting.await.expect("no panic").expect("granted");
+        assert_eq!(guard.tokens().count(), 300);
+        assert_eq!(b.list("").await.expect("looks").len(), 300);
+        drop(guard);
+        soon("free", async || b.list("").await.is_ok_and(|l| l.is_empty())).await;
+    });
+}
