@@ -4,6 +4,7 @@
 //! - `bench`: workloads that measure a store, the same for every store and for other libraries.
 //! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
 //! - [`broken`]: backends that break one rule each; the trial named for it must notice.
+//! - [`history`]: what the clients of a run saw, as a file that anybody can judge.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
@@ -17,6 +18,7 @@ pub mod conform;
 mod duration;
 mod failure;
 pub mod harness;
+pub mod history;
 mod num;
 #[allow(missing_docs)] // short enough to read
 pub mod oracle;
