@@ -6,6 +6,7 @@
 //! - [`broken`]: backends that break one rule each; the trial named for it must notice.
 //! - [`history`]: what the clients of a run saw, as a file that anybody can judge.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
+//! - [`server`]: real servers of the lab's own.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
 //!
@@ -24,6 +25,7 @@ mod num;
 pub mod oracle;
 mod process;
 mod sale;
+pub mod server;
 
 use std::process::ExitCode;
 

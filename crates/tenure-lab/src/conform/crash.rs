@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tenure::HoldEnd;
 use tokio::time::sleep;
 
 use super::check::judge;
@@ -37,12 +36,8 @@ pub(crate) const TRIALS: &[Trial] = &[
     },
 ];
 
-fn sees_processes_end(ctx: &Ctx) -> bool {
-    matches!(ctx.caps.hold_end, HoldEnd::Process | HoldEnd::LeaseOrProcess | HoldEnd::Connection)
-}
-
 fn not_at_once(ctx: &Ctx) -> Option<&'static str> {
-    if !sees_processes_end(ctx) {
+    if !ctx.sees_processes_end() {
         return Some("hold_end is lease");
     }
     alone(ctx)
@@ -51,7 +46,7 @@ fn not_at_once(ctx: &Ctx) -> Option<&'static str> {
 /// Children that take and give back one lock are killed at random instants, and replaced.
 fn killed(ctx: &Ctx) -> Verdict {
     const CHILDREN: usize = 3;
-    let at_once = sees_processes_end(ctx);
+    let at_once = ctx.sees_processes_end();
     // Where only the lease ends a hold, each dead holder costs one.
     let (floor, ttl_ms) = if at_once { (200, 30_000) } else { (40, 500) };
     let floor = ctx.rounds(floor);
@@ -162,7 +157,12 @@ fn dead_waiter(ctx: &Ctx) -> Verdict {
 fn exits(ctx: &Ctx) -> Verdict {
     let name = ctx.name("exits");
     let mut crowd = Crowd::new();
-    let child = crowd.start(&Task::Exit { place: ctx.into(), name: name.clone(), times: 1 })?;
+    let child = crowd.start(&Task::Exit {
+        place: ctx.into(),
+        name: name.clone(),
+        times: 1,
+        ttl_ms: ctx.ttl_of_dead(),
+    })?;
     crowd.ended(child)?;
     ctx.block_on(async {
         let locks = ctx.locks().await?;

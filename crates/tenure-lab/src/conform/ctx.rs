@@ -13,12 +13,13 @@ use tenure::backend::{
 use tenure::core::lease::TTL_WAITING;
 use tenure::engine::Runtime;
 use tenure::engine::thread::ThreadRuntime;
-use tenure::{Capabilities, Key, Line, Locks, Mutex as Lock, Owner, Scope, StoreUrl};
+use tenure::{Capabilities, HoldEnd, Key, Line, Locks, Mutex as Lock, Owner, Scope, StoreUrl};
 
 use super::ear::{Ear, Fan};
 use super::wire::{Lent, Wire, Wired};
 use super::{Failed, Verdict, ensure};
 use crate::failure::{Doing, Outcome};
+use crate::server::Redis;
 
 /// Bends a store, what it pushes, and what the engine runs on: how deliberately broken variants are made.
 pub trait Twist: Send + Sync {
@@ -53,20 +54,40 @@ pub struct Place {
     pub url: String,
     /// The store's directory, where it is the suite's own: it may be wiped.
     own: Option<TempDir>,
+    /// The store's server, where it is the suite's own: it may be killed and wiped.
+    server: Option<Arc<Redis>>,
+    /// Why there is no such store here, if so.
+    absent: Option<String>,
 }
 
 impl Place {
     /// A store that belongs to somebody else.
     #[must_use]
     pub fn given(name: &str, url: &str) -> Place {
-        Place { name: name.into(), url: url.into(), own: None }
+        Place { name: name.into(), url: url.into(), own: None, server: None, absent: None }
     }
 
     fn temporary(name: &str, parent: &Path) -> Outcome<Place> {
         let dir = tempfile::Builder::new().prefix("tenure-conform-").tempdir_in(parent);
         let dir = dir.doing(|| format!("make a directory in {}", parent.display()))?;
         let url = format!("host://{}", dir.path().join("store").display());
-        Ok(Place { name: name.into(), url, own: Some(dir) })
+        Ok(Place { own: Some(dir), ..Place::given(name, &url) })
+    }
+
+    /// On a server of its own; every trial is skipped, and counted as skipped, where there is none to start.
+    fn served(name: &str, scheme: &str) -> Result<Place, String> {
+        if let Some(why) = Redis::missing() {
+            return Ok(Place { absent: Some(why), ..Place::given(name, scheme) });
+        }
+        let server = Redis::start()?;
+        let url = format!("{scheme}://{}", server.address());
+        Ok(Place { server: Some(Arc::new(server)), ..Place::given(name, &url) })
+    }
+
+    /// Why there is no such store here, if so.
+    #[must_use]
+    pub fn absent(&self) -> Option<&str> {
+        self.absent.as_deref()
     }
 
     fn directory(&self) -> Option<PathBuf> {
@@ -88,12 +109,21 @@ pub fn places() -> Result<Vec<Place>, String> {
                 places.push(Place::temporary("host", Path::new("/dev/shm")).map_err(|e| e.to_string())?);
                 places.push(Place::temporary("host_dir", &std::env::temp_dir()).map_err(|e| e.to_string())?);
             }
-            // Needs a server, which the suite does not start by itself: name one by its URL.
-            "redis" => {}
+            // Two rows of the table share a feature, and each has its servers.
+            "redis" => {
+                let scheme = entry.schemes.first().copied().unwrap_or_default();
+                places.push(Place::served(&scheme.replace('+', "_"), scheme)?);
+            }
             other => return Err(format!("conform::places does not know where to find a store for {other}")),
         }
     }
     Ok(places)
+}
+
+/// A dialect whose keys know no namespace has one all the same while trials run: in its prefix.
+fn separated(url: &str, namespace: &str) -> String {
+    let dialect = url.split_once(':').is_some_and(|(scheme, _)| scheme.ends_with("+setnx"));
+    if dialect && !url.contains('?') { format!("{url}?prefix={namespace}:") } else { url.to_owned() }
 }
 
 /// What a trial is given.
@@ -105,6 +135,7 @@ pub struct Ctx {
     percent: u64,
     patience: Duration,
     directory: Option<PathBuf>,
+    server: Option<Arc<Redis>>,
     twist: Arc<dyn Twist>,
     shared: Mutex<Option<Arc<Shared>>>,
     numbers: AtomicU64,
@@ -132,12 +163,13 @@ impl Ctx {
     /// Where the store cannot be opened.
     pub fn new(place: &Place, namespace: &str) -> Result<Ctx, Failed> {
         let mut ctx = Ctx {
-            url: place.url.clone(),
+            url: separated(&place.url, namespace),
             namespace: namespace.to_owned(),
             caps: Capabilities::strongest(""),
             percent: 100,
             patience: Duration::from_secs(30),
             directory: place.directory(),
+            server: place.server.clone(),
             twist: Arc::new(Honest),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
@@ -176,6 +208,11 @@ impl Ctx {
         self.directory.as_deref()
     }
 
+    /// The server of a store that is the suite's own.
+    pub(crate) fn server(&self) -> Option<&Redis> {
+        self.server.as_deref()
+    }
+
     /// The same with a store of its own, beside the suite's: clients of earlier trials that still withdraw something do
     /// not have it open.
     pub(crate) fn beside(&self, what: &str) -> Ctx {
@@ -187,10 +224,21 @@ impl Ctx {
             percent: self.percent,
             patience: self.patience,
             directory,
+            server: self.server.clone(),
             twist: self.twist.clone(),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
         }
+    }
+
+    /// A lease in ms for processes that die with a lock in hand: short where nothing but its end tells.
+    pub(crate) fn ttl_of_dead(&self) -> u64 {
+        if self.sees_processes_end() { 30_000 } else { 500 }
+    }
+
+    /// Whether a hold ends with its process.
+    pub(crate) fn sees_processes_end(&self) -> bool {
+        matches!(self.caps.hold_end, HoldEnd::Process | HoldEnd::LeaseOrProcess | HoldEnd::Connection)
     }
 
     /// Forgets the shared store of a private backend: the next client opens a new, empty one.

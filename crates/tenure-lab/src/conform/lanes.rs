@@ -51,14 +51,18 @@ pub fn harness(harness: &mut Harness<'_>, places: Vec<Place>) {
         for (number, trial) in trials().enumerate() {
             let at = place.clone();
             let name = format!("{}::{}", place.name, trial.name);
-            harness.test_in(&place.name, name, move || match Ctx::new(&at, &format!("t{number}")) {
-                Err(error) => Verdict::Failed(error.to_string()),
-                Ok(ctx) => match judge(trial, ctx) {
-                    Came::Held(report) => Verdict::Passed(report.to_string()),
-                    Came::Excluded(why) => Verdict::Ignored(why.to_owned()),
-                    Came::Failed(failed) => Verdict::Failed(failed.to_string()),
-                },
-            });
+            harness.test_in(&place.name, name, move || one(trial, &at, &format!("t{number}")));
         }
+    }
+}
+
+fn one(trial: &'static Trial, place: &Place, namespace: &str) -> Verdict {
+    if let Some(why) = place.absent() {
+        return Verdict::Ignored(why.to_owned());
+    }
+    match Ctx::new(place, namespace).map(|ctx| judge(trial, ctx)) {
+        Ok(Came::Held(report)) => Verdict::Passed(report.to_string()),
+        Ok(Came::Excluded(why)) => Verdict::Ignored(why.to_owned()),
+        Ok(Came::Failed(failed)) | Err(failed) => Verdict::Failed(failed.to_string()),
     }
 }

@@ -1,7 +1,6 @@
 //! S2 and S3: tokens grow, whatever happens to the processes and clocks around them, and a resource that checks them
 //! is safe.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s2_tokens_grow_through_every_end", rules: &["S2"], why_not: |_| None, run: every_end },
     Trial { name: "s2_the_told_token_is_the_stored_one", rules: &["S2", "S7"], why_not: |_| None, run: told },
-    Trial { name: "s2_tokens_across_restarts", rules: &["S2"], why_not: dies_with_us, run: restarts },
+    Trial { name: "s2_tokens_across_restarts", rules: &["S2"], why_not: alone, run: restarts },
     Trial { name: "s2_tokens_across_a_reboot", rules: &["S2", "L1"], why_not: no_reboot, run: reboots },
     Trial { name: "s2_tokens_after_the_data_is_lost", rules: &["S2"], why_not: not_ours, run: data_loss },
     Trial { name: "s2_tokens_with_a_clock_that_goes_back", rules: &["S2"], why_not: |_| None, run: backward },
@@ -94,10 +93,6 @@ fn told(ctx: &Ctx) -> Verdict {
     })
 }
 
-fn dies_with_us(ctx: &Ctx) -> Option<&'static str> {
-    if ctx.caps.survives == Survives::Nothing { Some("survives is nothing") } else { alone(ctx) }
-}
-
 /// Every process that knows the store ends; others begin.
 fn restarts(ctx: &Ctx) -> Verdict {
     let name = ctx.name("restarts");
@@ -106,7 +101,12 @@ fn restarts(ctx: &Ctx) -> Verdict {
     let rounds = ctx.rounds(8);
     for _ in 0..rounds {
         let mut crowd = Crowd::new();
-        let child = crowd.start(&Task::Exit { place: ctx.into(), name: name.clone(), times: 5 })?;
+        let child = crowd.start(&Task::Exit {
+            place: ctx.into(),
+            name: name.clone(),
+            times: 5,
+            ttl_ms: ctx.ttl_of_dead(),
+        })?;
         crowd.ended(child)?;
         let mut tokens: Vec<i64> = crowd.holds_of(child).iter().map(|h| h.token).collect();
         tokens.sort_unstable();
@@ -122,32 +122,48 @@ fn no_reboot(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.survives < Survives::PowerLoss {
         return Some("survives is less than power loss");
     }
-    ctx.directory().is_none().then_some("the store is not the suite's own, so it is not rebooted")
+    not_its_own(ctx).then_some("the store is not the suite's own, so it is not rebooted")
 }
 
-/// The store finds itself in another boot of the machine, whose clock is an hour behind; whoever held is dead.
+fn not_its_own(ctx: &Ctx) -> bool {
+    ctx.directory().is_none() && ctx.server().is_none()
+}
+
+/// The store finds itself in another boot of the machine, whose clock is an hour behind (the clock of a server stays as it
+/// is); whoever held is dead.
 fn reboots(ctx: &Ctx) -> Verdict {
     let ctx = &ctx.beside("rebooted");
     let name = ctx.name("reboot");
     let (mut last, rounds) = (0, ctx.rounds(4));
-    let Some(directory) = ctx.directory() else { return Err("the store has no directory".into()) };
-    let (mapped, path) = (Path::new("/proc/self/maps"), directory.to_string_lossy().into_owned());
     for _ in 0..rounds {
         let mut crowd = Crowd::new();
-        let child = crowd.start(&Task::Exit { place: ctx.into(), name: name.clone(), times: 3 })?;
+        let child = crowd.start(&Task::Exit {
+            place: ctx.into(),
+            name: name.clone(),
+            times: 3,
+            ttl_ms: ctx.ttl_of_dead(),
+        })?;
         crowd.ended(child)?;
         for hold in crowd.holds_of(child) {
             grew(&mut last, Token::new(hold.token).ok_or("a child has no token")?, "across reboots")?;
         }
         ctx.block_on(async {
-            let closed = async || Ok(!std::fs::read_to_string(mapped)?.contains(&path));
-            ctx.until("this process has closed the store", closed).await?;
-            tenure::backend::host::faults::reboot(directory)?;
+            reboot(ctx).await?;
             let warp = Warp::new();
             warp.set_wall_off(-3600);
             let store = ctx.store_on(warp).await?;
             let claim = store.claim(&name)?;
-            let token = store.take(&claim).await?.token.ok_or("a mutex has tokens")?;
+            // Where only its lease ends a hold, a dead holder is followed when that is over.
+            let mut token = None;
+            ctx.until("a grant after a reboot", async || {
+                if let Standing::Held(grant) = store.attempt(&claim).await? {
+                    token = grant.token;
+                    return Ok(true);
+                }
+                Ok(false)
+            })
+            .await?;
+            let token = token.ok_or("a mutex has tokens")?;
             store.release(&claim, Leave::Nothing).await?;
             grew(&mut last, token, "after a reboot, with a clock that is behind")
         })?;
@@ -155,12 +171,23 @@ fn reboots(ctx: &Ctx) -> Verdict {
     Ok(Report::new().count("reboots", rounds))
 }
 
+/// Ends the boot that the store is in.
+async fn reboot(ctx: &Ctx) -> Verdict<()> {
+    if let Some(server) = ctx.server() {
+        return Ok(server.restart()?);
+    }
+    let Some(directory) = ctx.directory() else { return Err("the store has no directory".into()) };
+    let path = directory.to_string_lossy();
+    let closed = async || Ok(!std::fs::read_to_string("/proc/self/maps")?.contains(&*path));
+    ctx.until("this process has closed the store", closed).await?;
+    Ok(tenure::backend::host::faults::reboot(directory)?)
+}
+
 fn not_ours(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.token < TokenStrength::Hybrid {
         return Some("token is volatile");
     }
-    (!ctx.private() && ctx.directory().is_none())
-        .then_some("the store is not the suite's own, so it is not wiped")
+    (!ctx.private() && not_its_own(ctx)).then_some("the store is not the suite's own, so it is not wiped")
 }
 
 /// The store loses everything. A token that rests on the clock as well still grows.
@@ -184,6 +211,9 @@ fn data_loss(ctx: &Ctx) -> Verdict {
         ctx.forget();
         if let Some(directory) = ctx.directory() {
             std::fs::remove_dir_all(directory)?;
+        }
+        if let Some(server) = ctx.server() {
+            server.restart_empty()?;
         }
     }
     Ok(Report::new().count("losses", rounds))

@@ -62,7 +62,7 @@ pub(crate) enum Task {
     /// Takes a lock, drops its guard and returns from `main`.
     DropAndReturn { place: Where, name: String, ttl_ms: u64 },
     /// Takes and gives back a lock a few times, and exits in the middle of the last hold.
-    Exit { place: Where, name: String, times: u64 },
+    Exit { place: Where, name: String, times: u64, ttl_ms: u64 },
     /// Forks with a lock in hand.
     Fork { place: Where, name: String },
 }
@@ -117,8 +117,8 @@ fn play(link: &Link) -> Outcome<()> {
             drop(guard);
             Ok(())
         }
-        Task::Exit { place, name, times } => {
-            let lock = place.connect(30_000)?.mutex(&name)?;
+        Task::Exit { place, name, times, ttl_ms } => {
+            let lock = place.connect(ttl_ms)?.mutex(&name)?;
             for _ in 1..times {
                 take(link, &lock)?.blocking_release()?;
             }

@@ -25,7 +25,9 @@ use self::resp::Value;
 use self::scripts::Script;
 use self::supervise::Part;
 use self::target::Target;
-use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
+use super::{
+    Answer, Backend, BoxFuture, Claim, Entry, Kind, Leave, Opening, Page, Query, RW_CAPACITY, Released,
+};
 use crate::capability::{Capabilities, Survives, TokenStrength};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
@@ -136,6 +138,7 @@ impl Drop for Redis {
 
 impl Redis {
     async fn ask_attempt(&self, claim: &Claim) -> Result<Answer> {
+        check(claim)?;
         let client = &self.client;
         let (head, id) = (names::head(&claim.key), hex(claim.id));
         let terms = record::terms(claim);
@@ -203,6 +206,20 @@ impl Redis {
         let (value, link) = asked.map_err(|why| why.error())?;
         evicted(&self.client, &link, &value)
     }
+}
+
+/// Refuses a claim that no line can carry.
+fn check(claim: &Claim) -> Result<()> {
+    let capacity = match claim.kind {
+        Kind::Mutex => 1,
+        Kind::ReadWrite => RW_CAPACITY,
+        Kind::Semaphore => claim.capacity,
+    };
+    if claim.weight == 0 || claim.weight > claim.capacity || claim.capacity != capacity {
+        let what = format!("a weight of {} does not fit a capacity of {}", claim.weight, claim.capacity);
+        return Err(Error::config(what, "ask for at least one permit, and for no more than there are"));
+    }
+    Ok(())
 }
 
 /// As [`Redis::judge`].
