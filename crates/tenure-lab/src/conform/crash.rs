@@ -47,8 +47,8 @@ fn not_at_once(ctx: &Ctx) -> Option<&'static str> {
 fn killed(ctx: &Ctx) -> Verdict {
     const CHILDREN: usize = 3;
     let at_once = ctx.sees_processes_end();
-    // Where only the lease ends a hold, each dead holder costs one.
-    let (floor, ttl_ms) = if at_once { (200, 30_000) } else { (40, 500) };
+    // Where only the lease ends a hold, each dead holder costs one, and so does each dead waiter that is granted.
+    let (floor, ttl_ms) = if at_once { (200, 30_000) } else { (40, 200) };
     let floor = ctx.rounds(floor);
     let name = ctx.name("killed");
     let mut dice = Dice::new(u64::from(std::process::id()), 1);
@@ -68,12 +68,18 @@ fn killed(ctx: &Ctx) -> Verdict {
     let end = Instant::now() + Duration::from_secs(90);
     // A quarter more than the floor: some are killed before they have asked for anything.
     while of_holders + of_waiters < floor && Instant::now() < end {
-        let which = dice.below(CHILDREN as u64) as usize;
-        let victim = alive[which];
+        let mut which = dice.below(CHILDREN as u64) as usize;
+        let mut victim = alive[which];
         if dice.below(4) != 0 {
             crowd.hear("a child begins", |crowd| crowd.asks(victim) > 0)?;
         }
         std::thread::sleep(Duration::from_micros(dice.below(8000)));
+        if !at_once && dice.below(4) != 0 {
+            // Most of them stand behind the dead: waiting for this one to hold keeps kills of holders from being rare.
+            crowd.hear("a child holds", |crowd| alive.iter().any(|c| crowd.holding(*c)))?;
+            which = alive.iter().position(|c| crowd.holding(*c)).unwrap_or(which);
+            victim = alive[which];
+        }
         crowd.listen()?;
         let asked = crowd.asks(victim) > 0;
         let held = crowd.kill(victim)?;
@@ -141,10 +147,16 @@ fn dead_waiter(ctx: &Ctx) -> Verdict {
         let locks = ctx.locks().await?;
         let lock = mutex(&locks, &name)?;
         let guard = lock.lock().await?;
-        let child = crowd.start(&Task::Hold { place: ctx.into(), name: name.clone(), ttl_ms: HOUR_MS })?;
-        ctx.until("the child is in line", async || Ok(waiters(&locks, &name).await? == 1)).await?;
+        // Where only leases end: one that dies while it waits and is granted before its waiting lease is over holds
+        // for one lease.
+        let ttl_ms = if ctx.sees_processes_end() { HOUR_MS } else { ctx.ttl_of_dead() };
+        let child = crowd.start(&Task::Hold { place: ctx.into(), name: name.clone(), ttl_ms })?;
+        let seen = ctx.sees_waiters();
+        let waits = async |n| Ok(!seen || waiters(&locks, &name).await? == n);
+        crowd.hear("the child asks", |crowd| crowd.asks(child) > 0)?;
+        ctx.until("the child is in line", async || waits(1).await).await?;
         let behind = tokio::spawn(async move { lock.lock().await });
-        ctx.until("another is behind it", async || Ok(waiters(&locks, &name).await? == 2)).await?;
+        ctx.until("another is behind it", async || waits(2).await).await?;
         crowd.kill(child)?;
         guard.release().await?;
         let guard = ctx.within("the waiter behind a dead waiter", behind).await???;

@@ -13,7 +13,9 @@ use tenure::backend::{
 use tenure::core::lease::TTL_WAITING;
 use tenure::engine::Runtime;
 use tenure::engine::thread::ThreadRuntime;
-use tenure::{Capabilities, HoldEnd, Key, Line, Locks, Mutex as Lock, Owner, Scope, StoreUrl};
+use tenure::{
+    Capabilities, HoldEnd, Key, Line, Locks, Mutex as Lock, Owner, Scope, StoreUrl, Visibility, Wakeup,
+};
 
 use super::ear::{Ear, Fan};
 use super::wire::{Lent, Wire, Wired};
@@ -239,6 +241,28 @@ impl Ctx {
     /// Whether a hold ends with its process.
     pub(crate) fn sees_processes_end(&self) -> bool {
         matches!(self.caps.hold_end, HoldEnd::Process | HoldEnd::LeaseOrProcess | HoldEnd::Connection)
+    }
+
+    /// Whether waiters are in the store, where everybody sees them.
+    pub(crate) fn sees_waiters(&self) -> bool {
+        matches!(self.caps.visibility, Visibility::Full | Visibility::Counts)
+    }
+
+    /// Whether the store tells a waiter of its grant.
+    pub(crate) fn pushes(&self) -> bool {
+        self.caps.wakeup == Wakeup::Push
+    }
+
+    /// Until somebody waits for a lock: as all see it, or, where nobody sees it, until so many attempts went over the
+    /// waiter's wire.
+    pub(crate) async fn in_line(&self, locks: &Locks, name: &str, wire: &Wire, attempts: u64) -> Verdict<()> {
+        self.until("somebody waits", async || {
+            if !self.sees_waiters() {
+                return Ok(wire.attempts() >= attempts);
+            }
+            Ok(locks.inspect(name).await?.is_some_and(|line| line.waiters > 0))
+        })
+        .await
     }
 
     /// Forgets the shared store of a private backend: the next client opens a new, empty one.

@@ -7,6 +7,7 @@ use tenure::{Guard, Locks, LostReason};
 use tokio::time::sleep;
 
 use super::ctx::mutex;
+use super::waiting::polls;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
 use crate::num::boot_ns;
@@ -18,7 +19,7 @@ pub(crate) const TRIALS: &[Trial] = &[
         why_not: |_| None,
         run: from_request,
     },
-    Trial { name: "s5_the_deadline_of_a_push", rules: &["S5", "L5"], why_not: |_| None, run: of_push },
+    Trial { name: "s5_the_deadline_of_a_push", rules: &["S5", "L5"], why_not: polls, run: of_push },
     Trial { name: "s5_the_signal_comes_by_the_deadline", rules: &["S5"], why_not: |_| None, run: signal },
     Trial {
         name: "s5_lost_before_the_next_holds",

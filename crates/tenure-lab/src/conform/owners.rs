@@ -73,6 +73,8 @@ fn twice(ctx: &Ctx) -> Verdict {
             store.release(&first, Leave::Nothing).await? == Released::WasHeld,
             "the first release must find it"
         );
+        // Where the store has no line, whoever waits must ask.
+        store.take(&next).await?;
         for leave in [Leave::Nothing, Leave::Mark, Leave::For(Duration::from_secs(9)), Leave::Nothing] {
             let again = store.release(&first, leave).await?;
             ensure!(again == Released::Gone, "the second release says {again:?}");

@@ -30,7 +30,7 @@ fn unordered(ctx: &Ctx) -> Option<&'static str> {
     (ctx.caps.order != Order::Fifo).then_some("order is none")
 }
 
-fn polls(ctx: &Ctx) -> Option<&'static str> {
+pub(crate) fn polls(ctx: &Ctx) -> Option<&'static str> {
     (ctx.caps.wakeup != Wakeup::Push).then_some("wakeup is poll")
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tenure::{Error, Guard, Locks, Mutex};
+use tenure::{Error, ErrorKind, Guard, Locks, Mutex};
 use tokio::task::JoinSet;
 
 use super::check::Held;
@@ -185,6 +185,7 @@ async fn one_of_crowd(
         };
         let Some(guard) = guard else { continue };
         tell_in(&Link, task, asked, &guard);
+        let short = guard.remaining() < Duration::from_secs(1);
         let made = witness.as_deref().map(enter);
         if dice.below(4) == 0 {
             tokio::time::sleep(Duration::from_micros(dice.below(1500))).await;
@@ -196,7 +197,11 @@ async fn one_of_crowd(
         Link.tell(&Event::Out { task, to: boot_ns() });
         match dice.below(2) {
             0 => drop(guard),
-            _ => guard.release().await?,
+            _ => match guard.release().await {
+                // A short lease may end on a busy machine; until then it was believed, and that is what is judged.
+                Err(error) if short && error.kind() == ErrorKind::Lost => {}
+                other => other?,
+            },
         }
     }
     Ok(())

@@ -46,6 +46,9 @@ pub(in crate::backend) const ENTRY: Entry = Entry {
 /// do not come all at once.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// With each so many that wait in one client, its looks become as much rarer again: a crowd does not flood the server.
+const CROWD: u32 = 32;
+
 async fn open(opening: Opening) -> Opened {
     let (client, probed) = open_client(opening, true).await?;
     let capabilities =
@@ -106,7 +109,12 @@ impl Plain {
         let words = [&id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = self.client.run(errand, Script::PlainAttempt, &names, &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
-        let answer = judge(&self.client, &link, &value, &id, |fields| self.standing(fields, claim))?;
+        judge(&self.client, &link, &value, &id, |fields| self.standing(fields, claim))
+    }
+
+    /// The engine's own attempt.
+    async fn stand(&self, claim: &Claim) -> Result<Answer> {
+        let answer = self.ask_attempt(claim, Errand::Command).await?;
         let mut waiting = self.waiting();
         if matches!(answer.standing, Standing::Waiting { .. }) {
             waiting.entry(claim.id).or_default();
@@ -123,21 +131,26 @@ impl Plain {
         let at = Some(fields.now()?.saturating_mul(1000));
         let mut dice = [0u8; 4];
         self.client.runtime.fill(&mut dice);
-        let look_again = LOOK + LOOK * (u32::from_le_bytes(dice) % 1024) / 1024;
+        let crowd = 1 + u32::try_from(self.waiting().len()).unwrap_or(u32::MAX) / CROWD;
+        let look_again = LOOK * crowd + LOOK * crowd * (u32::from_le_bytes(dice) % 1024) / 1024;
         let lease = Lease::For(claim.waiting);
         Some(Ok(Answer { standing: Standing::Waiting { lease, ahead: None, look_again }, at }))
     }
 
-    /// One that waits tries again: to the engine it renews.
+    /// One that waits tries again: to the engine it renews. It is counted as unanswered already.
     async fn try_again(&self, claim: &Claim) -> Result<Answer> {
-        if let Some(unanswered) = self.waiting().get_mut(&claim.id) {
-            *unanswered += 1;
-        }
         let result = self.ask_attempt(claim, Errand::Keeper).await;
-        let sure = result.as_ref().err().is_none_or(|e| !e.kind().may_pass());
-        if sure && let Some(unanswered) = self.waiting().get_mut(&claim.id) {
+        let mut waiting = self.waiting();
+        match &result {
+            Ok(Answer { standing: Standing::Waiting { .. }, .. }) => {}
+            Err(error) if error.kind().may_pass() => return result,
+            Err(_) => {}
+            Ok(_) => drop(waiting.remove(&claim.id)),
+        }
+        if let Some(unanswered) = waiting.get_mut(&claim.id) {
             *unanswered = unanswered.saturating_sub(1);
         }
+        drop(waiting);
         result
     }
 
@@ -163,9 +176,11 @@ impl Plain {
     }
 
     async fn renew_all(&self, claims: &[Claim]) -> Vec<Result<Answer>> {
+        // Counted in the same step: a withdrawal in between must know of the attempt, and leave its mark.
         let waits: Vec<bool> = {
-            let waiting = self.waiting();
-            claims.iter().map(|c| waiting.contains_key(&c.id)).collect()
+            let mut waiting = self.waiting();
+            let counted = |c: &Claim| waiting.get_mut(&c.id).map(|unanswered| *unanswered += 1).is_some();
+            claims.iter().map(counted).collect()
         };
         let holders: Vec<&Claim> = claims.iter().zip(&waits).filter(|(_, w)| !**w).map(|(c, _)| c).collect();
         let mut renewed = Vec::with_capacity(holders.len());
@@ -248,7 +263,7 @@ impl Backend for Plain {
     }
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        Box::pin(self.ask_attempt(claim, Errand::Command))
+        Box::pin(self.stand(claim))
     }
 
     fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
