@@ -1,6 +1,6 @@
 //! The conformance suite: the trials that every backend must pass, each naming the rules of the contract that it holds.
 //!
-//! - [`Trial`], [`trials`]: the table. - [`places`]: where it runs by itself. - `lanes`: how it runs, for tests.
+//! - [`Trial`], [`trials`]: the table. - `place`: where it runs by itself. - `lanes`: how it runs, for tests.
 //! - `ctx`: what a trial is given: clients, raw stores, patience. - `wire`, `ear`, `warp`: a backend, a sink and a
 //!   runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what they did.
 //! - `print`: `tenure lab conform`.
@@ -24,6 +24,7 @@ mod kinds;
 mod lanes;
 mod limits;
 mod owners;
+mod place;
 mod print;
 mod renewals;
 mod seen;
@@ -37,8 +38,9 @@ mod worker;
 
 use std::fmt;
 
-pub use ctx::{Ctx, Place, Twist, places};
+pub use ctx::{Ctx, Twist};
 pub use lanes::{Came, harness, judge};
+pub use place::{Place, places};
 pub use print::run;
 pub(crate) use warp::Warp;
 pub(crate) use worker::WORKER;
