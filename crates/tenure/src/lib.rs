@@ -3,7 +3,7 @@
 //! # Map of this crate
 //!
 //! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
-//! - compositions of them: [`MultiMutex`], [`Striped`].
+//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
@@ -23,6 +23,8 @@ pub mod manual;
 mod multi;
 mod mutex;
 mod options;
+mod reentrant;
+mod scope;
 mod striped;
 mod token;
 #[cfg(feature = "unstable")]
@@ -59,6 +61,8 @@ pub use locks::{Builder, Locks, Watch};
 pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};
 pub use mutex::Mutex;
 pub use options::LockOptions;
+pub use reentrant::{Reentrant, ReentrantGuard};
+pub use scope::{blocking_scope, scope};
 pub use striped::{STRIPES_MAX, Striped};
 pub use token::Token;
 #[cfg(feature = "unstable")]

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::hold::{Dropped, Hold, Phase};
 use super::timing::{LazyTimer, race};
-use super::{Engine, janitor, telling};
+use super::{Engine, janitor, scope, telling};
 use crate::backend::{Anchor, Claim, Grant, Kind, Leave, Owner, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
@@ -172,11 +172,17 @@ pub(crate) async fn acquire(
     // A local store answers at once: without this, a task that locks in a loop would never let others run.
     tokio::task::coop::consume_budget().await;
     engine.usable()?;
+    if patience != Patience::None {
+        scope::refuse(engine, request)?;
+    }
     let span = telling::span(&request.key);
     let began = engine.core.runtime.now();
     let waiting = telling::Waiting::begin();
     let result = drive(engine, request, patience).instrument(span.clone()).await;
     drop(waiting);
+    if let Ok(Some(turn)) = &result {
+        scope::note(turn);
+    }
     let waited = engine.core.runtime.now().since(began);
     telling::acquired(&span, &request.key, &result, waited);
     result

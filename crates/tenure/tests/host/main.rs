@@ -3,6 +3,7 @@
 
 mod basic;
 mod clients;
+mod compose;
 mod kills;
 mod kit;
 mod places;

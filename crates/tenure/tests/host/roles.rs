@@ -6,6 +6,7 @@ use tenure::ErrorKind;
 use tenure::backend::host::faults;
 use tenure::backend::{Kind, News, RW_CAPACITY, Standing};
 
+use crate::compose;
 use crate::kit::{PATIENCE, Role, open, refused, token};
 
 /// The entry of child processes. Run as a test, it checks that children play their roles.
@@ -36,6 +37,7 @@ fn child() {
         "hammer-late" => hammer_late(&dir, args[0], args[1].parse().expect("a number")),
         "refused-lock" => refused_lock(&dir, args[0]),
         "fork" => fork(&dir),
+        "fork-owner" => compose::fork_owner(&dir),
         "evicted" => evicted(&dir, args[0]),
         "read" => hold(&dir, args[0], Some(1)),
         "write" => hold(&dir, args[0], Some(RW_CAPACITY)),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tenure::{
     Broken, Builder, Capabilities, Error, ErrorKind, Guard, Key, Kind, Line, LockOptions, Locks, Lost,
-    LostReason, MultiGuard, MultiMutex, Mutex, Needs, Owner, Released, Seen, Striped, Token, Watch,
+    LostReason, MultiGuard, MultiMutex, Mutex, Needs, Owner, Reentrant, ReentrantGuard, Released, Seen,
+    Striped, Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}
@@ -24,6 +25,8 @@ fn types() {
     shared::<MultiMutex>();
     shared::<MultiGuard>();
     shared::<Striped>();
+    shared::<Reentrant>();
+    shared::<ReentrantGuard>();
     shared::<Key>();
     shared::<Token>();
     shared::<Error>();
@@ -61,6 +64,19 @@ fn futures_of_many(multi: &'static MultiMutex, guard: &'static MultiGuard) {
     sent(guard.while_held(async {}));
     let _ = |guard: MultiGuard| sent(guard.release());
     let _ = |guard: MultiGuard| sent(guard.release_after(Duration::ZERO));
+}
+
+/// As [`futures`].
+#[allow(dead_code)]
+fn futures_of_owners(mutex: &'static Mutex, me: &'static Reentrant, guard: &'static ReentrantGuard) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    sent(mutex.lock_as(me));
+    sent(mutex.try_lock_as(me));
+    sent(mutex.try_lock_for_as(me, Duration::ZERO));
+    sent(guard.lost());
+    sent(guard.while_held(async {}));
+    sent(tenure::scope(mutex.lock()));
+    let _ = |guard: ReentrantGuard| sent(guard.release());
 }
 
 /// Every future of the public API can be sent to another thread, so `tokio::spawn` takes it. Never called: compiling it

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tenure::Locks;
 
 mod multi;
+mod reentrant;
+mod scope;
 mod striped;
 
 const LONG: Duration = Duration::from_secs(20);

@@ -1,0 +1,47 @@
+//! What is composed of locks, across processes.
+
+use std::path::Path;
+
+use tenure::{ErrorKind, Locks, LostReason};
+
+use crate::kit::{Dir, Role, refused};
+
+fn locks(dir: &Path) -> Locks {
+    Locks::blocking_connect(&format!("host://{}", dir.display())).expect("opens")
+}
+
+#[test]
+fn an_owner_is_refused_in_a_fork() {
+    let dir = Dir::new();
+    Role::start("fork-owner", &dir.0, &[]).ends();
+}
+
+/// Forks while an owner holds: the child's copies of the owner and of its level are worth nothing.
+#[allow(unsafe_code)]
+pub(crate) fn fork_owner(dir: &Path) {
+    let parent = locks(dir);
+    let (me, mutex) = (parent.owner(), parent.mutex("x").expect("name"));
+    let level = mutex.blocking_lock_as(&me).expect("free");
+    // SAFETY: the child calls nothing that needs the threads it lacks, and ends by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            refused(mutex.blocking_lock_as(&me), ErrorKind::Config, "is a fork");
+            assert_eq!(level.check().expect_err("not ours").why(), &LostReason::Forked);
+            drop(level);
+            let own = locks(dir);
+            let mutex = own.mutex("x").expect("name");
+            refused(mutex.blocking_lock_as(&me), ErrorKind::Config, "another client");
+            assert!(mutex.blocking_try_lock_as(&own.owner()).expect("asks").is_none(), "the parent holds");
+        }));
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(if good.is_ok() { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child, and writes to a variable of ours.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "the child failed");
+    level.check().expect("still held");
+    assert!(mutex.blocking_try_lock().expect("asks").is_none(), "the child took nothing away");
+    level.blocking_release().expect("ours");
+}
