@@ -1,5 +1,9 @@
-//! `cargo xtask bench`: ratios of Tenure to what the kernel offers, taken side by side in one run. Asserts nothing: a
-//! figure belongs to the machine and the minute it was taken in.
+//! `cargo xtask bench`: ratios of Tenure to what the kernel offers and to other people's crates, taken side by side in
+//! one run. Asserts nothing: a figure belongs to the machine and the minute it was taken in.
+//!
+//! - here: one host. - `redis`: one Redis server.
+
+mod redis;
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,6 +50,7 @@ const PAIRS: &[Pair] = &[
 struct Programs {
     tenure: PathBuf,
     dead: PathBuf,
+    peers: PathBuf,
     /// Options of every measurement.
     secs: String,
     url: String,
@@ -53,30 +58,32 @@ struct Programs {
 
 /// Builds in release, measures, prints a table.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
-    let args = Args::parse(args, &[], &["--secs", "--only", "--url"])?.no_words()?;
+    let args = Args::parse(args, &[], &["--secs", "--only", "--store", "--url"])?.no_words()?;
     let secs = args.all("--secs").last().unwrap_or("3").to_owned();
     if !secs.parse::<f64>().is_ok_and(|s| s > 0.0 && s <= 600.0) {
         return Err(Stop::Usage(format!("--secs {secs:?}: give a number of seconds, at most 600")));
     }
     let only: Vec<&str> = args.all("--only").collect();
     let wanted = |work: &str| only.is_empty() || only.contains(&work);
-    let known: Vec<&str> = PAIRS.iter().map(|p| p.work).chain(["dead", "run"]).collect();
+    let known: Vec<&str> = PAIRS.iter().map(|p| p.work).chain(["dead", "run"]).chain(redis::NAMES).collect();
     if let Some(unknown) = only.iter().find(|o| !known.contains(o)) {
         return Err(Stop::Usage(format!(
             "no workload is called {unknown:?}; there are: {}",
             known.join(", ")
         )));
     }
+    let stores: Vec<&str> = args.all("--store").collect();
+    if let Some(unknown) = stores.iter().find(|s| !["host", "redis"].contains(s)) {
+        return Err(Stop::Usage(format!("--store {unknown:?}: give host or redis")));
+    }
+    let chosen = |store: &str| stores.is_empty() || stores.contains(&store);
     let programs = build(secs, args.all("--url").last().unwrap_or("host:").to_owned())?;
     println!("{:<9} {:>34} {:>34} {:>8}", "workload", "tenure", "peer", "ratio");
-    for pair in PAIRS.iter().filter(|p| wanted(p.work)) {
-        programs.pair(pair)?;
+    if chosen("host") {
+        programs.host(wanted)?;
     }
-    if wanted("dead") {
-        programs.dead()?;
-    }
-    if wanted("run") {
-        programs.whole_process()?;
+    if chosen("redis") {
+        redis::run(&programs, wanted)?;
     }
     Ok(true)
 }
@@ -84,18 +91,41 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
 fn build(secs: String, url: String) -> Result<Programs, Stop> {
     let target = root().join("target");
     let folder = target.to_string_lossy();
-    let ours = ["build", "--release", "--package", "tenure-cli", "--target-dir", &folder];
+    let ours = [
+        "build",
+        "--release",
+        "--package",
+        "tenure-cli",
+        "--features",
+        "tenure/redis",
+        "--target-dir",
+        &folder,
+    ];
     let peers = ["build", "--release", "--manifest-path", "bench/Cargo.toml", "--target-dir", &folder];
     for what in [&ours[..], &peers[..]] {
         if !succeeds(&mut cargo(what))? {
             return Err(Stop::Broken("the build failed".into()));
         }
     }
-    let (tenure, dead) = (target.join("release/tenure"), target.join("release/dead"));
-    Ok(Programs { tenure, dead, secs, url })
+    let program = |name: &str| target.join("release").join(name);
+    Ok(Programs { tenure: program("tenure"), dead: program("dead"), peers: program("peers"), secs, url })
 }
 
 impl Programs {
+    /// Everything on one host.
+    fn host(&self, wanted: impl Fn(&str) -> bool) -> Result<(), Stop> {
+        for pair in PAIRS.iter().filter(|p| wanted(p.work)) {
+            self.pair(pair)?;
+        }
+        if wanted("dead") {
+            self.dead()?;
+        }
+        if wanted("run") {
+            self.whole_process()?;
+        }
+        Ok(())
+    }
+
     /// Measures one pair and prints its row.
     fn pair(&self, pair: &Pair) -> Result<(), Stop> {
         let mut rounds = Vec::new();

@@ -27,8 +27,9 @@ Commands:
          --only NAME    only the test binary, module or package of that name (may be repeated)
   lint                                   format, clippy, features, docs, spelling, licences and bans
   asan                                   the host backend's tests under the address sanitizer (needs nightly)
-  bench [--secs N] [--only WORKLOAD]... [--url URL]
-                                         ratios against flock and a futex, side by side; asserts nothing
+  bench [--secs N] [--only WORKLOAD]... [--store host|redis]... [--url URL]
+                                         ratios against flock, a futex and other crates' locks on Redis, side by
+                                         side; asserts nothing
   servers [--install [NAME]...]          which servers the tests know, and which of them are here
 ";
 

@@ -42,6 +42,9 @@ pub struct BenchArgs {
     /// In how many processes the clients of fan and handoff run (1; handoff: 2 where the store can be shared).
     #[arg(long, value_name = "N")]
     processes: Option<u32>,
+    /// How many clients share the tasks, each with connections of its own (1; fan: 10). handoff has two.
+    #[arg(long, value_name = "N")]
+    clients: Option<u32>,
     /// Every task stands in the store's line by itself.
     #[arg(long)]
     fair: bool,
@@ -59,6 +62,7 @@ pub struct BenchArgs {
 /// Limits that keep a slip of the finger from taking the machine down.
 const TASKS_MAX: u32 = 1_000_000;
 const THREADS_MAX: u32 = 2000;
+const CLIENTS_MAX: u32 = 10_000;
 const SECS_MAX: f64 = 86_400.0;
 /// The clients of fan.
 const FAN: u32 = 10;
@@ -94,11 +98,25 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
             "leave out --steps, or choose spread, storm, fan or holds",
         ));
     }
+    if let Some(n) = args.clients {
+        if !matches!(args.workload, Work::Spread | Work::Storm | Work::Fan) {
+            return Err(Failure::usage(
+                format!("{} has a fixed number of clients", args.workload.name()),
+                "leave out --clients, or choose spread, storm or fan",
+            ));
+        }
+        if n == 0 || n > CLIENTS_MAX {
+            return Err(Failure::usage(
+                format!("{n} clients are out of range"),
+                format!("give 1 to {CLIENTS_MAX}"),
+            ));
+        }
+    }
     let shared = args.peer != Peer::Tenure || needs_shared(&globals.url).is_ok();
     let default = if args.workload == Work::Handoff && shared { 2 } else { 1 };
     let processes = args.processes.unwrap_or(default);
     let most = match args.workload {
-        Work::Fan => FAN,
+        Work::Fan => args.clients.unwrap_or(FAN),
         Work::Handoff => 2,
         _ => 1,
     };
@@ -138,9 +156,10 @@ impl Plan<'_> {
         let work = self.args.workload;
         let (clients, tasks) = match work {
             Work::Solo => (1, 1),
-            Work::Fan => (FAN.min(self.tasks), self.tasks),
+            Work::Fan => (self.args.clients.unwrap_or(FAN).min(self.tasks), self.tasks),
             Work::Handoff => (2, 2),
-            _ => (1, self.tasks),
+            Work::Holds => (1, self.tasks),
+            _ => (self.args.clients.unwrap_or(1), self.tasks),
         };
         Part {
             work,

@@ -1,0 +1,207 @@
+//! The Redis half of `cargo xtask bench`: Tenure beside other crates' locks, all on one server of our own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Floor, Programs, ROUNDS, median, parse, row, short, verdict};
+use crate::Stop;
+use crate::process::{command, find, stdout};
+
+/// The crates that are measured beside ours.
+const CRATES: [&str; 2] = ["rslock", "async-redis-lock"];
+/// How many tasks compete.
+const TASKS: &str = "100";
+
+/// One workload, and what the issue of the second part asks of it.
+struct Work {
+    name: &'static str,
+    /// Our cycles against those of which crates: of several, the better one.
+    against: &'static [&'static str],
+    floor: f64,
+    /// First come, so everybody gets as much: the least fairness that is acceptable.
+    jain: Option<f64>,
+    /// Our 99th percentile in units of rslock's.
+    p99: Option<f64>,
+}
+
+const WORKS: &[Work] = &[
+    Work { name: "solo", against: &CRATES, floor: 0.9, jain: None, p99: None },
+    Work { name: "spread", against: &CRATES, floor: 0.9, jain: None, p99: None },
+    Work { name: "storm", against: &["rslock"], floor: 1.2, jain: Some(0.98), p99: Some(0.1) },
+    Work { name: "fan", against: &["rslock"], floor: 1.2, jain: Some(0.98), p99: None },
+];
+
+/// What can be chosen with `--only`, beside the host's.
+pub(super) const NAMES: [&str; 6] = ["solo", "spread", "storm", "fan", "handoff", "steps"];
+
+/// Measures what is wanted, everything on one server that is started for it.
+pub(super) fn run(programs: &Programs, wanted: impl Fn(&str) -> bool) -> Result<(), Stop> {
+    if find("redis-server").is_none() {
+        println!("redis: skipped, there is no redis-server here (cargo xtask servers --install)");
+        return Ok(());
+    }
+    let server = Server::start()?;
+    println!("redis: one redis-server that keeps nothing on disk, {TASKS} tasks, medians of {ROUNDS} rounds");
+    println!("  rslock: retries after up to 200 ms, its default; lease 30 s as ours");
+    println!("  async-redis-lock: retries every 100 ms, lease 3 s, its defaults; waits without its timeout");
+    for work in WORKS.iter().filter(|w| wanted(w.name)) {
+        programs.side_by_side(work, &server)?;
+    }
+    if wanted("handoff") {
+        programs.against_ping(&server)?;
+    }
+    if wanted("steps") {
+        programs.steps(&server)?;
+    }
+    Ok(())
+}
+
+impl Programs {
+    /// Ours and each crate's in turn, so that the machine is the same for all.
+    fn side_by_side(&self, work: &Work, server: &Server) -> Result<(), Stop> {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let ours = self.ours(work.name, server)?;
+            let peers = CRATES.map(|peer| self.peer(peer, work.name, server));
+            let [a, b] = peers;
+            rounds.push((ours, [a?, b?]));
+        }
+        for (i, peer) in CRATES.iter().enumerate() {
+            let ratio = median(rounds.iter().map(|(a, b)| cycles(a) / cycles(&b[i])));
+            let ours = median(rounds.iter().map(|(a, _)| cycles(a)));
+            let theirs = median(rounds.iter().map(|(_, b)| cycles(&b[i])));
+            let (a, b) = (short(ours), short(theirs));
+            row(work.name, &format!("{a} cycles/s"), &format!("{peer} {b} cycles/s"), ratio, Floor::None);
+        }
+        let chosen = |b: &[Value; 2]| {
+            let counts = CRATES.iter().zip(b).filter(|(peer, _)| work.against.contains(peer));
+            counts.map(|(_, v)| cycles(v)).fold(0.0, f64::max)
+        };
+        let ratio = median(rounds.iter().map(|(a, b)| cycles(a) / chosen(b)));
+        let whom = if work.against.len() > 1 { "the better one" } else { "rslock" };
+        wanted(&format!("cycles {ratio:.2} of {whom}, at least {}", work.floor), ratio >= work.floor);
+        let field = |v: &Value, name: &str| v[name].as_f64().unwrap_or(f64::NAN);
+        if let Some(least) = work.jain {
+            let ours = median(rounds.iter().map(|(a, _)| field(a, "jain")));
+            let theirs = median(rounds.iter().map(|(_, b)| field(&b[0], "jain")));
+            wanted(&format!("jain {ours:.3} (rslock {theirs:.3}), at least {least}"), ours >= least);
+        }
+        if let Some(most) = work.p99 {
+            let ratio = median(rounds.iter().map(|(a, b)| field(a, "p99_us") / field(&b[0], "p99_us")));
+            wanted(&format!("p99 {ratio:.3} of rslock's, at most {most}"), ratio <= most);
+        }
+        let errors: f64 = rounds.iter().map(|(a, _)| field(a, "errors")).sum();
+        if errors > 0.0 {
+            wanted(&format!("{errors} errors of ours, none"), false);
+        }
+        Ok(())
+    }
+
+    /// How long a hand-over takes, in units of a PING on a connection that was idle as long.
+    fn against_ping(&self, server: &Server) -> Result<(), Stop> {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds.push((self.ours("handoff", server)?, self.peer("ping", "handoff", server)?));
+        }
+        let p50 = |v: &Value| v["p50_us"].as_f64().unwrap_or(f64::NAN);
+        let ratio = median(rounds.iter().map(|(a, b)| p50(a) / p50(b)));
+        let (a, b) = (median(rounds.iter().map(|(a, _)| p50(a))), median(rounds.iter().map(|(_, b)| p50(b))));
+        let (ours, theirs) = (format!("{} µs p50", short(a)), format!("idle PING {} µs p50", short(b)));
+        row("handoff", &ours, &theirs, ratio, Floor::AtMost(3.0));
+        Ok(())
+    }
+
+    /// A hundred clients and more and more tasks, each with a lock of its own.
+    fn steps(&self, server: &Server) -> Result<(), Stop> {
+        let url = server.url();
+        let what =
+            ["--url", &url, "bench", "--workload", "spread", "--clients", "100", "--steps", "50,100,200"];
+        let program = self.tenure.to_string_lossy();
+        let told = stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs, "--json"]].concat()))?;
+        for line in told.lines() {
+            let step = parse(line)?;
+            let (mean, errors) = (step["mean_us"].as_f64().unwrap_or(f64::NAN), &step["errors"]);
+            let (tasks, cycles) = (&step["tasks"], short(cycles(&step)));
+            println!("{:<9} {:>34}", "steps", format!("{tasks} tasks {cycles} cycles/s"));
+            let met = mean < 5000.0 && errors.as_u64() == Some(0);
+            wanted(&format!("mean acquire {mean:.0} µs, below 5000; {errors} errors, none"), met);
+        }
+        Ok(())
+    }
+
+    fn ours(&self, work: &str, server: &Server) -> Result<Value, Stop> {
+        let url = server.url();
+        let what =
+            ["--url", &url, "bench", "--workload", work, "--tasks", TASKS, "--processes", "1", "--json"];
+        let program = self.tenure.to_string_lossy();
+        parse(&stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs]].concat()))?)
+    }
+
+    fn peer(&self, peer: &str, work: &str, server: &Server) -> Result<Value, Stop> {
+        let program = self.peers.to_string_lossy();
+        parse(&stdout(&mut command(&program, &[peer, work, &server.url(), &self.secs, TASKS]))?)
+    }
+}
+
+fn cycles(result: &Value) -> f64 {
+    result["cycles_s"].as_f64().unwrap_or(f64::NAN)
+}
+
+fn wanted(what: &str, met: bool) {
+    println!("{:>9} {what} wanted: {}", "", verdict(met));
+}
+
+/// A redis-server of our own, on a free port of this machine, in a directory that goes with it.
+struct Server {
+    port: u16,
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Server {
+    fn start() -> Result<Server, Stop> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let dir = std::env::temp_dir().join(format!("tenure-bench-redis-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
+        command.arg("--dir").arg(&dir).args(["--logfile", "log"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let server = Server { port, child, dir };
+        let end = Instant::now() + Duration::from_secs(20);
+        while !server.answers() {
+            if Instant::now() >= end {
+                return Err(Stop::Broken("redis-server does not answer".into()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+
+    fn answers(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let mut answer = [0; 7];
+        stream.write_all(b"PING\r\n").is_ok()
+            && stream.read_exact(&mut answer).is_ok()
+            && &answer == b"+PONG\r\n"
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
