@@ -58,7 +58,14 @@ pub(crate) fn stdout(command: &mut Command) -> io::Result<String> {
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let extra = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let extra = extra.into_iter().chain(postgres());
     std::env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|p| p.is_file())
+}
+
+/// Where Debian puts PostgreSQL's own programs: a folder for each version.
+fn postgres() -> impl Iterator<Item = PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    versions.filter_map(|version| Some(version.ok()?.path().join("bin")))
 }
 
 fn named(command: &Command, error: io::Error) -> io::Error {

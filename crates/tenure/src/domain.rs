@@ -14,9 +14,10 @@ const MAX: usize = 200;
 /// Only tokens of one domain can be compared, so a resource stores the domain beside the highest token and refuses any
 /// other. [`Locks::domain`](crate::Locks::domain) tells a store's.
 ///
-/// A domain lasts exactly as long as the order of the tokens does. Tokens that are times of the store's clock (`memory:`,
-/// `host:`, `redis:`) go on growing after a restart, a failover or a loss of all data, so those do not change it. A store
-/// whose tokens begin anew with its data has a new domain then, and an operator moves the resource there by hand.
+/// A domain lasts exactly as long as the order of the tokens does. Tokens that are times of the store's clock (`host:`,
+/// `redis:`) go on growing after a restart, a failover or a loss of all data, so those do not change it. A store whose
+/// tokens begin anew with its data has a new domain then, and an operator moves the resource there:
+/// [the manual](crate::manual::fence) says how.
 ///
 /// 1 to 200 bytes of ASCII letters, digits and `. _ : / + - @ % [ ]`, so it fits a header, a column and a line of text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,6 +5,7 @@
 //! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
 //! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
+//! - [`fence`]: the other half of a token: what a resource checks.
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
 //! - `backend`: the contract as a trait, the table of backends, one file or folder each.
@@ -16,6 +17,7 @@ compile_error!("tenure runs on Linux, and on macOS with a remote store; this tar
 mod capability;
 mod domain;
 mod error;
+pub mod fence;
 mod guard;
 mod key;
 mod locks;

@@ -11,3 +11,6 @@ pub mod defaults {}
 
 #[doc = include_str!("accidents.md")]
 pub mod accidents {}
+
+#[doc = include_str!("fence.md")]
+pub mod fence {}
