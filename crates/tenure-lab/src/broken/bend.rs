@@ -181,6 +181,15 @@ impl<R: Runtime, F: Fn(Arc<dyn Runtime>) -> R + Send + Sync> Twist for Runtimes<
     }
 }
 
+struct AsItIs;
+
+impl Twist for AsItIs {}
+
+/// Bends nothing.
+pub(super) fn as_it_is() -> Arc<dyn Twist> {
+    Arc::new(AsItIs)
+}
+
 /// Gives the engine another runtime.
 pub(super) fn runs<R: Runtime>(
     make: impl Fn(Arc<dyn Runtime>) -> R + Send + Sync + 'static,

@@ -13,15 +13,15 @@ use tenure::engine::thread::ThreadRuntime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::Variant;
 use super::bend::{AllAnswered, Answered, Bend, Runs, Warped, around, locked, outer, runs};
+use super::{Store, Variant};
 use crate::conform::Twist;
 use crate::num::boot_ns;
 
 macro_rules! variants {
     ($($name:ident: $twist:expr, $trial:literal;)*) => {
         pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, twist: || $twist }),*];
+            &[$(Variant { name: stringify!($name), trial: $trial, on: Store::Memory, twist: || $twist }),*];
     };
 }
 

@@ -10,13 +10,13 @@ use tenure::backend::{
 };
 use tenure::{Key, Result, Token};
 
-use super::Variant;
 use super::bend::{AllAnswered, Answered, Bend, locked, store};
+use super::{Store, Variant};
 
 macro_rules! variants {
     ($($name:ident: $what:ident, $trial:literal;)*) => {
         pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, twist: store::<$what> }),*];
+            &[$(Variant { name: stringify!($name), trial: $trial, on: Store::Memory, twist: store::<$what> }),*];
     };
 }
 

@@ -43,9 +43,13 @@ impl Place {
         if let Some(why) = Redis::missing() {
             return Ok(Place { absent: Some(why), ..Place::given(name, scheme) });
         }
-        let server = Redis::start()?;
-        let url = format!("{scheme}://{}", server.address());
-        Ok(Place { server: Some(Arc::new(server)), ..Place::given(name, &url) })
+        let server = Arc::new(Redis::start()?);
+        Ok(Place { name: name.into(), ..Place::on(scheme, &server, &server.address()) })
+    }
+
+    /// On this server of the suite's own, which is at this address to its clients.
+    pub(crate) fn on(scheme: &str, server: &Arc<Redis>, address: &str) -> Place {
+        Place { server: Some(server.clone()), ..Place::given(scheme, &format!("{scheme}://{address}")) }
     }
 
     /// Why there is no such store here, if so.

@@ -1,0 +1,114 @@
+//! What the scripts, the dialect and the link of Redis must not do. The scripts are changed on their way to a real
+//! server; the link is bent before the real one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tenure::Key;
+use tenure::backend::{Answer, Backend, Claim, News, Sink};
+
+use super::bend::{Answered, Bend, as_it_is, locked, outer};
+use super::{Store, Variant};
+use crate::conform::Twist;
+
+macro_rules! variants {
+    ($($name:ident: $on:expr, $twist:expr, $trial:literal;)*) => {
+        pub(super) const VARIANTS: &[Variant] =
+            &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
+    };
+}
+
+/// The scripts as they are.
+const LINE: Store = Store::Redis(&[]);
+
+variants! {
+    a_release_script_without_an_owner: Store::Redis(&[
+        ("sub(before, 123, 155) == '0' .. id and", "sub(before, 123, 123) == '0' and"),
+    ]), as_it_is(), "s4_strangers_cannot_release";
+    a_renewal_script_that_revives: Store::Redis(&[
+        ("    and sub(text, 156, 171) > stamp and sub(text, 264)", "    and sub(text, 264)"),
+    ]), as_it_is(), "s10_renewal_never_revives";
+    a_token_by_incr: Store::Redis(&[
+        ("local token, marks = stamp, ", "local token, marks = format('%016d', 1), "),
+        ("if sub(before, 3, 18) >= stamp then", "if true then"),
+        ("last = math.max(last + 1, now)", "last = last + 1"),
+    ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
+    a_time_that_the_client_tells: Store::Redis(&[
+        ("local now = time[1] * 1000000 + time[2]\nlocal stamp = format('%016d', now)\n\n-- A free",
+         "local now = birth\nlocal stamp = format('%016d', now)\n\n-- A free"),
+    ]), as_it_is(), "s9_an_old_request_is_refused";
+    a_withdrawal_script_without_a_mark: Store::Redis(&[
+        ("and now - tonumber(ARGV[3]) <= 60000000 then\n    mark(id, '1')",
+         "and now - tonumber(ARGV[3]) <= 60000000 then"),
+    ]), as_it_is(), "s9_late_requests_are_refused";
+    a_line_from_its_end: Store::Redis(&[
+        ("call('ZADD', part('w'), seq, id)", "call('ZADD', part('w'), -seq, id)"),
+    ]), as_it_is(), "l3_first_come_first_served";
+    a_hand_over_that_tells_nobody: Store::Redis(&[
+        ("  tell(record, '1g' .. id .. sub(record, 61, 76) .. stamp .. sub(record, 23, 33))", ""),
+    ]), as_it_is(), "l5_waiters_are_told";
+    a_push_with_a_token_of_its_own: Store::Redis(&[
+        ("'1g' .. id .. sub(record, 61, 76) ..", "'1g' .. id .. format('%016d', last + 1) .."),
+    ]), as_it_is(), "s2_the_told_token_is_the_stored_one";
+    a_try_script_that_queues: Store::Redis(&[
+        ("  if ARGV[4] == '0' then\n    return { id, 'B', stamp }\n  end\n", ""),
+    ]), as_it_is(), "l3_try_lock_never_stands_in_line";
+    a_late_push_that_is_believed: LINE, Arc::new(LatePush), "s5_the_deadline_of_a_push";
+    the_answer_to_the_request_before: LINE, outer::<Shifted>(), "s1_exclusion_of_tasks";
+    a_dialect_with_a_blind_del: Store::Setnx(&[
+        ("local held = not marked and call('GET', KEYS[1]) == id", "local held = not marked and call('GET', KEYS[1])"),
+    ]), as_it_is(), "s4_a_stale_guard_spares_the_next";
+    a_dialect_that_renews_whoever_holds: Store::Setnx(&[
+        ("sub(record, 18, 49) ~= id or call('GET', key) ~= id then", "not call('GET', key) then"),
+    ]), as_it_is(), "s4_strangers_cannot_release";
+    a_dialect_without_an_expiry: Store::Setnx(&[
+        ("call('SET', KEYS[1], id, 'PX', lease)", "call('SET', KEYS[1], id)"),
+    ]), as_it_is(), "l1_a_silent_holder_is_followed";
+    a_dialect_whose_token_is_a_counter: Store::Setnx(&[
+        ("math.max(record and tonumber(sub(record, 2, 17)) + 1 or 0, now)",
+         "record and tonumber(sub(record, 2, 17)) + 1 or 1"),
+    ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
+    a_dialect_without_a_mark: Store::Setnx(&[
+        ("if trace == 'm' and not marked and", "if false and"),
+    ]), as_it_is(), "s9_late_requests_are_refused";
+}
+
+/// Pushes take a while, and the time of the grant is taken for the time of the push.
+struct LatePush;
+
+const LATE: Duration = Duration::from_millis(300);
+
+impl Twist for LatePush {
+    fn sink(&self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
+        Arc::new(Late(sink))
+    }
+}
+
+struct Late(Arc<dyn Sink>);
+
+impl Sink for Late {
+    fn news(&self, news: News) {
+        let (sink, mut news) = (self.0.clone(), news);
+        if let News::Granted(_, _, Some(at)) = &mut news {
+            *at += u64::try_from(LATE.as_nanos()).unwrap_or(0);
+        }
+        std::thread::spawn(move || {
+            std::thread::sleep(LATE);
+            sink.news(news);
+        });
+    }
+}
+
+/// After a cut, answers belong to the requests before them: each is told what another one was.
+#[derive(Default)]
+struct Shifted(Mutex<HashMap<Key, Answer>>);
+
+impl Bend for Shifted {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let answer = store.attempt(claim).await?;
+            Ok(locked(&self.0).insert(claim.key.clone(), answer.clone()).unwrap_or(answer))
+        })
+    }
+}
