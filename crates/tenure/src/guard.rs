@@ -12,7 +12,7 @@ use crate::core::moment::Moment;
 use crate::engine::{Turn, race, telling, unless};
 use crate::error::{Error, Lost, Result};
 use crate::key::Key;
-use crate::options::check_owner;
+use crate::options::{check_owner, check_reason};
 use crate::token::Token;
 
 /// A held lock. Owns what it needs: `Send + Sync + 'static`, not `Clone`.
@@ -171,6 +171,34 @@ impl Guard {
         self.turn.engine.usable()?;
         self.turn.describe(Arc::new(owner));
         Ok(())
+    }
+
+    /// Changes the reason that is shown, at most 256 bytes, and waits until the store has it: how far the work is, for
+    /// whoever looks.
+    ///
+    /// # Errors
+    /// `Config` for a reason that is too long, in a forked process and after `Locks::close`; `Lost` if the lock is no
+    /// longer ours.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may or may not change it; the lock stays held.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// It is asked again until it is answered or the lease is over.
+    pub async fn set_reason(&self, reason: &str) -> Result<()> {
+        check_reason(reason)?;
+        self.turn.restate(reason.into()).await
+    }
+
+    /// [`set_reason`](Guard::set_reason) for code without async.
+    ///
+    /// # Errors
+    /// As [`set_reason`](Guard::set_reason).
+    pub fn blocking_set_reason(&self, reason: &str) -> Result<()> {
+        pollster::block_on(self.set_reason(reason))
     }
 
     /// [`release`](Guard::release) for code without async.

@@ -3,7 +3,7 @@
 //! # Map of this crate
 //!
 //! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
-//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`].
+//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - [`fence`]: the other half of a token: what a resource checks.
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
@@ -16,6 +16,7 @@ compile_error!("tenure runs on Linux, and on macOS with a remote store; this tar
 
 mod capability;
 mod domain;
+mod election;
 mod error;
 pub mod fence;
 mod guard;
@@ -56,6 +57,7 @@ pub use capability::{
     Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
 };
 pub use domain::Domain;
+pub use election::{Election, Leader, LeaderInfo, Observer};
 pub use error::{Error, ErrorKind, Lost, LostReason, Result};
 pub use guard::Guard;
 pub use key::{Key, NAME_MAX};

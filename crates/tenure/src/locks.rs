@@ -275,8 +275,18 @@ impl Locks {
     pub fn watch(&self, prefix: &str) -> Result<Watch> {
         check_prefix(prefix)?;
         self.engine.usable()?;
+        Ok(self.watching(prefix, false))
+    }
+
+    /// Follows one lock alone; the name was checked.
+    pub(crate) fn watch_one(&self, name: &str) -> Result<Watch> {
+        self.engine.usable()?;
+        Ok(self.watching(name, true))
+    }
+
+    fn watching(&self, prefix: &str, alone: bool) -> Watch {
         let changes = self.engine.hub.watch();
-        Ok(Watch { locks: self.clone(), prefix: prefix.to_owned(), changes, last: None })
+        Watch { locks: self.clone(), prefix: prefix.to_owned(), alone, changes, last: None }
     }
 
     /// Releases everything this client holds or waits for, and ends the connection. Guards that are still alive are
@@ -335,6 +345,8 @@ impl Locks {
 pub struct Watch {
     locks: Locks,
     prefix: String,
+    /// The lock of that very name, and none below it.
+    alone: bool,
     changes: watch::Receiver<u64>,
     last: Option<Vec<Line>>,
 }
@@ -357,7 +369,10 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Vec<Line>> {
         loop {
             self.changes.mark_unchanged();
-            let lines = self.locks.list(&self.prefix).await?;
+            let lines = match self.alone {
+                true => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
+                false => self.locks.list(&self.prefix).await?,
+            };
             if self.last.as_ref().is_none_or(|last| !same(last, &lines)) {
                 self.last = Some(lines.clone());
                 return Ok(lines);

@@ -8,7 +8,7 @@ use crate::core::lease::{TTL_MAX, TTL_MIN};
 use crate::error::{Error, Result};
 
 /// The longest reason, in bytes.
-const REASON_MAX: usize = 256;
+pub(crate) const REASON_MAX: usize = 256;
 /// The longest of an owner's texts, in bytes.
 const OWNER_MAX: usize = 128;
 

@@ -131,7 +131,8 @@ impl Memory {
     fn renew_now(&self, claim: &Claim) -> Result<Answer> {
         let done = self.run(Some(claim.id), |store, now| {
             note::encode(&claim.owner, &claim.reason, &mut store.note);
-            (store.lines.renew(claim.id.0, claim.key.full().as_bytes(), Some(&store.note), now), false)
+            let restated = store.lines.restates(claim.id.0, &store.note);
+            (store.lines.renew(claim.id.0, claim.key.full().as_bytes(), Some(&store.note), now), restated)
         });
         let (place, now) = done.map_err(|r| local::refused(r, &claim.key, Some(claim.kind)))?;
         Ok(local::answer(place, now))

@@ -342,7 +342,7 @@ fn slow(key: &Key) -> Error {
     Error::unavailable("the store's answers take longer than the lease lasts", "use a longer ttl").of(key)
 }
 
-fn pause(engine: &Engine, tries: u32) -> Duration {
+pub(super) fn pause(engine: &Engine, tries: u32) -> Duration {
     let mut dice = [0u8; 8];
     engine.core.runtime.fill(&mut dice);
     backoff::pause(tries, u64::from_le_bytes(dice))

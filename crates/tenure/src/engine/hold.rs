@@ -47,8 +47,9 @@ pub(crate) struct Inner {
     pub(crate) ahead: Option<u32>,
     /// Until when our place in line is sure.
     pub(crate) waiting_until: Moment,
-    /// Who is shown as the holder.
+    /// Who is shown as the holder, and why.
     pub(crate) owner: Arc<Owner>,
+    pub(crate) reason: Arc<str>,
     acquirer: Option<Waker>,
     listeners: BTreeMap<u64, Waker>,
     next_listener: u64,
@@ -140,7 +141,7 @@ pub(crate) enum Next {
 
 impl Hold {
     pub(crate) fn new(claim: Claim) -> Hold {
-        let owner = claim.owner.clone();
+        let (owner, reason) = (claim.owner.clone(), claim.reason.clone());
         Hold {
             claim,
             deadline: AtomicU64::new(0),
@@ -159,6 +160,7 @@ impl Hold {
                 ahead: None,
                 waiting_until: Moment(0),
                 owner,
+                reason,
                 acquirer: None,
                 listeners: BTreeMap::new(),
                 next_listener: 0,
@@ -172,10 +174,12 @@ impl Hold {
         Locked { guard: Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner)) }
     }
 
-    /// The claim as it is to be sent: with the owner that is to be shown now.
+    /// The claim as it is to be sent: with the owner and the reason that are to be shown now.
     pub(crate) fn claim_now(&self) -> Claim {
         let mut claim = self.claim.clone();
-        claim.owner = self.inner().owner.clone();
+        let inner = self.inner();
+        (claim.owner, claim.reason) = (inner.owner.clone(), inner.reason.clone());
+        drop(inner);
         claim
     }
 

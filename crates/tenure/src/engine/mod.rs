@@ -4,7 +4,7 @@
 //! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
 //! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
-//! - `scope`: what one scope of work holds, so that it does not wait for itself.
+//! - `restate`: changes what is shown of a hold. - `scope`: what one scope of work holds, so that it does not wait for itself.
 //! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
 
 use std::fmt;
@@ -25,6 +25,7 @@ mod hub;
 mod janitor;
 mod keeper;
 mod registry;
+mod restate;
 pub(crate) mod scope;
 mod sync;
 pub(crate) mod telling;

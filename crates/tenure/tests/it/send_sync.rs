@@ -5,9 +5,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use tenure::{
-    Broken, Builder, Capabilities, Error, ErrorKind, Guard, Key, Kind, Line, LockOptions, Locks, Lost,
-    LostReason, MultiGuard, MultiMutex, Mutex, Needs, Owner, Reentrant, ReentrantGuard, Released, Seen,
-    Striped, Token, Watch,
+    Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Key, Kind, Leader, LeaderInfo, Line,
+    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Owner, Reentrant,
+    ReentrantGuard, Released, Seen, Striped, Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}
@@ -25,6 +25,10 @@ fn types() {
     shared::<MultiMutex>();
     shared::<MultiGuard>();
     shared::<Striped>();
+    shared::<Election>();
+    shared::<Leader>();
+    shared::<LeaderInfo>();
+    shared::<Observer>();
     shared::<Reentrant>();
     shared::<ReentrantGuard>();
     shared::<Key>();
@@ -77,6 +81,21 @@ fn futures_of_owners(mutex: &'static Mutex, me: &'static Reentrant, guard: &'sta
     sent(guard.while_held(async {}));
     sent(tenure::scope(mutex.lock()));
     let _ = |guard: ReentrantGuard| sent(guard.release());
+}
+
+/// As [`futures`].
+#[allow(dead_code)]
+fn futures_of_candidates(e: &'static Election, leader: &'static Leader, observer: &'static mut Observer) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    sent(e.campaign("v"));
+    sent(e.try_campaign("v"));
+    sent(e.try_campaign_for("v", Duration::ZERO));
+    sent(e.leader());
+    sent(leader.lost());
+    sent(leader.while_held(async {}));
+    sent(leader.proclaim("v"));
+    sent(observer.next());
+    let _ = |leader: Leader| sent(leader.resign());
 }
 
 /// Every future of the public API can be sent to another thread, so `tokio::spawn` takes it. Never called: compiling it

@@ -16,6 +16,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("compose::ten_names_cost_one_round_trip", ten_names_cost_one_round_trip),
         trial("compose::many_names_are_all_or_nothing", many_names_are_all_or_nothing),
+        trial("compose::owners_re_enter_and_exclude_each_other", owners_re_enter_and_exclude_each_other),
+        trial("compose::leaders_are_followed", leaders_are_followed),
     ]
 }
 
@@ -131,4 +133,57 @@ fn many_names_are_all_or_nothing() {
         drop(guard);
         soon("free", async || b.list("").await.is_ok_and(|l| l.is_empty())).await;
     });
+}
+
+fn owners_re_enter_and_exclude_each_other() {
+    let server = Server::start();
+    multi().block_on(async {
+        let a = Locks::connect(&server.url()).await.expect("up");
+        let b = Locks::connect(&server.url()).await.expect("up");
+        let (me, you) = (a.owner(), b.owner());
+        let outer = a.mutex("x").expect("name").lock_as(&me).await.expect("free");
+        let inner = a.mutex("x").expect("name").lock_as(&me).await.expect("ours");
+        assert_eq!((inner.token(), inner.levels()), (outer.token(), 2));
+        let theirs = tokio::spawn(async move { b.mutex("x").expect("name").lock_as(&you).await });
+        soon("in line", async || a.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1))).await;
+        outer.release().await.expect("ours");
+        inner.check().expect("still ours");
+        assert!(!theirs.is_finished());
+        let token = inner.token();
+        inner.release().await.expect("ours");
+        let theirs = theirs.await.expect("no panic").expect("granted");
+        assert!(theirs.token() > token);
+        theirs.release().await.expect("ours");
+    });
+}
+
+/// Two candidates, and an observer that takes no part: in three clients. Also in the plain dialect, which shows holders.
+fn leaders_are_followed() {
+    let server = Server::start();
+    let dialect = server.url().replace("redis:", "redis+setnx:");
+    for url in [server.url(), dialect] {
+        multi().block_on(async {
+            let connect = async || Locks::connect(&url).await.expect("up").election("lead").expect("name");
+            let (a, b, looks) = (connect().await, connect().await, connect().await);
+            let mut observer = looks.observe().expect("can be seen");
+            assert_eq!(observer.next().await.expect("looks"), None);
+            let mut value = async || {
+                let told = tokio::time::timeout(Duration::from_secs(20), observer.next()).await;
+                told.expect("told").expect("looks").map(|info| (info.value, info.token))
+            };
+            let leader = a.campaign("a").await.expect("nobody leads");
+            assert_eq!(value().await, Some(("a".into(), Some(leader.token()))));
+            let next = tokio::spawn(async move { b.campaign("b").await });
+            let (told, proclaimed) = tokio::join!(value(), leader.proclaim("a, busy"));
+            proclaimed.expect("leads");
+            assert_eq!(told, Some(("a, busy".into(), Some(leader.token()))));
+            leader.resign().await.expect("led");
+            let leader = next.await.expect("no panic").expect("elected");
+            let mut told = value().await;
+            while told.is_none() {
+                told = value().await;
+            }
+            assert_eq!(told, Some(("b".into(), Some(leader.token()))));
+        });
+    }
 }

@@ -150,13 +150,14 @@ impl Inner {
         let Some(&first) = chunk.first() else { return };
         let shard = self.shard_of(claims[first].key.full().as_bytes());
         let (mut slots, mut note) = (Vec::new(), Vec::with_capacity(NOTE));
-        let mut rest = chunk;
+        let (mut rest, mut restated) = (chunk, false);
         let done = self.verb(shard, |lines, now| {
             // Run again after a ceiling was raised, it goes on with the claim that was refused.
             while let Some((&i, more)) = rest.split_first() {
                 let claim = &claims[i];
                 let (id, key) = (claim.id.0, claim.key.full().as_bytes());
                 note::encode(&claim.owner, &claim.reason, &mut note);
+                restated |= lines.restates(id, &note);
                 let result = lines.renew(id, key, Some(&note), now);
                 if let Err(ceiling @ Refusal::Ceiling(_)) = result {
                     return Err(ceiling);
@@ -177,6 +178,9 @@ impl Inner {
             before.dedup();
             Ok(())
         });
+        if let (true, Ok((_, now))) = (restated, &done) {
+            self.changed(now.ns);
+        }
         let halted = match done {
             Ok((Ok(()), _)) => return,
             Ok((Err(refusal), _)) => Err(refusal),

@@ -71,6 +71,12 @@ impl<A: Arena> Lines<A> {
         (rows, seek.last.filter(|_| seek.full))
     }
 
+    /// Whether a claim that is known here has another note than this one: a renewal with it changes what is shown.
+    pub fn restates(&self, id: u128, note: &[u8]) -> bool {
+        let c = self.claim(id);
+        c != NONE && cells::compare(&self.arena, note, c, &claim::NOTE).is_ne()
+    }
+
     fn seek(
         &self,
         node: u32,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tenure::Locks;
 
+mod election;
 mod multi;
 mod reentrant;
 mod scope;
