@@ -179,6 +179,27 @@ impl Oracle {
         Some(held)
     }
 
+    /// Continues a hold under another claim: what it holds stays where it is in line, and becomes at most smaller.
+    pub fn transfer(&mut self, from: u128, to: &Ask, now: u64) -> Stands {
+        self.settle(now);
+        let known = self.marks.iter().any(|m| m.0 == to.id) || self.entries.iter().any(|e| e.ask.id == to.id);
+        if known || now.saturating_sub(to.birth) > MARK {
+            return self.renew(to.lock, to.id, now);
+        }
+        let Some(i) = self.find(to.lock, from) else { return self.stands(to.lock, from) };
+        let (grant, old) = (self.entries[i].grant, self.entries[i].ask.clone());
+        match grant {
+            None => return Stands::Gone(None),
+            Some(_) if old.kind != to.kind || to.weight > old.weight => return Stands::Refused,
+            _ => (self.entries[i].ask, self.entries[i].end) = (to.clone(), now + to.leases[0]),
+        }
+        if old.kind == 'r' && old.weight == old.capacity && to.weight < old.weight {
+            self.entries[i].grant = Some(self.grant(to));
+        }
+        self.settle(now);
+        self.stands(to.lock, to.id)
+    }
+
     /// Takes the lock from all that hold it by this grant, or from all; says from how many.
     pub fn evict(&mut self, lock: usize, grant: Option<u64>, why: &str, now: u64) -> usize {
         self.settle(now);

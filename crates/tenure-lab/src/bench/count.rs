@@ -50,6 +50,10 @@ impl Backend for Counting {
         self.inner.release(claim, leave)
     }
 
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        self.inner.transfer(from, to)
+    }
+
     fn evict<'a>(
         &'a self,
         key: &'a Key,

@@ -31,6 +31,9 @@ pub(super) trait Bend: Send + Sync + 'static {
     ) -> Answered<'a, Released> {
         store.release(claim, leave)
     }
+    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+        store.transfer(from, to)
+    }
     fn evict<'a>(
         &'a self,
         store: &'a dyn Backend,
@@ -73,6 +76,9 @@ impl<B: Bend> Backend for Bent<B> {
     }
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         self.bend.release(&*self.store, claim, leave)
+    }
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+        self.bend.transfer(&*self.store, from, to)
     }
     fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> Answered<'a, Released> {
         self.bend.evict(&*self.store, key, token, why)

@@ -15,6 +15,7 @@ pub(crate) enum Verb {
     Attempt,
     Renew,
     Release,
+    Transfer,
     Evict,
     Inspect,
 }
@@ -233,7 +234,7 @@ impl Wired {
             Verb::Attempt => (&self.wire.attempts, 1),
             Verb::Renew => (&self.wire.renewals, claims.len() as u64),
             Verb::Release => (&self.wire.releases, 1),
-            Verb::Evict | Verb::Inspect => return (self.wire.rule)(&Call { verb, claims }),
+            Verb::Transfer | Verb::Evict | Verb::Inspect => return (self.wire.rule)(&Call { verb, claims }),
         };
         counter.fetch_add(n, Ordering::SeqCst);
         (self.wire.rule)(&Call { verb, claims })
@@ -269,6 +270,12 @@ impl Backend for Wired {
         let way = self.way(Verb::Release, std::slice::from_ref(claim));
         let (inner, claim) = (self.inner.clone(), claim.clone());
         self.send(way, Box::pin(async move { inner.release(&claim, leave).await }), Err)
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        let way = self.way(Verb::Transfer, &[from.clone(), to.clone()]);
+        let (inner, from, to) = (self.inner.clone(), from.clone(), to.clone());
+        self.send(way, Box::pin(async move { inner.transfer(&from, &to).await }), Err)
     }
 
     fn evict<'a>(
@@ -320,6 +327,10 @@ impl Backend for Lent {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
         self.0.release(claim, leave)
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        self.0.transfer(from, to)
     }
 
     fn evict<'a>(

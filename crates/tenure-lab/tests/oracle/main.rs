@@ -26,6 +26,10 @@ enum Op {
     Stray(usize, usize),
     Renew(usize),
     Release(usize, Leave),
+    /// From one claim to another, as they come.
+    Transfer(usize, usize),
+    /// To a claim of its own, with so much less weight; it is that claim from then on.
+    GoOn(usize, u32, u64),
     Evict(usize, Option<usize>),
     Pass(u64),
     Wall(u64),
@@ -40,6 +44,9 @@ struct Twin<'a> {
     /// The token that stands for each grant.
     tokens: BTreeMap<u64, i64>,
     newest: BTreeMap<usize, i64>,
+    /// How many claims were made on the way.
+    fresh: u128,
+    stray: bool,
 }
 
 type Step<T = ()> = Result<T, TestCaseError>;
@@ -149,6 +156,26 @@ impl Twin<'_> {
                 let said = self.subject.release(&ask, leave);
                 prop_assert_eq!(self.oracle.release(&ask, leave, now), said);
             }
+            Op::Transfer(n, m) => {
+                let (from, to) = (self.ask(n), self.ask(m));
+                if from.lock != to.lock && !self.stray {
+                    return Ok(());
+                }
+                own = to.id;
+                self.transfer(from.id, &to)?;
+            }
+            Op::GoOn(n, less, lease) => {
+                let (from, mut to) = (self.ask(n), self.ask(n));
+                self.fresh += 1;
+                (to.id, to.birth, to.leases[0]) = (from.id + (self.fresh << 70), now, lease);
+                to.weight = to.weight.saturating_sub(less).max(1);
+                if to.kind == 'r' && less > 0 {
+                    to.weight = 1;
+                }
+                own = to.id;
+                self.transfer(from.id, &to)?;
+                self.asks[n] = to;
+            }
             Op::Evict(lock, which) => {
                 let held = self.oracle.entries.iter().filter(|e| e.ask.lock == lock).filter_map(|e| e.grant);
                 let held: Vec<u64> = held.collect();
@@ -169,6 +196,12 @@ impl Twin<'_> {
         }
         self.heard(&before, own)?;
         self.same()
+    }
+
+    fn transfer(&mut self, from: u128, to: &Ask) -> Step {
+        let said = self.subject.transfer(from, to);
+        let want = self.oracle.transfer(from, to, self.now());
+        self.agree(to.lock, want, said)
     }
 
     /// Whoever was granted or evicted by another's step was told so, and nobody else.
@@ -228,6 +261,7 @@ fn ops(stray: bool) -> impl Strategy<Value = Vec<Op>> {
         2 => Just(Leave::Mark),
         1 => prop::sample::select(vec![0, 70 * MS, 5000 * MS]).prop_map(Leave::For),
     ];
+    let lease = prop::sample::select(vec![50 * MS, 3000 * MS]);
     let pass = prop::sample::select(vec![1, 10 * MS, 50 * MS, 400 * MS, 2999 * MS, 20_000 * MS, 60_000 * MS]);
     let wall = prop::sample::select(vec![0, 1, 1_700_000_000_000_000, 1_800_000_000_000_000]);
     let op = prop_oneof![
@@ -235,6 +269,8 @@ fn ops(stray: bool) -> impl Strategy<Value = Vec<Op>> {
         u32::from(stray) => (0..CLAIMS, 0..LOCKS).prop_map(|(n, lock)| Op::Stray(n, lock)),
         4 => (0..CLAIMS).prop_map(Op::Renew),
         6 => (0..CLAIMS, leave).prop_map(|(n, leave)| Op::Release(n, leave)),
+        2 => (0..CLAIMS, 0..CLAIMS).prop_map(|(n, m)| Op::Transfer(n, m)),
+        4 => (0..CLAIMS, 0..3u32, lease).prop_map(|(n, less, lease)| Op::GoOn(n, less, lease)),
         1 => (0..LOCKS, prop::option::of(0..4usize)).prop_map(|(lock, which)| Op::Evict(lock, which)),
         4 => pass.prop_map(Op::Pass),
         1 => wall.prop_map(Op::Wall),
@@ -258,9 +294,17 @@ fn compare(
             real: ThreadRuntime::new(),
         });
         let mut subject = (subject.lock().expect("whole"))(clocks.clone());
-        let (tokens, newest) = Default::default();
-        let mut twin =
-            Twin { oracle: Oracle::default(), subject: &mut *subject, clocks, asks, tokens, newest };
+        let (tokens, newest, fresh) = Default::default();
+        let mut twin = Twin {
+            oracle: Oracle::default(),
+            subject: &mut *subject,
+            clocks,
+            asks,
+            tokens,
+            newest,
+            fresh,
+            stray,
+        };
         ops.iter().enumerate().try_for_each(|(n, op)| {
             twin.step(op).map_err(|e| TestCaseError::fail(format!("step {n}, {op:?}: {e}")))
         })
@@ -293,7 +337,7 @@ fn host_does_what_the_list_does() {
 
 #[test]
 fn a_line_that_is_wrong_is_noticed() {
-    for fault in [Fault::NoMark, Fault::LongerLease, Fault::RenewalThatCreates] {
+    for fault in [Fault::NoMark, Fault::LongerLease, Fault::RenewalThatCreates, Fault::TransferThatCreates] {
         assert!(compare(2000, true, plain(fault)).is_err(), "a fault that nobody notices");
     }
 }

@@ -36,6 +36,7 @@ pub(crate) trait Subject {
     fn attempt(&mut self, ask: &Ask) -> Said;
     fn renew(&mut self, lock: usize, id: u128) -> Said;
     fn release(&mut self, ask: &Ask, leave: Leave) -> Option<bool>;
+    fn transfer(&mut self, from: u128, to: &Ask) -> Said;
     fn evict(&mut self, lock: usize, token: Option<i64>, why: &str) -> bool;
     fn view(&self, lock: usize) -> (Vec<Row>, Vec<Row>);
     fn shown(&self, id: u128) -> String;
@@ -97,6 +98,7 @@ pub(crate) enum Fault {
     NoMark,
     LongerLease,
     RenewalThatCreates,
+    TransferThatCreates,
 }
 
 pub(crate) fn plain(fault: Fault) -> impl FnMut(Arc<Clocks>) -> Box<dyn Subject> {
@@ -110,7 +112,7 @@ impl Plain {
 
     fn said(&self, place: Result<Place, Refusal>) -> Said {
         let now = self.clocks.now().nanos();
-        match place.map_err(|r| assert!(matches!(r, Refusal::Kind(_)), "{r:?}")) {
+        match place.map_err(|r| assert!(matches!(r, Refusal::Kind(_) | Refusal::Larger), "{r:?}")) {
             Ok(Place::Held { token, end }) => Said::Held { token, lease: end - now },
             Ok(Place::Waiting { ahead, end, look }) => {
                 Said::Waits { ahead: ahead as usize, lease: end - now, look: self.pause(look, now) }
@@ -122,10 +124,9 @@ impl Plain {
     }
 }
 
-impl Subject for Plain {
-    fn attempt(&mut self, ask: &Ask) -> Said {
-        let key = key(ask.lock);
-        let theirs = line::Ask {
+impl Plain {
+    fn theirs<'a>(&self, ask: &Ask, key: &'a Key) -> line::Ask<'a> {
+        line::Ask {
             id: ask.id,
             key: key.full().as_bytes(),
             kind: kind(ask.kind),
@@ -137,8 +138,14 @@ impl Subject for Plain {
             birth: ask.birth,
             slot: line::NO_SLOT,
             note: b"",
-        };
-        let place = self.lines.attempt(&theirs, self.now());
+        }
+    }
+}
+
+impl Subject for Plain {
+    fn attempt(&mut self, ask: &Ask) -> Said {
+        let key = key(ask.lock);
+        let place = self.lines.attempt(&self.theirs(ask, &key), self.now());
         self.said(place)
     }
 
@@ -176,6 +183,15 @@ impl Subject for Plain {
             Found::Held => Some(true),
             Found::Waiting => Some(false),
             Found::Nothing => None,
+        }
+    }
+
+    fn transfer(&mut self, from: u128, to: &Ask) -> Said {
+        let key = key(to.lock);
+        let place = self.lines.transfer(from, &self.theirs(to, &key), self.now());
+        match self.said(place) {
+            Said::Gone(_) if self.fault == Fault::TransferThatCreates => self.attempt(to),
+            said => said,
         }
     }
 
@@ -313,6 +329,12 @@ impl Subject for Store {
             Released::WasWaiting => Some(false),
             Released::Gone => None,
         }
+    }
+
+    fn transfer(&mut self, from: u128, to: &Ask) -> Said {
+        // Of the first claim a store looks at the id and the lock only.
+        let from = Ask { id: from, weight: 7, capacity: 9, leases: [1, 1], birth: 0, ..to.clone() };
+        self.said(pollster::block_on(self.backend.transfer(&self.claim(&from), &self.claim(to))))
     }
 
     fn evict(&mut self, lock: usize, token: Option<i64>, why: &str) -> bool {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Broken, Claim, ClaimId, Grant, Lease, Leave, Line, News, Query, Released, Seen, Standing, note,
+    Answer, Broken, Claim, ClaimId, Grant, Lease, Leave, Line, News, Query, Released, Seen, Standing, larger,
+    note,
 };
 use crate::core::lease::LOOK_AGAIN_MAX;
 use crate::core::line::{
@@ -125,6 +126,7 @@ pub(super) fn refused(refusal: Refusal, key: &Key, asked: Option<Kind>) -> Error
             "the weight is 0 or more than the capacity, or the capacity is not that of its kind",
             "ask for at least 1 permit and at most all of them",
         ),
+        Refusal::Larger => larger(),
         Refusal::Full => Error::unavailable(
             "the store has no room for more claims",
             "release locks, or give the store more room",

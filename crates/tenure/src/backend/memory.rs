@@ -11,7 +11,7 @@ use super::{
 use crate::capability::{
     Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
 };
-use crate::core::line::{Found, Lines, NO_SLOT, Now, Refusal, VecArena};
+use crate::core::line::{Found, Lines, NO_SLOT, Now, Place, Refusal, VecArena};
 use crate::domain::Domain;
 use crate::engine::Runtime;
 use crate::error::{Error, Result};
@@ -148,6 +148,17 @@ impl Memory {
         Ok(local::released(found))
     }
 
+    fn transfer_now(&self, from: &Claim, to: &Claim) -> Result<Answer> {
+        let done = self.run(Some(to.id), |store, now| {
+            note::encode(&to.owner, &to.reason, &mut store.note);
+            let place = store.lines.transfer(from.id.0, &local::ask(to, NO_SLOT, &store.note), now);
+            let changed = matches!(place, Ok(Place::Held { .. }));
+            (place, changed)
+        });
+        let (place, now) = done.map_err(|r| local::refused(r, &to.key, Some(to.kind)))?;
+        Ok(local::answer(place, now))
+    }
+
     fn evict_now(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
         let done = self.run(None, |store, now| {
             (store.lines.evict(key.full().as_bytes(), token.map(Token::get), why.as_bytes(), now), false)
@@ -185,6 +196,10 @@ impl Backend for Memory {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move { self.release_now(claim, leave) })
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move { self.transfer_now(from, to) })
     }
 
     fn evict<'a>(

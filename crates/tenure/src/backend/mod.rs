@@ -337,6 +337,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Ends a hold, or withdraws a waiting claim.
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>>;
 
+    /// Continues the hold of `from` under the claim `to`, in one step: the same lock, kind, token and since-time; the
+    /// id, owner, reason, lease and anchor of `to`, and its weight, which is at most what is held. Afterwards `from` is
+    /// unknown, so whoever still has that id can do nothing with it; what became free is granted. The lease restarts
+    /// with `to.ttl`, which may be less than was left.
+    ///
+    /// A writer that becomes a reader gets the readers' token: greater than its own, and shared by the readers that
+    /// join it before the next writer.
+    ///
+    /// Where `to` already stands it is answered where, so a lost answer costs nothing. Never creates a hold: `Gone` where
+    /// `from` does not hold, where `to` was withdrawn with a mark, and where `to` is older than a mark lives. `Config`
+    /// where `to` weighs more than `from` holds or is of another kind.
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>>;
+
     /// Takes the lock away: from whoever holds it with `token`, or from all that hold it. The next token is greater.
     fn evict<'a>(
         &'a self,
@@ -353,6 +366,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Ends the connection. Claims that live on are not released.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a transfer to a greater weight is refused with.
+pub(crate) fn larger() -> Error {
+    Error::config(
+        "a hold goes on with the weight that it has, or with less",
+        "release it and acquire more: two holders that both wait for more would wait for each other for ever",
+    )
 }
 
 /// Everything that a backend is opened with.

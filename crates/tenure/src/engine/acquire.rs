@@ -47,7 +47,7 @@ impl Patience {
 }
 
 /// For how long a single attempt may stay unanswered.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// For how long `try_lock` asks a store that does not answer.
 pub(crate) const TRY_PATIENCE: Duration = Duration::from_secs(5);
 /// The most claims that one client may have, held and waiting: an end to what a runaway loop can take.
@@ -72,6 +72,16 @@ impl Drop for Turn {
 impl Turn {
     /// Made before the first request leaves, so that there is never a claim without an owner.
     pub(super) fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Result<Turn> {
+        Turn::anchored(engine, request, stand, Anchor::Process)
+    }
+
+    /// The same, anchored to something else than this process.
+    pub(super) fn anchored(
+        engine: &Arc<Engine>,
+        request: &Request,
+        stand: bool,
+        anchor: Anchor,
+    ) -> Result<Turn> {
         let claim = Claim {
             id: engine.fresh_id(),
             key: request.key.clone(),
@@ -82,7 +92,7 @@ impl Turn {
             ttl: request.ttl,
             waiting: lease::TTL_WAITING,
             birth: engine.core.runtime.now(),
-            anchor: Anchor::Process,
+            anchor,
             owner: request.owner.clone(),
             reason: request.reason.clone(),
         };

@@ -3,6 +3,7 @@
 //! - [`Runtime`]: clock, randomness, timers and a place to run, given from outside; `thread` is the real one.
 //! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
 //! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
+//! - `transfer`: continues a hold under another claim.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
 //! - `restate`: changes what is shown of a hold. - `scope`: what one scope of work holds, so that it does not wait for itself.
 //! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
@@ -33,10 +34,13 @@ pub(crate) mod telling;
 mod tests;
 pub mod thread;
 mod timing;
+mod transfer;
 
 pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire};
 pub(crate) use hub::Hub;
 pub(crate) use timing::{join_all, race, unless};
+#[allow(unused_imports)] // until its face is there
+pub(crate) use transfer::adopt;
 
 use fork::Birthplace;
 use hold::{Hold, Next};

@@ -120,6 +120,10 @@ pub(crate) fn released() {
     count!("tenure_releases_total");
 }
 
+pub(crate) fn transferred() {
+    count!("tenure_transfers_total");
+}
+
 pub(crate) fn withdrawn(phase: &Phase) {
     tracing::debug!(target: "tenure", from = ?phase, "withdrawn");
     count!("tenure_withdrawals_total");

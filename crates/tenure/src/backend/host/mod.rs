@@ -180,6 +180,13 @@ impl Backend for Host {
         Box::pin(self.patiently(move |store| store.release(claim, leave)))
     }
 
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            self.usable()?;
+            self.patiently(|store| store.transfer(from, to)).await
+        })
+    }
+
     fn evict<'a>(
         &'a self,
         key: &'a Key,

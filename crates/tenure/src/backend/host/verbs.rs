@@ -208,6 +208,20 @@ impl Inner {
         Ok(result.map(local::released).map_err(refused)?)
     }
 
+    /// Continues a hold under another claim, in this process if it is anchored to one.
+    pub(super) fn transfer(&self, from: &Claim, to: &Claim) -> Outcome<Answer> {
+        self.usable()?;
+        let mut note = Vec::with_capacity(NOTE);
+        note::encode(&to.owner, &to.reason, &mut note);
+        let ask = local::ask(to, self.slot_of(to), &note);
+        let (result, now) =
+            self.verb(self.shard_of(ask.key), |lines, now| lines.transfer(from.id.0, &ask, now))?;
+        let place = result.map_err(|refusal| local::refused(refusal, &to.key, Some(to.kind)))?;
+        self.check_place(now.ns)?;
+        self.changed(now.ns);
+        Ok(local::answer(place, now))
+    }
+
     /// Takes a lock away.
     pub(super) fn evict(&self, key: &Key, token: Option<Token>, why: &str) -> Outcome<Released> {
         self.usable()?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::resp::Value;
-use crate::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, News, Released, Standing};
+use crate::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, News, Released, Standing, larger};
 use crate::core::lease::LOOK_AGAIN_MAX;
 use crate::error::{Error, Result};
 use crate::token::Token;
@@ -71,6 +71,7 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
         "G" => Standing::Gone { why: None },
         "E" => Standing::Gone { why: Some(fields.text(3)?.to_owned()) },
         "K" => return Some(Err(other_kind(fields.text(3)?, claim))),
+        "L" => return Some(Err(larger())),
         "F" => {
             return Some(Err(Error::unavailable(
                 "100000 claims wait for this lock already, which is the most",

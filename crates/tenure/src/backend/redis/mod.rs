@@ -198,6 +198,18 @@ impl Redis {
         self.judge(&link, &value, &id, answer::released)
     }
 
+    async fn ask_transfer(&self, from: &Claim, to: &Claim) -> Result<Answer> {
+        let client = &self.client;
+        let (head, held, id) = (names::head(&to.key), hex(from.id), hex(to.id));
+        let terms = record::terms(to);
+        let birth = format!("{:016}", client.server_us(to.birth));
+        let who = record::who(&client.id, to);
+        let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who].map(str::as_bytes);
+        let asked = client.run(Errand::Command, Script::Transfer, &[head.as_bytes()], &words).await;
+        let (value, link) = asked.map_err(|why| why.error())?;
+        self.judge(&link, &value, &id, |fields| answer::standing(fields, to))
+    }
+
     async fn ask_evict(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
         let head = names::head(key);
         let token = token.map(|t| format!("{:016}", t.get())).unwrap_or_default();
@@ -287,6 +299,10 @@ impl Backend for Redis {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
         Box::pin(self.ask_release(claim, leave))
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(self.ask_transfer(from, to))
     }
 
     fn evict<'a>(

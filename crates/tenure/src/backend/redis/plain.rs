@@ -17,7 +17,7 @@ use super::scripts::Script;
 use super::{BATCH, answer, evicted, judge, list, open_client, record, store_name, supervise};
 use crate::backend::{
     Answer, Backend, BoxFuture, Claim, ClaimId, Entry, Kind, Lease, Leave, Opened, Opening, Page, Query,
-    Released, Standing,
+    Released, Standing, larger,
 };
 use crate::capability::{Capabilities, Modes, Order, TokenStrength, Visibility, Wakeup};
 use crate::domain::Domain;
@@ -99,7 +99,7 @@ impl Plain {
 
     async fn ask_attempt(&self, claim: &Claim, errand: Errand) -> Result<Answer> {
         if claim.kind != Kind::Mutex {
-            return Err(Error::unsupported("redis+setnx: carries mutexes only", "use redis: instead"));
+            return Err(mutexes_only());
         }
         let (keys, id) = (self.keys(&claim.key), hex(claim.id));
         let (mark, lease) = (keys.mark(&id), millis(claim.ttl));
@@ -220,6 +220,24 @@ impl Plain {
         Ok(if waited && released == Released::Gone { Released::WasWaiting } else { released })
     }
 
+    async fn ask_transfer(&self, from: &Claim, to: &Claim) -> Result<Answer> {
+        if to.kind != Kind::Mutex {
+            return Err(mutexes_only());
+        }
+        if to.weight > 1 {
+            return Err(larger());
+        }
+        let (keys, id, held) = (self.keys(&to.key), hex(to.id), hex(from.id));
+        let marks = [keys.mark(&held), keys.mark(&id)];
+        let birth = format!("{:016}", self.client.server_us(to.birth));
+        let (lease, note) = (millis(to.ttl), record::note(to));
+        let names = [&keys.key, &keys.record, &marks[0], &marks[1]].map(|k| k.as_bytes());
+        let words = [&held, &id, &lease, &birth, &note].map(|w| w.as_bytes());
+        let asked = self.client.run(Errand::Command, Script::PlainTransfer, &names, &words).await;
+        let (value, link) = asked.map_err(|why| why.error())?;
+        judge(&self.client, &link, &value, &id, |fields| answer::standing(fields, to))
+    }
+
     async fn ask_evict(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
         let keys = self.keys(key);
         let token = token.map(|t| format!("{:016}", t.get())).unwrap_or_default();
@@ -229,6 +247,10 @@ impl Plain {
         let (value, link) = asked.map_err(|why| why.error())?;
         evicted(&self.client, &link, &value)
     }
+}
+
+fn mutexes_only() -> Error {
+    Error::unsupported("redis+setnx: carries mutexes only", "use redis: instead")
 }
 
 /// Runs futures side by side; their results in order.
@@ -272,6 +294,10 @@ impl Backend for Plain {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
         Box::pin(self.ask_release(claim, leave))
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(self.ask_transfer(from, to))
     }
 
     fn evict<'a>(

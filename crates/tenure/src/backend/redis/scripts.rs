@@ -11,11 +11,13 @@ pub(super) enum Script {
     Attempt,
     Renew,
     Release,
+    Transfer,
     Evict,
     Inspect,
     PlainAttempt,
     PlainRenew,
     PlainRelease,
+    PlainTransfer,
     PlainEvict,
     PlainInspect,
 }
@@ -30,11 +32,13 @@ static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
         include_str!("lua/attempt.lua"),
         include_str!("lua/renew.lua"),
         include_str!("lua/release.lua"),
+        include_str!("lua/transfer.lua"),
         include_str!("lua/evict.lua"),
         include_str!("lua/inspect.lua"),
         include_str!("lua/plain_attempt.lua"),
         include_str!("lua/plain_renew.lua"),
         include_str!("lua/plain_release.lua"),
+        include_str!("lua/plain_transfer.lua"),
         include_str!("lua/plain_evict.lua"),
         include_str!("lua/plain_inspect.lua"),
     ]
@@ -43,13 +47,14 @@ static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
 
 impl Script {
     /// Those of the line.
-    pub(super) const LINE: [Script; 5] =
-        [Script::Attempt, Script::Renew, Script::Release, Script::Evict, Script::Inspect];
+    pub(super) const LINE: [Script; 6] =
+        [Script::Attempt, Script::Renew, Script::Release, Script::Transfer, Script::Evict, Script::Inspect];
     /// Those of the dialect.
-    pub(super) const PLAIN: [Script; 5] = [
+    pub(super) const PLAIN: [Script; 6] = [
         Script::PlainAttempt,
         Script::PlainRenew,
         Script::PlainRelease,
+        Script::PlainTransfer,
         Script::PlainEvict,
         Script::PlainInspect,
     ];

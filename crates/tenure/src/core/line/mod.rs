@@ -7,7 +7,7 @@
 //! - [`arena`]: what the line needs of its memory, and the plain one.
 //! - `cells`: where each field lies; text in chained cells.
 //! - `tree`: the ordered tree (a treap) that keeps lines, the index of claims and the locks.
-//! - [`Lines`]: attempt, renew, release, evict (`verbs`) and reap (`slots`), of the steps in `settle`.
+//! - [`Lines`]: attempt, renew, release, evict (`verbs`), transfer and reap (`slots`), of the steps in `settle`.
 //! - `view`: what `inspect` shows; changes nothing.
 //! - `check`: whether a structure is whole, for tests.
 
@@ -17,6 +17,7 @@ mod cells;
 mod check;
 mod settle;
 mod slots;
+mod transfer;
 mod tree;
 mod verbs;
 mod view;
@@ -145,6 +146,8 @@ pub enum Refusal {
     Kind(Kind),
     /// Weight 0, or more than the capacity, or a capacity that is not that of the kind.
     Weight,
+    /// A hold goes on with less weight, or the same, never with more.
+    Larger,
     /// The arena has no room; or a key or note is longer than 1 KiB.
     Full,
     /// [`WAITERS_MAX`] already wait.

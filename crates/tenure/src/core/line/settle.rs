@@ -71,7 +71,7 @@ impl<A: Arena> Lines<A> {
     }
 
     /// Takes a claim or a mark out of the index.
-    fn unindex(&mut self, c: u32) {
+    pub(super) fn unindex(&mut self, c: u32) {
         let (top, key) = (lo(self.root(root::INDEX)), ById(self.id(c)));
         let top = tree::remove(&mut self.arena, top, c, &key, &mut self.by_id);
         self.set_root(root::INDEX, u64::from(top));
@@ -154,7 +154,7 @@ impl<A: Arena> Lines<A> {
     }
 
     /// The opposite. The lock may be left without claims.
-    fn unplace(&mut self, l: u32, c: u32) {
+    pub(super) fn unplace(&mut self, l: u32, c: u32) {
         let seq = BySeq(self.at(c, claim::SEQ));
         let (mut holders, mut waiters) = self.line(l);
         if self.state(c) == state::WAITING {

@@ -86,7 +86,7 @@ impl<A: Arena> Lines<A> {
         self.checked(found, SLOT)
     }
 
-    /// Puts a new claim on its slot's list.
+    /// Puts a claim on its slot's list.
     pub(super) fn anchor(&mut self, c: u32, number: u32) -> Result<(), Refusal> {
         if number == NO_SLOT {
             return Ok(());
@@ -102,7 +102,7 @@ impl<A: Arena> Lines<A> {
             self.set_root(root::SLOTS, u64::from(top));
         }
         let next = lo(self.at(s, slot::FIRST));
-        self.put(c, claim::SLOT_LINKS, pair(next, NONE));
+        self.set(c, claim::SLOT_LINKS, pair(next, NONE));
         if next != NONE {
             let links = self.at(next, claim::SLOT_LINKS);
             self.set(next, claim::SLOT_LINKS, pair(lo(links), c));

@@ -29,6 +29,19 @@ pub struct Counts {
     pub marks: u32,
 }
 
+/// Refuses a weight and a capacity that no claim of its kind can have.
+pub(super) fn weighs(ask: &Ask<'_>) -> Result<(), Refusal> {
+    let capacity = match ask.kind {
+        Kind::Mutex => 1,
+        Kind::ReadWrite => RW_CAPACITY,
+        Kind::Semaphore => ask.capacity,
+    };
+    if ask.weight == 0 || ask.weight > ask.capacity || ask.capacity != capacity {
+        return Err(Refusal::Weight);
+    }
+    Ok(())
+}
+
 /// How many overdue lines a verb settles besides its own.
 pub(super) const SWEEP: u32 = 2;
 
@@ -103,14 +116,7 @@ impl<A: Arena> Lines<A> {
     }
 
     fn attempt_steps(&mut self, ask: &Ask<'_>, now: Now) -> Result<Place, Refusal> {
-        let capacity = match ask.kind {
-            Kind::Mutex => 1,
-            Kind::ReadWrite => RW_CAPACITY,
-            Kind::Semaphore => ask.capacity,
-        };
-        if ask.weight == 0 || ask.weight > ask.capacity || ask.capacity != capacity {
-            return Err(Refusal::Weight);
-        }
+        weighs(ask)?;
         self.tidy(SWEEP, now)?;
         let name = self.name(ask.key);
         let l = self.settled(&name, now)?;
@@ -392,7 +398,7 @@ impl<A: Arena> Lines<A> {
     }
 
     /// The lock of that name, settled; [`NONE`] if it does not live.
-    fn settled(&mut self, name: &ByName<'_>, now: Now) -> Result<u32, Refusal> {
+    pub(super) fn settled(&mut self, name: &ByName<'_>, now: Now) -> Result<u32, Refusal> {
         let top = lo(self.root(root::LOCKS));
         let l = tree::seek(&self.arena, top, name, &mut self.by_name);
         let l = self.checked(l, LOCK);
@@ -400,14 +406,14 @@ impl<A: Arena> Lines<A> {
     }
 
     /// Whether `c` holds or waits in the line of `l`.
-    fn stands(&self, c: u32, l: u32) -> bool {
+    pub(super) fn stands(&self, c: u32, l: u32) -> bool {
         c != NONE
             && l != NONE
             && lo(self.at(c, claim::LOCK_SLOT)) == l
             && matches!(self.state(c), state::HELD | state::WAITING)
     }
 
-    fn gone(&self, c: u32) -> Place {
+    pub(super) fn gone(&self, c: u32) -> Place {
         if c == NONE || self.state(c) != state::EVICTED {
             return Place::Gone { why: None };
         }
@@ -416,7 +422,7 @@ impl<A: Arena> Lines<A> {
     }
 
     /// Renews a lease. It never becomes shorter.
-    fn extend(&mut self, l: u32, c: u32, now: Now) {
+    pub(super) fn extend(&mut self, l: u32, c: u32, now: Now) {
         let lease = if self.state(c) == state::HELD { claim::TTL } else { claim::WAITING_TTL };
         let end = now.ns.saturating_add(self.at(c, lease));
         if end > self.at(c, claim::END) {
@@ -433,7 +439,7 @@ impl<A: Arena> Lines<A> {
         self.touch(l);
     }
 
-    fn standing(&self, l: u32, c: u32) -> Place {
+    pub(super) fn standing(&self, l: u32, c: u32) -> Place {
         let end = self.at(c, claim::END);
         if self.state(c) == state::HELD {
             return Place::Held { token: self.at(c, claim::TOKEN).cast_signed(), end };

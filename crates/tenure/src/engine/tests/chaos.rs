@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::backend::{
-    self, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Page, Query, Released, Sink,
+    self, Anchor, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Page, Query, Released, Sink,
 };
 use crate::capability::Capabilities;
 use crate::domain::Domain;
@@ -142,6 +142,22 @@ impl Backend for Far {
         Box::pin(async move { broken(sent.await) })
     }
 
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        let (from, to, network) = (from.clone(), to.clone(), self.network.clone());
+        let sent = self.send(move |s| {
+            Box::pin(async move {
+                let answer = s.transfer(&from, &to).await;
+                let held = matches!(&answer, Ok(a) if matches!(a.standing, Standing::Held(_)));
+                assert!(
+                    !(held && network.withdrawn().contains(&to.id)),
+                    "S9: continued after its withdrawal"
+                );
+                answer
+            })
+        });
+        Box::pin(async move { broken(sent.await) })
+    }
+
     fn evict<'a>(
         &'a self,
         key: &'a Key,
@@ -190,6 +206,7 @@ struct Seen {
     turns: Mutex<Vec<Arc<Turn>>>,
     token: AtomicI64,
     grants: AtomicU32,
+    transfers: AtomicU32,
 }
 
 impl Seen {
@@ -233,7 +250,23 @@ async fn work(engine: Arc<Engine>, rt: Arc<Virtual>, seen: Arc<[Seen; 2]>, ttl: 
             seen[n].check();
         }
         seen[n].turns().retain(|t| !Arc::ptr_eq(t, &turn));
-        let turn = Arc::into_inner(turn).expect("nobody else has it");
+        let mut turn = Arc::into_inner(turn).expect("nobody else has it");
+        if rt.below(3) == 0 {
+            let cut = rt.now() + Duration::from_millis(if rt.below(3) == 0 { rt.below(200) } else { 60_000 });
+            let token = turn.grant().map(|g| g.token);
+            let went_on = race(&*rt, cut, turn.transfer(&request, Anchor::Process)).await;
+            let Some(Ok(next)) = went_on else { continue };
+            assert!(next.grant().is_none_or(|g| Some(g.token) == token), "S2: another token");
+            seen[n].transfers.fetch_add(1, Ordering::Relaxed);
+            let next = Arc::new(next);
+            seen[n].turns().push(next.clone());
+            for _ in 0..rt.below(10) {
+                rt.sleep_until(rt.now() + Duration::from_millis(50)).await;
+                seen[n].check();
+            }
+            seen[n].turns().retain(|t| !Arc::ptr_eq(t, &next));
+            turn = Arc::into_inner(next).expect("nobody else has it");
+        }
         let leave =
             if rt.below(3) == 0 { Leave::For(Duration::from_millis(rt.below(800))) } else { Leave::Nothing };
         let cut = rt.now() + Duration::from_millis(if rt.below(4) == 0 { rt.below(100) } else { 60_000 });
@@ -244,7 +277,8 @@ async fn work(engine: Arc<Engine>, rt: Arc<Virtual>, seen: Arc<[Seen; 2]>, ttl: 
     }
 }
 
-fn storm(seed: u64, weather: Weather) -> u32 {
+/// Runs one; says how many grants and how many transfers there were.
+fn storm(seed: u64, weather: Weather) -> (u32, u32) {
     let (rt, hub) = (Virtual::seeded(seed), Hub::new());
     let network = Arc::new(Network {
         rt: Arc::downgrade(&rt),
@@ -287,7 +321,8 @@ fn storm(seed: u64, weather: Weather) -> u32 {
         assert!(lines.is_empty(), "S6, seed {seed}: {lines:?}");
     }
     assert!(rt.tasks() <= 1, "seed {seed}: {} tasks live on", rt.tasks());
-    seen.iter().map(|s| s.grants.load(Ordering::Relaxed)).sum()
+    let sum = |count: fn(&Seen) -> &AtomicU32| seen.iter().map(|s| count(s).load(Ordering::Relaxed)).sum();
+    (sum(|s| &s.grants), sum(|s| &s.transfers))
 }
 
 #[test]
@@ -296,7 +331,9 @@ fn s1_s2_s6_s9_hold_in_any_weather() {
     let rough = Weather { usual: 60, rare: 2_000, lost: 20, ttl: 300, residue: lease::MARK_LIFE * 3 };
     let awful = Weather { usual: 400, rare: 20_000, lost: 5, ttl: 300, residue: lease::MARK_LIFE * 3 };
     for (weather, seeds, least) in [(fine, 0..20, 30), (rough, 100..200, 8), (awful, 500..540, 1)] {
-        let grants: Vec<u32> = seeds.map(|seed| storm(seed, weather)).collect();
+        let (grants, transfers): (Vec<u32>, Vec<u32>) = seeds.map(|seed| storm(seed, weather)).unzip();
+        let continued: u32 = transfers.iter().sum();
+        assert!(continued > 50, "{weather:?}: transfers a run: {transfers:?}");
         let fewest = grants.iter().min().copied().unwrap_or_default();
         assert!(fewest >= least, "{weather:?}: grants a run: {grants:?}");
     }

@@ -8,6 +8,7 @@ mod leaving;
 mod pushes;
 mod schedules;
 mod script;
+mod transferring;
 mod virtual_time;
 
 use std::sync::Arc;

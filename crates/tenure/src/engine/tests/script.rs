@@ -49,6 +49,7 @@ pub(super) struct Script {
     attempts: Queue<Claim, Result<Answer>>,
     renewals: Queue<Vec<Claim>, Vec<Result<Answer>>>,
     releases: Queue<(Claim, Leave), Result<Released>>,
+    transfers: Queue<(Claim, Claim), Result<Answer>>,
 }
 
 fn pop<Q, A>(queue: &Queue<Q, A>) -> Option<Sent<Q, A>> {
@@ -97,6 +98,14 @@ impl Script {
         pop(&self.releases)
     }
 
+    pub(super) fn transfer(&self) -> Sent<(Claim, Claim), Result<Answer>> {
+        pop(&self.transfers).expect("a transfer")
+    }
+
+    pub(super) fn next_transfer(&self) -> Option<Sent<(Claim, Claim), Result<Answer>>> {
+        pop(&self.transfers)
+    }
+
     pub(super) fn renewed(&self) -> bool {
         pop(&self.renewals).is_some()
     }
@@ -125,6 +134,10 @@ impl Backend for Script {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
         ask(&self.releases, (claim.clone(), leave))
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        ask(&self.transfers, (from.clone(), to.clone()))
     }
 
     fn evict<'a>(&'a self, _: &'a Key, _: Option<Token>, _: &'a str) -> BoxFuture<'a, Result<Released>> {

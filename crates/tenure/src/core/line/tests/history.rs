@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::settle::MARK_NS;
-use super::super::{Ask, Found, Kind, NO_SLOT, Now, Place, RW_CAPACITY, Trace};
+use super::super::{Ask, Found, Kind, NO_SLOT, Now, Place, RW_CAPACITY, Refusal, Trace};
 use super::{Dice, lines, whole};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -159,6 +159,34 @@ impl Naive {
         found
     }
 
+    /// `None`: refused.
+    fn transfer(&mut self, from: u128, to: &Ask<'_>, now: Now) -> Option<Place> {
+        self.settle(now);
+        if let Some(place) = self.again(to.id, now) {
+            return Some(place);
+        }
+        let gone = |why| Some(Place::Gone { why });
+        if now.ns.saturating_sub(to.birth) > MARK_NS {
+            return gone(None);
+        }
+        let held = |c: &&mut One| c.id == from && matches!(c.is, Is::Held(_));
+        let Some(one) = self.line.iter_mut().find(held) else {
+            return gone(self.marks.get(&from).and_then(|m| m.1.clone()));
+        };
+        if self.kind != Some(to.kind) || to.weight > one.weight {
+            return None;
+        }
+        let reads_now = to.kind == Kind::ReadWrite && one.weight == RW_CAPACITY && to.weight < RW_CAPACITY;
+        (one.id, one.weight, one.capacity, one.slot) = (to.id, to.weight, to.capacity, to.slot);
+        one.end = now.ns + TTL;
+        if reads_now {
+            let token = self.token(to.weight, now);
+            self.line.iter_mut().find(|c| c.id == to.id).expect("there").is = Is::Held(token);
+        }
+        self.settle(now);
+        self.standing(to.id)
+    }
+
     fn evict(&mut self, why: &str, now: Now) -> u32 {
         self.settle(now);
         let before = self.line.len();
@@ -221,6 +249,7 @@ pub(super) fn random_ask<'a>(
 #[test]
 fn one_line_agrees_with_a_naive_list() {
     let kinds = [Kind::Mutex, Kind::ReadWrite, Kind::Semaphore];
+    let mut continued = 0;
     for seed in 1..150u64 {
         let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (mut l, mut naive, mut ns) = (lines(), Naive::default(), 1_000_000);
@@ -230,7 +259,7 @@ fn one_line_agrees_with_a_naive_list() {
             let now = Now { ns, wall_us: 5_000 + dice.below(3_000), ceiling: i64::MAX };
             let id = u128::from(dice.below(16)) + 1;
             let at = format!("seed {seed}, step {step}");
-            match dice.below(16) {
+            match dice.below(20) {
                 0..7 => {
                     let kind = kinds[usize::try_from((seed + dice.below(20) / 19) % 3).expect("small")];
                     let ask = random_ask(id, key, kind, &mut dice, ns, b"note");
@@ -252,6 +281,22 @@ fn one_line_agrees_with_a_naive_list() {
                         "{at}: release {id} {trace:?}"
                     );
                 }
+                16.. => {
+                    // Often from one that holds, often under an id of its own.
+                    let holder = naive.line.iter().find(|c| c.is != Is::Waiting).map(|c| c.id);
+                    let from = holder.filter(|_| dice.below(3) > 0).unwrap_or(id);
+                    let ids = [16, 60][usize::try_from(dice.below(2)).expect("small")];
+                    let to = u128::from(dice.below(ids)) + 1;
+                    let kind = naive.kind.unwrap_or(kinds[usize::try_from(seed % 3).expect("small")]);
+                    let ask = random_ask(to, key, kind, &mut dice, ns, b"goes on");
+                    let expect = naive.transfer(from, &ask, now);
+                    assert_eq!(
+                        l.transfer(from, &ask, now).ok(),
+                        expect,
+                        "{at}: transfer from {from} to {ask:?}"
+                    );
+                    continued += u32::from(matches!(expect, Some(Place::Held { .. })));
+                }
                 14 => assert_eq!(l.evict(key, None, b"why", now), Ok(naive.evict("why", now)), "{at}: evict"),
                 _ => {
                     let slot = u32::try_from(dice.below(3)).expect("small") + 1;
@@ -267,6 +312,7 @@ fn one_line_agrees_with_a_naive_list() {
             assert!(row.iter().flat_map(|r| &r.waiting).map(|c| c.id).eq(waiting), "{at}");
         }
     }
+    assert!(continued > 1_000, "only {continued} holds went on");
 }
 
 #[test]
@@ -282,11 +328,18 @@ fn many_lines_stay_whole() {
             let kind = [Kind::Mutex, Kind::ReadWrite, Kind::Semaphore][which % 3];
             let id = u128::from(dice.below(60)) * 0x1_0000_0001_0000_0001 + 1;
             let note = vec![1; usize::try_from(dice.below(600)).expect("small")];
-            let done = match dice.below(12) {
+            let done = match dice.below(13) {
                 0..6 => l.attempt(&random_ask(id, &key, kind, &mut dice, ns, &note), now).map(|_| ()),
                 6 | 7 => l.renew(id, &key, Some(&note), now).map(|_| ()),
                 8 | 9 => l.release(id, &key, ns, Trace::Mark, now).map(|_| ()),
                 10 => l.evict(&key, None, &note, now).map(|_| ()),
+                11 => {
+                    let ask = random_ask(id ^ 1 << 90, &key, kind, &mut dice, ns, &note);
+                    match l.transfer(id, &ask, now) {
+                        Err(Refusal::Larger) => Ok(()),
+                        other => other.map(|_| ()),
+                    }
+                }
                 _ => l.reap(1 + u32::try_from(which).expect("small") % 3, now).map(|_| ()),
             };
             assert_eq!(done, Ok(()));

@@ -112,6 +112,8 @@ enum Verb {
     Attempt(u128, Kind, u64),
     Renew(u128, usize),
     Release(u128, Trace),
+    /// From an id to another one.
+    Transfer(u128, u128, Kind, u64),
     Evict(usize),
     Reap(u32),
     Sweep,
@@ -133,6 +135,14 @@ fn run(l: &mut Lines<Mortal>, verb: &Verb, key: &[u8], now: Now) -> Result<Answe
         }
         Verb::Renew(id, n) => Answer::Place(l.renew(id, key, Some(&note(n)), now)?),
         Verb::Release(id, trace) => Answer::Found(l.release(id, key, now.ns, trace, now)?),
+        Verb::Transfer(from, to, kind, seed) => {
+            let mut ask = random_ask(to, key, kind, &mut Dice(seed), now.ns, &[7; 400]);
+            ask.birth = now.ns;
+            match l.transfer(from, &ask, now) {
+                Err(Refusal::Larger) => Answer::Count(u32::MAX),
+                other => Answer::Place(other?),
+            }
+        }
         Verb::Evict(n) => Answer::Count(l.evict(key, None, &vec![b'w'; n], now)?),
         Verb::Reap(slot) => Answer::Count(l.reap(slot, now)?),
         Verb::Sweep => {
@@ -168,6 +178,9 @@ fn right(first: &Answer, repeated: &Answer) -> bool {
 fn die_everywhere(memory: &Memory, verb: &Verb, key: &[u8], now: Now) -> (Memory, u64) {
     let whole_run = Rc::new(RefCell::new(memory.clone()));
     let mut l = Lines::new(Mortal::new(&whole_run, u64::MAX, u32::MAX)).expect("whole");
+    // An eviction that is repeated also hits those who were let in by the first one, as any second one would.
+    let waiters = l.view(key, 0, now).map_or(0, |row| row.waiters);
+    let exact = waiters == 0 || !matches!(verb, Verb::Evict(_));
     let answer = run(&mut l, verb, key, now).expect("room enough");
     whole(&l);
     assert!(l.arena().longest < 1024, "{verb:?} needs {} words in one step", l.arena().longest);
@@ -190,8 +203,11 @@ fn die_everywhere(memory: &Memory, verb: &Verb, key: &[u8], now: Now) -> (Memory
             "{verb:?} killed at store {n}: a note is a mixture"
         );
         let repeated = run(&mut l, verb, key, now).expect("room enough");
-        assert!(right(&answer, &repeated), "{verb:?} killed at store {n}: {repeated:?}, not {answer:?}");
         whole(&l);
+        if !exact {
+            continue;
+        }
+        assert!(right(&answer, &repeated), "{verb:?} killed at store {n}: {repeated:?}, not {answer:?}");
         // Whoever visits next finds the same line, whenever the first one died.
         run(&mut l, &Verb::Release(u128::MAX, Trace::Nothing), key, now).expect("visited");
         assert_eq!(l.counts(), counts, "{verb:?} killed at store {n}");
@@ -206,7 +222,11 @@ fn die_everywhere(memory: &Memory, verb: &Verb, key: &[u8], now: Now) -> (Memory
 
 fn random_verb(dice: &mut Dice, kind: Kind) -> Verb {
     let id = u128::from(dice.below(12)) * 0x1_0000_0001_0000_0001 + 1;
-    match dice.below(14) {
+    match dice.below(17) {
+        14.. => {
+            let to = u128::from(dice.below(12)) * 0x1_0000_0001_0000_0001 + 1;
+            Verb::Transfer(id, to, kind, dice.next())
+        }
         0..7 => Verb::Attempt(id, kind, dice.next()),
         7 | 8 => Verb::Renew(id, usize::try_from(dice.below(1000)).expect("small")),
         9 => Verb::Release(id, Trace::Nothing),
@@ -258,11 +278,19 @@ fn writers_may_take_turns() {
 
 #[test]
 fn a_refusal_for_want_of_room_changes_nothing() {
-    let mut dice = Dice(4711);
+    let mut full = 0;
+    for seed in 4711..4721 {
+        full += refusals(&mut Dice(seed));
+    }
+    assert!(full > 200, "only {full} refusals");
+}
+
+/// A history in little room; says how often there was none.
+fn refusals(dice: &mut Dice) -> u32 {
     let memory = Rc::new(RefCell::new(Memory::default()));
     let (mut full, mut ns) = (0, 1_000_000);
     let mut l = Lines::new(Mortal::new(&memory, u64::MAX, 15)).expect("room for a root");
-    for _ in 0..2_000 {
+    for _ in 0..1_000 {
         ns += dice.below(60);
         let now = Now { ns, wall_us: ns, ceiling: i64::MAX };
         let which = usize::try_from(dice.below(3)).expect("small");
@@ -271,13 +299,19 @@ fn a_refusal_for_want_of_room_changes_nothing() {
         l.sweep(9, now).expect("needs no room");
         let _ = l.renew(0, &key, None, now);
         let before = (l.counts(), l.view(&key, 99, now), l.last_token());
-        let verb = random_verb(&mut dice, kind);
+        let verb = random_verb(dice, kind);
         match run(&mut l, &verb, &key, now) {
             Ok(_) => {}
             Err(Refusal::Full) => {
                 full += 1;
                 assert!(
-                    matches!(verb, Verb::Attempt(..) | Verb::Renew(..) | Verb::Release(_, Trace::Mark)),
+                    matches!(
+                        verb,
+                        Verb::Attempt(..)
+                            | Verb::Renew(..)
+                            | Verb::Release(_, Trace::Mark)
+                            | Verb::Transfer(..)
+                    ),
                     "{verb:?}"
                 );
                 assert_eq!((l.counts(), l.view(&key, 99, now), l.last_token()), before, "{verb:?}");
@@ -286,7 +320,7 @@ fn a_refusal_for_want_of_room_changes_nothing() {
         }
         whole(&l);
     }
-    assert!(full > 100, "only {full} refusals");
+    full
 }
 
 #[test]

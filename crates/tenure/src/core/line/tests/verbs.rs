@@ -132,6 +132,114 @@ fn the_longest_prefix_that_fits_is_granted() {
     );
 }
 
+/// Continues a hold, at `ns`.
+fn go_on(lines: &mut Lines, from: u128, to: &super::Ask<'_>, ns: u64) -> Result<Place, Refusal> {
+    let place = lines.transfer(from, to, now(ns));
+    whole(lines);
+    place
+}
+
+#[test]
+fn a_writer_that_becomes_a_reader_lets_readers_in_and_no_writer() {
+    let mut l = lines();
+    let (reader, writer) =
+        (|id| ask(id, K, Kind::ReadWrite, 1), |id| ask(id, K, Kind::ReadWrite, RW_CAPACITY));
+    let wrote = held(&stand(&mut l, &writer(1), 0)).expect("free");
+    for waits in [reader(2), reader(3), writer(4), reader(5)] {
+        assert!(held(&stand(&mut l, &waits, 0)).is_none());
+    }
+    let reads = held(&go_on(&mut l, 1, &reader(10), 7).expect("shrinks")).expect("still held");
+    assert!(reads > wrote, "a late write of the writer must be told from what readers see");
+    let granted: Vec<Event> = l.drain_events().collect();
+    assert_eq!(granted, [Event::Granted { id: 2, slot: 0 }, Event::Granted { id: 3, slot: 0 }]);
+    assert_eq!(held(&l.peek(2)), Some(reads));
+    assert_eq!(l.view(K, 9, now(7)).expect("held").holders[0].since_us, 1_000, "held since it was granted");
+    assert!(held(&stand(&mut l, &reader(5), 8)).is_none(), "it stays behind the writer");
+    for id in [2, 3, 10] {
+        assert!(held(&l.peek(4)).is_none());
+        l.release(id, K, 0, Trace::Nothing, now(9)).expect("released");
+    }
+    assert!(held(&l.peek(4)).is_some_and(|t| t > reads));
+}
+
+#[test]
+fn permits_that_are_given_back_go_to_those_who_wait() {
+    let mut l = lines();
+    let permit = |id, weight| ask(id, K, Kind::Semaphore, weight);
+    stand(&mut l, &permit(1, 4), 0);
+    stand(&mut l, &permit(2, 2), 0);
+    assert_eq!(go_on(&mut l, 1, &permit(11, 5), 1), Err(Refusal::Weight));
+    assert_eq!(go_on(&mut l, 1, &permit(11, 3), 1), Ok(Place::Held { token: 0, end: TTL + 1 }));
+    assert!(held(&l.peek(2)).is_none(), "one is not enough");
+    assert_eq!(go_on(&mut l, 11, &permit(12, 4), 2), Err(Refusal::Larger));
+    assert_eq!(go_on(&mut l, 11, &mutex(12, K), 2), Err(Refusal::Kind(Kind::Semaphore)));
+    go_on(&mut l, 11, &permit(12, 2), 3).expect("shrinks");
+    assert!(held(&l.peek(2)).is_some());
+    assert_eq!(go_on(&mut l, 12, &permit(13, 0), 4), Err(Refusal::Weight));
+}
+
+#[test]
+fn s4_the_old_id_can_do_nothing_after_a_transfer() {
+    let mut l = lines();
+    let token = held(&stand(&mut l, &mutex(1, K), 0)).expect("free");
+    stand(&mut l, &mutex(9, K), 0);
+    assert_eq!(held(&go_on(&mut l, 1, &mutex(2, K), 5).expect("goes on")), Some(token));
+    assert_eq!(l.renew(1, K, None, now(6)), Ok(gone(None)));
+    assert_eq!(l.release(1, K, 0, Trace::Nothing, now(6)), Ok(Found::Nothing));
+    assert_eq!(go_on(&mut l, 1, &mutex(3, K), 6), Ok(gone(None)), "continued once only");
+    assert_eq!(go_on(&mut l, 1, &mutex(2, K), 7), Ok(Place::Held { token, end: TTL + 7 }), "asked again");
+    assert_eq!(go_on(&mut l, 9, &mutex(3, K), 8), Ok(gone(None)), "a waiter does not hold");
+    assert_eq!(l.release(2, K, 0, Trace::Nothing, now(9)), Ok(Found::Held));
+    assert!(held(&l.peek(9)).is_some());
+}
+
+#[test]
+fn s9_a_transfer_to_a_withdrawn_claim_is_refused() {
+    let mut l = lines();
+    stand(&mut l, &mutex(1, K), 0);
+    l.release(2, K, 0, Trace::Mark, now(1)).expect("marked");
+    assert_eq!(go_on(&mut l, 1, &mutex(2, K), 2), Ok(gone(None)));
+    assert!(held(&l.peek(1)).is_some(), "nothing changed");
+    let patient = super::Ask { ttl: 3 * MARK_NS, ..mutex(4, K) };
+    go_on(&mut l, 1, &patient, 3).expect("goes on");
+    assert_eq!(go_on(&mut l, 4, &mutex(5, K), 1 + MARK_NS), Ok(gone(None)), "its mark may be gone");
+    assert_eq!(go_on(&mut l, 77, &mutex(78, K), 4), Ok(gone(None)), "S10: nothing is created");
+    l.evict(K, None, b"enough", now(5)).expect("evicted");
+    assert_eq!(go_on(&mut l, 4, &mutex(6, K), 6), Ok(gone(Some("enough"))));
+}
+
+#[test]
+fn a_transfer_moves_the_hold_between_processes() {
+    let mut l = lines();
+    let here = super::Ask { slot: 1, ..mutex(1, K) };
+    stand(&mut l, &here, 0);
+    stand(&mut l, &super::Ask { slot: 1, ..mutex(50, b"n/other") }, 0);
+    let long = vec![b'n'; 900];
+    let there = super::Ask { slot: 2, note: &long, ..mutex(2, K) };
+    go_on(&mut l, 1, &there, 1).expect("moved");
+    assert_eq!(l.view(K, 9, now(2)).expect("held").holders[0].note, long);
+    assert_eq!(l.reap(1, now(2)), Ok(1), "the first process is gone, and only its other lock with it");
+    assert!(held(&l.peek(2)).is_some());
+    go_on(&mut l, 2, &mutex(3, K), 3).expect("anchored to nobody");
+    assert_eq!(l.reap(2, now(3)), Ok(0));
+    assert!(held(&l.peek(3)).is_some());
+    go_on(&mut l, 3, &super::Ask { slot: 4, ..mutex(4, K) }, 4).expect("adopted");
+    assert_eq!(l.reap(4, now(5)), Ok(1));
+    assert_eq!(l.counts(), super::super::Counts::default());
+}
+
+#[test]
+fn a_writer_s_transfer_stops_at_the_ceiling() {
+    let mut l = lines();
+    let low = |ceiling| Now { ceiling, ..now(0) };
+    let token = held(&stand(&mut l, &ask(1, K, Kind::ReadWrite, RW_CAPACITY), 0)).expect("free");
+    let reader = ask(2, K, Kind::ReadWrite, 1);
+    assert_eq!(l.transfer(1, &reader, low(token + 1)), Err(Refusal::Ceiling(token + 1)));
+    assert!(held(&l.peek(1)).is_some(), "nothing changed");
+    assert_eq!(held(&l.transfer(1, &reader, low(token + 2)).expect("raised")), Some(token + 1));
+    whole(&l);
+}
+
 #[test]
 fn an_emptied_line_takes_another_kind() {
     let mut l = lines();

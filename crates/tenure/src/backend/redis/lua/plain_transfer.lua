@@ -1,0 +1,40 @@
+-- plain_transfer: continues a hold under another claim, by comparing and setting the key.
+-- Token and since-time stay. The first claim is unknown afterwards. Never creates a hold.
+-- KEYS  1 the key  2 our record of its last token  3 the mark of the claim that holds  4 the mark of the one that goes on
+-- ARGV  1 the claim that holds  2 the claim that goes on  3 lease in ms  4 birth of the second (16 digits)  5 note
+-- returns  what plain_attempt returns to the second claim: 'H', 'G', 'E' or 'V'
+local call, sub, format = redis.call, string.sub, string.format
+local from, id, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stamp = format('%016d', now)
+
+local function gone(mark)
+  if mark and sub(mark, 2, 2) == 'e' then
+    return { id, 'E', stamp, sub(mark, 3) }
+  end
+  return { id, 'G', stamp }
+end
+
+local record = call('GET', KEYS[2])
+if record and sub(record, 1, 1) ~= '1' then
+  return { id, 'V', stamp, sub(record, 1, 1) }
+end
+local marked = call('GET', KEYS[4])
+if marked then
+  return gone(marked)
+end
+local holder, claim = call('GET', KEYS[1]), record and sub(record, 18, 49)
+if holder == id and claim == id then
+  local left = math.max(lease, call('PTTL', KEYS[1]))
+  call('PEXPIRE', KEYS[1], left)
+  call('PEXPIRE', KEYS[2], left + 600000)
+  return { id, 'H', stamp, sub(record, 2, 17), format('%016d', now + left * 1000) }
+end
+marked = call('GET', KEYS[3])
+if marked or holder ~= from or claim ~= from or now - tonumber(ARGV[4]) > 60000000 then
+  return gone(marked)
+end
+call('SET', KEYS[1], id, 'PX', lease)
+call('SET', KEYS[2], sub(record, 1, 17) .. id .. sub(record, 50, 65) .. ARGV[5], 'PX', lease + 600000)
+return { id, 'H', stamp, sub(record, 2, 17), format('%016d', now + lease * 1000) }

@@ -1,0 +1,70 @@
+-- transfer: continues a hold under another claim, which has the weight of the first one or less.
+-- Token, place and since-time stay; a writer that becomes a reader gets the readers' token. The first claim is unknown
+-- afterwards, and what became free is granted. Never creates a hold.
+-- KEYS  1 the lock's head
+-- ARGV  1 the claim that holds  2 the claim that goes on  3 kind  4 terms of the second  5 its birth  6 who: client, note
+-- returns  what attempt returns to the second claim: 'H', 'W', 'G', 'E', 'K' or 'V' | {claim, 'L', now} it weighs more
+local call, sub, format = redis.call, string.sub, string.format
+local from, id, terms = ARGV[1], ARGV[2], ARGV[4]
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stamp = format('%016d', now)
+
+--include line.lua
+
+local function go_on()
+  local state, record, finish = find(id)
+  if state == 'h' or state == 'w' then
+    return renewed(id, state, record, finish, false)
+  end
+  if state then
+    return { id, 'G', stamp }
+  end
+  local reply, marked = gone(id)
+  if reply[2] == 'E' or marked or now - tonumber(ARGV[5]) > 60000000 then
+    return reply
+  end
+  state, record = find(from)
+  if state ~= 'h' then
+    reply = state and { id, 'G', stamp } or gone(from)
+    reply[1] = id
+    return reply
+  end
+  if kind ~= ARGV[3] then
+    return { id, 'K', stamp, kind }
+  end
+  local held, weight = tonumber(sub(record, 3, 12)), tonumber(sub(terms, 1, 10))
+  if weight > held then
+    return { id, 'L', stamp }
+  end
+  local t = sub(record, 61, 76)
+  if kind == '2' and held == WRITER and weight < WRITER then
+    t = format('%016d', token(weight))
+  end
+  finish = now + tonumber(sub(terms, 21, 31))
+  record = '1h' .. terms .. sub(record, 45, 60) .. t .. ARGV[6]
+  changed = true
+  if hid == from then
+    hid, hend, hrec = id, finish, record
+  else
+    -- First the new one: a part that is empty for a moment would lose its expiry.
+    call('ZADD', part('h'), call('ZSCORE', part('h'), from), id)
+    call('ZADD', part('e'), format('%d', finish), id)
+    call('HSET', part('c'), id, record)
+    call('ZREM', part('h'), from)
+    call('ZREM', part('e'), from)
+    call('HDEL', part('c'), from)
+    used, soon = used - held + weight, math.min(soon, finish)
+    outlive(finish, false)
+  end
+  settle()
+  return { id, 'H', stamp, t, format('%016d', finish) }
+end
+
+if not open(KEYS[1]) then
+  return { id, 'V', stamp, sub(head, 1, 1) }
+end
+settle()
+local reply = go_on()
+save()
+return reply

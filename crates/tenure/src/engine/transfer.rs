@@ -1,0 +1,134 @@
+//! Continuing a hold under another claim: with less weight, with another anchor, in another process.
+
+#![allow(dead_code)] // until its faces are there
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::acquire::{PATIENCE, Request, Turn, pause};
+use super::hold::{Next, Phase};
+use super::timing::race;
+use super::{Core, Engine, janitor, telling};
+use crate::backend::{Anchor, Claim, Leave, Standing};
+use crate::core::lease;
+use crate::core::moment::Moment;
+use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
+
+/// For how long a transfer is repeated at most. A store refuses one that is older than a mark lives, which would look
+/// as if the hold were gone: nobody listens any more by then.
+const REPEATED: Duration = Duration::from_secs(lease::MARK_LIFE.as_secs() / 2);
+
+impl Turn {
+    /// Continues this hold as `request`, anchored to `anchor`: the same lock with at most the same weight, and a fresh
+    /// id. Whoever has the old one can do nothing with it afterwards.
+    ///
+    /// Cancel safe: dropped on the way, both claims are withdrawn and the lock is given back. So it is where it fails.
+    /// A lost answer is asked for again under the same ids, until the deadline of the old hold.
+    pub(crate) async fn transfer(self, request: &Request, anchor: Anchor) -> Result<Turn> {
+        let deadline = self.check()?;
+        let engine = self.engine.clone();
+        engine.usable()?;
+        let next = Turn::anchored(&engine, request, true, anchor)?;
+        // As in a release: what renewals say of the old claim from now on is no loss.
+        let unanswered = self.hold.leave(Leave::Nothing);
+        // Not renewed any more, and still there for `close` to find.
+        engine.core.replan(&self.hold, Next::At(Moment::NEVER));
+        if let Err(error) = drive(&next, &self.hold.claim, deadline).await {
+            match error.lost().map(Lost::why) {
+                Some(LostReason::Gone) => self.hold.gone(None),
+                Some(LostReason::Evicted(why)) => self.hold.gone(Some(why.clone())),
+                _ => {}
+            }
+            return Err(error);
+        }
+        self.hold.end();
+        engine.core.forget(&self.hold);
+        if unanswered {
+            janitor::start(&engine.core, self.hold.claim.clone(), Leave::Mark, true);
+        }
+        telling::transferred();
+        Ok(next)
+    }
+
+    /// Ends our part in a hold without releasing it: it lasts until its lease ends, unless somebody continues it.
+    pub(crate) fn abandon(self) -> Claim {
+        self.hold.end();
+        self.engine.core.forget(&self.hold);
+        self.hold.claim.clone()
+    }
+}
+
+/// Continues, in this process, a hold that another client has abandoned. Of `from` the store looks at id and lock only;
+/// nobody may believe in it any more, so there is no deadline of an old hold: the request is repeated for 30 s at most.
+pub(crate) async fn adopt(engine: &Arc<Engine>, from: &Claim, request: &Request) -> Result<Turn> {
+    engine.usable()?;
+    let next = Turn::anchored(engine, request, true, Anchor::Process)?;
+    drive(&next, from, Moment::NEVER).await?;
+    telling::transferred();
+    Ok(next)
+}
+
+/// Asks until somebody answers, or until `deadline`: the same ids each time.
+async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
+    let (core, hold) = (&next.engine.core, &next.hold);
+    let key = &hold.claim.key;
+    let until = deadline.min(hold.claim.birth + REPEATED);
+    let mut tries = 0;
+    let mut last = None;
+    loop {
+        let sent = core.runtime.now();
+        {
+            let mut inner = hold.inner();
+            if inner.phase != Phase::Asking {
+                drop(inner);
+                next.engine.usable()?;
+                // Evicted between the store's answers.
+                return Err(Lost::new(key.clone(), LostReason::Gone).into());
+            }
+            inner.unanswered += 1;
+        }
+        match race(&*core.runtime, (sent + PATIENCE).min(until), core.backend.transfer(from, &hold.claim))
+            .await
+        {
+            Some(Ok(answer)) => {
+                hold.inner().unanswered -= 1;
+                let why = match &answer.standing {
+                    Standing::Gone { why: Some(why) } => LostReason::Evicted(why.clone()),
+                    _ => LostReason::Gone,
+                };
+                core.plan(hold, hold.answered(sent, core.runtime.now(), answer));
+                return match next.check() {
+                    Ok(_) => Ok(()),
+                    Err(_) if next.engine.usable().is_err() => next.engine.usable(),
+                    Err(lost) if *lost.why() == LostReason::Gone => Err(Lost::new(key.clone(), why).into()),
+                    Err(lost) => Err(lost.into()),
+                };
+            }
+            Some(Err(error)) if !error.kind().may_pass() => {
+                if matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported) {
+                    hold.inner().unanswered -= 1;
+                }
+                return Err(error.of(key));
+            }
+            Some(Err(error)) => {
+                tracing::debug!(lock = %key, %error, "transfer failed");
+                last = Some(error);
+            }
+            None => {}
+        }
+        tries += 1;
+        let again = core.runtime.now() + pause(&next.engine, tries);
+        if again >= until {
+            return Err(unknown(core, last).of(key));
+        }
+        core.runtime.sleep_until(again).await;
+    }
+}
+
+fn unknown(core: &Core, last: Option<Error>) -> Error {
+    tracing::debug!(store = ?core.backend, error = ?last, "no answer to a transfer");
+    Error::uncertain(
+        "nobody answered whether the hold goes on",
+        "it is given back in the background, and ends with its lease at the latest",
+    )
+}
