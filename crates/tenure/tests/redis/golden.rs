@@ -2,8 +2,8 @@
 
 use libtest_mimic::Trial;
 
-use crate::histories::Scripts;
 use crate::raw::{Raw, Said};
+use crate::scripts::Scripts;
 use crate::server::Server;
 use crate::trial;
 
@@ -68,13 +68,16 @@ fn records() {
     scripts.run("attempt", &[HEAD], &[&id(11), "1", &terms, "1", &birth, bob]);
     scripts.run("release", &[HEAD], &[&id(12), "m", &birth]);
     let examples = examples();
-    assert_eq!(examples.len(), 2, "examples of the document");
+    assert_eq!(examples.len(), 3, "examples of the document");
     assert_eq!(examples[0], dump(&mut scripts.raw));
     scripts.run("release", &[HEAD], &[&id(10), "", &birth]);
     assert_eq!(examples[1], dump(&mut scripts.raw));
     let told = ear.hear();
     let text = told.list()[2].text();
     assert_eq!(text, format!("1g{}{}{NOW:016}{:011}", id(11), NOW + 1, 30_000_000));
+    let eve = "000000000000c02beve\tweb-3\t7\tship\t";
+    scripts.run("transfer", &[HEAD], &[&id(11), &id(13), "1", &terms, &birth, eve]);
+    assert_eq!(examples[2], dump(&mut scripts.raw));
     // Everything goes by itself.
     for key in scripts.raw.ask(&["KEYS", "tenure:*"]).list() {
         assert!(scripts.raw.ask(&["PTTL", key.text()]).number() > 0, "{key:?} stays for ever");

@@ -11,6 +11,7 @@ use tenure::core::line::{
 };
 
 use crate::raw::{Raw, Said};
+use crate::scripts::Scripts;
 use crate::server::Server;
 use crate::trial;
 
@@ -37,53 +38,6 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
-    }
-}
-
-/// The scripts, with a clock that can be set.
-pub(crate) struct Scripts {
-    pub(crate) raw: Raw,
-    names: BTreeMap<&'static str, String>,
-}
-
-/// The text of a script, as the product sends it.
-pub(crate) fn source(verb: &str) -> String {
-    let line = include_str!("../../src/backend/redis/lua/line.lua");
-    match verb {
-        "attempt" => include_str!("../../src/backend/redis/lua/attempt.lua"),
-        "renew" => include_str!("../../src/backend/redis/lua/renew.lua"),
-        "release" => include_str!("../../src/backend/redis/lua/release.lua"),
-        "evict" => include_str!("../../src/backend/redis/lua/evict.lua"),
-        _ => include_str!("../../src/backend/redis/lua/inspect.lua"),
-    }
-    .replace("--include line.lua\n", line)
-}
-
-impl Scripts {
-    pub(crate) fn new(port: u16) -> Scripts {
-        let mut raw = Raw::new(port);
-        let mut names = BTreeMap::new();
-        for verb in ["attempt", "renew", "release", "evict", "inspect"] {
-            let text = source(verb);
-            let set = text.replace("call('TIME')", "call('MGET', 'clock:s', 'clock:us')");
-            assert_ne!(text, set, "{verb} reads a clock");
-            names.insert(verb, raw.ask(&["SCRIPT", "LOAD", &set]).text().to_owned());
-        }
-        Scripts { raw, names }
-    }
-
-    pub(crate) fn set_clock(&mut self, us: u64) {
-        let (s, us) = ((us / 1_000_000).to_string(), (us % 1_000_000).to_string());
-        self.raw.ask(&["MSET", "clock:s", &s, "clock:us", &us]);
-    }
-
-    pub(crate) fn run(&mut self, verb: &str, keys: &[&str], arguments: &[&str]) -> Said {
-        let count = keys.len().to_string();
-        let name = self.names[verb].clone();
-        let words = [&["EVALSHA", &name, &count], keys, arguments].concat();
-        let said = self.raw.ask(&words);
-        assert!(!matches!(said, Said::Error(_)), "{verb}: {said:?}");
-        said
     }
 }
 
@@ -123,8 +77,21 @@ fn histories(kind: Kind) {
         }
     }
     // A history that never waits, lapses or evicts proves little.
-    for what in ["held", "waiting", "busy", "gone", "why", "granted", "evicted", "marked", "kept"] {
-        assert!(counts.get(what).is_some_and(|n| *n >= 50), "{what} came up too seldom: {counts:?}");
+    let larger = if kind == Kind::Mutex { "held" } else { "larger" };
+    for what in [
+        "held",
+        "waiting",
+        "busy",
+        "gone",
+        "why",
+        "granted",
+        "evicted",
+        "marked",
+        "kept",
+        "continued",
+        larger,
+    ] {
+        assert!(counts.get(what).is_some_and(|n| *n >= 40), "{what} came up too seldom: {counts:?}");
     }
 }
 
@@ -149,7 +116,8 @@ impl History {
         self.scripts.set_clock(self.now);
         let at = usize::try_from(self.dice.roll(self.people.len() as u64)).expect("small");
         let person = self.people[at].clone();
-        let what = match self.dice.roll(16) {
+        let what = match self.dice.roll(19) {
+            16.. => self.transfer(at, counts)?,
             0..=6 => self.attempt(&person, counts)?,
             7..=9 => self.renew(at, counts)?,
             10..=13 => self.release(&person, counts)?,
@@ -169,23 +137,8 @@ impl History {
 
     fn attempt(&mut self, p: &Person, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
         let stand = self.dice.roll(4) > 0;
-        let ask = Ask {
-            id: p.id,
-            key: NAME,
-            kind: p.kind,
-            weight: p.weight,
-            capacity: p.capacity,
-            stand,
-            ttl: p.ttl * 1000,
-            waiting: p.waiting * 1000,
-            birth: p.birth * 1000,
-            slot: NO_SLOT,
-            note: p.note.as_bytes(),
-        };
-        let want = self.lines.attempt(&ask, self.instant());
-        let kind = (p.kind as u8).to_string();
-        let terms = format!("{:010}{:010}{:011}{:011}", p.weight, p.capacity, p.ttl, p.waiting);
-        let (id, birth, who) = (hex(p.id), format!("{:016}", p.birth), format!("{CLIENT}{}", p.note));
+        let want = self.lines.attempt(&Ask { stand, ..p.ask() }, self.instant());
+        let [kind, terms, id, birth, who] = p.words();
         let got = self.scripts.run(
             "attempt",
             &[KEY],
@@ -246,6 +199,38 @@ impl History {
             return Ok(told);
         }
         Err(format!("{told}, and the script says {got:?}"))
+    }
+
+    /// Continues the hold of one claim as another, often a fresh one with less weight.
+    fn transfer(&mut self, at: usize, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let now = self.instant();
+        let holds = |p: &&Person| matches!(self.lines.peek(p.id), Place::Held { .. });
+        let holder = self.people.iter().find(holds).cloned();
+        let from = match holder.filter(|_| self.dice.roll(4) > 0) {
+            Some(holder) => holder,
+            None => self.people[at].clone(),
+        };
+        let mut to = self.people[usize::try_from(self.dice.roll(10)).expect("small")].clone();
+        if self.dice.roll(3) > 0 {
+            let id = 1000 + u128::from(self.dice.roll(u64::MAX));
+            to = Person::new(id, from.kind, self.now, &mut self.dice);
+            (to.kind, to.capacity) = (from.kind, from.capacity);
+            to.weight = if self.dice.roll(2) == 0 { from.weight } else { to.weight.min(to.capacity) };
+            if let Some(here) = self.people.iter().position(|p| p.id == from.id) {
+                self.people[here] = to.clone();
+            }
+        }
+        let want = self.lines.transfer(from.id, &to.ask(), now);
+        let [kind, terms, id, birth, who] = to.words();
+        let got = self.scripts.run("transfer", &[KEY], &[&hex(from.id), &id, &kind, &terms, &birth, &who]);
+        if matches!(want, Ok(Place::Held { .. })) {
+            *counts.entry("continued").or_default() += 1;
+        }
+        if want != Err(Refusal::Larger) {
+            return self.judge("transfer", &id, want, &got, counts);
+        }
+        *counts.entry("larger").or_default() += 1;
+        if got.list()[1].text() == "L" { Ok("larger".into()) } else { Err(format!("larger: {got:?}")) }
     }
 
     fn evict(&mut self, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
@@ -355,6 +340,30 @@ impl History {
 }
 
 impl Person {
+    /// The claim as the line sees it.
+    fn ask(&self) -> Ask<'_> {
+        Ask {
+            id: self.id,
+            key: NAME,
+            kind: self.kind,
+            weight: self.weight,
+            capacity: self.capacity,
+            stand: true,
+            ttl: self.ttl * 1000,
+            waiting: self.waiting * 1000,
+            birth: self.birth * 1000,
+            slot: NO_SLOT,
+            note: self.note.as_bytes(),
+        }
+    }
+
+    /// Kind, terms, id, birth and who, as the scripts take them.
+    fn words(&self) -> [String; 5] {
+        let terms = format!("{:010}{:010}{:011}{:011}", self.weight, self.capacity, self.ttl, self.waiting);
+        let who = format!("{CLIENT}{}", self.note);
+        [(self.kind as u8).to_string(), terms, hex(self.id), format!("{:016}", self.birth), who]
+    }
+
     fn new(id: u128, kind: Kind, now: u64, dice: &mut Dice) -> Person {
         // Now and then somebody comes who takes the lock for something else.
         let kind = match dice.roll(20) {

@@ -11,8 +11,10 @@ mod cuts;
 mod faults;
 mod golden;
 mod histories;
+mod moves;
 mod proxy;
 mod raw;
+mod scripts;
 mod server;
 
 #[allow(clippy::print_stdout)] // a harness of its own says why it skips
@@ -40,6 +42,7 @@ fn all() -> Vec<Trial> {
         faults::trials(),
         golden::trials(),
         histories::trials(),
+        moves::trials(),
     ]
     .into_iter()
     .flatten()
