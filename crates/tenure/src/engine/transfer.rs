@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::acquire::{PATIENCE, Request, Turn, pause};
 use super::hold::{Next, Phase};
 use super::timing::race;
-use super::{Core, Engine, janitor, telling};
+use super::{Core, Engine, janitor, scope, telling};
 use crate::backend::{Anchor, Claim, Leave, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
@@ -47,6 +47,7 @@ impl Turn {
             janitor::start(&engine.core, self.hold.claim.clone(), Leave::Mark, true);
         }
         telling::transferred();
+        scope::note(&next);
         Ok(next)
     }
 
@@ -65,6 +66,7 @@ pub(crate) async fn adopt(engine: &Arc<Engine>, from: &Claim, request: &Request)
     let next = Turn::anchored(engine, request, true, Anchor::Process)?;
     drive(&next, from, Moment::NEVER).await?;
     telling::transferred();
+    scope::note(&next);
     Ok(next)
 }
 
