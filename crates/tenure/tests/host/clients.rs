@@ -288,9 +288,14 @@ fn a_closed_client_is_refused_and_others_go_on() {
 }
 
 #[test]
-fn a_process_that_is_stopped_inside_is_named_and_blocks_its_shard_alone() {
+fn a_second_process_that_is_stopped_inside_is_named_and_blocks_its_shard_alone() {
     let dir = Dir::new();
     let client = open(&dir.0).expect("opens");
+    // The first one's lines are rescued to the shard's other area; then there is none left.
+    let mut first = Role::start("stop", &dir.0, &["x"]);
+    first.hears("held");
+    first.is_stopped();
+    client.take(&client.claim("y in the way"));
     let mut child = Role::start("stop", &dir.0, &["x"]);
     child.hears("held");
     let pid = rustix::process::Pid::from_child(&child.child);

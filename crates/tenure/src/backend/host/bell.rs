@@ -262,8 +262,10 @@ impl Inner {
         match self.waiting.get(hint.id) {
             Some(waiter) => self.look(vec![(hint.id, waiter)], false),
             None if hint.evicted => {
-                let letter =
-                    self.lock(hint.shard).ok().and_then(|shard| eviction(&shard.lines().ok()?, hint.id));
+                let letter = self.lock(hint.shard).ok().and_then(|shard| {
+                    let letter = eviction(&shard.lines().ok()?, hint.id);
+                    letter.filter(|_| shard.let_go())
+                });
                 if let Some((client, news)) = letter {
                     self.sinks.tell(client, &news);
                 }
@@ -287,9 +289,11 @@ impl Inner {
                         first.then_some((Some(waiter.client), News::Look(ClaimId(*id))))
                     })
                 };
-                Some(chunk.iter().filter_map(letter).collect())
+                let letters = chunk.iter().filter_map(letter).collect();
+                drop(lines);
+                shard.let_go().then_some(letters)
             });
-            // A shard that cannot be locked now: its claims ask again by themselves.
+            // A shard that cannot be locked now, or was taken from us: its claims ask again by themselves.
             for (client, news) in found.unwrap_or_default() {
                 self.sinks.tell(client, &news);
             }

@@ -160,9 +160,9 @@ fn fill(file: BorrowedFd<'_>, header: &Header, durable: bool) -> Result<(), Errn
         return Err(Errno::FBIG); // asking anyway would end in SIGXFSZ
     }
     rustix::fs::ftruncate(file, len)?;
-    for (at, len) in
-        std::iter::once(layout::front_bytes()).chain((0..layout::SHARDS).map(layout::shard_bytes))
-    {
+    let areas = (0..layout::SHARDS).map(layout::area_bytes);
+    let spares = (layout::SHARDS..layout::AREAS * layout::SHARDS).map(layout::spare_bytes);
+    for (at, len) in std::iter::once(layout::front_bytes()).chain(areas).chain(spares) {
         allocate(file, at, len)?;
         faults::point();
     }

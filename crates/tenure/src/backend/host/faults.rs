@@ -70,6 +70,7 @@ mod inspection {
     use super::super::place::{Dir, Place};
     use super::super::registry;
     use super::super::store::Store;
+    use crate::core::line::NEXT_WORD;
     use crate::engine::Runtime;
     use crate::engine::thread::ThreadRuntime;
     use crate::error::Result;
@@ -95,8 +96,9 @@ mod inspection {
         let store = open(dir)?;
         let shard = store.0.shard_of(name.as_bytes());
         let words = store.0.map.words();
-        let used = words[layout::shard::cells(shard).start + 2].load(Relaxed);
-        Ok((words[layout::shard::cells_w(shard)].load(Relaxed), used))
+        let area = layout::area(shard, store.0.generation(shard));
+        let used = words[layout::shard::cells(area).start + NEXT_WORD].load(Relaxed);
+        Ok((words[layout::shard::cells_w(area)].load(Relaxed), used))
     }
 
     /// Checks the structure of every shard of the store in `dir`.

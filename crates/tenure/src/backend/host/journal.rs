@@ -29,6 +29,7 @@ pub(super) struct Journal<'a> {
     cells: &'a [AtomicU64],
     log: &'a [AtomicU64],
     logged: &'a AtomicU64,
+    steps: &'a AtomicU64,
     allocated: &'a AtomicU64,
     room: &'a dyn Room,
     /// Words that may be used: those of the allocated cells.
@@ -48,6 +49,7 @@ impl<'a> Journal<'a> {
             cells,
             log: &words[layout::shard::log_w(shard)],
             logged: &words[layout::shard::logged_w(shard)],
+            steps: &words[layout::shard::steps_w(shard)],
             allocated,
             room,
             limit: limit(allocated).min(cells.len()),
@@ -123,14 +125,14 @@ impl Arena for Journal<'_> {
             return;
         }
         faults::point();
-        compiler_fence(SeqCst);
-        self.logged.store(0, Release);
+        end_step(self.steps, self.logged);
         self.entries = 0;
         faults::point();
     }
 
     fn abort(&mut self) {
         roll_back(&self.cells[..self.limit], self.log, self.logged);
+        end_step(self.steps, self.logged);
         self.entries = 0;
     }
 
@@ -150,14 +152,16 @@ pub(super) fn undo(words: &[AtomicU64], shard: usize) {
         let cells = &words[layout::shard::cells(shard)];
         let limit = limit(&words[layout::shard::cells_w(shard)]).min(cells.len());
         roll_back(&cells[..limit], &words[layout::shard::log_w(shard)], logged);
+        end_step(&words[layout::shard::steps_w(shard)], logged);
     }
 }
 
 /// How many words may be used, by the shard's count of cells.
-fn limit(allocated: &AtomicU64) -> usize {
+pub(super) fn limit(allocated: &AtomicU64) -> usize {
     usize::try_from(allocated.load(Acquire)).map_or(CELLS_MAX, |n| n.min(CELLS_MAX)) * CELL
 }
 
+/// Puts the old words back. The log stays in force.
 fn roll_back(cells: &[AtomicU64], log: &[AtomicU64], logged: &AtomicU64) {
     let count = usize::try_from(logged.load(Acquire)).map_or(LOG_MAX, |n| n.min(LOG_MAX));
     let (pairs, _) = log.as_chunks::<2>();
@@ -168,7 +172,14 @@ fn roll_back(cells: &[AtomicU64], log: &[AtomicU64], logged: &AtomicU64) {
             word.store(value.load(Relaxed), Relaxed);
         }
     }
-    compiler_fence(SeqCst);
     faults::point();
+}
+
+/// Ends a step: what its log holds is no longer in force. Whoever copies the cells meanwhile (`rescue.rs`) sees by the
+/// count of steps that they are another's.
+fn end_step(steps: &AtomicU64, logged: &AtomicU64) {
+    compiler_fence(SeqCst);
+    steps.store(steps.load(Relaxed).wrapping_add(1), Release);
+    compiler_fence(SeqCst);
     logged.store(0, Release);
 }

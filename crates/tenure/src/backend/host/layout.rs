@@ -1,9 +1,13 @@
 //! Where everything lies in the store file. Offsets are in bytes unless they say otherwise.
 //!
 //! ```text
-//! header page | 1,024 process slots of 512 bytes | 64 shards, each a fixed span of address space
-//! shard: lock word, counters | undo log | cells (allocated as far as the shard's `cells` word says)
+//! header page | 1,024 process slots of 512 bytes | 128 areas, each a fixed span of address space
+//! area: lock word, counters | undo log | cells (allocated as far as the area's `cells` word says)
 //! ```
+//! A shard has two areas and uses one of them, which its generation in the header tells; the other is where a rescue
+//! (`rescue.rs`) takes its lines when a process that lives stays inside. Area `n` of shard `s` has the number
+//! `s + n * SHARDS`.
+//!
 //! The file is as long as all spans together from the start, but only allocated ranges are ever touched: a full disk
 //! is then a refused allocation and never a SIGBUS.
 
@@ -15,19 +19,21 @@ compile_error!("the host backend maps gigabytes of address space: it needs a 64-
 /// `TENURE` and two bytes that a text tool would change.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TENURE\r\n");
 /// The version of this layout, and of the line's cells within it.
-pub(super) const LAYOUT: u64 = 1;
+pub(super) const LAYOUT: u64 = 2;
 
 pub(super) const PAGE: usize = 4096;
 /// Process slots, slot 0 unused.
 pub(super) const SLOTS: usize = 1024;
 pub(super) const SHARDS: usize = 64;
-/// Address space of a shard.
+/// Areas of a shard.
+pub(super) const AREAS: usize = 2;
+/// Address space of an area.
 pub(super) const SPAN: usize = 128 << 20;
 
 const SLOT_SIZE: usize = 512;
 const SLOTS_AT: usize = PAGE;
 const FIRST_SHARD: usize = SLOTS_AT + SLOTS * SLOT_SIZE;
-pub(super) const FILE_LEN: usize = FIRST_SHARD + SHARDS * SPAN;
+pub(super) const FILE_LEN: usize = FIRST_SHARD + AREAS * SHARDS * SPAN;
 
 /// Fields of the header that never change, as words: magic, layout, boot id (2), slots, shards, span, first shard,
 /// file length, seed, the token floor it was built with, and their checksum.
@@ -49,6 +55,14 @@ pub(super) mod header {
     pub(crate) const WATCHED_W: usize = 704 / 8;
     /// The highest slot ever taken.
     pub(crate) const HIGHEST_H: usize = 768 / 4;
+    /// The lock of whoever rescues a shard.
+    pub(crate) const RESCUING_H: usize = 832 / 4;
+    /// How often it was let go.
+    pub(crate) const RESCUED_W: usize = 840 / 8;
+    /// How often the lines of a shard were taken to its other area.
+    pub(crate) const fn generation_w(shard: usize) -> usize {
+        1024 / 8 + shard
+    }
 }
 
 /// Hints that one process slot's ring holds.
@@ -103,7 +117,13 @@ pub(super) const LOG_MAX: usize = 1024;
 const CELLS_AT: usize = 5 * PAGE;
 const CELL_BYTES: usize = CELL * 8;
 
-/// Fields of a shard.
+/// The number of the area that a shard uses in a generation.
+#[allow(clippy::cast_possible_truncation)] // below AREAS
+pub(super) const fn area(shard: usize, generation: u64) -> usize {
+    shard + SHARDS * (generation % AREAS as u64) as usize
+}
+
+/// Fields of an area, by its number.
 pub(super) mod shard {
     use super::{CELLS_AT, FIRST_SHARD, LOG_MAX, SPAN};
 
@@ -121,13 +141,17 @@ pub(super) mod shard {
     pub(crate) const fn cells_w(shard: usize) -> usize {
         (base(shard) + 64) / 8 + 1
     }
-    /// Whether the shard has heard of the token floor that the file was built with.
+    /// Whether the area has heard of the token floor that the file was built with.
     pub(crate) const fn floored_w(shard: usize) -> usize {
         (base(shard) + 64) / 8 + 2
     }
     /// How many entries of the undo log are in force.
     pub(crate) const fn logged_w(shard: usize) -> usize {
         (base(shard) + 128) / 8
+    }
+    /// How many steps ever ended, whole or undone.
+    pub(crate) const fn steps_w(shard: usize) -> usize {
+        (base(shard) + 128) / 8 + 1
     }
     /// The log: pairs of a word's index among the cells, and its old value.
     pub(crate) const fn log_w(shard: usize) -> std::ops::Range<usize> {
@@ -141,30 +165,42 @@ pub(super) mod shard {
 }
 
 const _: () = assert!(slot::hint_w(0, RING - 1) + 3 <= (SLOTS_AT + SLOT_SIZE) / 8, "the ring fits its slot");
+const _: () = assert!(header::generation_w(SHARDS) * 8 <= PAGE, "the generations fit the header's page");
 const _: () = assert!(192 + 16 * LOG_MAX <= CELLS_AT, "the log ends before the cells");
 const _: () =
     assert!(CELLS_AT.is_multiple_of(PAGE) && FIRST_SHARD.is_multiple_of(PAGE) && SPAN.is_multiple_of(PAGE));
 
-/// Cells of a new shard.
+/// Cells of a new area.
 pub(super) const CELLS_FIRST: usize = 4 * PAGE / CELL_BYTES;
-/// The most cells of a shard.
+/// The most cells of an area.
 pub(super) const CELLS_MAX: usize = (SPAN - CELLS_AT) / CELL_BYTES;
 const STEP_MAX: usize = (1 << 20) / CELL_BYTES;
 
-/// How many cells a shard of `cells` gets next; `None` where its span is full.
+/// How many cells an area of `cells` gets next; `None` where its span is full.
 pub(super) fn grown(cells: usize) -> Option<usize> {
     (cells < CELLS_MAX).then(|| (cells + cells.clamp(CELLS_FIRST, STEP_MAX)).min(CELLS_MAX))
 }
 
-/// The range of the file, from and length, that cells `from..to` of a shard take.
+/// The range of the file, from and length, that cells `from..to` of an area take.
 pub(super) fn cell_bytes(shard: usize, from: usize, to: usize) -> (u64, u64) {
     let at = shard::base(shard) + CELLS_AT + from * CELL_BYTES;
     (at as u64, ((to - from) * CELL_BYTES) as u64)
 }
 
-/// The range of the file that a new shard takes.
-pub(super) fn shard_bytes(shard: usize) -> (u64, u64) {
-    (shard::base(shard) as u64, (CELLS_AT + CELLS_FIRST * CELL_BYTES) as u64)
+/// The range of the file that a new area takes.
+pub(super) fn area_bytes(area: usize) -> (u64, u64) {
+    (shard::base(area) as u64, (CELLS_AT + CELLS_FIRST * CELL_BYTES) as u64)
+}
+
+/// The range that an area takes which nobody has used yet: its lock word and counters.
+pub(super) fn spare_bytes(area: usize) -> (u64, u64) {
+    (shard::base(area) as u64, PAGE as u64)
+}
+
+/// The rest of [`area_bytes`].
+pub(super) fn rest_bytes(area: usize) -> (u64, u64) {
+    let ((at, len), (_, spare)) = (area_bytes(area), spare_bytes(area));
+    (at + spare, len - spare)
 }
 
 /// The range of the file before the first shard.
@@ -282,7 +318,7 @@ mod tests {
             (cells, steps) = (more, steps + 1);
         }
         assert_eq!(cells, CELLS_MAX);
-        let (at, len) = cell_bytes(SHARDS - 1, 0, CELLS_MAX);
+        let (at, len) = cell_bytes(area(SHARDS - 1, 1), 0, CELLS_MAX);
         assert!(at + len <= FILE_LEN as u64 && steps > 100);
     }
 

@@ -34,6 +34,7 @@ mod lock;
 mod map;
 mod place;
 mod registry;
+mod rescue;
 mod slots;
 mod store;
 mod sys;

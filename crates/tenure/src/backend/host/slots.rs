@@ -14,10 +14,12 @@ use super::{faults, sys};
 use crate::error::{Error, Result};
 
 const SLOT_BITS: u32 = SLOTS.trailing_zeros();
-const GENERATIONS: u32 = 1 << (31 - SLOT_BITS);
+/// Bits of a [`Who`]: a lock word has flags above them.
+pub(super) const WHO_BITS: u32 = 29;
+const GENERATIONS: u32 = 1 << (WHO_BITS - SLOT_BITS);
 
-/// A process that takes part: its slot, and which of the slot's owners it is. Fits beside one flag in a lock word, and
-/// is never 0.
+/// A process that takes part: its slot, and which of the slot's owners it is. Fits beside three flags in a lock word,
+/// and is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Who(u32);
 
@@ -28,11 +30,11 @@ impl Who {
 
     /// From its number; `None` where that names no slot.
     pub(super) fn from_raw(raw: u32) -> Option<Who> {
-        let raw = raw & !(1 << 31);
+        let raw = raw & ((1 << WHO_BITS) - 1);
         (!raw.is_multiple_of(1 << SLOT_BITS)).then_some(Who(raw))
     }
 
-    /// Its number: 1 to `u32::MAX / 2`.
+    /// Its number: 1 to 2^29 - 1.
     pub(super) fn raw(self) -> u32 {
         self.0
     }

@@ -14,7 +14,7 @@ use super::alarm::Alarm;
 use super::bell::{Lazy, Pushes, Sinks, Waiting};
 use super::journal::{self, Journal, Room};
 use super::layout::{self, FILE_LEN, Header, SHARDS, header};
-use super::lock::{Got, Lock, Stuck};
+use super::lock::{Got, Lock, NotGot};
 use super::map::Map;
 use super::place::{Dir, refused};
 use super::registry::Entry;
@@ -27,9 +27,10 @@ use crate::engine::Runtime;
 use crate::engine::fork::Birthplace;
 use crate::error::{Error, Result};
 
-/// How long a thread is blocked for an owner that lives and stays inside. Whoever is asynchronous then waits on
-/// without blocking ([`Halt`]); so a stopped process delays nothing but what its shard is needed for.
-const BLOCKED: Duration = Duration::from_millis(10);
+/// How long a thread is blocked for an owner that lives and stays inside. Then it takes the lines elsewhere
+/// (`rescue.rs`), so a stopped process delays nobody for longer; where that cannot be done, whoever is asynchronous
+/// waits on without blocking ([`Halt`]).
+pub(super) const BLOCKED: Duration = Duration::from_millis(10);
 /// How long an owner that lives may stay inside a shard before others give up.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for the ceiling, whose owner waits for the disk.
@@ -38,6 +39,8 @@ const PATIENCE_DISK: Duration = Duration::from_secs(10);
 const LOOK_PLACE: u64 = 1_000_000_000;
 /// How often a verb raises the ceiling before it gives up. Each raise is a minute of tokens.
 const RAISES: u32 = 8;
+/// How often a verb begins anew because it was taken for stopped. Each time it was inside for [`BLOCKED`].
+const MOVES: u32 = 100;
 
 /// What clients hold. Dropping the last one ends the store's threads, and the last thread ends the store.
 #[derive(Debug)]
@@ -241,24 +244,43 @@ impl Inner {
         layout::shard_of(self.header.seed, key)
     }
 
-    /// Locks a shard, and undoes what a dead owner had begun in it.
+    /// Locks a shard, undoes what a dead owner had begun in it, and takes it from an owner that lives and stays inside.
     #[inline]
     pub(super) fn lock(&self, number: usize) -> Outcome<Shard<'_>> {
-        let lock = self.lock_of(number);
-        let got = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me));
-        let inherited = match got {
-            Ok(Got::Free) => false,
-            Ok(Got::FromTheDead(_)) => true,
-            Err(Stuck(owner)) => return Err(Halt::Stuck(PATIENCE, self.stuck(owner))),
-        };
-        journal::undo(self.map.words(), number);
-        Ok(Shard { store: self, number, inherited })
+        loop {
+            let generation = self.generation(number);
+            let mut shard = Shard { store: self, number, generation, inherited: false, left: false };
+            match shard.lock().take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)) {
+                Ok(got) => shard.inherited = got != Got::Free,
+                Err(not_got) => {
+                    shard.left = true; // it was never ours
+                    if not_got == NotGot::Moved {
+                        self.advance(number, generation);
+                    } else if self.rescue(number, generation) {
+                        let generation = generation.wrapping_add(1);
+                        return Ok(Shard { store: self, number, generation, inherited: true, left: false });
+                    }
+                    match not_got {
+                        NotGot::Stuck(owner) if self.generation(number) == generation => {
+                            return Err(Halt::Stuck(PATIENCE, self.stuck(owner)));
+                        }
+                        _ => continue,
+                    }
+                }
+            }
+            // The lines may have moved between the two looks: then nobody is to touch what is here.
+            if self.generation(number) == generation {
+                journal::undo(self.map.words(), shard.area());
+                return Ok(shard);
+            }
+            shard.let_go();
+        }
     }
 
-    fn lock_of(&self, shard: usize) -> Lock<'_> {
+    pub(super) fn lock_of(&self, area: usize) -> Lock<'_> {
         Lock {
-            word: &self.map.halves()[layout::shard::lock_h(shard)],
-            turns: &self.map.words()[layout::shard::turns_w(shard)],
+            word: &self.map.halves()[layout::shard::lock_h(area)],
+            turns: &self.map.words()[layout::shard::turns_w(area)],
         }
     }
 
@@ -275,14 +297,16 @@ impl Inner {
     }
 
     /// Runs one verb on one shard, and passes on what it tells others. The clock is read under the lock, so that a
-    /// shard's time never goes back.
+    /// shard's time never goes back. `run` is run again where a ceiling had to be raised, and
+    /// where the lines were taken elsewhere meanwhile: what it did then may have happened or not.
     #[inline]
     pub(super) fn verb<T>(
         &self,
         shard: usize,
         mut run: impl FnMut(&mut Lines<Journal<'_>>, Now) -> Result<T, Refusal>,
     ) -> Outcome<(Result<T, Refusal>, Now)> {
-        for _ in 0..RAISES {
+        let (mut raises, mut moves) = (0, 0);
+        while raises < RAISES && moves < MOVES {
             let mut pushes = Pushes::default();
             let locked = self.lock(shard)?;
             let now = self.now();
@@ -291,12 +315,20 @@ impl Inner {
                 pushes.collect(self, &mut lines, shard);
                 result
             });
-            drop(locked);
+            let stands = locked.let_go();
             pushes.send(self);
             match result {
-                Err(Refusal::Ceiling(needed)) => self.raise(needed)?,
+                _ if !stands => moves += 1,
+                Err(Refusal::Ceiling(needed)) => {
+                    self.raise(needed)?;
+                    raises += 1;
+                }
                 result => return Ok((result, now)),
             }
+        }
+        if moves == MOVES {
+            let what = "this process is so slow that others take it for stopped, again and again";
+            return Err(Error::unavailable(what, "give it more of the processor").into());
         }
         Err(Error::protocol("the token ceiling is never high enough", "this is a bug: please report it")
             .into())
@@ -306,7 +338,8 @@ impl Inner {
     fn raise(&self, needed: i64) -> Outcome<()> {
         let lock =
             Lock { word: &self.map.halves()[header::RAISING_H], turns: &self.map.words()[header::RAISED_W] };
-        if let Err(Stuck(owner)) = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)) {
+        if let Err(not_got) = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)) {
+            let owner = if let NotGot::Stuck(owner) = not_got { owner } else { None };
             return Err(Halt::Stuck(PATIENCE_DISK, self.stuck(owner)));
         }
         let ceiling = &self.map.words()[header::CEILING_W];
@@ -316,7 +349,7 @@ impl Inner {
             floor::raise(&self.files.dir, needed, self.runtime.wall_us())
                 .map(|floor| ceiling.store(floor.cast_unsigned(), Release))
         };
-        lock.let_go();
+        let _ = lock.let_go(); // these words are in no area
         Ok(result?)
     }
 
@@ -347,8 +380,9 @@ impl Inner {
 
     /// Whether anything ever happened in a shard: looking at the others would only cost memory.
     pub(super) fn used(&self, shard: usize) -> bool {
-        self.map.words()[layout::shard::cells(shard).start].load(Relaxed) != 0
-            || self.map.halves()[layout::shard::lock_h(shard)].load(Relaxed) != 0
+        let area = layout::area(shard, self.generation(shard));
+        self.map.words()[layout::shard::cells(area).start].load(Relaxed) != 0
+            || self.map.halves()[layout::shard::lock_h(area)].load(Relaxed) != 0
     }
 
     /// What a refusal means that no caller can cause.
@@ -385,31 +419,61 @@ impl Drop for Inner {
 pub(super) struct Shard<'a> {
     store: &'a Inner,
     number: usize,
+    generation: u64,
     inherited: bool,
+    left: bool,
 }
 
-impl Shard<'_> {
+impl<'a> Shard<'a> {
+    fn area(&self) -> usize {
+        layout::area(self.number, self.generation)
+    }
+
+    fn lock(&self) -> Lock<'a> {
+        self.store.lock_of(self.area())
+    }
+
     /// Its lines.
     #[inline]
     pub(super) fn lines(&self) -> Result<Lines<Journal<'_>>, Refusal> {
         let words = self.store.map.words();
         let seed = layout::mix(self.store.header.seed ^ self.number as u64);
-        let mut lines = Lines::with_seed(Journal::new(words, self.number, self.store), seed)?;
-        let floored = &words[layout::shard::floored_w(self.number)];
+        let mut lines = Lines::with_seed(Journal::new(words, self.area(), self.store), seed)?;
+        let floored = &words[layout::shard::floored_w(self.area())];
         if floored.load(Relaxed) == 0 {
             lines.raise_token(self.store.header.floor);
             floored.store(1, Relaxed);
         }
         Ok(lines)
     }
+
+    /// Lets the lock go. False: the lines were taken elsewhere meanwhile, and what was done or seen here does not stand.
+    #[inline]
+    pub(super) fn let_go(mut self) -> bool {
+        self.end()
+    }
+
+    #[inline]
+    fn end(&mut self) -> bool {
+        self.left = true;
+        journal::undo(self.store.map.words(), self.area());
+        let stands = self.lock().let_go();
+        if !stands {
+            // First the one, then the other: whoever finds the area free must also find it out of use.
+            self.store.advance(self.number, self.generation);
+            self.lock().leave();
+        }
+        if self.inherited {
+            self.store.ring_all();
+        }
+        stands
+    }
 }
 
 impl Drop for Shard<'_> {
     fn drop(&mut self) {
-        journal::undo(self.store.map.words(), self.number);
-        self.store.lock_of(self.number).let_go();
-        if self.inherited {
-            self.store.ring_all();
+        if !self.left {
+            self.end();
         }
     }
 }

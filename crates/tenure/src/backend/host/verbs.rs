@@ -8,7 +8,7 @@ use super::layout::SHARDS;
 use super::slots::Who;
 use super::store::{Inner, Outcome};
 use crate::backend::{Anchor, Answer, Claim, Leave, Page, Query, Released, local, note};
-use crate::core::line::{NO_SLOT, Now, Place, Refusal};
+use crate::core::line::{Found, NO_SLOT, Now, Place, Refusal};
 use crate::core::moment::nanos;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -152,7 +152,7 @@ impl Inner {
         let (mut slots, mut note) = (Vec::new(), Vec::with_capacity(NOTE));
         let (mut rest, mut restated) = (chunk, false);
         let done = self.verb(shard, |lines, now| {
-            // Run again after a ceiling was raised, it goes on with the claim that was refused.
+            rest = chunk; // run again, it renews all again
             while let Some((&i, more)) = rest.split_first() {
                 let claim = &claims[i];
                 let (id, key) = (claim.id.0, claim.key.full().as_bytes());
@@ -199,8 +199,12 @@ impl Inner {
     pub(super) fn release(&self, claim: &Claim, leave: Leave) -> Outcome<Released> {
         self.usable()?;
         let key = claim.key.full().as_bytes();
+        let mut found = Found::Nothing;
         let (result, now) = self.verb(self.shard_of(key), |lines, now| {
-            lines.release(claim.id.0, key, claim.birth.nanos(), local::trace(leave), now)
+            // Run again, it may find the work of the first time.
+            let again = lines.release(claim.id.0, key, claim.birth.nanos(), local::trace(leave), now)?;
+            found = if found == Found::Nothing { again } else { found };
+            Ok(found)
         })?;
         self.waiting.remove(claim.id.0);
         self.changed(now.ns);
@@ -226,8 +230,16 @@ impl Inner {
     pub(super) fn evict(&self, key: &Key, token: Option<Token>, why: &str) -> Outcome<Released> {
         self.usable()?;
         let full = key.full().as_bytes();
+        let (mut holder, mut held) = (token.map(Token::get), 0);
         let (result, now) = self.verb(self.shard_of(full), |lines, now| {
-            lines.evict(full, token.map(Token::get), why.as_bytes(), now)
+            // Run again, it is not to hit whoever was granted after the first time.
+            holder = holder.or_else(|| {
+                let row = lines.view(full, 0, now)?;
+                row.holders.first().map(|first| first.token).filter(|&token| token != 0)
+            });
+            let again = lines.evict(full, holder, why.as_bytes(), now)?;
+            held = held.max(again);
+            Ok(held)
         })?;
         self.changed(now.ns);
         Ok(result.map(local::evicted).map_err(|refusal| local::refused(refusal, key, None))?)

@@ -1,0 +1,136 @@
+//! Rescue: the lines of a shard go on although a process that lives stays inside, stopped or starved in mid-verb.
+//!
+//! A shard has two areas. Whoever finds the owner of the one in use inside for too long copies its cells and its undo
+//! log to the other, undoes the unfinished step there, and makes that area the one in use. The sleeper may wake at any
+//! instant and goes on in the old area, where nobody looks any more; when it lets go it sees that its lines have moved,
+//! and runs its verb again in the new area. Verbs are idempotent on the claim's id, so what it had done before it slept
+//! is found there, and what it did afterwards is done again.
+//!
+//! Why the copy is whole although its owner may wake while it is made: it counts only if the same step was under way,
+//! with as many entries in its log, before and after. Every store in between is then one that the log undoes, or one to
+//! a cell that nothing leads to yet. A step that ended meanwhile has raised the count of steps first. And if the owner
+//! lets go before the lines are declared moved, the flag in its lock word is gone and so is the copy.
+//!
+//! This reads what another processor writes *while it runs*, and takes the order of its stores to be the order in which
+//! they are seen. x86-64 promises that. Elsewhere nobody is rescued: others wait, and are told for whom.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
+
+use super::journal::{self, Room};
+use super::layout::{self, LOG_MAX, header, shard};
+use super::lock::Lock;
+use super::store::{BLOCKED, Inner};
+use super::faults;
+use crate::core::line::NEXT_WORD;
+use crate::core::line::arena::CELL;
+
+impl Inner {
+    /// How often the lines of a shard have moved.
+    pub(super) fn generation(&self, shard: usize) -> u64 {
+        self.map.words()[header::generation_w(shard)].load(Acquire)
+    }
+
+    /// Notes that the lines of a shard have moved. Whoever sees it may do it.
+    pub(super) fn advance(&self, shard: usize, generation: u64) {
+        let word = &self.map.words()[header::generation_w(shard)];
+        let _ = word.compare_exchange(generation, generation.wrapping_add(1), SeqCst, Relaxed);
+    }
+
+    /// Takes the lines of a shard to its other area, whose lock is held then. False: that could not be done, or somebody
+    /// else did it; look again where they are.
+    pub(super) fn rescue(&self, shard: usize, generation: u64) -> bool {
+        if !cfg!(target_arch = "x86_64") {
+            return false;
+        }
+        let (halves, words) = (self.map.halves(), self.map.words());
+        let rescuers = Lock { word: &halves[header::RESCUING_H], turns: &words[header::RESCUED_W] };
+        if rescuers.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)).is_err() {
+            return false;
+        }
+        let rescued = self.generation(shard) == generation && self.move_lines(shard, generation);
+        let _ = rescuers.let_go();
+        rescued
+    }
+
+    fn move_lines(&self, shard: usize, generation: u64) -> bool {
+        let (from, to) = (layout::area(shard, generation), layout::area(shard, generation.wrapping_add(1)));
+        let (old, new) = (self.lock_of(from), self.lock_of(to));
+        // The other area may still have an earlier sleeper inside: then there is nowhere to go.
+        if !new.take_spare(self.me, |who| self.slots().alive(who, self.me)) {
+            return false;
+        }
+        faults::point();
+        let moved = old.begin_copy() && self.copy(from, to) && old.end_copy();
+        faults::point();
+        if !moved {
+            let _ = new.let_go();
+            return false;
+        }
+        self.advance(shard, generation);
+        faults::point();
+        old.wake_all();
+        let pid = super::slots::Who::from_raw(old.word.load(Relaxed)).map_or(0, |who| self.slots().pid(who));
+        tracing::warn!(pid, "a process stays inside the store, perhaps stopped: others go on without it");
+        true
+    }
+
+    /// Copies an area. False: its owner went on meanwhile, or there is no room.
+    fn copy(&self, from: usize, to: usize) -> bool {
+        let words = self.map.words();
+        let step = || (words[shard::steps_w(from)].load(SeqCst), words[shard::logged_w(from)].load(SeqCst));
+        let before = step();
+        fence(SeqCst);
+        let limit = journal::limit(&words[shard::cells_w(from)]);
+        let source = &words[shard::cells(from)];
+        let used = usize::try_from(source[NEXT_WORD].load(Relaxed)).unwrap_or(usize::MAX).saturating_mul(CELL);
+        let used = used.min(limit).min(source.len());
+        if !self.make_room(to, used.div_ceil(CELL)) {
+            return false;
+        }
+        let copy = |to: &[AtomicU64], from: &[AtomicU64]| {
+            for (to, from) in to.iter().zip(from) {
+                to.store(from.load(Relaxed), Relaxed);
+            }
+        };
+        faults::point();
+        words[shard::logged_w(to)].store(0, Relaxed);
+        copy(&words[shard::cells(to)][..used], source);
+        let logged = usize::try_from(before.1).map_or(LOG_MAX, |n| n.min(LOG_MAX));
+        copy(&words[shard::log_w(to)][..2 * logged], &words[shard::log_w(from)]);
+        let floored = words[shard::floored_w(from)].load(Relaxed);
+        fence(SeqCst);
+        if step() != before {
+            return false;
+        }
+        faults::point();
+        words[shard::floored_w(to)].store(floored, Relaxed);
+        words[shard::logged_w(to)].store(logged as u64, Release);
+        journal::undo(words, to);
+        true
+    }
+
+    /// Allocates an area that is not in use, for at least so many cells.
+    fn make_room(&self, area: usize, cells: usize) -> bool {
+        let allocated = &self.map.words()[shard::cells_w(area)];
+        let mut have = usize::try_from(allocated.load(Relaxed)).unwrap_or(usize::MAX);
+        if have == 0 {
+            let (at, len) = layout::rest_bytes(area);
+            if !self.allocate(at, len) {
+                return false;
+            }
+            have = layout::CELLS_FIRST;
+        }
+        while have < cells {
+            let Some(more) = layout::grown(have) else { return false };
+            let (at, len) = layout::cell_bytes(area, have, more);
+            if !self.allocate(at, len) {
+                return false;
+            }
+            have = more;
+        }
+        allocated.store(have as u64, Release);
+        true
+    }
+}
