@@ -292,10 +292,16 @@ fn a_second_process_that_is_stopped_inside_is_named_and_blocks_its_shard_alone()
     let dir = Dir::new();
     let client = open(&dir.0).expect("opens");
     // The first one's lines are rescued to the shard's other area; then there is none left.
-    let mut first = Role::start("stop", &dir.0, &["x"]);
+    let shard = |name: &str| faults::shard(&dir.0, name).expect("a shard");
+    let beside =
+        (0..).map(|n| format!("beside/{n}")).find(|n| shard(&format!("test/{n}")) == shard("test/x"));
+    let beside = beside.expect("a name in the same shard");
+    let mut first = Role::start("stop", &dir.0, &[&beside]);
     first.hears("held");
     first.is_stopped();
-    client.take(&client.claim("y in the way"));
+    let claim = client.claim("x");
+    client.take(&claim);
+    client.release(&claim).expect("release");
     let mut child = Role::start("stop", &dir.0, &["x"]);
     child.hears("held");
     let pid = rustix::process::Pid::from_child(&child.child);
@@ -306,7 +312,6 @@ fn a_second_process_that_is_stopped_inside_is_named_and_blocks_its_shard_alone()
         ErrorKind::Unavailable,
         &format!("process {}", child.child.id()),
     );
-    let shard = |name: &str| faults::shard(&dir.0, name).expect("a shard");
     let mut others = 0;
     for n in 0..20 {
         let claim = client.claim(&format!("other/{n}"));
@@ -320,4 +325,7 @@ fn a_second_process_that_is_stopped_inside_is_named_and_blocks_its_shard_alone()
     child.hears("released");
     client.take(&client.claim("x"));
     child.ends();
+    // The first one never went on: it ends, and what it held with it.
+    first.kill();
+    client.take(&client.claim(&beside));
 }

@@ -281,6 +281,21 @@ impl Role {
         }
     }
 
+    /// Whether it stops; false: it ends.
+    pub(crate) fn is_stopped_or_gone(&self) -> bool {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            match stat.rsplit_once(") ").map(|(_, state)| &state[..1]) {
+                Some("T") => return true,
+                Some("Z" | "X") | None => return false,
+                _ => assert!(Instant::now() < until, "it neither stops nor ends"),
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

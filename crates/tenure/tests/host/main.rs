@@ -9,3 +9,4 @@ mod kit;
 mod places;
 mod reboots;
 mod roles;
+mod stops;

@@ -22,7 +22,9 @@ fn child() {
     let args: Vec<&str> = args.split('\n').filter(|a| !a.is_empty()).collect();
     match role.as_str() {
         "greet" => say(args[0]),
-        "script" => script(&dir, args[0].parse().expect("a number")),
+        "script" => script(&dir, args[0].parse().expect("a number"), faults::kill_after),
+        "sleepy-script" => script(&dir, args[0].parse().expect("a number"), faults::stop_after),
+        "rescue" => rescue(&dir, args[0], args[1].parse().expect("a number")),
         "grow" => grow(&dir, args[0].parse().expect("a number")),
         "stop" => stop(&dir, args[0]),
         "make" => make(&dir, args[0].parse().expect("a number")),
@@ -68,8 +70,8 @@ fn hold(dir: &Path, name: &str, share: Option<u32>) {
     let _ = std::io::Read::read_to_string(&mut std::io::stdin(), &mut rest);
 }
 
-/// Holds the lock "shared"; told to go, runs the script and dies at its store number `n`.
-fn script(dir: &Path, n: u64) {
+/// Holds the lock "shared"; told to go, runs the script and dies or stops at its store number `n`.
+fn script(dir: &Path, n: u64, fault: fn(u64)) {
     let client = open(dir).expect("opens");
     let shared = client.claim("shared");
     // The parent's last claim may still be on its way out.
@@ -79,13 +81,24 @@ fn script(dir: &Path, n: u64) {
     say("ready");
     let mut go = String::new();
     std::io::stdin().read_line(&mut go).expect("the parent speaks");
-    faults::kill_after(n);
+    fault(n);
     let tokens = crate::kills::script(&client, &shared);
     faults::kill_after(u64::MAX);
     for (name, token) in tokens {
         say(&format!("token {token} {name}"));
     }
     // As a process ends that never drops its locks.
+    std::process::exit(0);
+}
+
+/// Wants a lock of a shard in which somebody is stopped, and dies at store number `n` of getting it.
+fn rescue(dir: &Path, name: &str, n: u64) {
+    let client = open(dir).expect("opens");
+    faults::kill_after(n);
+    let mut claim = client.claim(name);
+    claim.stand = false;
+    client.attempt(&claim).expect("an answer");
+    faults::kill_after(u64::MAX);
     std::process::exit(0);
 }
 

@@ -101,6 +101,15 @@ mod inspection {
         Ok((words[layout::shard::cells_w(area)].load(Relaxed), used))
     }
 
+    /// How often lines were taken from a process that stayed inside.
+    ///
+    /// # Errors
+    /// As opening the store.
+    pub fn rescues(dir: &Path) -> Result<u64> {
+        let store = open(dir)?;
+        Ok((0..SHARDS).map(|shard| store.0.generation(shard)).sum())
+    }
+
     /// Checks the structure of every shard of the store in `dir`.
     ///
     /// # Errors
@@ -146,7 +155,7 @@ mod inspection {
 #[cfg(feature = "unstable")]
 pub use hook::{kill_after, passed, stop_after};
 #[cfg(feature = "unstable")]
-pub use inspection::{cells, check, raise_floor, reboot, shard};
+pub use inspection::{cells, check, raise_floor, reboot, rescues, shard};
 
 /// Nothing.
 #[cfg(not(feature = "unstable"))]

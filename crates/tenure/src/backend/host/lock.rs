@@ -53,7 +53,12 @@ impl Lock<'_> {
     /// Takes the lock. `patience` is for one and the same turn of an owner that lives: as long as others come and go,
     /// it begins anew (ten times at most).
     #[inline]
-    pub(super) fn take(self, me: Who, patience: Duration, alive: impl Fn(Who) -> bool) -> Result<Got, NotGot> {
+    pub(super) fn take(
+        self,
+        me: Who,
+        patience: Duration,
+        alive: impl Fn(Who) -> bool,
+    ) -> Result<Got, NotGot> {
         if self.word.compare_exchange(0, me.raw(), Acquire, Relaxed).is_ok() {
             faults::point();
             return Ok(Got::Free);

@@ -2,7 +2,7 @@
 //!
 //! - `place`: the directory and its files, opened so that nobody can slip something in. - `create`: makes the store.
 //! - `layout`: where everything lies in the file. - `map`: the mapping (unsafe). - `sys`: byte locks (unsafe).
-//! - `lock`: the lock word of a shard, which names its owner. - `journal`: the undo log that makes a verb whole even
+//! - `lock`: the lock word of a shard, which names its owner. - `rescue`: goes on without an owner that is stopped. - `journal`: the undo log that makes a verb whole even
 //!   if its process is killed at any instruction. - `store`: a shard under its lock; reaping.
 //! - `slots`: who takes part and who lives. - `alarm`: notices deaths at once. - `registry`: one store per process.
 //! - `bell`: tells a waiting claim of its turn. - `watch`: tells watchers of changes.

@@ -18,11 +18,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
+use super::faults;
 use super::journal::{self, Room};
 use super::layout::{self, LOG_MAX, header, shard};
 use super::lock::Lock;
 use super::store::{BLOCKED, Inner};
-use super::faults;
 use crate::core::line::NEXT_WORD;
 use crate::core::line::arena::CELL;
 
@@ -84,7 +84,8 @@ impl Inner {
         fence(SeqCst);
         let limit = journal::limit(&words[shard::cells_w(from)]);
         let source = &words[shard::cells(from)];
-        let used = usize::try_from(source[NEXT_WORD].load(Relaxed)).unwrap_or(usize::MAX).saturating_mul(CELL);
+        let used =
+            usize::try_from(source[NEXT_WORD].load(Relaxed)).unwrap_or(usize::MAX).saturating_mul(CELL);
         let used = used.min(limit).min(source.len());
         if !self.make_room(to, used.div_ceil(CELL)) {
             return false;

@@ -9,7 +9,8 @@ fn the_host_file_is_documented_as_it_is() {
     let layout = read("crates/tenure/src/backend/host/layout.rs");
     let cells = read("crates/tenure/src/core/line/cells.rs");
     let arena = read("crates/tenure/src/core/line/arena.rs");
-    let named = ["LAYOUT", "PAGE", "SLOTS", "SLOT_SIZE", "SHARDS", "SPAN", "RING", "LOG_MAX", "CELL"];
+    let named =
+        ["LAYOUT", "PAGE", "SLOTS", "SLOT_SIZE", "SHARDS", "AREAS", "SPAN", "RING", "LOG_MAX", "CELL"];
     let mut coded = BTreeSet::new();
     for (module, name, value) in constants(&layout).into_iter().chain(constants(&arena)) {
         match module.as_str() {
