@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use tenure::StoreUrl;
 
 pub use crate::bench::BenchArgs;
+pub use crate::judge::CheckArgs;
 pub use crate::sale::SaleArgs;
 
 use crate::failure::{Doing, Outcome};
-use crate::{bench, conform, sale};
+use crate::{bench, conform, judge, sale};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -69,6 +70,8 @@ enum Command {
     FlashSale(SaleArgs),
     /// The trials that every backend must pass: one line per promise, held, broken or not promised
     Conform(ConformArgs),
+    /// Judges the history of a run again: rule by rule, and the events that break it
+    Check(CheckArgs),
 }
 
 /// `tenure lab conform`.
@@ -85,6 +88,7 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
     finish(globals, || match args.command {
         Command::List => list(globals),
         Command::FlashSale(args) => sale::run(args, globals),
+        Command::Check(args) => judge::run(&args, globals),
         Command::Conform(args) => {
             Ok(conform::run(Some(&globals.url), &globals.namespace, globals.json, args.filter.as_deref()))
         }
@@ -108,6 +112,7 @@ fn finish(globals: &Globals, run: impl FnOnce() -> Outcome<ExitCode>) -> ExitCod
 const THERE_IS: &[(&str, &str)] = &[
     ("flash-sale", "a hundred clients in several processes fight for stock: no lock, a naive lock, Tenure"),
     ("conform", "the trials that every backend must pass, promise by promise"),
+    ("check", "judges the history of a run again, rule by rule"),
 ];
 
 fn list(globals: &Globals) -> Outcome<ExitCode> {

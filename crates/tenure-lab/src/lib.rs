@@ -5,6 +5,7 @@
 //! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
 //! - [`broken`]: backends that break one rule each; the trial named for it must notice.
 //! - [`history`]: what the clients of a run saw, as a file that anybody can judge.
+//! - [`judge`]: which promises held, by a history; `report` shows it as a page.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - [`server`]: real servers of the lab's own.
 //! - `process`: worker processes, for whatever needs more than one.
@@ -20,10 +21,12 @@ mod duration;
 mod failure;
 pub mod harness;
 pub mod history;
+pub mod judge;
 mod num;
 #[allow(missing_docs)] // short enough to read
 pub mod oracle;
 mod process;
+mod report;
 mod sale;
 pub mod server;
 

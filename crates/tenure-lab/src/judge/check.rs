@@ -1,0 +1,95 @@
+//! `tenure lab check`: judges a stored history again.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{Breach, Facts, Status, Verdict, Windows, judge_with};
+use crate::cli::Globals;
+use crate::failure::{Doing, Failure, Outcome};
+use crate::history::History;
+use crate::report;
+
+/// `tenure lab check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The directory of a run (its history.jsonl), or a history.
+    #[arg(value_name = "DIR")]
+    place: PathBuf,
+    /// Writes the report as a page to this file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Outcome<ExitCode> {
+    let path = if args.place.is_dir() { args.place.join("history.jsonl") } else { args.place.clone() };
+    let history = History::read(&path).map_err(|error| unreadable(&path, &error))?;
+    let facts = Facts::of(&history);
+    let windows = Windows::of(&history);
+    let verdicts = judge_with(&facts, &windows);
+    tell(&verdicts, globals)?;
+    if let Some(file) = &args.report {
+        let page = report::page(&facts, &windows, &verdicts);
+        std::fs::write(file, page).doing(|| format!("write {}", file.display()))?;
+    }
+    Ok(exit_status(&verdicts))
+}
+
+fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
+    Failure::usage(
+        format!("{}: {error}", path.display()),
+        "a history is what `tenure lab chaos --out DIR` leaves as DIR/history.jsonl; docs/wire/history.schema.json describes it",
+    )
+}
+
+/// Prints verdicts: a line each, and the breaches below; with `--json` one object each.
+pub(crate) fn tell(verdicts: &[Verdict], globals: &Globals) -> Outcome<()> {
+    let mut out = std::io::stdout().lock();
+    for verdict in verdicts {
+        let text = if globals.json {
+            serde_json::to_string(verdict).doing(|| "write a verdict".into())?
+        } else {
+            in_words(verdict, globals.verbose)
+        };
+        writeln!(out, "{text}").doing(|| "write the verdicts".into())?;
+    }
+    Ok(())
+}
+
+fn in_words(verdict: &Verdict, verbose: u8) -> String {
+    let mut text =
+        format!("{:<5} {:<24} {:<13} {}", verdict.rule, verdict.title, verdict.status, verdict.text);
+    for breach in &verdict.breaches {
+        text += &breach_in_words(breach);
+    }
+    if verbose > 0 && !verdict.excused.is_empty() {
+        text += "\n      where it was not promised:";
+        for breach in &verdict.excused {
+            text += &breach_in_words(breach);
+        }
+    }
+    if matches!(verdict.status, Status::Broken | Status::FloorMissed) {
+        text += &format!("\n      seed {}; repeat with: {}", verdict.seed, verdict.replay);
+    }
+    text
+}
+
+fn breach_in_words(breach: &Breach) -> String {
+    let mut text = format!("\n      {}", breach.what);
+    for event in &breach.events {
+        text += &format!("\n        {}", serde_json::to_string(event).unwrap_or_default());
+    }
+    text
+}
+
+/// 1 if a promise was broken, else 2 if too little happened, else 0.
+pub(crate) fn exit_status(verdicts: &[Verdict]) -> ExitCode {
+    let any = |status| verdicts.iter().any(|verdict| verdict.status == status);
+    match (any(Status::Broken), any(Status::FloorMissed)) {
+        (true, _) => ExitCode::from(1),
+        (_, true) => ExitCode::from(2),
+        _ => ExitCode::SUCCESS,
+    }
+}

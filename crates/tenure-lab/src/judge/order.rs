@@ -1,0 +1,76 @@
+//! L3: where strict first come was asked for, nobody overtakes.
+//!
+//! A stood in line before B if the store had put it there before B was invoked. B overtook it if it was granted first:
+//! B returned before A did, those who then believed left no room for A beside them (so A was not yet granted), and
+//! where both have tokens, B has the lower one.
+
+use std::collections::BTreeMap;
+
+use super::facts::{Facts, Hold};
+use super::windows::Windows;
+use super::{Breach, Tally, Verdict};
+use crate::history::{Kind, Name};
+
+pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> Verdict {
+    let mut tally = Tally::default();
+    if facts.history.header.fair {
+        for (lock, claims) in &facts.locks {
+            overtaken(facts, windows, *lock, claims, &mut tally);
+        }
+    }
+    let mut verdict = tally.verdict("L3", "declared order", "grants in line");
+    if !facts.history.header.fair {
+        verdict.text = "strict first come was not asked for".into();
+    }
+    verdict
+}
+
+fn overtaken(facts: &Facts<'_>, windows: &Windows, lock: Name, claims: &[usize], tally: &mut Tally) {
+    let mut granted: Vec<&Hold> = facts.granted(claims).collect();
+    let at = |hold: &Hold| hold.ok.map_or(0, |ok| ok.t);
+    granted.sort_by_key(|hold| at(hold));
+    // Those granted so far, by when they were invoked.
+    let mut before: BTreeMap<(u64, usize), usize> = BTreeMap::new();
+    for (index, late) in granted.iter().enumerate() {
+        if let Some(queued) = late.queued {
+            let excused = |other: &Hold| windows.excuse_for("L3", queued.t, at(late), &[late.p, other.p]);
+            tally.judge(!windows.excuse_for("L3", queued.t, at(late), &[late.p]));
+            let rivals = before.range((queued.t + 1, 0)..).map(|(_, other)| *other);
+            let first = rivals.filter(|other| overtook(&granted, *other, late)).min();
+            if let Some(first) = first.map(|other| granted[other]) {
+                tally.breach(excused(first), || {
+                    let mut events = [late.grant(), first.grant()].concat();
+                    events.push(queued.event);
+                    let what = format!(
+                        "{lock}: {} stood in line before {} was invoked, which was granted first",
+                        late.claim, first.claim
+                    );
+                    Breach { t: at(first), what, events: facts.events(events) }
+                });
+            }
+        }
+        before.insert((late.invoked(), index), index);
+    }
+}
+
+/// Whether the grant number `first` surely came before that of `late`, which returned later.
+fn overtook(granted: &[&Hold], first: usize, late: &Hold) -> bool {
+    let one = granted[first];
+    let (Some(ok), Some(end)) = (one.ok, late.ok) else { return false };
+    if ok.t >= end.t || one.invoke.is_none() {
+        return false;
+    }
+    if let (Some(low), Some(high)) = (one.token, late.token) {
+        return low < high;
+    }
+    if !one.shares_with(late) {
+        return true;
+    }
+    if one.kind == Kind::Read {
+        return false;
+    }
+    // The believers at that instant: later ones in the list were granted later.
+    let believes = |hold: &&&Hold| hold.belief().is_some_and(|(from, to)| from <= ok.t && ok.t < to);
+    let weight: u64 = granted[..=first].iter().filter(believes).map(|hold| hold.weight).sum();
+    weight + late.weight > late.capacity
+}

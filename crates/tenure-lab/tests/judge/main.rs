@@ -1,0 +1,8 @@
+//! The judge, judged: for each rule a wrong history that it must find and a right one that it must not; a cross-check
+//! against a brute-force search that shares no code with it; the command.
+
+mod brute;
+mod cross;
+mod rules;
+mod script;
+mod windows;
