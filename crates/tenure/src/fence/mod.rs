@@ -2,7 +2,8 @@
 //!
 //! A lock tells who may act. It cannot stop somebody who was granted, paused for longer than the lease, and acts now: only
 //! the resource can, by refusing a token lower than the highest it has seen. This module is that check, ready for the
-//! places where resources are: tables ([`sql`]) and files ([`FenceFile`]); and the [rule](check()) itself, for all
+//! places where resources are: tables ([`sql`]), Redis ([`redis`]), HTTP services (`http`, with the cargo
+//! feature `tower`) and files ([`FenceFile`]); and the [rule](check()) itself, for all
 //! others. The [manual](crate::manual::fence)
 //! says how to use each.
 //!
@@ -15,7 +16,11 @@
 //! - Check, record and effect are one atomic step of the resource.
 
 mod file;
+#[cfg(feature = "tower")]
+pub mod http;
+pub mod redis;
 mod rule;
+mod sections;
 pub mod sql;
 
 pub use file::{Entry, FenceFile};

@@ -46,7 +46,7 @@
 //!   roll back, as ever there. Others wait for `innodb_lock_wait_timeout`.
 //! - SQLite: begin with `BEGIN IMMEDIATE`; after an error the program has to roll back.
 
-use super::Reason;
+use super::{Reason, sections};
 
 /// SQLSTATE of a refused check: the token is stale (PostgreSQL, MySQL, MariaDB).
 pub const STALE: &str = "TF001";
@@ -60,9 +60,6 @@ pub const MYSQL: Statements = Statements(include_str!("sql/mysql.sql"));
 /// For SQLite 3.24 and newer. Parameters `?1` to `?3`.
 pub const SQLITE: Statements = Statements(include_str!("sql/sqlite.sql"));
 
-/// What a line of a file of statements begins with: its name follows.
-const NAME: &str = "--- ";
-
 /// The statements for one kind of database. The parameters of all but `migration` are: resource, domain, token; `show` has
 /// the first only.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +68,7 @@ pub struct Statements(&'static str);
 impl Statements {
     /// Makes what the checks need; each to be run by itself, in this order. Running them again changes nothing.
     pub fn migration(&self) -> impl Iterator<Item = &'static str> {
-        self.named("migration")
+        sections::named(self.0, "migration")
     }
 
     /// Registers the token, or fails. The first statement of a transaction that reads or writes the resource.
@@ -99,13 +96,8 @@ impl Statements {
         self.one("reset")
     }
 
-    fn named(&self, name: &'static str) -> impl Iterator<Item = &'static str> {
-        let parts = self.0.split(NAME).skip(1);
-        parts.filter_map(move |part| part.strip_prefix(name)?.strip_prefix('\n')).map(str::trim_end)
-    }
-
     fn one(&self, name: &'static str) -> &'static str {
-        self.named(name).next().unwrap_or_default()
+        sections::one(self.0, name)
     }
 }
 
@@ -127,11 +119,11 @@ mod tests {
     fn every_file_has_every_statement_once() {
         for statements in [POSTGRES, MYSQL, SQLITE] {
             for name in ["check", "show", "raise", "reset"] {
-                assert_eq!(statements.named(name).count(), 1, "{name}");
+                assert_eq!(sections::named(statements.0, name).count(), 1, "{name}");
                 assert!(!statements.one(name).is_empty() && !statements.one(name).contains("--"), "{name}");
             }
             assert!(statements.migration().count() >= 2);
-            assert_eq!(statements.0.matches(NAME).count(), 4 + statements.migration().count());
+            assert_eq!(statements.0.matches(sections::NAME).count(), 4 + statements.migration().count());
         }
     }
 

@@ -6,9 +6,11 @@ use libtest_mimic::{Arguments, Trial};
 
 mod broken;
 mod files;
+mod http;
 mod mariadb;
 mod postgres;
 mod programs;
+mod redis;
 mod session;
 mod sqlite;
 mod table;
@@ -23,7 +25,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
     let mut all = Vec::new();
-    for suite in [files::SUITE, sqlite::SUITE, postgres::SUITE, mariadb::SUITE, broken::SUITE] {
+    for suite in [
+        files::SUITE,
+        http::SUITE,
+        sqlite::SUITE,
+        redis::SUITE,
+        postgres::SUITE,
+        mariadb::SUITE,
+        broken::SUITE,
+    ] {
         let missing: Vec<&str> =
             suite.needs.iter().copied().filter(|name| programs::find(name).is_none()).collect();
         if !missing.is_empty() {
@@ -33,6 +43,7 @@ fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, all);
     sqlite::stop();
+    redis::stop();
     postgres::stop();
     mariadb::stop();
     conclusion.exit_code()
