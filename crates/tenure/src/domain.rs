@@ -49,6 +49,7 @@ impl Domain {
     ///
     /// # Errors
     /// `Config` where the store's name is too long.
+    #[allow(dead_code)] // in a build without any backend
     pub(crate) fn of(kind: &str, name: &str) -> Result<Domain> {
         let mut text = format!("{kind}:");
         for byte in name.bytes() {
