@@ -82,12 +82,19 @@ fn servers_that_will_not_do() {
     let master = Server::start();
     let port = master.port.to_string();
     let replica = Server::with(&["--replicaof", "127.0.0.1", &port]);
+    let sentinel = Server::sentinel();
     let cluster = Server::with(&["--cluster-enabled", "yes"]);
     multi().block_on(async {
         let error = refused(&replica.url()).await;
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(error.to_string().contains("read-only replica"), "{error}");
         let error = refused(&cluster.url()).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("Cluster"), "{error}");
+        let error = refused(&sentinel.url()).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("Sentinel"), "{error}");
+        let error = refused(&format!("{},127.0.0.1:1", master.url())).await;
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         // Demoted while we use it: refused for now, and used again once it is a master.
         let locks = Locks::connect(&master.url()).await.expect("a master");

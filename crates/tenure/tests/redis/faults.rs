@@ -5,6 +5,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use tenure::{ErrorKind, Locks, LostReason, Survives};
 
+use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::{multi, single, soon, trial};
 
@@ -14,6 +15,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("faults::restart_without_data", restart_without_data),
         trial("faults::restart_with_data", restart_with_data),
         trial("faults::restart_with_an_older_copy", restart_with_an_older_copy),
+        trial("faults::failover_to_an_empty_server", failover_to_an_empty_server),
+        trial("faults::slow_for_one_key", slow_for_one_key),
         trial("faults::frozen_for_longer_than_the_lease", frozen_for_longer_than_the_lease),
         trial("faults::a_dead_server_delays_nobody_else", a_dead_server_delays_nobody_else),
         trial("faults::dropped_by_the_last_statement", dropped_by_the_last_statement),
@@ -124,6 +127,67 @@ fn restart_with_an_older_copy() {
         server.launch();
         let third = token(&locks, "x").await;
         assert!(first < second && second < third, "{first} {second} {third}");
+    });
+}
+
+/// Another server answers at the address, and it is empty, while the one before still has all.
+fn failover_to_an_empty_server() {
+    let (old, new) = (Server::start(), Server::start());
+    let proxy = Proxy::to(old.port);
+    multi().block_on(async {
+        let builder = || Locks::builder(&proxy.url()).ttl(Duration::from_secs(3));
+        let (one, two) = (builder().connect().await.expect("up"), builder().connect().await.expect("up"));
+        let guard = one.mutex("x").expect("a name").lock().await.expect("free");
+        let waiter = two.mutex("x").expect("a name");
+        let waiting = tokio::spawn(async move { waiter.lock().await });
+        soon("in line", async || one.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1)))
+            .await;
+        proxy.lead_to(new.port);
+        // The new one has never heard of the hold, nor of the place in line, nor of the scripts.
+        let lost = guard.lost().await;
+        assert_eq!(*lost.why(), LostReason::Gone);
+        assert!(guard.check().is_err());
+        let next = match waiting.await.expect("no panic") {
+            Ok(next) => next,
+            Err(error) => {
+                assert!(error.kind().may_pass(), "{error}");
+                two.mutex("x").expect("a name").lock().await.expect("granted")
+            }
+        };
+        assert!(next.token() > guard.token(), "{} after {}", next.token(), guard.token());
+        let late = guard.release().await.expect_err("not ours any more");
+        assert_eq!(late.kind(), ErrorKind::Lost);
+        next.check().expect("spared by a stranger's release");
+        next.release().await.expect("ours");
+    });
+}
+
+/// L6: whatever is about one lock takes longer than the others' renewals are apart.
+fn slow_for_one_key() {
+    let server = Server::start();
+    let proxy = Proxy::to(server.port);
+    multi().block_on(async {
+        let ttl = Duration::from_secs(4);
+        let locks = Locks::builder(&proxy.url()).ttl(ttl).connect().await.expect("up");
+        let sick = locks.mutex("sick").expect("a name").lock().await.expect("free");
+        let mut kept = Vec::new();
+        for n in 0..20 {
+            kept.push(locks.mutex(format!("well/{n}")).expect("a name").lock().await.expect("free"));
+        }
+        proxy.slow_down("/sick}", Duration::from_millis(700));
+        for _ in 0..3 {
+            tokio::time::sleep(ttl).await;
+            for guard in &kept {
+                guard.check().expect("renewed all the while");
+            }
+            token(&locks, "another").await;
+        }
+        assert!(proxy.struck(), "nothing was slow");
+        drop(sick);
+        for guard in kept {
+            guard.release().await.expect("ours");
+        }
+        soon("free", async || locks.list("").await.is_ok_and(|l| l.is_empty())).await;
     });
 }
 

@@ -16,6 +16,7 @@ mod proxy;
 mod raw;
 mod scripts;
 mod server;
+mod tls;
 
 #[allow(clippy::print_stdout)] // a harness of its own says why it skips
 fn main() -> ExitCode {
@@ -42,6 +43,7 @@ fn all() -> Vec<Trial> {
         faults::trials(),
         golden::trials(),
         histories::trials(),
+        tls::trials(),
         moves::trials(),
     ]
     .into_iter()
@@ -67,9 +69,9 @@ fn single() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Waits until it is so; for twenty seconds at most.
+/// Waits until it is so; for a minute at most.
 async fn soon(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !so().await {
         assert!(std::time::Instant::now() < end, "never {what}");
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ struct Shared {
     passed: Mutex<Vec<Arc<[AtomicU64; 2]>>>,
     open: Mutex<Vec<TcpStream>>,
     refuse: AtomicBool,
+    /// The port of the server, which may be another one some time.
+    server: AtomicU16,
+    /// Requests that mention this take so long, and whatever is behind them waits.
+    slow: Mutex<Option<(String, Duration)>>,
     stop: AtomicBool,
 }
 
@@ -58,7 +62,7 @@ impl Proxy {
     pub(crate) fn to(server: u16) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { server: AtomicU16::new(server), ..Shared::default() });
         let all = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -67,7 +71,7 @@ impl Proxy {
                 }
                 let Ok(client) = client else { continue };
                 if !all.refuse.load(Ordering::SeqCst) {
-                    join(&all, client, server);
+                    join(&all, client, all.server.load(Ordering::SeqCst));
                 }
             }
         });
@@ -102,6 +106,18 @@ impl Proxy {
     /// How many connections were made.
     pub(crate) fn made(&self) -> usize {
         self.shared.made.load(Ordering::SeqCst)
+    }
+
+    /// From now on another server is behind the address; connections to the one before are cut.
+    pub(crate) fn lead_to(&self, server: u16) {
+        self.shared.server.store(server, Ordering::SeqCst);
+        self.refuse();
+        self.accept();
+    }
+
+    /// Requests that mention `text` take so long from now on.
+    pub(crate) fn slow_down(&self, text: &str, by: Duration) {
+        *self.shared.slow.lock().expect("no panic") = Some((text.to_owned(), by));
     }
 
     /// Cuts all connections, and accepts none until `accept`.
@@ -166,6 +182,13 @@ fn pump(
         let Ok(n @ 1..) = from.read(&mut buffer[..most]) else { return };
         if swallow {
             continue;
+        }
+        let slow = shared.slow.lock().expect("no panic").clone();
+        if let Some((text, by)) = slow.filter(|_| way == Way::ToServer)
+            && buffer[..n].windows(text.len()).any(|part| part == text.as_bytes())
+        {
+            shared.struck.store(true, Ordering::SeqCst);
+            std::thread::sleep(by);
         }
         let before = count.load(Ordering::SeqCst);
         let plan = shared.plan.lock().expect("no panic").clone();

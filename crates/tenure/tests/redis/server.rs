@@ -61,6 +61,19 @@ impl Server {
         server
     }
 
+    /// Starts one that watches over others, and keeps nothing itself.
+    pub(crate) fn sentinel() -> Server {
+        let (port, dir) = (free_port(), Dir::new());
+        let file = dir.0.join("sentinel.conf");
+        std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\n")).expect("written");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "redis-server"]).arg(&file).arg("--sentinel");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = Server { port, child: None, dir, options: Vec::new() };
+        server.begin(command);
+        server
+    }
+
     /// Starts it again, with whatever is in its directory.
     pub(crate) fn launch(&mut self) {
         let (dir, port) = (self.dir.0.display().to_string(), self.port.to_string());
@@ -88,6 +101,10 @@ impl Server {
             "yes",
         ]);
         command.args(&self.options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.begin(command);
+    }
+
+    fn begin(&mut self, mut command: Command) {
         self.child = Some(command.spawn().expect("redis-server starts"));
         let end = Instant::now() + Duration::from_secs(20);
         while !self.answers() {

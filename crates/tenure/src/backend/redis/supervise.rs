@@ -85,11 +85,19 @@ async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Wh
         }
     }
     let mut unfinished = Unfinished(Some(link.clone()));
-    let hello = handshake::greet(&link, target).await?;
-    client.prepare(&link).await?;
-    if part.is_told(client) {
-        subscribe(client, &link).await?;
-    }
+    let greeted = async {
+        let hello = handshake::greet(&link, target).await?;
+        client.prepare(&link).await?;
+        if part.is_told(client) {
+            subscribe(client, &link).await?;
+        }
+        Ok(hello)
+    };
+    // Nothing was asked for yet that could have been done.
+    let hello = greeted.await.map_err(|why: Why| match why.kind {
+        ErrorKind::Uncertain => unreachable(client, &why.what),
+        _ => why,
+    })?;
     if part == Part::Keeper && client.watching.load(Ordering::SeqCst) {
         track(client, &link).await;
     }
@@ -99,6 +107,11 @@ async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Wh
 
 fn unreachable(client: &Client, why: &str) -> Why {
     let what = format!("{} cannot be reached: {why}", client.target.shown);
+    if client.target.tls.is_some() && (why.contains("ertificate") || why.contains("UnknownCA")) {
+        let advice =
+            "name the roots with tls-ca=, and the client's own certificate with tls-cert= and tls-key=";
+        return Why::new(ErrorKind::Denied, what, advice);
+    }
     Why::new(ErrorKind::Unavailable, what, "check that the server runs, and the address")
 }
 
