@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
 use tenure::core::line::{
-    Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, NO_SLOT, Now, Place, RW_CAPACITY, Refusal, Trace,
-    VecArena,
+    Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, Now, Place, Refusal, Trace, VecArena,
 };
 
+use crate::people::{CLIENT, Dice, NAME, Person, hex};
 use crate::raw::{Raw, Said};
-use crate::scripts::Scripts;
+use crate::scripts::{Scripts, fields};
 use crate::server::Server;
 use crate::trial;
 
@@ -26,32 +26,19 @@ pub(crate) fn trials() -> Vec<Trial> {
 const HISTORIES: u64 = 150;
 const STEPS: u32 = 120;
 const KEY: &str = "tenure:{shop/a}:l";
-/// The naive model's name of the lock.
-const NAME: &[u8] = b"shop/a";
-const CLIENT: &str = "00000000000000c1";
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
+/// Compares what a release found.
+fn judge_release(id: &str, want: Found, got: &Said) -> Result<String, String> {
+    let letter = match want {
+        Found::Held => "h",
+        Found::Waiting => "w",
+        Found::Nothing => "g",
+    };
+    let told = format!("release: {want:?} ");
+    let got = fields(got);
+    if got[0] == id && got[1] == letter {
+        return Ok(told);
     }
-}
-
-/// A claim as the history knows it.
-#[derive(Clone, Debug)]
-struct Person {
-    id: u128,
-    kind: Kind,
-    weight: u32,
-    capacity: u32,
-    ttl: u64,
-    waiting: u64,
-    birth: u64,
-    note: String,
+    Err(format!("{told}, and the script says {got:?}"))
 }
 
 struct History {
@@ -89,6 +76,7 @@ fn histories(kind: Kind) {
         "marked",
         "kept",
         "continued",
+        "together",
         larger,
     ] {
         assert!(counts.get(what).is_some_and(|n| *n >= 40), "{what} came up too seldom: {counts:?}");
@@ -121,7 +109,8 @@ impl History {
             0..=6 => self.attempt(&person, counts)?,
             7..=9 => self.renew(at, counts)?,
             10..=13 => self.release(&person, counts)?,
-            14 => self.evict(counts)?,
+            14 if self.dice.roll(2) == 0 => self.evict(counts)?,
+            14 => self.together(counts)?,
             _ => {
                 // Claims come and go.
                 let id = 1000 + u128::from(self.dice.roll(u64::MAX));
@@ -136,15 +125,56 @@ impl History {
     }
 
     fn attempt(&mut self, p: &Person, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let (want, words) = self.model_attempt(p);
+        let got = self.run("attempt", &words);
+        self.judge("attempt", &words[0], want, &got, counts)
+    }
+
+    fn run(&mut self, verb: &str, words: &[String]) -> Said {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.scripts.run(verb, &[KEY], &words)
+    }
+
+    /// What the model says to an attempt, and what the script is given.
+    fn model_attempt(&mut self, p: &Person) -> (Result<Place, Refusal>, Vec<String>) {
         let stand = self.dice.roll(4) > 0;
         let want = self.lines.attempt(&Ask { stand, ..p.ask() }, self.instant());
         let [kind, terms, id, birth, who] = p.words();
-        let got = self.scripts.run(
-            "attempt",
-            &[KEY],
-            &[&id, &kind, &terms, if stand { "1" } else { "0" }, &birth, &who],
-        );
-        self.judge("attempt", &id, want, &got, counts)
+        (want, vec![id, kind, terms, if stand { "1" } else { "0" }.to_owned(), birth, who])
+    }
+
+    /// Several verbs in one call.
+    fn together(&mut self, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let (mut wants, mut words) = (Vec::new(), Vec::new());
+        for _ in 0..=self.dice.roll(5) {
+            let at = usize::try_from(self.dice.roll(self.people.len() as u64)).expect("small");
+            let person = self.people[at].clone();
+            if self.dice.roll(2) == 0 {
+                let (want, some) = self.model_attempt(&person);
+                wants.push((some[0].clone(), Ok(want)));
+                words.push("a".to_owned());
+                words.extend(some);
+            } else {
+                let (_, want, some) = self.model_release(&person, counts)?;
+                wants.push((some[0].clone(), Err(want)));
+                words.push("r".to_owned());
+                words.extend(some);
+            }
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let got = self.scripts.run("together", &vec![KEY; wants.len()], &words);
+        if got.list().len() != wants.len() {
+            return Err(format!("{} answers to {}: {got:?}", got.list().len(), wants.len()));
+        }
+        let mut told = "together: ".to_owned();
+        for ((id, want), got) in wants.into_iter().zip(got.list()) {
+            told += &match want {
+                Ok(want) => self.judge("attempt", &id, want, got, counts)?,
+                Err(want) => judge_release(&id, want, got)?,
+            };
+        }
+        *counts.entry("together").or_default() += 1;
+        Ok(told)
     }
 
     fn renew(&mut self, at: usize, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
@@ -172,6 +202,17 @@ impl History {
     }
 
     fn release(&mut self, p: &Person, counts: &mut BTreeMap<&'static str, u32>) -> Result<String, String> {
+        let (trace, want, words) = self.model_release(p, counts)?;
+        let got = self.run("release", &words);
+        Ok(format!("{trace:?} {}", judge_release(&words[0], want, &got)?))
+    }
+
+    /// What the model says to a release, and what the script is given.
+    fn model_release(
+        &mut self,
+        p: &Person,
+        counts: &mut BTreeMap<&'static str, u32>,
+    ) -> Result<(Trace, Found, Vec<String>), String> {
         let pause = [0, 1, 100_000, 900_000][usize::try_from(self.dice.roll(4)).expect("small")];
         let (trace, word) = match self.dice.roll(8) {
             0..=3 => (Trace::Nothing, String::new()),
@@ -181,12 +222,6 @@ impl History {
         let now = self.instant();
         let want =
             self.lines.release(p.id, NAME, p.birth * 1000, trace, now).map_err(|e| format!("{e:?}"))?;
-        let got = self.scripts.run("release", &[KEY], &[&hex(p.id), &word, &format!("{:016}", p.birth)]);
-        let letter = match want {
-            Found::Held => "h",
-            Found::Waiting => "w",
-            Found::Nothing => "g",
-        };
         *counts
             .entry(match trace {
                 Trace::Mark => "marked",
@@ -194,11 +229,7 @@ impl History {
                 _ => "released",
             })
             .or_default() += 1;
-        let told = format!("release {trace:?}: {want:?}");
-        if got.list()[0].text() == hex(p.id) && got.list()[1].text() == letter {
-            return Ok(told);
-        }
-        Err(format!("{told}, and the script says {got:?}"))
+        Ok((trace, want, vec![hex(p.id), word, format!("{:016}", p.birth)]))
     }
 
     /// Continues the hold of one claim as another, often a fresh one with less weight.
@@ -263,7 +294,7 @@ impl History {
         counts: &mut BTreeMap<&'static str, u32>,
     ) -> Result<String, String> {
         let told = format!("{verb}: {want:?} ");
-        let got: Vec<String> = got.list().iter().map(|s| s.text().to_owned()).collect();
+        let got = fields(got);
         let digits = |n: u64| format!("{n:016}");
         let (name, mut expected) = match want {
             Ok(Place::Held { token, end }) => (
@@ -337,59 +368,6 @@ impl History {
         };
         if want == got { Ok(()) } else { Err(format!("view:\n  expected {want:?}\n  got      {got:?}")) }
     }
-}
-
-impl Person {
-    /// The claim as the line sees it.
-    fn ask(&self) -> Ask<'_> {
-        Ask {
-            id: self.id,
-            key: NAME,
-            kind: self.kind,
-            weight: self.weight,
-            capacity: self.capacity,
-            stand: true,
-            ttl: self.ttl * 1000,
-            waiting: self.waiting * 1000,
-            birth: self.birth * 1000,
-            slot: NO_SLOT,
-            note: self.note.as_bytes(),
-        }
-    }
-
-    /// Kind, terms, id, birth and who, as the scripts take them.
-    fn words(&self) -> [String; 5] {
-        let terms = format!("{:010}{:010}{:011}{:011}", self.weight, self.capacity, self.ttl, self.waiting);
-        let who = format!("{CLIENT}{}", self.note);
-        [(self.kind as u8).to_string(), terms, hex(self.id), format!("{:016}", self.birth), who]
-    }
-
-    fn new(id: u128, kind: Kind, now: u64, dice: &mut Dice) -> Person {
-        // Now and then somebody comes who takes the lock for something else.
-        let kind = match dice.roll(20) {
-            0 => Kind::Mutex,
-            1 => Kind::Semaphore,
-            2 => Kind::ReadWrite,
-            _ => kind,
-        };
-        let (weight, capacity) = match kind {
-            Kind::ReadWrite => (if dice.roll(3) == 0 { RW_CAPACITY } else { 1 }, RW_CAPACITY),
-            Kind::Semaphore => {
-                let capacity = [3, 3, 3, 5][usize::try_from(dice.roll(4)).expect("small")];
-                (1 + u32::try_from(dice.roll(3)).expect("small"), capacity)
-            }
-            _ => (1, 1),
-        };
-        let lease =
-            |dice: &mut Dice| [100_000, 500_000, 3_000_000][usize::try_from(dice.roll(3)).expect("small")];
-        let birth = if dice.roll(12) == 0 { now - 61_000_000 } else { now };
-        let (ttl, waiting) = (lease(dice), lease(dice));
-        Person { id, kind, weight, capacity, ttl, waiting, birth, note: format!("person {id}") }
-    }
-}
-
-fn hex(id: u128) -> String {
-    format!("{id:032x}")
 }
 
 /// Holders, waiters and the rest of a line, in a form that both sides can be put into.

@@ -12,6 +12,7 @@ mod faults;
 mod golden;
 mod histories;
 mod moves;
+mod people;
 mod proxy;
 mod raw;
 mod scripts;

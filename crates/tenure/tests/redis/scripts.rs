@@ -12,23 +12,30 @@ pub(crate) struct Scripts {
 
 /// The text of a script, as the product sends it.
 pub(crate) fn source(verb: &str) -> String {
-    let line = include_str!("../../src/backend/redis/lua/line.lua");
-    match verb {
+    let text = match verb {
         "attempt" => include_str!("../../src/backend/redis/lua/attempt.lua"),
         "renew" => include_str!("../../src/backend/redis/lua/renew.lua"),
         "release" => include_str!("../../src/backend/redis/lua/release.lua"),
         "transfer" => include_str!("../../src/backend/redis/lua/transfer.lua"),
         "evict" => include_str!("../../src/backend/redis/lua/evict.lua"),
+        "together" => include_str!("../../src/backend/redis/lua/together.lua"),
         _ => include_str!("../../src/backend/redis/lua/inspect.lua"),
-    }
-    .replace("--include line.lua\n", line)
+    };
+    let shared = [
+        ("--include take.lua\n", include_str!("../../src/backend/redis/lua/take.lua")),
+        ("--include give.lua\n", include_str!("../../src/backend/redis/lua/give.lua")),
+        ("--include line.lua\n", include_str!("../../src/backend/redis/lua/line.lua")),
+        ("--include stand.lua\n", include_str!("../../src/backend/redis/lua/stand.lua")),
+        ("--include quit.lua\n", include_str!("../../src/backend/redis/lua/quit.lua")),
+    ];
+    shared.iter().fold(text.to_owned(), |text, (name, part)| text.replace(name, part))
 }
 
 impl Scripts {
     pub(crate) fn new(port: u16) -> Scripts {
         let mut raw = Raw::new(port);
         let mut names = BTreeMap::new();
-        for verb in ["attempt", "renew", "release", "transfer", "evict", "inspect"] {
+        for verb in ["attempt", "renew", "release", "transfer", "evict", "inspect", "together"] {
             let text = source(verb);
             let set = text.replace("call('TIME')", "call('MGET', 'clock:s', 'clock:us')");
             assert_ne!(text, set, "{verb} reads a clock");
@@ -49,5 +56,16 @@ impl Scripts {
         let said = self.raw.ask(&words);
         assert!(!matches!(said, Said::Error(_)), "{verb}: {said:?}");
         said
+    }
+}
+
+/// The fields of an answer: a list, or one text with spaces between; the last one may hold spaces itself.
+pub(crate) fn fields(said: &Said) -> Vec<String> {
+    match said {
+        Said::Text(text) => {
+            let most = if text.get(33..34) == Some("E") { 4 } else { usize::MAX };
+            text.splitn(most, ' ').map(str::to_owned).collect()
+        }
+        list => list.list().iter().map(|s| s.text().to_owned()).collect(),
     }
 }

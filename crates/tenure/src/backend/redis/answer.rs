@@ -18,10 +18,18 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of an answer to the claim `id`; an answer to another one is refused.
+    /// The fields of an answer to the claim `id`; an answer to another one is refused. They come as a list, or as one
+    /// text with a space between fields, of which the last may hold spaces itself.
     pub(super) fn of(value: &'a Value, id: &str) -> Option<Fields<'a>> {
-        let fields = Fields { texts: value.list()?.iter().map(Value::text).collect::<Option<Vec<_>>>()? };
-        (fields.text(0)? == id && fields.texts.len() >= 3).then_some(fields)
+        let texts: Vec<&str> = match value {
+            Value::Text(_) => {
+                let text = value.text()?;
+                let why = text.get(id.len()..id.len() + 3) == Some(" E ");
+                text.splitn(if why { 4 } else { usize::MAX }, ' ').collect()
+            }
+            list => list.list()?.iter().map(Value::text).collect::<Option<_>>()?,
+        };
+        (texts.first() == Some(&id) && texts.len() >= 3).then_some(Fields { texts })
     }
 
     fn text(&self, at: usize) -> Option<&'a str> {

@@ -22,9 +22,14 @@ pub(super) enum Script {
     PlainInspect,
 }
 
-const LINE: &str = include_str!("lua/line.lua");
-/// Where a script says this, the part that they share goes.
-const INCLUDE: &str = "--include line.lua\n";
+/// What scripts share: where one says `--include NAME`, the text goes.
+const SHARED: [(&str, &str); 5] = [
+    ("--include take.lua\n", include_str!("lua/take.lua")),
+    ("--include give.lua\n", include_str!("lua/give.lua")),
+    ("--include line.lua\n", include_str!("lua/line.lua")),
+    ("--include stand.lua\n", include_str!("lua/stand.lua")),
+    ("--include quit.lua\n", include_str!("lua/quit.lua")),
+];
 const COUNT: usize = Script::PlainInspect as usize + 1;
 
 static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
@@ -42,7 +47,7 @@ static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
         include_str!("lua/plain_evict.lua"),
         include_str!("lua/plain_inspect.lua"),
     ]
-    .map(|source| source.replace(INCLUDE, LINE))
+    .map(|source| SHARED.iter().fold(source.to_owned(), |text, (name, part)| text.replace(name, part)))
 });
 
 impl Script {

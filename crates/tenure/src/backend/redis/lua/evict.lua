@@ -5,8 +5,7 @@
 -- returns  {'E', now, how many} | {'V', now, byte} the head is of another version
 local call, sub, format = redis.call, string.sub, string.format
 local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-local stamp = format('%016d', now)
+local stamp = format('%s%06d', time[1], time[2])
 
 --include line.lua
 

@@ -2,13 +2,14 @@
 -- The head (`l`) holds the counters and, for a mutex, the holder; the other parts exist only while somebody needs them:
 -- `w` waiters by place, `d` when their leases end, `h` and `e` the same of holders that share, `c` records of claims,
 -- `b` the last eviction, `m<id>` a mark. docs/wire/redis.md describes every byte.
--- Uses  now, stamp: the server's time in µs, as a number and as 16 digits.
+-- Uses  stamp: the server's time in µs, as 16 digits.
 
 local MARK, EMPTY, SLACK = 65000000, 600000, 60000000
 local NEVER = 9000000000000000
 local WRITER = 4294967295
 local SWEEP, GRANTS = 1000, 256
 
+local now = tonumber(stamp)
 local base, head, changed
 local kind, last, marks, seq, soon, keep, n, k, shared, used, broken
 local hid, hend, hrec
@@ -183,14 +184,16 @@ end
 -- Grants a free mutex to the first in line.
 local function hand_over()
   while n > 0 and k == 0 do
-    local id = call('ZRANGE', part('w'), 0, 0)[1]
+    local id = call('ZPOPMIN', part('w'))[1]
     if not id then
       n, changed = 0, true
       return
     end
     local record = call('HGET', part('c'), id)
     local lives = record and alive(id)
-    withdraw({ id })
+    call('ZREM', part('d'), id)
+    call('HDEL', part('c'), id)
+    n, changed = n - 1, true
     if lives then
       hrec = granted(record)
       hid, hend, k = id, now + tonumber(sub(record, 23, 33)), 1
@@ -320,15 +323,8 @@ local function put(id, state, record, finish, fresh)
   outlive(finish, false)
 end
 
--- Renews a lease, which never becomes shorter, and says where the claim stands.
-local function renewed(id, state, record, finish, fresh)
-  local lease = state == 'w' and sub(record, 34, 44) or sub(record, 23, 33)
-  finish = math.max(finish, now + tonumber(lease))
-  put(id, state, record, finish, fresh)
-  if state == 'h' then
-    return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
-  end
-  local ahead = call('ZRANK', part('w'), id) or 0
+-- Says where a claim waits.
+local function waits(id, finish, ahead)
   local look = now + 2000000
   if ahead < 2 then
     look = math.min(look, hid and hend or first(part('e')))
@@ -337,6 +333,22 @@ local function renewed(id, state, record, finish, fresh)
     end
   end
   return { id, 'W', stamp, format('%016d', finish), format('%d', ahead), format('%016d', look) }
+end
+
+-- Renews a lease, which never becomes shorter, and says where the claim stands.
+local function renewed(id, state, record, finish, fresh)
+  local lease = state == 'w' and sub(record, 34, 44) or sub(record, 23, 33)
+  finish = math.max(finish, now + tonumber(lease))
+  put(id, state, record, finish, fresh)
+  if state == 'h' then
+    return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
+  end
+  return waits(id, finish, call('ZRANK', part('w'), id) or 0)
+end
+
+-- The answer where the head is of another version.
+local function other(id)
+  return { id, 'V', stamp, sub(head, 1, 1) }
 end
 
 -- What is known of a claim that is not in the line.

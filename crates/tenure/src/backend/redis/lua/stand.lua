@@ -1,0 +1,56 @@
+-- How a claim comes to stand in line: the body of an attempt. Included where a verb says `--include stand.lua`, after the line.
+-- Uses  the line, open and settled. Its arguments are those of attempt, birth as a number.
+
+local function stand(id, as, terms, patient, birth, who)
+  local state, record, finish = find(id)
+  if state == 'h' or state == 'w' then
+    return renewed(id, state, record, finish, false)
+  end
+  if state then
+    return { id, 'G', stamp }
+  end
+  local reply, marked = gone(id)
+  if reply[2] == 'E' or marked or now - birth > 60000000 then
+    return reply
+  end
+  local weight = tonumber(sub(terms, 1, 10))
+  if n + k == 0 then
+    begin(as)
+  elseif kind ~= as then
+    return { id, 'K', stamp, kind }
+  end
+  local fits = k == 0
+  if kind ~= '1' then
+    fits = used + weight <= tonumber(sub(terms, 11, 20))
+  end
+  if n == 0 and fits then
+    record, finish = granted('1w' .. terms .. stamp .. stamp .. who), now + tonumber(sub(terms, 21, 31))
+    changed = true
+    if kind == '1' then
+      hid, hend, hrec, k = id, finish, record, 1
+    else
+      seq, k, used = seq + 1, k + 1, used + weight
+      call('ZADD', part('h'), seq, id)
+      call('ZADD', part('e'), format('%d', finish), id)
+      call('HSET', part('c'), id, record)
+      soon = math.min(soon, finish)
+      outlive(finish, k == 1)
+    end
+    return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
+  end
+  if patient == '0' then
+    return { id, 'B', stamp }
+  end
+  if n >= 100000 then
+    return { id, 'F', stamp }
+  end
+  record, finish = '1w' .. terms .. stamp .. '0000000000000000' .. who, now + tonumber(sub(terms, 32, 42))
+  local text = format('%d', finish)
+  seq, n, changed = seq + 1, n + 1, true
+  call('ZADD', part('w'), seq, id)
+  call('ZADD', part('d'), text, id)
+  call('HSET', part('c'), id, record)
+  soon = math.min(soon, finish)
+  outlive(finish, n == 1)
+  return waits(id, finish, n - 1)
+end

@@ -1,0 +1,55 @@
+-- The common attempts, on the head as it stands: a mutex is free, or others wait for it. Included where a verb says
+-- `--include take.lua`, before the line, whose functions cost more to define than these to run.
+-- Uses  call, sub, format; stamp: the server's time in µs as 16 digits
+-- Gives  take: what attempt returns, as one text with a space between fields; or nothing where it is not that simple
+
+-- Stands in line behind others. Those ahead live, so that nothing is due; and the parts of the line live long enough.
+local function queue(name, before, id, terms, who)
+  local waiting, finish = sub(before, 83, 89), format('%016d', stamp + sub(terms, 32, 42))
+  local soon, record = sub(before, 51, 66), '1w' .. terms .. stamp .. '0000000000000000' .. who
+  if waiting < '0000002' or waiting >= '0100000' or sub(before, 90, 96) ~= '0000001' or sub(before, 156, 171) <= stamp
+    or soon <= stamp or finish > sub(before, 67, 82) or sub(before, 124, 155) == id
+    or call('HSETNX', sub(name, 1, -2) .. 'c', id, record) == 0 then
+    return
+  end
+  local base, place = sub(name, 1, -2), format('%016d', sub(before, 35, 50) + 1)
+  call('ZADD', base .. 'w', place, id)
+  call('ZADD', base .. 'd', finish, id)
+  if finish < soon then
+    soon = finish
+  end
+  call('SET', name, sub(before, 1, 34) .. place .. soon .. sub(before, 67, 82) .. format('%07d', waiting + 1)
+    .. sub(before, 90), 'KEEPTTL')
+  local look = format('%016d', stamp + 2000000)
+  return id .. ' W ' .. stamp .. ' ' .. finish .. ' ' .. format('%d', waiting) .. ' ' .. look
+end
+
+local function take(name, id, terms, patient, birth, who)
+  local before, token, marks = call('GET', name), stamp, '0000000000000000'
+  if stamp - birth > 60000000 then
+    return
+  end
+  if before then
+    local state = sub(before, 1, 2)
+    marks = sub(before, 19, 34)
+    if marks > stamp and call('GET', sub(name, 1, -2) .. 'm' .. id) then
+      return
+    end
+    if state == '11' and patient == '1' then
+      return queue(name, before, id, terms, who)
+    end
+    if state ~= '10' then
+      return
+    end
+    local last = sub(before, 3, 18)
+    if last >= stamp then
+      token = format('%016d', last + 1)
+    end
+  end
+  local lease = sub(terms, 21, 31)
+  local finish = format('%016d', stamp + lease)
+  call('SET', name, '11' .. token .. marks
+    .. '00000000000000009000000000000000000000000000000000000000000001000000000000000000000000000'
+    .. id .. finish .. '1h' .. terms .. stamp .. token .. who, 'PX', format('%d', lease / 1000 + 600000))
+  return id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. finish
+end
