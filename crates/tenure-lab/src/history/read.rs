@@ -45,7 +45,12 @@ impl History {
     pub fn read(path: &Path) -> Result<History, ReadError> {
         let file =
             File::open(path).map_err(|e| ReadError { line: 0, what: format!("{}: {e}", path.display()) })?;
-        History::parse(file)
+        History::parse(file).map_err(|mut error| {
+            if error.line == 0 {
+                error.what = format!("{}: {}", path.display(), error.what);
+            }
+            error
+        })
     }
 
     /// Reads a text.

@@ -38,8 +38,10 @@ pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Outcome<ExitCode> {
 }
 
 fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
+    // An error of the file itself names it already.
+    let what = if error.line == 0 { error.to_string() } else { format!("{}: {error}", path.display()) };
     Failure::usage(
-        format!("{}: {error}", path.display()),
+        what,
         "a history is what `tenure lab chaos --out DIR` leaves as DIR/history.jsonl; docs/wire/history.schema.json describes it",
     )
 }

@@ -3,6 +3,7 @@
 use super::facts::{Facts, Hold};
 use super::windows::Windows;
 use super::{Breach, Tally, Verdict};
+use crate::duration::roughly;
 use crate::history::{Kind, Name};
 
 /// A grant that came while others still believed: they do not fit together.
@@ -80,8 +81,9 @@ fn show(facts: &Facts<'_>, lock: Name, t: u64, overlap: &Overlap<'_>) -> Breach 
     let what = match overlap.early.as_slice() {
         [early] if !late.shares_with(early) => {
             let left = early.belief().map_or(0, |(_, to)| to.saturating_sub(t));
+            let left = if left > u64::MAX / 2 { "ever".into() } else { roughly(left) };
             format!(
-                "{lock}: {} was granted while {} still believed to hold, for {left} ns more",
+                "{lock}: {} was granted while {} still believed to hold, for {left}",
                 late.claim, early.claim
             )
         }

@@ -7,6 +7,7 @@ use super::exclusion::Overlap;
 use super::facts::{At, Facts, Hold};
 use super::windows::Windows;
 use super::{Breach, Tally, Verdict};
+use crate::duration::roughly;
 use crate::history::{Claim, Event, Op, Phase};
 
 /// What is known of a claim while its events pass by.
@@ -85,9 +86,9 @@ fn said_ok(facts: &Facts<'_>, windows: &Windows, tally: &mut Tally, hold: &Hold,
     };
     // The stamp was taken before the guard was asked, so it answered at this time or later.
     if let Some(until) = until.filter(|until| *until <= at.t) {
-        tell(format!("{} said ok {} ns after its deadline", hold.claim, at.t - until), told);
+        tell(format!("{} said ok {} after its deadline", hold.claim, roughly(at.t - until)), told);
     } else if let Some(lost) = known.lost.filter(|lost| lost.t < at.t) {
-        tell(format!("{} said ok {} ns after its loss", hold.claim, at.t - lost.t), Some(lost.event));
+        tell(format!("{} said ok {} after its loss", hold.claim, roughly(at.t - lost.t)), Some(lost.event));
     }
 }
 
@@ -98,7 +99,7 @@ fn too_far(facts: &Facts<'_>, windows: &Windows, tally: &mut Tally, hold: &Hold,
         let excused = windows.excuse_for("S5", at.t, at.t, &[hold.p]);
         tally.breach(excused, || Breach {
             t: at.t,
-            what: format!("{} believes {} ns longer than one ttl", hold.claim, until - latest),
+            what: format!("{} believes {} longer than one ttl", hold.claim, roughly(until - latest)),
             events: facts.events(vec![at.event]),
         });
     }
@@ -143,9 +144,9 @@ fn after_another(
             Breach {
                 t: said.t,
                 what: format!(
-                    "{} said ok {} ns after {} was granted",
+                    "{} said ok {} after {} was granted",
                     early.claim,
-                    said.t - granted.t,
+                    roughly(said.t - granted.t),
                     late.claim
                 ),
                 events: facts.events(events),

@@ -33,7 +33,7 @@ use serde::{Serialize, Serializer};
 use crate::history::{Event, History};
 pub use check::CheckArgs;
 pub(crate) use check::run;
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, Hold};
 pub(crate) use windows::Windows;
 
 /// What a history says about a rule.
@@ -167,10 +167,10 @@ impl Tally {
             text += &format!(", {} of them while promised", self.promised);
         }
         if self.broken > 0 {
-            text += &format!("; {} breaches", self.broken);
+            text += &format!("; breaches: {}", self.broken);
         }
         if self.excused > 0 {
-            text += &format!("; {} breaches where it was not promised", self.excused);
+            text += &format!("; where it was not promised: {}", self.excused);
         }
         let counts = vec![
             (unit, self.judged),

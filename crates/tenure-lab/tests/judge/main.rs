@@ -2,6 +2,7 @@
 //! against a brute-force search that shares no code with it; the command.
 
 mod brute;
+mod command;
 mod cross;
 mod rules;
 mod script;
