@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::backend::{Leave, Owner};
-use crate::core::lease::TTL_MAX;
+use crate::core::lease::KEEP_MAX;
 use crate::core::moment::Moment;
 use crate::engine::{Turn, race, telling, unless};
 use crate::error::{Error, Lost, Result};
@@ -140,7 +140,7 @@ impl Guard {
     }
 
     /// Gives the lock back, but only after `pause` more: until then nobody is granted, whatever happens to this
-    /// process. For jobs that must not run again at once, and for rate limits. At most 24 h.
+    /// process. For jobs that must not run again at once, and for rate limits. At most 400 days.
     ///
     /// # Errors
     /// As [`release`](Guard::release); `Config` where `pause` is too long: the guard is dropped then, and the lock given
@@ -155,8 +155,8 @@ impl Guard {
     /// # When the answer is lost
     /// As [`release`](Guard::release).
     pub async fn release_after(self, pause: Duration) -> Result<()> {
-        if pause > TTL_MAX {
-            return Err(Error::config(format!("a pause of {pause:?} is too long"), "use at most 24 h"));
+        if pause > KEEP_MAX {
+            return Err(Error::config(format!("a pause of {pause:?} is too long"), "use at most 400 days"));
         }
         self.turn.release(Leave::For(pause)).await
     }

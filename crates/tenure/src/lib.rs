@@ -3,7 +3,7 @@
 //! # Map of this crate
 //!
 //! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
-//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`].
+//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`], [`Once`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - [`fence`]: the other half of a token: what a resource checks.
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
@@ -25,6 +25,7 @@ mod locks;
 pub mod manual;
 mod multi;
 mod mutex;
+mod once;
 mod options;
 mod reentrant;
 mod scope;
@@ -64,6 +65,7 @@ pub use key::{Key, NAME_MAX};
 pub use locks::{Builder, Locks, Watch};
 pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};
 pub use mutex::Mutex;
+pub use once::{Once, Outcome, Ran, Run, RunState, Slot};
 pub use options::LockOptions;
 pub use reentrant::{Reentrant, ReentrantGuard};
 pub use scope::{blocking_scope, scope};

@@ -13,6 +13,8 @@ pub const MARGIN: Duration = Duration::from_millis(2);
 pub const TTL_MIN: Duration = Duration::from_millis(100);
 /// The longest lease.
 pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how long a hold may go on after its release, at most.
+pub const KEEP_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// The lease of a holder, unless asked otherwise.
 pub const TTL_DEFAULT: Duration = Duration::from_secs(30);
 /// The lease of a waiter: short, since it is renewed cheaply and a dead waiter should not stand in the line for long.

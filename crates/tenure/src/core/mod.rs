@@ -2,6 +2,7 @@
 //! are arguments.
 
 pub mod backoff;
+pub mod calendar;
 pub mod lease;
 pub mod line;
 pub mod moment;

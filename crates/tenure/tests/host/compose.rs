@@ -1,10 +1,12 @@
 //! What is composed of locks, across processes.
 
+use std::convert::Infallible;
 use std::path::Path;
 
-use tenure::{ErrorKind, Locks, LostReason};
+use tenure::{ErrorKind, Guard, Locks, LostReason, Outcome, RunState, Slot};
 
-use crate::kit::{Dir, Role, refused};
+use crate::kit::{Dir, PATIENCE, Role, refused};
+use crate::roles::say;
 
 fn locks(dir: &Path) -> Locks {
     Locks::blocking_connect(&format!("host://{}", dir.display())).expect("opens")
@@ -14,6 +16,38 @@ fn locks(dir: &Path) -> Locks {
 fn an_owner_is_refused_in_a_fork() {
     let dir = Dir::new();
     Role::start("fork-owner", &dir.0, &[]).ends();
+}
+
+/// Runs a job that never ends.
+pub(crate) fn run_for_ever(dir: &Path) {
+    let once = locks(dir).once("job", Slot::named("a")).expect("a job");
+    let never = locks(dir).once("job", Slot::named("b")).expect("a job").never_again();
+    let job = once.blocking_run(|_| {
+        never.blocking_run(|_| {
+            say("running");
+            std::thread::sleep(PATIENCE);
+            Ok::<_, Infallible>(())
+        })
+    });
+    job.expect("it is killed before");
+}
+
+#[test]
+fn a_job_whose_process_is_killed_is_run_again_or_never() {
+    let dir = Dir::new();
+    let locks = locks(&dir.0);
+    let once = locks.once("job", Slot::named("a")).expect("a job").wait(PATIENCE);
+    let never = locks.once("job", Slot::named("b")).expect("a job").never_again().wait(PATIENCE);
+    let mut other = Role::start("run-for-ever", &dir.0, &[]);
+    other.hears("running");
+    assert!(locks.blocking_runs("job").expect("looks").iter().all(|run| run.state == RunState::Running));
+    other.kill();
+    let job = |_: &Guard| Ok::<_, Infallible>(());
+    assert!(matches!(once.blocking_run(job).expect("asks"), Outcome::Ran(ran) if ran.recorded.is_ok()));
+    assert!(matches!(once.blocking_run(job).expect("asks"), Outcome::AlreadyDone(_)));
+    let Outcome::AlreadyDone(run) = never.blocking_run(job).expect("asks") else { panic!("it was begun") };
+    assert_eq!(run.state, RunState::Abandoned);
+    assert_ne!(run.owner.pid, std::process::id());
 }
 
 /// Forks while an owner holds: the child's copies of the owner and of its level are worth nothing.

@@ -39,6 +39,7 @@ fn child() {
         "hammer-late" => hammer_late(&dir, args[0], args[1].parse().expect("a number")),
         "refused-lock" => refused_lock(&dir, args[0]),
         "fork" => fork(&dir),
+        "run-for-ever" => compose::run_for_ever(&dir),
         "fork-owner" => compose::fork_owner(&dir),
         "evicted" => evicted(&dir, args[0]),
         "read" => hold(&dir, args[0], Some(1)),
@@ -48,7 +49,7 @@ fn child() {
     }
 }
 
-fn say(word: &str) {
+pub(crate) fn say(word: &str) {
     use std::io::Write;
     let mut out = std::io::stdout();
     writeln!(out, "{word}").and_then(|()| out.flush()).expect("the parent listens");

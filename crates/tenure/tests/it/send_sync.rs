@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tenure::{
     Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Key, Kind, Leader, LeaderInfo, Line,
-    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Owner, Reentrant,
-    ReentrantGuard, Released, Seen, Striped, Token, Watch,
+    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner,
+    Reentrant, ReentrantGuard, Released, Run, Seen, Slot, Striped, Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}
@@ -25,6 +25,9 @@ fn types() {
     shared::<MultiMutex>();
     shared::<MultiGuard>();
     shared::<Striped>();
+    shared::<Once>();
+    shared::<Slot>();
+    shared::<Run>();
     shared::<Election>();
     shared::<Leader>();
     shared::<LeaderInfo>();
@@ -96,6 +99,14 @@ fn futures_of_candidates(e: &'static Election, leader: &'static Leader, observer
     sent(leader.proclaim("v"));
     sent(observer.next());
     let _ = |leader: Leader| sent(leader.resign());
+}
+
+/// As [`futures`].
+#[allow(dead_code)]
+fn futures_of_jobs(locks: &'static Locks, once: &'static Once) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    sent(locks.runs("job"));
+    sent(once.run(|_| async { Ok::<_, std::convert::Infallible>(()) }));
 }
 
 /// Every future of the public API can be sent to another thread, so `tokio::spawn` takes it. Never called: compiling it

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tenure::Locks;
+use tenure::{Locks, RunState, Slot};
 
 use crate::server::Server;
 use crate::{multi, soon, trial};
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("compose::many_names_are_all_or_nothing", many_names_are_all_or_nothing),
         trial("compose::owners_re_enter_and_exclude_each_other", owners_re_enter_and_exclude_each_other),
         trial("compose::leaders_are_followed", leaders_are_followed),
+        trial("compose::a_job_runs_once_and_is_remembered", a_job_runs_once_and_is_remembered),
     ]
 }
 
@@ -184,6 +185,47 @@ fn leaders_are_followed() {
                 told = value().await;
             }
             assert_eq!(told, Some(("b".into(), Some(leader.token()))));
+        });
+    }
+}
+
+/// Four clients ask for ten slots, then once more; records are kept for more than a year. Also in the plain dialect.
+fn a_job_runs_once_and_is_remembered() {
+    let server = Server::start();
+    let dialect = server.url().replace("redis:", "redis+setnx:");
+    for (url, name) in [(server.url(), "job"), (dialect, "plain")] {
+        multi().block_on(async {
+            let runs = Arc::new(AtomicU32::new(0));
+            let mut tasks = Vec::new();
+            for _ in 0..4 {
+                let locks = Locks::connect(&url).await.expect("up");
+                let runs = runs.clone();
+                tasks.push(tokio::spawn(async move {
+                    for slot in (0..10).chain(0..10) {
+                        let once = locks.once(name, Slot::named(&slot.to_string())).expect("a job");
+                        let once = once.keep_for(Duration::from_secs(399 * 86_400)).expect("short enough");
+                        let job = async |_| {
+                            runs.fetch_add(1, Ordering::SeqCst);
+                            Err::<(), _>("on purpose")
+                        };
+                        once.run(job).await.expect("asks");
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.expect("no panic");
+            }
+            assert_eq!(runs.load(Ordering::SeqCst), 10);
+            let locks = Locks::connect(&url).await.expect("up");
+            let remembered = locks.runs(name).await.expect("looks");
+            assert_eq!(remembered.len(), 10);
+            for run in remembered {
+                assert!(
+                    matches!(&run.state, RunState::Failed { error, .. } if error == "on purpose"),
+                    "{run:?}"
+                );
+                assert!(run.kept_for.expect("a time") > Duration::from_secs(398 * 86_400));
+            }
         });
     }
 }

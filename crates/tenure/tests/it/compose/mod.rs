@@ -8,7 +8,9 @@ use std::time::Duration;
 use tenure::Locks;
 
 mod election;
+mod kit;
 mod multi;
+mod once;
 mod reentrant;
 mod scope;
 mod striped;

@@ -11,6 +11,7 @@ local marked = call('GET', KEYS[3])
 local held = not marked and call('GET', KEYS[1]) == id
 if held and trace ~= '' and trace ~= 'm' and tonumber(trace) > 0 then
   call('PEXPIRE', KEYS[1], trace)
+  call('PEXPIRE', KEYS[2], tonumber(trace) + 600000)
   call('SET', KEYS[3], '1', 'PX', math.max(tonumber(trace), 65000))
 else
   if held then
