@@ -15,6 +15,7 @@ pub(super) struct Losses {
     pub(super) attempts: AtomicU32,
     pub(super) renewals: AtomicU32,
     pub(super) releases: AtomicU32,
+    pub(super) transfers: AtomicU32,
     /// Whoever asks waits for ever, instead of being told that nobody answers.
     pub(super) silently: AtomicBool,
 }
@@ -67,6 +68,14 @@ impl Backend for Forgetful {
         Box::pin(async move {
             let answer = self.inner.release(claim, leave).await;
             self.losses.lose(&self.losses.releases).await?;
+            answer
+        })
+    }
+
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            let answer = self.inner.transfer(from, to).await;
+            self.losses.lose(&self.losses.transfers).await?;
             answer
         })
     }
