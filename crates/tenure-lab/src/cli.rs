@@ -88,7 +88,7 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
     finish(globals, || match args.command {
         Command::List => list(globals),
         Command::FlashSale(args) => sale::run(args, globals),
-        Command::Check(args) => judge::run(&args, globals),
+        Command::Check(args) => judge::check::run(&args, globals),
         Command::Conform(args) => {
             Ok(conform::run(Some(&globals.url), &globals.namespace, globals.json, args.filter.as_deref()))
         }

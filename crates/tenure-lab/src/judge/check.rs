@@ -10,7 +10,6 @@ use super::{Breach, Facts, Status, Verdict, Windows, judge_with};
 use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::history::History;
-use crate::report;
 
 /// `tenure lab check`.
 #[derive(Args, Clone, Debug)]
@@ -25,16 +24,21 @@ pub struct CheckArgs {
 
 pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Outcome<ExitCode> {
     let path = if args.place.is_dir() { args.place.join("history.jsonl") } else { args.place.clone() };
-    let history = History::read(&path).map_err(|error| unreadable(&path, &error))?;
+    Ok(exit_status(&conclude(&path, args.report.as_deref(), globals)?))
+}
+
+/// Judges the history at `path`, prints the verdicts, and writes the report where one is wanted.
+pub(crate) fn conclude(path: &Path, report: Option<&Path>, globals: &Globals) -> Outcome<Vec<Verdict>> {
+    let history = History::read(path).map_err(|error| unreadable(path, &error))?;
     let facts = Facts::of(&history);
     let windows = Windows::of(&history);
     let verdicts = judge_with(&facts, &windows);
     tell(&verdicts, globals)?;
-    if let Some(file) = &args.report {
-        let page = report::page(&facts, &windows, &verdicts);
+    if let Some(file) = report {
+        let page = crate::report::page(&facts, &windows, &verdicts);
         std::fs::write(file, page).doing(|| format!("write {}", file.display()))?;
     }
-    Ok(exit_status(&verdicts))
+    Ok(verdicts)
 }
 
 fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
@@ -47,7 +51,7 @@ fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
 }
 
 /// Prints verdicts: a line each, and the breaches below; with `--json` one object each.
-pub(crate) fn tell(verdicts: &[Verdict], globals: &Globals) -> Outcome<()> {
+fn tell(verdicts: &[Verdict], globals: &Globals) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     for verdict in verdicts {
         let text = if globals.json {

@@ -15,7 +15,7 @@
 //! not promised. A fault whose target is `client N` excuses only breaches in which process N takes part. S3 is never
 //! excused.
 
-mod check;
+pub(crate) mod check;
 mod ending;
 mod exclusion;
 mod facts;
@@ -32,7 +32,6 @@ use serde::{Serialize, Serializer};
 
 use crate::history::{Event, History};
 pub use check::CheckArgs;
-pub(crate) use check::run;
 pub(crate) use facts::{Facts, Hold};
 pub(crate) use windows::Windows;
 

@@ -47,6 +47,12 @@ const EXCLUSION: &[Pair] = &[
     ),
     (
         "S1",
+        "two writers, whatever capacity they tell",
+        "1 1 a acquire invoke kind=write capacity=1000\n10 1 a acquire ok\n2 2 b acquire invoke kind=write capacity=1000\n20 2 b acquire ok",
+        "1 1 a acquire invoke kind=write capacity=1000\n10 1 a acquire ok\n15 1 a release invoke\n2 2 b acquire invoke kind=write capacity=1000\n20 2 b acquire ok",
+    ),
+    (
+        "S1",
         "more permits than there are",
         "1 1 a acquire invoke kind=semaphore weight=2 capacity=3\n10 1 a acquire ok\n2 2 b acquire invoke kind=semaphore weight=2 capacity=3\n20 2 b acquire ok",
         "1 1 a acquire invoke kind=semaphore weight=2 capacity=3\n10 1 a acquire ok\n2 2 b acquire invoke kind=semaphore weight=1 capacity=3\n20 2 b acquire ok",
@@ -167,6 +173,12 @@ const OWNER: &[Pair] = &[
         "released after another had got it",
         "1 1 a acquire ok deadline=900\n950 2 b acquire ok deadline=1800\n960 1 a release invoke\n970 1 a release ok",
         "1 1 a acquire ok deadline=900\n950 2 b acquire ok deadline=1800\n960 1 a release invoke\n970 1 a release gone",
+    ),
+    (
+        "S4",
+        "two at once is not the fault of the one that releases",
+        "1 1 a acquire ok deadline=900\n950 2 b acquire ok deadline=1800\n960 1 a release invoke\n970 1 a release ok",
+        "1 1 a acquire ok deadline=900\n500 2 b acquire ok deadline=1400\n600 1 a release invoke\n610 1 a release ok",
     ),
     (
         "S4",
