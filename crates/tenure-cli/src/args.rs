@@ -11,6 +11,7 @@ use tenure_lab::cli::{BenchArgs, LabArgs};
 
 use crate::duration;
 use crate::exit::{Failure, USAGE};
+use crate::fence::FenceArgs;
 
 /// Run commands under a lock, and see who holds what.
 ///
@@ -26,7 +27,7 @@ use crate::exit::{Failure, USAGE};
     max_term_width = 100,
     before_help = "Examples:\n  tenure run nightly-report -- ./report.sh\n  tenure ls",
     after_help = "Exit codes: 0 done; 64 wrong usage; 69 the store cannot be reached; 75 busy; 77 denied; 78 bad URL or \
-                  configuration; 80 the lock was lost while the command ran; otherwise the command's own."
+                  configuration; 80 the lock was lost while the command ran; 81 the token was refused by a fence; otherwise the command's own."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Show(NameArgs),
     Watch(WatchArgs),
     Break(BreakArgs),
+    Fence(FenceArgs),
     /// Find out what locks cost and what they lose
     #[command(before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab list")]
     Lab(LabArgs),
@@ -79,7 +81,8 @@ pub(crate) enum Command {
 ///
 /// Waits in line for the lock, runs the command, releases the lock when the command and everything that it started has
 /// ended, and exits with the command's status (128+n if signal n killed it). stdin, stdout, stderr, the terminal and
-/// signals belong to the command. It sees TENURE_LOCK, TENURE_TOKEN, TENURE_URL, TENURE_NAMESPACE and TENURE_HELD.
+/// signals belong to the command. It sees TENURE_LOCK, TENURE_TOKEN, TENURE_DOMAIN, TENURE_URL, TENURE_NAMESPACE and
+/// TENURE_HELD.
 ///
 /// If the lock cannot be renewed, or somebody takes it away, the command and all its descendants get SIGTERM, and
 /// SIGKILL before the lock can be granted to anybody else; the exit code is then 80. The same happens when `tenure run`
@@ -154,6 +157,9 @@ pub(crate) struct WatchArgs {
 ///
 /// The hold is removed, the next grant's token is greater, and the next in line is granted. The broken holder learns it
 /// at its next heartbeat at the latest; `tenure run` then stops its command.
+///
+/// A resource that checks tokens refuses it from the next holder's first access on; `tenure fence raise` shuts it out at
+/// once.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure break orders/42\n  \
                    tenure break --yes --token 1795168537675201 --reason 'stuck since 3 am' orders/42")]

@@ -1,6 +1,6 @@
 //! `tenure completions` and `tenure man`.
 
-use clap::Arg;
+use clap::{Arg, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -25,6 +25,7 @@ const EXITS: &[(&str, &str)] = &[
     ("77", "Denied by the store."),
     ("78", "Bad URL or configuration, or the backend cannot promise what was asked."),
     ("80", "The lock was lost while the command ran, and the command was stopped."),
+    ("81", "fence: the token is refused, since it is stale or of another domain."),
 ];
 
 /// Variables of the environment, as the manual lists them.
@@ -38,6 +39,11 @@ const VARIABLES: &[(&str, &str)] = &[
     (
         "TENURE_LOCK, TENURE_TOKEN",
         "Set by run for the command: the lock's name, and the fencing token of the grant.",
+    ),
+    (
+        "TENURE_DOMAIN",
+        "Set by run for the command, where the store tells it in time: the order that the token belongs to. What fence \
+         check compares.",
     ),
     (
         "TENURE_HELD",
@@ -71,6 +77,16 @@ pub(crate) fn man() -> Result<(), Failure> {
     out::print(&String::from_utf8_lossy(&page))
 }
 
+/// The subcommands, each followed by its own, with what people type.
+fn below(command: &Command) -> Vec<(String, &Command)> {
+    let mut all = Vec::new();
+    for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+        all.push((sub.get_name().to_owned(), sub));
+        all.extend(below(sub).into_iter().map(|(name, each)| (format!("{} {name}", sub.get_name()), each)));
+    }
+    all
+}
+
 fn render() -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let mut command = definition();
@@ -81,9 +97,9 @@ fn render() -> std::io::Result<Vec<u8>> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+    for (name, sub) in below(&command) {
         let mut roff = Roff::new();
-        roff.control("SH", [format!("tenure {}", sub.get_name()).to_uppercase().as_str()]);
+        roff.control("SH", [format!("tenure {name}").to_uppercase().as_str()]);
         roff.to_writer(&mut page)?;
         // What every subcommand has was told above.
         let told = |arg: &Arg| arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str());

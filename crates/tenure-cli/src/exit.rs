@@ -17,6 +17,8 @@ pub(crate) const DENIED: u8 = 77;
 pub(crate) const CONFIG: u8 = 78;
 /// The lock was lost while the command ran.
 pub(crate) const LOST: u8 = 80;
+/// A fence refuses the token.
+pub(crate) const REFUSED: u8 = 81;
 /// The command exists and cannot be executed.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// The command does not exist.

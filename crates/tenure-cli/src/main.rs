@@ -6,6 +6,7 @@ mod break_;
 mod docs;
 mod duration;
 mod exit;
+mod fence;
 mod ls;
 mod out;
 #[cfg(target_os = "linux")]
@@ -57,6 +58,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Show(args) => show::run(args, globals)?,
         Command::Watch(args) => watch::run(args, globals)?,
         Command::Break(args) => break_::run(args, globals)?,
+        Command::Fence(args) => fence::run(args, globals)?,
         Command::Completions(args) => docs::completions(args)?,
         Command::Man(_) => docs::man()?,
         Command::Lab(args) => return Ok(tenure_lab::cli::run_lab(args.clone(), &Store::lab(globals)?)),

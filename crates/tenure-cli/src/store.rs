@@ -97,7 +97,7 @@ fn embedded(url: &str) -> bool {
 }
 
 /// A variable of the environment; an empty one counts as not set.
-fn variable(name: &str) -> Result<Option<String>, Failure> {
+pub(crate) fn variable(name: &str) -> Result<Option<String>, Failure> {
     match env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),

@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
-use tenure::{Guard, Line, LockOptions, Locks, Mutex, Owner};
+use tenure::{Domain, Guard, Line, LockOptions, Locks, Mutex, Owner};
 
 use super::guardian::{Guardian, Step, Stop};
 use super::parent::raw;
@@ -97,6 +97,15 @@ impl Guardian {
                 }
                 Step::Message(_) => {}
             }
+        }
+    }
+
+    /// Which order the token belongs to. Without it the command runs all the same: only a fence asks for it.
+    pub(super) fn domain(&self, locks: &Locks) -> Result<Option<Domain>, Stop> {
+        match self.until(pin!(locks.domain()), Some(Instant::now() + LOOK)) {
+            Step::Ready(domain) => Ok(domain.ok()),
+            Step::Orphaned => Err(Stop::Orphaned),
+            Step::Time | Step::Message(_) => Ok(None),
         }
     }
 

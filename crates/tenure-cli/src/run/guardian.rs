@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus, set_child_subreaper, setpgid};
-use tenure::{ErrorKind, Guard, Locks};
+use tenure::{Domain, ErrorKind, Guard, Locks};
 
 use super::bell::Bell;
 use super::status::Status;
@@ -145,8 +145,9 @@ impl Guardian {
         self.granted = Some(Instant::now());
         self.status.token = Some(guard.token().get());
         self.status.waited_ms = millis(self.began.elapsed());
+        let domain = self.domain(&locks)?;
         self.ask_to_start(&guard)?;
-        match self.start(&locks, &guard) {
+        match self.start(&locks, &guard, domain.as_ref()) {
             Ok(command) => {
                 self.supervise(guard, command);
                 Ok(())
@@ -205,7 +206,7 @@ impl Guardian {
     }
 
     /// Starts the command: in the process group of `tenure run`, with its signals, its descriptors, its environment.
-    fn start(&mut self, locks: &Locks, guard: &Guard) -> Result<i32, Failure> {
+    fn start(&mut self, locks: &Locks, guard: &Guard, domain: Option<&Domain>) -> Result<i32, Failure> {
         let plan = &self.plan;
         let Some((program, arguments)) = plan.command.split_first() else {
             return Err(Failure::usage("there is no command to run", "name it behind --"));
@@ -214,6 +215,10 @@ impl Guardian {
         command.args(arguments);
         command.env("TENURE_LOCK", plan.key.name());
         command.env("TENURE_TOKEN", guard.token().to_string());
+        match domain {
+            Some(domain) => command.env("TENURE_DOMAIN", domain.as_str()),
+            None => command.env_remove("TENURE_DOMAIN"), // that of another lock, which a parent holds
+        };
         command.env("TENURE_URL", locks.url());
         command.env("TENURE_NAMESPACE", plan.key.namespace());
         command.env("TENURE_HELD", env::with(&plan.held, &env::line(locks.url(), &plan.key)));
