@@ -128,13 +128,13 @@ impl Locks {
     }
 
     /// Which order this store's tokens belong to: what a fenced resource stores beside the highest token. Ask once, at
-    /// start; the first client that ever asks may leave a short record of it in the store.
+    /// start. A directory of `host:` is given a name by the first to ask; nothing else is written.
     ///
     /// # Errors
     /// `Unavailable`, `Denied`, `Uncertain`; `Protocol` where the record is damaged.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the record, or nothing.
+    /// Dropping the future changes nothing that matters.
     ///
     /// # On drop
     /// As above.

@@ -324,7 +324,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Which order this store's tokens belong to; lasts as long as they go on growing. Asked only when somebody wants to
-    /// know: a store may keep a record for it from then on.
+    /// know.
     fn domain(&self) -> BoxFuture<'_, Result<Domain>>;
 
     /// Stands in line, or looks again. Grants at once if there is room and nobody waits.

@@ -5,7 +5,7 @@ use crate::key::Key;
 /// What every key begins with.
 pub(super) const PREFIX: &str = "tenure:{";
 
-/// What keeps the name of the store: see `store_name`.
+/// Where an operator may name the server: see `store_name`.
 pub(super) const NAME: &str = "tenure:domain";
 
 /// The head of a lock: `tenure:{namespace/name}:l`. All keys of a lock share what is in the braces, so that they lie in one

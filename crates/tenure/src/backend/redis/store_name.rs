@@ -1,9 +1,9 @@
 //! Which order of tokens a server gives.
 //!
 //! Tokens are times of the server's clock, so they go on growing after a restart, a failover and a loss of all data, and
-//! the name of their order must outlive those too. It is the address by which the server was known to the client that
-//! asked first, kept on the server in `tenure:domain`. So replicas have it, other addresses of the same server do not
-//! matter, and after a loss of all data the next client to ask gives the same name again.
+//! the name of their order must outlive those too. So nothing that is kept with the data can be it: it is the address by
+//! which the client knows the server. Where clients know one server by several addresses, an operator gives it one name
+//! for all, in the key `tenure:domain`; nobody else writes that.
 
 use std::net::IpAddr;
 
@@ -19,22 +19,18 @@ const VERSION: char = '1';
 
 /// The domain of a server's tokens.
 pub(super) async fn domain(client: &Client, backend: &str) -> Result<Domain> {
-    let own = own_name(&client.target, &rustix::system::uname().nodename().to_string_lossy());
     let get: [&[u8]; 2] = [b"GET", NAME.as_bytes()];
-    let mut kept = client.command(Errand::Command, &get).await.map_err(|why| why.error())?;
-    if kept == Value::Nil {
-        let record = format!("{VERSION}{own}");
-        let set: [&[u8]; 4] = [b"SET", NAME.as_bytes(), record.as_bytes(), b"NX"];
-        client.command(Errand::Command, &set).await.map_err(|why| why.error())?;
-        // Perhaps somebody else came first.
-        kept = client.command(Errand::Command, &get).await.map_err(|why| why.error())?;
+    let given = client.command(Errand::Command, &get).await.map_err(|why| why.error())?;
+    if given == Value::Nil {
+        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        return Domain::of(backend, &own_name(&client.target, &node));
     }
-    let name = kept.text().and_then(|text| text.strip_prefix(VERSION)).filter(|name| !name.is_empty());
+    let name = given.text().and_then(|text| text.strip_prefix(VERSION)).filter(|name| !name.is_empty());
     match name {
         Some(name) => Domain::of(backend, name),
         None => Err(Error::protocol(
-            format!("the key {NAME} of this server holds something else"),
-            "find out who wrote it, and remove it",
+            format!("the key {NAME} of this server holds no name"),
+            "write it as the digit 1 and a name, or remove it",
         )),
     }
 }
