@@ -8,6 +8,7 @@
 //! - [`judge`]: which promises held, by a history; `report` shows it as a page.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - [`server`]: real servers of the lab's own.
+//! - `plain`: a connection to Redis as programs without Tenure have it.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
 //!
@@ -25,6 +26,7 @@ pub mod judge;
 mod num;
 #[allow(missing_docs)] // short enough to read
 pub mod oracle;
+mod plain;
 mod process;
 mod report;
 mod sale;

@@ -9,6 +9,12 @@ use serde_json::Value;
 use tenure_lab::cli::{BenchArgs, Globals, LabArgs, run_bench, run_lab};
 use tenure_lab::harness::{Harness, Verdict};
 
+#[path = "scenarios/redis.rs"]
+mod redis;
+#[allow(dead_code)] // shared with the library's own tests
+#[path = "../../tenure/tests/redis/server.rs"]
+mod server;
+
 /// Plays the command `tenure` when this is set.
 const AS_COMMAND: &str = "TENURE_LAB_TEST_AS_COMMAND";
 
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
     test("bench::bad_input_is_refused", bench_bad_input_is_refused);
     test("conform::promise_by_promise", conform_promise_by_promise);
     test("conform::bad_input_is_refused", conform_bad_input_is_refused);
+    redis::add(&mut harness);
     harness.run()
 }
 

@@ -1,11 +1,12 @@
 //! Workloads that measure a store: the same for every store, and for what it is compared with.
 //!
-//! - [`part`]: what one process does. - [`peers`]: the bare calls of the host.
+//! - [`part`]: what one process does. - [`peers`]: the bare calls of the host. - [`redis`]: those of a server.
 //! - [`tally`]: what is counted. - [`count`]: counts renewals.
 
 mod count;
 mod part;
 mod peers;
+mod redis;
 mod tally;
 
 use std::io::Write;
@@ -24,14 +25,15 @@ use tally::{Histogram, Tally, hand_overs};
 use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{boot_ns, jain, rate, round};
+use crate::plain;
 use crate::process::{Heard, Worker};
-use crate::sale::needs_shared;
+use crate::sale::{needs_shared, reachable};
 
 /// `tenure bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// What is done.
-    #[arg(long, value_enum, value_name = "WORKLOAD")]
+    #[arg(long, value_enum, default_value = "spread", value_name = "WORKLOAD")]
     workload: Work,
     /// For how many seconds.
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
@@ -54,7 +56,7 @@ pub struct BenchArgs {
     /// One line for each of these numbers of tasks.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     steps: Vec<u32>,
-    /// Who is measured: tenure, or a bare call of this host to compare with.
+    /// Who is measured: tenure, or what it is compared with, a bare call of this host or of the server.
     #[arg(long, value_enum, default_value = "tenure", value_name = "PEER")]
     peer: Peer,
 }
@@ -87,7 +89,7 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
         return Err(Failure::usage("lingering leases do not exist yet", "leave out --linger"));
     }
     for n in args.steps.iter().copied().chain([args.tasks]) {
-        let most = if args.peer == Peer::Tenure { TASKS_MAX } else { THREADS_MAX };
+        let most = if args.peer == Peer::Tenure { TASKS_MAX } else { THREADS_MAX }; // or connections
         if n == 0 || n > most {
             return Err(Failure::usage(format!("{n} tasks are out of range"), format!("give 1 to {most}")));
         }
@@ -112,6 +114,12 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
             ));
         }
     }
+    if matches!(args.peer, Peer::Setnx | Peer::Ping) && !plain::reaches(&globals.url) {
+        return Err(Failure::config(
+            format!("the peer {} needs a Redis server without TLS", args.peer.name()),
+            "name one with --url redis://HOST",
+        ));
+    }
     let shared = args.peer != Peer::Tenure || needs_shared(&globals.url).is_ok();
     let default = if args.workload == Work::Handoff && shared { 2 } else { 1 };
     let processes = args.processes.unwrap_or(default);
@@ -128,6 +136,7 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
     }
     if processes > 1 && args.peer == Peer::Tenure {
         needs_shared(&globals.url)?;
+        reachable(globals)?;
     }
     Ok(processes)
 }
@@ -315,6 +324,9 @@ impl Result {
                 "  {} held, {} renewals, {:.1} % of a core, {} kB\n",
                 cost.held, cost.renewals, cost.cpu_percent, cost.memory_kb
             );
+            if let (Some(cpu), Some(memory)) = (cost.server_cpu_percent, cost.server_memory_kb) {
+                out += &format!("  the server: {cpu:.1} % of a core, {memory:.0} kB\n");
+            }
         }
         if let Some(error) = &self.error {
             out += &format!("  first error: {error}\n");

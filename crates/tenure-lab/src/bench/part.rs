@@ -11,8 +11,9 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::count::Renewals;
-use super::peers;
+use super::redis::Meter;
 use super::tally::{Cost, Filling, Tally};
+use super::{peers, redis};
 use crate::failure::{Doing, Outcome};
 use crate::num::{boot_ns, cpu_ns, resident_kb, round};
 use crate::process::{Link, Role};
@@ -67,6 +68,10 @@ pub(crate) enum Peer {
     Flock,
     /// handoff only: a futex in shared memory, the fastest wake that there is.
     Futex,
+    /// On redis:// URLs: SET NX PX, asked again until it is set, and a script that compares and deletes.
+    Setnx,
+    /// On redis:// URLs, solo and spread only: a bare PING, the shortest round trip that there is.
+    Ping,
 }
 
 impl Peer {
@@ -76,6 +81,8 @@ impl Peer {
             Peer::Tenure => "tenure",
             Peer::Flock => "flock",
             Peer::Futex => "futex",
+            Peer::Setnx => "setnx",
+            Peer::Ping => "ping",
         }
     }
 }
@@ -127,11 +134,14 @@ fn play(link: &Link) -> Outcome<()> {
 impl Part {
     /// Prepares everything, asks `ready` when to begin, and measures.
     pub(super) fn run(&self, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Vec<Tally>> {
-        if self.peer != Peer::Tenure {
+        if matches!(self.peer, Peer::Flock | Peer::Futex) {
             return peers::run(self, ready);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.doing(|| "start the tasks".into())?;
+        if self.peer != Peer::Tenure {
+            return redis::run(self, &runtime, ready);
+        }
         match self.work {
             Work::Handoff => self.handoff(&runtime, ready),
             Work::Holds => self.holds(&runtime, ready).map(|t| vec![t]),
@@ -205,6 +215,8 @@ impl Part {
     fn holds(&self, runtime: &Runtime, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Tally> {
         let renewals = Arc::new(Renewals::default());
         let before = resident_kb();
+        let meter = runtime.block_on(Meter::at(&self.url));
+        let server_before = runtime.block_on(memory_of(meter.as_ref()));
         let counted = renewals.clone();
         let locks = runtime.block_on(
             Locks::builder(&self.url)
@@ -225,16 +237,22 @@ impl Part {
                 }
                 times.add(boot_ns() - before);
             }
+            let server_cpu = cpu_of(meter.as_ref()).await;
             let (cpu, sent, from) = (cpu_ns(), renewals.count(), boot_ns());
             tokio::time::sleep(Duration::from_nanos(span.until.saturating_sub(span.from))).await;
             let held = guards.iter().filter(|g| g.check().is_ok()).count();
             #[allow(clippy::cast_precision_loss)] // times
-            let cpu_percent = (cpu_ns() - cpu) as f64 / (boot_ns() - from) as f64 * 100.0;
+            let (spent, passed) = ((cpu_ns() - cpu) as f64, (boot_ns() - from) as f64);
+            let server = cpu_of(meter.as_ref()).await.zip(server_cpu).map(|(now, then)| now - then);
+            let server_memory =
+                memory_of(meter.as_ref()).await.zip(server_before).map(|(now, then)| now - then);
             tally.cost = Some(Cost {
                 held: held as u64,
                 renewals: renewals.count() - sent,
-                cpu_percent: round(cpu_percent, 2),
+                cpu_percent: round(spent / passed * 100.0, 2),
                 memory_kb: resident_kb().saturating_sub(before),
+                server_cpu_percent: server.map(|s| round(s * 1e9 / passed * 100.0, 2)),
+                server_memory_kb: server_memory.map(|kb| round(kb, 0)),
             });
             tally.cycles = vec![renewals.count() - sent];
             for guard in guards {
@@ -247,6 +265,14 @@ impl Part {
         tally.acquire = times.done();
         Ok(tally)
     }
+}
+
+async fn cpu_of(meter: Option<&Meter>) -> Option<f64> {
+    meter?.cpu_s().await
+}
+
+async fn memory_of(meter: Option<&Meter>) -> Option<f64> {
+    meter?.memory_kb().await
 }
 
 async fn close(mut clients: Vec<Locks>) -> Outcome<()> {
@@ -313,6 +339,6 @@ async fn alternate(mutex: Mutex, span: Span) -> Tally {
     tally
 }
 
-async fn wait_until(at: u64) {
+pub(super) async fn wait_until(at: u64) {
     tokio::time::sleep(Duration::from_nanos(at.saturating_sub(boot_ns()))).await;
 }

@@ -123,6 +123,12 @@ pub(crate) struct Cost {
     pub(crate) cpu_percent: f64,
     /// Memory, in kB, above what the process had before.
     pub(crate) memory_kb: u64,
+    /// The same for the server's process, where it tells: whoever else uses it is counted too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_cpu_percent: Option<f64>,
+    /// Memory that the server allocated meanwhile, in kB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_memory_kb: Option<f64>,
 }
 
 impl Tally {

@@ -13,9 +13,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
-use super::door::{Door, Inside, NaiveFile, Strategy};
+use super::door::{Door, Inside, NaiveFile, NaiveKey, Strategy};
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{Dice, boot_ns, us};
+use crate::plain;
 use crate::process::{Link, Role};
 
 /// The role.
@@ -230,6 +231,9 @@ impl Client {
 async fn door(task: &Task) -> Outcome<(Door, Option<Locks>)> {
     Ok(match task.strategy {
         Strategy::None => (Door::Open, None),
+        Strategy::Naive if plain::reaches(&task.url) => {
+            (Door::Server(NaiveKey::new(&task.url, &task.lock, task.naive.1).await?), None)
+        }
         Strategy::Naive => (Door::Naive(NaiveFile::new(task.naive.0.clone(), task.naive.1)), None),
         Strategy::Tenure | Strategy::Fenced => {
             let mut builder = Locks::builder(&task.url).namespace(&task.namespace);
@@ -257,7 +261,8 @@ fn play(link: &Link) -> Outcome<()> {
             let number = task.clients.0 + i;
             let till = Till::open(&task.socket, number).await?;
             let dice = Dice::new(task.seed, u64::from(number));
-            let (task, trap, door) = (task.clone(), trap.clone(), door.clone());
+            let door = door.of_client(&task.url).await?;
+            let (task, trap) = (task.clone(), trap.clone());
             ready.push(Client { task, trap, door, till, dice, report: Report::default() });
         }
         link.tell(&Event::Ready);

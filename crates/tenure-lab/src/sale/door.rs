@@ -3,12 +3,16 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tenure::{Guard, Lost, Mutex};
+use tokio::sync::Mutex as Turn;
 
+use crate::failure::{Failure, Outcome};
 use crate::num::Dice;
+use crate::plain::Plain;
 
 /// A strategy of cli.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +57,10 @@ impl Strategy {
 pub(super) enum Door {
     /// Always open.
     Open,
-    /// A naive lock.
+    /// A naive lock of this host.
     Naive(NaiveFile),
+    /// A naive lock on a server.
+    Server(NaiveKey),
     /// Tenure.
     Tenure(Mutex),
 }
@@ -66,16 +72,30 @@ pub(super) enum Inside {
     Open,
     /// The naive lock's file.
     Naive(PathBuf),
+    /// The naive lock's key.
+    Server(NaiveKey),
     /// A guard.
     Tenure(Guard),
 }
 
 impl Door {
+    /// One client's way in: on a server the naive lock has a connection for each.
+    pub(super) async fn of_client(&self, url: &str) -> Outcome<Door> {
+        Ok(match self {
+            Door::Server(lock) => {
+                let link = Arc::new(Turn::new(Plain::connect(url).await?));
+                Door::Server(NaiveKey { link, ..lock.clone() })
+            }
+            other => other.clone(),
+        })
+    }
+
     /// Waits until the client may go in.
     pub(super) async fn enter(&self, dice: &mut Dice) -> tenure::Result<Inside> {
         match self {
             Door::Open => Ok(Inside::Open),
             Door::Naive(lock) => lock.enter(dice).await,
+            Door::Server(lock) => lock.enter(dice).await,
             Door::Tenure(mutex) => mutex.lock().await.map(Inside::Tenure),
         }
     }
@@ -115,13 +135,16 @@ impl Inside {
                 let _ = fs::remove_file(file); // blindly: it may be somebody else's by now
                 Ok(())
             }
+            Inside::Server(lock) => {
+                lock.link.lock().await.delete(&lock.key).await.map_err(lost_server) // blindly, as above
+            }
             Inside::Tenure(guard) => guard.release().await,
         }
     }
 }
 
 /// The naive lock of one host: a file made with `O_EXCL`. Its age is the time to live: who finds it older takes it for
-/// left behind and removes it. On a server the same lock is `SET NX PX` and a blind `DEL`.
+/// left behind and removes it.
 #[derive(Clone, Debug)]
 pub(super) struct NaiveFile {
     path: PathBuf,
@@ -152,4 +175,32 @@ impl NaiveFile {
 
 fn age(path: &Path) -> Option<Duration> {
     fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// The naive lock of a server: `SET key 1 NX PX ttl`, and a blind `DEL`.
+#[derive(Clone, Debug)]
+pub(super) struct NaiveKey {
+    link: Arc<Turn<Plain>>,
+    key: String,
+    ttl: Duration,
+}
+
+impl NaiveKey {
+    /// A lock at `key`, in a name space of the lab's own.
+    pub(super) async fn new(url: &str, lock: &str, ttl: Duration) -> Outcome<NaiveKey> {
+        let link = Arc::new(Turn::new(Plain::connect(url).await?));
+        Ok(NaiveKey { link, key: format!("tenure-lab:naive:{lock}"), ttl })
+    }
+
+    async fn enter(&self, dice: &mut Dice) -> tenure::Result<Inside> {
+        let mut link = self.link.lock().await;
+        while !link.set_if_absent(&self.key, "1", self.ttl).await.map_err(lost_server)? {
+            tokio::time::sleep(Duration::from_micros(500 + dice.below(4_500))).await;
+        }
+        Ok(Inside::Server(self.clone()))
+    }
+}
+
+fn lost_server(failure: Failure) -> tenure::Error {
+    tenure::Error::unavailable(format!("the naive lock's server: {failure}"), "")
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tenure::url::{StoreUrl, closest};
+use tenure::{Locks, Scope};
 
 pub(crate) use buyers::BUYERS;
 pub(crate) use stock::STOCK;
@@ -32,6 +33,7 @@ use crate::cli::Globals;
 use crate::duration;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;
+use crate::plain;
 use door::Strategy;
 
 /// `tenure lab flash-sale`.
@@ -115,7 +117,15 @@ impl Plan {
             return Err(Failure::usage("--work is too long", format!("give at most {most}")));
         }
         let strategies = strategies(&args.strategies)?;
-        needs_shared(&globals.url)?;
+        let scope = needs_shared(&globals.url)?;
+        // The naive lock must be one of the same kind of store: a server that only Tenure can reach has none.
+        if strategies.contains(&Strategy::Naive) && scope == Scope::Cluster && !plain::reaches(&globals.url) {
+            return Err(Failure::config(
+                "the naive lock speaks to Redis without TLS only",
+                "name a redis:// URL, or choose --strategies none,tenure,tenure+fence",
+            ));
+        }
+        reachable(globals)?;
         if let Some(file) = &args.report {
             writable(file)?;
         }
@@ -162,16 +172,23 @@ fn strategies(names: &[String]) -> Outcome<Vec<Strategy>> {
 }
 
 /// A scenario of several processes needs a store that they can share; says no before anything is started.
-pub(crate) fn needs_shared(url: &str) -> Outcome<()> {
+pub(crate) fn needs_shared(url: &str) -> Outcome<Scope> {
     let scheme = url.split(':').next().unwrap_or_default();
     let entry = tenure::backend::find(scheme)?;
-    if entry.capabilities.scope == tenure::Scope::Process {
+    let scope = entry.capabilities.scope;
+    if scope == Scope::Process {
         return Err(Failure::config(
             format!("{scheme}: cannot be shared by several processes"),
             "use host: (this machine, no server) or a server's URL",
         ));
     }
-    Ok(())
+    Ok(scope)
+}
+
+/// Opens the store once, so that a bad URL, a wrong password or a server that is away is told once, and not by every
+/// worker.
+pub(crate) fn reachable(globals: &Globals) -> Outcome<()> {
+    Ok(Locks::builder(&globals.url).namespace(&globals.namespace).blocking_connect()?.blocking_close()?)
 }
 
 /// Finds out before the run whether the report can be written after it.

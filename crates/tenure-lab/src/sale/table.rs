@@ -13,6 +13,7 @@ use super::stage::Result;
 use crate::cli::Globals;
 use crate::duration;
 use crate::num::round;
+use crate::plain;
 
 /// A bar on standard error, if that is a terminal.
 pub(super) fn progress(plan: &Plan, globals: &Globals) -> ProgressBar {
@@ -185,8 +186,10 @@ pub(super) fn notes(plan: &Plan, r: &Result) -> Vec<String> {
     let mut notes = Vec::new();
     if r.strategy == Strategy::Naive {
         let ttl = duration::show(plan.naive_ttl());
+        let what =
+            if plain::reaches(&plan.url) { "SET NX PX and a blind DEL" } else { "a file and a blind unlink" };
         notes.push(format!(
-            "its time to live is {ttl}, ten times the mean pause: nobody renews it, so it must be guessed"
+            "{what}; its time to live is {ttl}, ten times the mean pause: nobody renews it, so it must be guessed"
         ));
     }
     if r.stops + r.kills > 0 {

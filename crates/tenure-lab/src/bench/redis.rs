@@ -1,0 +1,192 @@
+//! What Tenure is measured against on a Redis server: the bare round trip, and the lock that everybody writes. And what
+//! the server itself spends.
+
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex as Turn;
+use tokio::task::JoinSet;
+
+use super::part::{HOLD, Part, Peer, Span, Work, wait_until};
+use super::tally::{Filling, Tally};
+use crate::failure::{Doing, Failure, Outcome};
+use crate::num::{Dice, boot_ns};
+use crate::plain::{self, Plain};
+
+/// The time to live of the lock that everybody writes: longer than anybody here holds it.
+const TTL: Duration = Duration::from_secs(30);
+
+/// Measures a peer: a task and a connection for each.
+pub(super) fn run(
+    part: &Part,
+    runtime: &Runtime,
+    ready: &mut dyn FnMut() -> Outcome<Span>,
+) -> Outcome<Vec<Tally>> {
+    let (handoff, loops) = match (part.peer, part.work) {
+        (Peer::Setnx, Work::Handoff) => (true, true),
+        (Peer::Setnx, Work::Solo | Work::Spread | Work::Storm | Work::Fan)
+        | (Peer::Ping, Work::Solo | Work::Spread) => (false, true),
+        _ => (false, false),
+    };
+    if !loops {
+        return Err(Failure::usage(
+            format!("the peer {} has no workload {}", part.peer.name(), part.work.name()),
+            "ping does solo and spread; setnx does all but holds",
+        ));
+    }
+    let count = if handoff { part.sides.len() } else { part.tasks as usize };
+    let links = runtime.block_on(connect(part, count))?;
+    let span = ready()?;
+    let tallies = runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for link in links {
+            tasks.spawn(async move {
+                match (link.peer, handoff) {
+                    (Peer::Ping, _) => link.pings(span).await,
+                    (_, true) => link.alternate(span).await,
+                    _ => link.cycle(span).await,
+                }
+            });
+        }
+        let mut tallies = Vec::new();
+        while let Some(one) = tasks.join_next().await {
+            tallies.push(one.doing(|| "wait for a task".into())?);
+        }
+        Ok::<_, Failure>(tallies)
+    })?;
+    if handoff {
+        return Ok(tallies);
+    }
+    let mut total = Tally::default();
+    tallies.into_iter().for_each(|one| total.merge(one));
+    Ok(vec![total])
+}
+
+async fn connect(part: &Part, count: usize) -> Outcome<Vec<Bare>> {
+    let mut links = Vec::new();
+    for n in 0..count {
+        let own = if part.work == Work::Spread { format!("/{n}") } else { String::new() };
+        links.push(Bare {
+            link: Plain::connect(&part.url).await?,
+            peer: part.peer,
+            key: format!("tenure-lab:setnx:{}{own}", part.lock),
+            // No other's: several processes deal with one lock.
+            value: format!("{}-{n}", std::process::id()),
+            dice: Dice::new(boot_ns(), n as u64),
+        });
+    }
+    Ok(links)
+}
+
+/// One task of a peer.
+struct Bare {
+    link: Plain,
+    peer: Peer,
+    key: String,
+    value: String,
+    dice: Dice,
+}
+
+impl Bare {
+    /// The floor under everything: a request and its answer.
+    async fn pings(mut self, span: Span) -> Tally {
+        let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
+        wait_until(span.from).await;
+        loop {
+            let before = boot_ns();
+            if before >= span.until {
+                break;
+            }
+            if let Err(error) = self.link.ping().await {
+                tally.failed(error);
+                break;
+            }
+            times.add(boot_ns() - before);
+            cycles += 1;
+        }
+        (tally.cycles, tally.acquire) = (vec![cycles], times.done());
+        tally
+    }
+
+    /// `SET NX PX` until it is set.
+    async fn acquire(&mut self) -> Outcome<()> {
+        while !self.link.set_if_absent(&self.key, &self.value, TTL).await? {
+            tokio::time::sleep(Duration::from_micros(500 + self.dice.below(4_500))).await;
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self) -> Outcome<bool> {
+        self.link.delete_own(&self.key, &self.value).await
+    }
+
+    async fn cycle(mut self, span: Span) -> Tally {
+        let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
+        wait_until(span.from).await;
+        loop {
+            let before = boot_ns();
+            if before >= span.until {
+                break;
+            }
+            if let Err(error) = self.acquire().await {
+                tally.failed(error);
+                break;
+            }
+            times.add(boot_ns() - before);
+            match self.release().await {
+                Ok(true) => cycles += 1,
+                Ok(false) => tally.failed("the key was somebody else's"),
+                Err(error) => tally.failed(error),
+            }
+        }
+        (tally.cycles, tally.acquire) = (vec![cycles], times.done());
+        tally
+    }
+
+    async fn alternate(mut self, span: Span) -> Tally {
+        let (mut tally, mut cycles) = (Tally::default(), 0);
+        wait_until(span.from).await;
+        while boot_ns() < span.until {
+            if let Err(error) = self.acquire().await {
+                tally.failed(error);
+                break;
+            }
+            let acquired = boot_ns();
+            tokio::time::sleep(HOLD).await;
+            let releasing = boot_ns();
+            match self.release().await {
+                Ok(_) => cycles += 1,
+                Err(error) => tally.failed(error),
+            }
+            tally.stamps.push((acquired, releasing));
+        }
+        tally.cycles = vec![cycles];
+        tally
+    }
+}
+
+/// What a server says that it spends: all of its process, whoever else uses it.
+pub(super) struct Meter(Turn<Plain>);
+
+impl Meter {
+    /// A look at the server, where it is one that can be asked and that lets us.
+    pub(super) async fn at(url: &str) -> Option<Meter> {
+        if !plain::reaches(url) {
+            return None;
+        }
+        let meter = Meter(Turn::new(Plain::connect(url).await.ok()?));
+        meter.cpu_s().await.map(|_| meter)
+    }
+
+    /// The CPU time that its process has used.
+    pub(super) async fn cpu_s(&self) -> Option<f64> {
+        let mut link = self.0.lock().await;
+        let user = link.info("cpu", "used_cpu_user").await.ok()??;
+        Some(user + link.info("cpu", "used_cpu_sys").await.ok()??)
+    }
+
+    /// The memory that it has allocated, in kB.
+    pub(super) async fn memory_kb(&self) -> Option<f64> {
+        Some(self.0.lock().await.info("memory", "used_memory").await.ok()?? / 1024.0)
+    }
+}
