@@ -11,7 +11,7 @@ pub use crate::judge::CheckArgs;
 pub use crate::sale::SaleArgs;
 
 use crate::failure::{Doing, Outcome};
-use crate::{bench, conform, judge, sale};
+use crate::{bench, guest, judge, sale};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -69,6 +69,10 @@ enum Command {
     /// A hundred clients fight for stock: no lock, a naive lock, Tenure; what each costs and what each loses
     FlashSale(SaleArgs),
     /// The trials that every backend must pass: one line per promise, held, broken or not promised
+    ///
+    /// They work in namespaces of their own and leave nothing behind. On a Redis server they want a database without
+    /// other keys than Tenure's, or --yes. Trials that kill a server or wipe its data are made only on servers that the
+    /// tests start themselves. Exit 0: every promise holds; 1: one is broken; 2: too little happened to judge one.
     Conform(ConformArgs),
     /// Judges the history of a run again: rule by rule, and the events that break it
     Check(CheckArgs),
@@ -80,6 +84,16 @@ pub struct ConformArgs {
     /// Only trials whose names contain this.
     #[arg(value_name = "TRIAL")]
     filter: Option<String>,
+    /// Also on a Redis database that holds other keys than Tenure's.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+impl ConformArgs {
+    /// What the names of trials must contain.
+    pub(crate) fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
 }
 
 /// Runs `tenure lab`.
@@ -89,9 +103,7 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
         Command::List => list(globals),
         Command::FlashSale(args) => sale::run(args, globals),
         Command::Check(args) => judge::check::run(&args, globals),
-        Command::Conform(args) => {
-            Ok(conform::run(Some(&globals.url), &globals.namespace, globals.json, args.filter.as_deref()))
-        }
+        Command::Conform(args) => guest::conform(&args, globals),
     })
 }
 

@@ -3,6 +3,7 @@
 //! - `sale`: the flash sale, a hundred clients that fight for stock; what no lock and a naive lock lose.
 //! - `bench`: workloads that measure a store, the same for every store and for other libraries.
 //! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
+//! - `guest`: the same as a guest on somebody else's server.
 //! - [`broken`]: backends that break one rule each; the trial named for it must notice.
 //! - [`history`]: what the clients of a run saw, as a file that anybody can judge.
 //! - [`judge`]: which promises held, by a history; `report` shows it as a page.
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod conform;
 mod duration;
 mod failure;
+mod guest;
 pub mod harness;
 pub mod history;
 pub mod judge;

@@ -31,13 +31,15 @@ pub(crate) struct Plain {
     request: Vec<u8>,
 }
 
-/// What a server answers; lists are not needed.
+/// What a server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     /// A line or a string.
     Text(String),
     /// A number.
     Number(i64),
+    /// Several of these.
+    List(Vec<Said>),
     /// Nothing.
     Nil,
 }
@@ -76,6 +78,10 @@ impl Plain {
             self.request.extend(format!("${}\r\n{word}\r\n", word.len()).bytes());
         }
         self.stream.write_all(&self.request).await.doing(|| "ask the server".into())?;
+        self.hear().await
+    }
+
+    async fn hear(&mut self) -> Outcome<Said> {
         let line = self.line().await?;
         let (kind, rest) = line.split_at(line.len().min(1));
         match (kind, rest.parse::<i64>()) {
@@ -83,9 +89,18 @@ impl Plain {
             (":", Ok(number)) => Ok(Said::Number(number)),
             ("_", _) | ("$", Ok(-1)) => Ok(Said::Nil),
             ("$", Ok(length)) => self.string(length).await,
-            ("-", _) => {
-                Err(Failure::config(format!("the server refuses: {rest}"), "check user and password"))
+            ("*", Ok(-1)) => Ok(Said::Nil),
+            ("*", Ok(count)) => {
+                let mut all = Vec::new();
+                for _ in 0..count {
+                    all.push(Box::pin(self.hear()).await?);
+                }
+                Ok(Said::List(all))
             }
+            ("-", _) => Err(Failure::config(
+                format!("the server refuses: {rest}"),
+                "check user, password and permissions",
+            )),
             _ => Err(Failure::run("the server answers with something else", "check that it is Redis")),
         }
     }

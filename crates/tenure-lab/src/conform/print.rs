@@ -136,16 +136,21 @@ fn as_text(rule: &str, title: &str, about: &[&Told]) -> String {
         let all = trials().filter(|trial| trial.rules.contains(&rule)).count();
         text += &format!(" ({held} of {all} trials)");
     }
-    for told in about {
+    for told in about.iter().filter(|told| matches!(told.came, Came::Failed(_))) {
         let (word, why) = says(&told.came);
-        let worth = match verdict {
-            Promise::Held => false,
-            Promise::NotPromised => true,
-            _ => matches!(told.came, Came::Failed(_)),
-        };
-        if worth {
-            text += &format!("\n     {}: {word}: {why}", told.trial.name);
+        text += &format!("\n     {}: {word}: {why}", told.trial.name);
+    }
+    // Also of a rule that holds otherwise: of which part there is no promise, and why.
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for told in about {
+        let Came::Excluded(why) = &told.came else { continue };
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, trials)) => trials.push(told.trial.name),
+            None => reasons.push((why, vec![told.trial.name])),
         }
+    }
+    for (why, trials) in reasons {
+        text += &format!("\n     not promised, since {why}: {}", trials.join(", "));
     }
     text
 }
