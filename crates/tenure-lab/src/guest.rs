@@ -9,6 +9,7 @@ use crate::cli::{ConformArgs, Globals};
 use crate::conform;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::plain::{self, Plain, Said};
+use crate::sale::reachable;
 
 /// How many keys the server looks at in one step.
 const STEP: &str = "1000";
@@ -24,6 +25,7 @@ pub(crate) fn conform(args: &ConformArgs, globals: &Globals) -> Outcome<ExitCode
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.doing(|| "start a runtime".into())?;
     let spaces = format!("{}-{}-", globals.namespace, std::process::id());
+    reachable(globals)?; // the library tells what is wrong with a URL, a password or a server
     runtime.block_on(enter(args, globals, &spaces))?;
     let status = run();
     if let Err(failure) = runtime.block_on(leave(globals, &spaces)) {
