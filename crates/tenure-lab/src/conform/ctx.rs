@@ -52,12 +52,6 @@ fn separated(url: &str, namespace: &str) -> String {
     if dialect && !url.contains('?') { format!("{url}?prefix={namespace}:") } else { url.to_owned() }
 }
 
-/// A dialect whose keys know no namespace has one all the same while trials run: in its prefix.
-fn separated(url: &str, namespace: &str) -> String {
-    let dialect = url.split_once(':').is_some_and(|(scheme, _)| scheme.ends_with("+setnx"));
-    if dialect && !url.contains('?') { format!("{url}?prefix={namespace}:") } else { url.to_owned() }
-}
-
 /// What a trial is given.
 pub struct Ctx {
     pub(crate) url: String,
