@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::process::{Command, ExitCode, Output};
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 use serde_json::Value;
@@ -15,13 +16,16 @@ mod redis;
 #[path = "../../tenure/tests/redis/server.rs"]
 mod server;
 
-/// Plays the command `tenure` when this is set.
+/// Plays the command `tenure` when this is set: to the store that is used where none is named.
 const AS_COMMAND: &str = "TENURE_LAB_TEST_AS_COMMAND";
+
+/// The store of these tests.
+static STORE: OnceLock<String> = OnceLock::new();
 
 #[derive(Parser)]
 struct Cli {
-    #[arg(long, default_value = "host:")]
-    url: String,
+    #[arg(long)]
+    url: Option<String>,
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
@@ -38,15 +42,18 @@ fn main() -> ExitCode {
     if let Some(status) = tenure_lab::worker_main() {
         return status;
     }
-    if std::env::var_os(AS_COMMAND).is_some() {
+    if let Ok(store) = std::env::var(AS_COMMAND) {
         let cli = Cli::parse();
-        let globals =
-            Globals { url: cli.url, namespace: "test".into(), json: cli.json, quiet: false, verbose: 1 };
+        let url = cli.url.unwrap_or(store);
+        let globals = Globals { url, namespace: "test".into(), json: cli.json, quiet: false, verbose: 1 };
         return match cli.what {
             What::Lab(args) => run_lab(args, &globals),
             What::Bench(args) => run_bench(args, &globals),
         };
     }
+    // Shared memory, as `host:`, and nobody else's: another version may use that here.
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
+    STORE.get_or_init(|| format!("host://{}/store", dir.path().display()));
     let mut harness = Harness::new();
     let mut test = |name: &str, run: fn()| {
         harness.test(name, move || {
@@ -93,7 +100,8 @@ fn conform_bad_input_is_refused() {
 
 fn tenure<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     let me = std::env::current_exe().expect("this executable");
-    Command::new(me).env(AS_COMMAND, "1").args(args).output().expect("runs")
+    let store = STORE.get().expect("a store");
+    Command::new(me).env(AS_COMMAND, store).args(args).output().expect("runs")
 }
 
 fn words(line: &str) -> Vec<&str> {
