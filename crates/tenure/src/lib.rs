@@ -20,6 +20,7 @@ mod election;
 mod error;
 pub mod fence;
 mod guard;
+mod holder;
 mod key;
 mod locks;
 pub mod manual;
@@ -28,7 +29,9 @@ mod mutex;
 mod once;
 mod options;
 mod reentrant;
+mod rwlock;
 mod scope;
+mod semaphore;
 mod striped;
 mod token;
 #[cfg(feature = "unstable")]
@@ -68,7 +71,9 @@ pub use mutex::Mutex;
 pub use once::{Once, Outcome, Ran, Run, RunState, Slot};
 pub use options::LockOptions;
 pub use reentrant::{Reentrant, ReentrantGuard};
+pub use rwlock::{ReadGuard, RwLock};
 pub use scope::{blocking_scope, scope};
+pub use semaphore::{Permit, Semaphore};
 pub use striped::{STRIPES_MAX, Striped};
 pub use token::Token;
 #[cfg(feature = "unstable")]

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backend::{self, Backend, BoxFuture, Line, Opening, Owner, Query, Released, Sink};
-use crate::capability::{Capabilities, Needs};
+use crate::backend::{self, Backend, BoxFuture, Kind, Line, Opening, Owner, Query, Released, Sink};
+use crate::capability::{Capabilities, Modes, Needs};
 use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
 use crate::domain::Domain;
 use crate::engine::thread::ThreadRuntime;
-use crate::engine::{Engine, Hub, Runtime, race};
+use crate::engine::{Engine, Hub, Request, Runtime, race};
 use crate::error::{Error, Result};
 use crate::key::{Key, check_namespace, check_prefix};
 use crate::mutex::Mutex;
@@ -107,18 +107,34 @@ impl Locks {
     /// `Config` for a bad name, saying which rule; `Unsupported` if this store cannot carry a mutex.
     pub fn mutex(&self, name: impl AsRef<str>) -> Result<Mutex> {
         let key = self.key(name.as_ref())?;
-        if !self.capabilities().modes.mutex {
-            let backend = self.capabilities().backend;
-            return Err(
-                Error::unsupported(format!("{backend}: has no mutex"), "use another backend").of(&key)
-            );
-        }
+        self.carries(&key, "mutex", |modes| modes.mutex)?;
         Ok(self.mutex_of(key))
+    }
+
+    /// Refuses a lock that this store cannot carry.
+    pub(crate) fn carries(&self, key: &Key, what: &str, has: fn(Modes) -> bool) -> Result<()> {
+        let Capabilities { backend, modes, .. } = self.capabilities();
+        if has(modes) {
+            return Ok(());
+        }
+        let others = backend::table().filter(|e| has(e.capabilities.modes)).map(|e| e.schemes[0]);
+        let others: Vec<String> = others.map(|scheme| format!("{scheme}:")).collect();
+        let advice = match others[..] {
+            [] => "no backend of this build has one".to_owned(),
+            _ => format!("use one that has: {}", others.join(", ")),
+        };
+        Err(Error::unsupported(format!("{backend}: has no {what}"), advice).of(key))
+    }
+
+    /// What a face asks for, with the client's defaults.
+    pub(crate) fn request(&self, key: Key, kind: Kind, weight: u32, capacity: u32) -> Request {
+        let (ttl, owner) = (self.shared.ttl, self.engine.owner.clone());
+        Request { key, kind, weight, capacity, ttl, owner, reason: Arc::from("") }
     }
 
     /// A mutex of a name that was checked, on a store that carries one.
     pub(crate) fn mutex_of(&self, key: Key) -> Mutex {
-        Mutex::new(self.engine.clone(), key, self.shared.ttl, self.engine.owner.clone())
+        Mutex::new(self.engine.clone(), self.request(key, Kind::Mutex, 1, 1))
     }
 
     /// What this store promises, probed when it was opened.
@@ -180,7 +196,7 @@ impl Locks {
         self.engine.live()
     }
 
-    fn key(&self, name: &str) -> Result<Key> {
+    pub(crate) fn key(&self, name: &str) -> Result<Key> {
         Key::new(&self.shared.namespace, name)
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Kind, Owner};
 use crate::engine::{Engine, Patience, Request, acquire};
 use crate::error::Result;
 use crate::guard::Guard;
@@ -25,9 +24,7 @@ pub struct Mutex {
 }
 
 impl Mutex {
-    pub(crate) fn new(engine: Arc<Engine>, key: Key, ttl: Duration, owner: Arc<Owner>) -> Mutex {
-        let request =
-            Request { key, kind: Kind::Mutex, weight: 1, capacity: 1, ttl, owner, reason: Arc::from("") };
+    pub(crate) fn new(engine: Arc<Engine>, request: Request) -> Mutex {
         Mutex { engine, request }
     }
 
@@ -36,16 +33,7 @@ impl Mutex {
     /// # Errors
     /// `Config` where an option is out of its limits; the message names the limit.
     pub fn with(mut self, options: LockOptions) -> Result<Mutex> {
-        options.check()?;
-        if let Some(ttl) = options.ttl {
-            self.request.ttl = ttl;
-        }
-        if let Some(reason) = options.reason {
-            self.request.reason = reason;
-        }
-        if let Some(owner) = options.owner {
-            self.request.owner = owner;
-        }
+        options.apply(&mut self.request)?;
         Ok(self)
     }
 

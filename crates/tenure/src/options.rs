@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::backend::Owner;
 use crate::core::lease::{TTL_MAX, TTL_MIN};
+use crate::engine::Request;
 use crate::error::{Error, Result};
 
 /// The longest reason, in bytes.
@@ -12,7 +13,7 @@ pub(crate) const REASON_MAX: usize = 256;
 /// The longest of an owner's texts, in bytes.
 const OWNER_MAX: usize = 128;
 
-/// How a lock is taken: for `Mutex::with`.
+/// How a lock is taken: for `Mutex::with`, `RwLock::with` and `Semaphore::with`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,7 +61,22 @@ impl LockOptions {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Changes a request.
+    pub(crate) fn apply(&self, request: &mut Request) -> Result<()> {
+        self.check()?;
+        if let Some(ttl) = self.ttl {
+            request.ttl = ttl;
+        }
+        if let Some(reason) = &self.reason {
+            request.reason = reason.clone();
+        }
+        if let Some(owner) = &self.owner {
+            request.owner = owner.clone();
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
         if let Some(ttl) = self.ttl {
             check_ttl(ttl)?;
         }

@@ -28,6 +28,14 @@ pub(crate) struct Request {
     pub(crate) reason: Arc<str>,
 }
 
+impl Request {
+    /// What a claim asked for.
+    pub(crate) fn of(claim: Claim) -> Request {
+        let Claim { key, kind, weight, capacity, ttl, owner, reason, .. } = claim;
+        Request { key, kind, weight, capacity, ttl, owner, reason }
+    }
+}
+
 /// For how long to wait in line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Patience {

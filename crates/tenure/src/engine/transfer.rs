@@ -1,7 +1,5 @@
 //! Continuing a hold under another claim: with less weight, with another anchor, in another process.
 
-#![allow(dead_code)] // until its faces are there
-
 use std::sync::Arc;
 use std::time::Duration;
 
