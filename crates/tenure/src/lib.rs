@@ -2,7 +2,8 @@
 //!
 //! # Map of this crate
 //!
-//! - faces: [`Locks`], [`Mutex`], [`Guard`]: build a claim, call the engine.
+//! - faces: [`Locks`], [`Mutex`], [`RwLock`], [`Semaphore`] and what they give ([`Guard`], [`ReadGuard`], [`Permit`]): build
+//!   a claim, call the engine.
 //! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`], [`Once`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - [`fence`]: the other half of a token: what a resource checks.

@@ -50,6 +50,7 @@ impl Turn {
     }
 
     /// Ends our part in a hold without releasing it: it lasts until its lease ends, unless somebody continues it.
+    #[allow(dead_code)] // for handles
     pub(crate) fn abandon(self) -> Claim {
         self.hold.end();
         self.engine.core.forget(&self.hold);
@@ -59,6 +60,7 @@ impl Turn {
 
 /// Continues, in this process, a hold that another client has abandoned. Of `from` the store looks at id and lock only;
 /// nobody may believe in it any more, so there is no deadline of an old hold: the request is repeated for 30 s at most.
+#[allow(dead_code)] // for handles
 pub(crate) async fn adopt(engine: &Arc<Engine>, from: &Claim, request: &Request) -> Result<Turn> {
     engine.usable()?;
     let next = Turn::anchored(engine, request, true, Anchor::Process)?;

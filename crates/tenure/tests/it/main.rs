@@ -3,5 +3,6 @@
 mod api;
 mod compile_fail;
 mod compose;
+mod faces;
 mod send_sync;
 mod tidy;

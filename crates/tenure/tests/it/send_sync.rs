@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tenure::{
     Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Key, Kind, Leader, LeaderInfo, Line,
-    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner,
-    Reentrant, ReentrantGuard, Released, Run, Seen, Slot, Striped, Token, Watch,
+    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner, Permit,
+    ReadGuard, Reentrant, ReentrantGuard, Released, Run, RwLock, Seen, Semaphore, Slot, Striped, Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}
@@ -21,6 +21,10 @@ fn types() {
     shared::<Locks>();
     shared::<Mutex>();
     shared::<Guard>();
+    shared::<RwLock>();
+    shared::<ReadGuard>();
+    shared::<Semaphore>();
+    shared::<Permit>();
     shared::<Watch>();
     shared::<MultiMutex>();
     shared::<MultiGuard>();
@@ -48,6 +52,8 @@ fn types() {
     movable::<Builder>();
     cloned::<Locks>();
     cloned::<Mutex>();
+    cloned::<RwLock>();
+    cloned::<Semaphore>();
     cloned::<Key>();
     cloned::<Line>();
     cloned::<LockOptions>();
@@ -134,4 +140,26 @@ fn futures(locks: Locks, mutex: &'static Mutex, guard: &'static Guard, watch: &'
         sent(guard.release_after(Duration::ZERO));
     };
     let _ = (owned, pausing);
+}
+
+/// The same for read-write locks and semaphores.
+#[allow(dead_code)]
+fn futures_of_other_faces(lock: &'static RwLock, semaphore: &'static Semaphore) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    sent(lock.read());
+    sent(lock.write());
+    sent(lock.try_read());
+    sent(lock.try_write());
+    sent(lock.try_read_for(Duration::ZERO));
+    sent(lock.try_write_for(Duration::ZERO));
+    sent(semaphore.acquire());
+    sent(semaphore.acquire_many(2));
+    sent(semaphore.try_acquire());
+    sent(semaphore.try_acquire_many(2));
+    sent(semaphore.try_acquire_for(Duration::ZERO));
+    sent(semaphore.try_acquire_many_for(2, Duration::ZERO));
+    let writing = |guard: Guard| sent(guard.downgrade());
+    let reading = |guard: ReadGuard| sent(guard.release());
+    let some = |permit: Permit| sent(permit.release_some(1));
+    let _ = (writing, reading, some);
 }

@@ -8,6 +8,7 @@ mod access;
 mod basics;
 mod compose;
 mod cuts;
+mod faces;
 mod faults;
 mod golden;
 mod histories;
@@ -41,6 +42,7 @@ fn all() -> Vec<Trial> {
         basics::trials(),
         compose::trials(),
         cuts::trials(),
+        faces::trials(),
         faults::trials(),
         golden::trials(),
         histories::trials(),
