@@ -1,7 +1,7 @@
 //! Read-write locks and semaphores, on the stores of this process and of this machine.
 
 #[path = "../shared/faces.rs"]
-mod faces;
+mod scenarios;
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tenure::Locks;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_do_what_they_promise_in_memory() {
-    faces::all("memory:").await;
+    scenarios::all("memory:").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_do_what_they_promise_on_a_host() {
     let dir = std::path::PathBuf::from(format!("/dev/shm/tenure-faces-{}", std::process::id()));
-    faces::all(&format!("host://{}", dir.display())).await;
+    scenarios::all(&format!("host://{}", dir.display())).await;
     std::fs::remove_dir_all(&dir).expect("its own directory");
 }
 
