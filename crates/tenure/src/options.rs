@@ -76,7 +76,7 @@ impl LockOptions {
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if let Some(ttl) = self.ttl {
             check_ttl(ttl)?;
         }

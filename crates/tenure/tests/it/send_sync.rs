@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tenure::{
     Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Key, Kind, Leader, LeaderInfo, Line,
-    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner, Permit,
-    ReadGuard, Reentrant, ReentrantGuard, Released, Run, RwLock, Seen, Semaphore, Slot, Striped, Token, Watch,
+    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner,
+    Permit, ReadGuard, Reentrant, ReentrantGuard, Released, Run, RwLock, Seen, Semaphore, Slot, Striped,
+    Token, Watch,
 };
 
 fn shared<T: Send + Sync + Debug + 'static>() {}
