@@ -89,6 +89,13 @@ impl Error {
         self
     }
 
+    /// The same error in other words.
+    #[must_use]
+    pub(crate) fn saying(mut self, what: &str, advice: &str) -> Error {
+        (self.repr.what, self.repr.advice) = (what.to_owned(), advice.to_owned());
+        self
+    }
+
     /// The same error, with what caused it.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {

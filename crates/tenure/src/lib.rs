@@ -4,7 +4,8 @@
 //!
 //! - faces: [`Locks`], [`Mutex`], [`RwLock`], [`Semaphore`] and what they give ([`Guard`], [`ReadGuard`], [`Permit`]): build
 //!   a claim, call the engine.
-//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`], [`Once`].
+//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`], [`Once`],
+//!   [`Handle`].
 //! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
 //! - [`fence`]: the other half of a token: what a resource checks.
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
@@ -21,6 +22,7 @@ mod election;
 mod error;
 pub mod fence;
 mod guard;
+mod handover;
 mod holder;
 mod key;
 mod locks;
@@ -65,6 +67,7 @@ pub use domain::Domain;
 pub use election::{Election, Leader, LeaderInfo, Observer};
 pub use error::{Error, ErrorKind, Lost, LostReason, Result};
 pub use guard::Guard;
+pub use handover::Handle;
 pub use key::{Key, NAME_MAX};
 pub use locks::{Builder, Locks, Watch};
 pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};

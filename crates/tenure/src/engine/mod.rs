@@ -5,6 +5,7 @@
 //! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
 //! - `transfer`: continues a hold under another claim.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
+//! - `detached`: renews and releases what no process keeps.
 //! - `restate`: changes what is shown of a hold. - `scope`: what one scope of work holds, so that it does not wait for itself.
 //! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
 
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 
 mod acquire;
 pub mod clock;
+pub(crate) mod detached;
 pub mod fork;
 mod hold;
 mod hub;
@@ -39,7 +41,6 @@ mod transfer;
 pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire};
 pub(crate) use hub::Hub;
 pub(crate) use timing::{join_all, race, unless};
-#[allow(unused_imports)] // until its face is there
 pub(crate) use transfer::adopt;
 
 use fork::Birthplace;

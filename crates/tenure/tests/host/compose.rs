@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use tenure::{ErrorKind, Guard, Locks, LostReason, Outcome, RunState, Slot};
+use tenure::{ErrorKind, Guard, Handle, Locks, LostReason, Outcome, RunState, Slot};
 
 use crate::kit::{Dir, PATIENCE, Role, refused};
 use crate::roles::say;
@@ -16,6 +16,33 @@ fn locks(dir: &Path) -> Locks {
 fn an_owner_is_refused_in_a_fork() {
     let dir = Dir::new();
     Role::start("fork-owner", &dir.0, &[]).ends();
+}
+
+/// Holds, hands over and ends.
+pub(crate) fn detach(dir: &Path) {
+    let guard = locks(dir).mutex("x").expect("name").blocking_lock().expect("free");
+    say(&format!("token: {}", guard.token()));
+    say(&format!("handle: {}", guard.blocking_detach().expect("ours")));
+}
+
+#[test]
+fn a_hold_outlives_the_process_that_handed_it_over() {
+    let dir = Dir::new();
+    let locks = locks(&dir.0);
+    let mut other = Role::start("detach", &dir.0, &[]);
+    let token = other.tells("token: ");
+    let handle: Handle = other.tells("handle: ").parse().expect("good");
+    other.ends();
+    let mutex = locks.mutex("x").expect("name");
+    assert!(mutex.blocking_try_lock().expect("asks").is_none(), "anchored to time, not to the dead process");
+    locks.blocking_renew(&handle).expect("held");
+    let guard = locks.blocking_adopt(handle.clone()).expect("there");
+    assert_eq!(guard.token().to_string(), token);
+    refused(locks.blocking_adopt(handle), ErrorKind::Lost, "adopted or released before");
+    let holder = locks.blocking_inspect("x").expect("looks").expect("held").holders.remove(0);
+    assert_eq!(holder.owner.pid, std::process::id());
+    guard.blocking_release().expect("ours");
+    assert!(mutex.blocking_try_lock().expect("asks").is_some());
 }
 
 /// Runs a job that never ends.

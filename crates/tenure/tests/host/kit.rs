@@ -241,6 +241,21 @@ impl Role {
         Role { child, out }
     }
 
+    /// Waits for a line that begins like this, and says how it goes on.
+    pub(crate) fn tells(&mut self, prefix: &str) -> String {
+        use std::io::Read;
+        let out = self.out.as_mut().expect("piped");
+        let (mut said, mut byte) = (String::new(), [0]);
+        while out.read(&mut byte).expect("the child's words") == 1 {
+            if byte[0] != b'\n' {
+                said.push(char::from(byte[0]));
+            } else if let Some(rest) = std::mem::take(&mut said).strip_prefix(prefix) {
+                return rest.to_owned();
+            }
+        }
+        panic!("the child never said {prefix:?}");
+    }
+
     /// Waits until the child has said `word` on a line of its own.
     pub(crate) fn hears(&mut self, word: &str) {
         use std::io::Read;

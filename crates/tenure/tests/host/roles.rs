@@ -39,6 +39,7 @@ fn child() {
         "hammer-late" => hammer_late(&dir, args[0], args[1].parse().expect("a number")),
         "refused-lock" => refused_lock(&dir, args[0]),
         "fork" => fork(&dir),
+        "detach" => compose::detach(&dir),
         "run-for-ever" => compose::run_for_ever(&dir),
         "fork-owner" => compose::fork_owner(&dir),
         "evicted" => evicted(&dir, args[0]),

@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use tenure::{
-    Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Key, Kind, Leader, LeaderInfo, Line,
+    Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Handle, Key, Kind, Leader, LeaderInfo, Line,
     LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner,
     Permit, ReadGuard, Reentrant, ReentrantGuard, Released, Run, RwLock, Seen, Semaphore, Slot, Striped,
     Token, Watch,
@@ -30,6 +30,7 @@ fn types() {
     shared::<MultiMutex>();
     shared::<MultiGuard>();
     shared::<Striped>();
+    shared::<Handle>();
     shared::<Once>();
     shared::<Slot>();
     shared::<Run>();
@@ -114,6 +115,17 @@ fn futures_of_jobs(locks: &'static Locks, once: &'static Once) {
     fn sent<F: Future + Send + 'static>(_: F) {}
     sent(locks.runs("job"));
     sent(once.run(|_| async { Ok::<_, std::convert::Infallible>(()) }));
+}
+
+/// As [`futures`].
+#[allow(dead_code)]
+fn futures_of_handles(locks: &'static Locks, handle: &'static Handle) {
+    fn sent<F: Future + Send + 'static>(_: F) {}
+    sent(locks.adopt(handle.clone()));
+    sent(locks.renew(handle));
+    sent(locks.release(handle.clone()));
+    let _ = |guard: Guard| sent(guard.detach());
+    let _ = |guard: Guard| sent(guard.detach_for(Duration::ZERO));
 }
 
 /// Every future of the public API can be sent to another thread, so `tokio::spawn` takes it. Never called: compiling it

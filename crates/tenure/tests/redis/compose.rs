@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tenure::{Locks, RunState, Slot};
+use tenure::{ErrorKind, Handle, Locks, RunState, Slot};
 
 use crate::server::Server;
 use crate::{multi, soon, trial};
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("compose::many_names_are_all_or_nothing", many_names_are_all_or_nothing),
         trial("compose::owners_re_enter_and_exclude_each_other", owners_re_enter_and_exclude_each_other),
         trial("compose::leaders_are_followed", leaders_are_followed),
+        trial("compose::a_hold_goes_on_in_another_client", a_hold_goes_on_in_another_client),
         trial("compose::a_job_runs_once_and_is_remembered", a_job_runs_once_and_is_remembered),
     ]
 }
@@ -226,6 +227,37 @@ fn a_job_runs_once_and_is_remembered() {
                 );
                 assert!(run.kept_for.expect("a time") > Duration::from_secs(398 * 86_400));
             }
+        });
+    }
+}
+
+/// The first client is closed before the second one adopts; a third one waits all the while. Also in the plain dialect.
+fn a_hold_goes_on_in_another_client() {
+    let server = Server::start();
+    let dialect = server.url().replace("redis:", "redis+setnx:");
+    for url in [server.url(), dialect] {
+        multi().block_on(async {
+            let connect = async || Locks::connect(&url).await.expect("up");
+            let (a, b, c) = (connect().await, connect().await, connect().await);
+            let guard = a.mutex("x").expect("name").lock().await.expect("free");
+            let token = guard.token();
+            let waits = tokio::spawn(async move { c.mutex("x").expect("name").lock().await });
+            let text = guard.detach().await.expect("ours").to_string();
+            a.close().await.expect("closes");
+            let handle: Handle = text.parse().expect("good");
+            assert!(b.renew(&handle).await.expect("held") > Duration::from_secs(20));
+            let guard = b.adopt(handle.clone()).await.expect("there");
+            assert_eq!(guard.token(), token);
+            for again in [b.adopt(handle.clone()).await.map(drop), b.release(handle).await] {
+                assert_eq!(again.expect_err("used up").kind(), ErrorKind::Lost);
+            }
+            assert!(!waits.is_finished());
+            guard.check().expect("held");
+            let handle = guard.detach().await.expect("ours");
+            b.release(handle).await.expect("held");
+            let next = waits.await.expect("no panic").expect("granted");
+            assert!(next.token() > token);
+            next.release().await.expect("ours");
         });
     }
 }

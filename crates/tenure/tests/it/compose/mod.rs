@@ -8,6 +8,7 @@ use std::time::Duration;
 use tenure::Locks;
 
 mod election;
+mod handover;
 mod kit;
 mod multi;
 mod once;

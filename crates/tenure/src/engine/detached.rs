@@ -1,0 +1,71 @@
+//! Holds that no process keeps: renewed and released by whoever has their id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::acquire::pause;
+use super::{Engine, janitor, race};
+use crate::backend::{Claim, Lease, Leave, Released, Standing};
+use crate::core::lease;
+use crate::core::moment::Moment;
+use crate::error::{Error, Lost, LostReason, Result};
+
+/// For how long somebody who does not hold by himself asks a store that does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Renews, and says for how long it lasts at least from now on.
+pub(crate) async fn renew(engine: &Arc<Engine>, claim: &Claim) -> Result<Duration> {
+    engine.usable()?;
+    let runtime = &*engine.core.runtime;
+    let until = runtime.now() + PATIENCE;
+    let (mut tries, mut last) = (0, None);
+    loop {
+        let sent = runtime.now();
+        let ask = engine.core.backend.renew(std::slice::from_ref(claim));
+        match race(runtime, until, ask).await.and_then(|mut answers| answers.pop()) {
+            Some(Ok(answer)) => return judge(engine, claim, sent, answer.standing),
+            Some(Err(error)) if !error.kind().may_pass() => return Err(error.of(&claim.key)),
+            Some(Err(error)) => last = Some(error),
+            None => {}
+        }
+        tries += 1;
+        let again = runtime.now() + pause(engine, tries);
+        if again >= until {
+            let silent =
+                || Error::unavailable("the store does not answer", "try again before the lease ends");
+            return Err(last.unwrap_or_else(silent).of(&claim.key));
+        }
+        runtime.sleep_until(again).await;
+    }
+}
+
+fn judge(engine: &Arc<Engine>, claim: &Claim, sent: Moment, standing: Standing) -> Result<Duration> {
+    let now = engine.core.runtime.now();
+    let why = match standing {
+        Standing::Held(grant) => match grant.lease {
+            Lease::Unbounded => return Ok(Duration::MAX),
+            Lease::For(d) if lease::deadline(sent, d) > now => return Ok(lease::deadline(sent, d).since(now)),
+            Lease::For(_) => LostReason::Expired,
+        },
+        Standing::Gone { why: Some(why) } => LostReason::Evicted(why),
+        _ => LostReason::Gone,
+    };
+    Err(Lost::new(claim.key.clone(), why).into())
+}
+
+/// Releases.
+pub(crate) async fn release(engine: &Arc<Engine>, claim: &Claim) -> Result<()> {
+    engine.usable()?;
+    let end = engine.core.runtime.now() + PATIENCE;
+    match janitor::release(&engine.core, claim, Leave::Nothing, end).await {
+        janitor::Outcome::Answered { released: Released::WasHeld, .. }
+        | janitor::Outcome::Answered { repeated: true, .. } => Ok(()),
+        janitor::Outcome::Answered { .. } => Err(Lost::new(claim.key.clone(), LostReason::Gone).into()),
+        janitor::Outcome::Unknown => Err(Error::uncertain(
+            "nobody answered the release",
+            "release it again; it ends with its lease at the latest",
+        )
+        .of(&claim.key)),
+        janitor::Outcome::Refused(error) => Err(error.of(&claim.key)),
+    }
+}
