@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query};
 use tenure::core::moment::Moment;
@@ -102,12 +103,14 @@ impl Backend for Forgetful {
     }
 }
 
+/// The lease of a client that loses answers.
+pub(super) const LEASE: Duration = Duration::from_secs(3);
+
 /// A client that loses answers.
 pub(super) async fn forgetful(url: &str, losses: &Arc<Losses>) -> Locks {
     let losses = losses.clone();
     let wrap = |inner| -> Arc<dyn Backend> { Arc::new(Forgetful { inner, losses }) };
-    let ttl = std::time::Duration::from_secs(1);
-    Locks::builder(url).ttl(ttl).wrap(wrap).connect().await.expect("opens")
+    Locks::builder(url).ttl(LEASE).wrap(wrap).connect().await.expect("opens")
 }
 
 /// A machine whose wall clock is wrong by so many seconds.

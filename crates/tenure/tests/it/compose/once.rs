@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenure::{ErrorKind, LockOptions, Locks, Once, Outcome, Ran, Run, RunState, Slot};
 
-use super::kit::{Losses, forgetful, skewed};
+use super::kit::{LEASE, Losses, forgetful, skewed};
 use super::{Dir, LONG, soon, stores};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -256,10 +256,10 @@ async fn lost_answers(renewals: u32, releases: u32, silently: bool) {
     });
     match ran(job.await.expect("runs")).recorded {
         Ok(()) => assert_ne!(releases, u32::MAX, "{case}"),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Uncertain, "{case}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Uncertain, "{case}: {error}"),
     }
     // Longer than the lease: what is kept is kept.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(LEASE + Duration::from_millis(200)).await;
     let theirs = Locks::connect(&dir.url()).await.expect("opens");
     let outcome = nothing(&theirs.once("job", Slot::named("a")).expect("a job")).await;
     assert!(!matches!(outcome, Outcome::Ran(_)), "{case}: it ran twice");
@@ -281,7 +281,7 @@ async fn a_finished_job_stays_done_if_nobody_waits_for_its_end() {
         _ = job => panic!("nobody answers"),
         () = soon("recording", async || (1..u32::MAX).contains(&losses.renewals.load(Ordering::SeqCst))) => {}
     }
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(LEASE + Duration::from_millis(200)).await;
     done(nothing(&theirs.expect("opens").once("job", Slot::named("a")).expect("a job")).await);
 }
 
