@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use tenure::{
-    Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Handle, Key, Kind, Leader, LeaderInfo, Line,
-    LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner,
+    Broken, Builder, Capabilities, Election, Error, ErrorKind, Guard, Handle, Key, Kind, Leader, LeaderInfo,
+    Line, LockOptions, Locks, Lost, LostReason, MultiGuard, MultiMutex, Mutex, Needs, Observer, Once, Owner,
     Permit, ReadGuard, Reentrant, ReentrantGuard, Released, Run, RwLock, Seen, Semaphore, Slot, Striped,
     Token, Watch,
 };
