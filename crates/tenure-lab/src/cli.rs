@@ -7,11 +7,12 @@ use clap::{Args, Subcommand};
 use tenure::StoreUrl;
 
 pub use crate::bench::BenchArgs;
+pub use crate::chaos::ChaosArgs;
 pub use crate::judge::CheckArgs;
 pub use crate::sale::SaleArgs;
 
 use crate::failure::{Doing, Outcome};
-use crate::{bench, guest, judge, sale};
+use crate::{bench, chaos, guest, judge, sale};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -74,6 +75,8 @@ enum Command {
     /// other keys than Tenure's, or --yes. Trials that kill a server or wipe its data are made only on servers that the
     /// tests start themselves. Exit 0: every promise holds; 1: one is broken; 2: too little happened to judge one.
     Conform(ConformArgs),
+    /// Clients under faults: processes stopped and killed, servers restarted, connections cut, clocks stepped
+    Chaos(ChaosArgs),
     /// Judges the history of a run again: rule by rule, and the events that break it
     Check(CheckArgs),
 }
@@ -102,6 +105,7 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
     finish(globals, || match args.command {
         Command::List => list(globals),
         Command::FlashSale(args) => sale::run(args, globals),
+        Command::Chaos(args) => chaos::run(&args, globals),
         Command::Check(args) => judge::check::run(&args, globals),
         Command::Conform(args) => guest::conform(&args, globals),
     })
@@ -124,6 +128,7 @@ fn finish(globals: &Globals, run: impl FnOnce() -> Outcome<ExitCode>) -> ExitCod
 const THERE_IS: &[(&str, &str)] = &[
     ("flash-sale", "a hundred clients in several processes fight for stock: no lock, a naive lock, Tenure"),
     ("conform", "the trials that every backend must pass, promise by promise"),
+    ("chaos", "clients under faults, and what became of each promise"),
     ("check", "judges the history of a run again, rule by rule"),
 ];
 

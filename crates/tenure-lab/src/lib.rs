@@ -1,6 +1,7 @@
 //! The lab: everything that breaks locks.
 //!
 //! - `sale`: the flash sale, a hundred clients that fight for stock; what no lock and a naive lock lose.
+//! - `chaos`: real servers and clients under faults; the histories that are judged.
 //! - `bench`: workloads that measure a store, the same for every store and for other libraries.
 //! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
 //! - `guest`: the same as a guest on somebody else's server.
@@ -17,6 +18,7 @@
 
 mod bench;
 pub mod broken;
+mod chaos;
 pub mod cli;
 pub mod conform;
 mod duration;
@@ -40,5 +42,5 @@ use std::process::ExitCode;
 /// its workers. Call it first in `main`; where it returns a status, exit with it.
 #[must_use]
 pub fn worker_main() -> Option<ExitCode> {
-    process::host(&[sale::STOCK, sale::BUYERS, bench::BENCH, conform::WORKER])
+    process::host(&[sale::STOCK, sale::BUYERS, bench::BENCH, conform::WORKER, chaos::CLIENT])
 }

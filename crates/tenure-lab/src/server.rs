@@ -17,7 +17,7 @@ use crate::failure::{Doing, Failure, Outcome};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a program is, if it is installed.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
@@ -26,7 +26,7 @@ type Order = (Command, Sender<io::Result<Child>>);
 
 /// Starts a program that the kernel kills when we are gone, however that comes. The kernel watches the thread that
 /// starts it, so that is one that never ends.
-fn spawn(program: &str) -> (Command, impl FnOnce(Command) -> io::Result<Child>) {
+pub(crate) fn spawn(program: &str) -> (Command, impl FnOnce(Command) -> io::Result<Child>) {
     static ORDERS: LazyLock<Sender<Order>> = LazyLock::new(|| {
         let (give, orders) = channel::<Order>();
         thread::spawn(move || {
@@ -46,6 +46,14 @@ fn spawn(program: &str) -> (Command, impl FnOnce(Command) -> io::Result<Child>) 
         started.recv().map_err(gone)?
     };
     (command, start)
+}
+
+/// Whether a Redis server of this machine answers at this port.
+pub(crate) fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    let mut start = [0u8; 5];
+    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut start).is_ok() && &start == b"+PONG"
 }
 
 /// A running redis-server that writes every change to its disk before it answers. Killed when it is dropped, and by the
@@ -112,20 +120,13 @@ impl Redis {
         let child = start(command).doing(|| "start redis-server".into())?;
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         let end = Instant::now() + PATIENCE;
-        while !self.answers() {
+        while !answers(self.port) {
             if Instant::now() > end {
                 return Err(Failure::run("redis-server does not answer", "see its log"));
             }
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
-    }
-
-    fn answers(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-        let mut start = [0u8; 5];
-        stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut start).is_ok() && &start == b"+PONG"
     }
 
     fn kill(&self) {

@@ -1,0 +1,349 @@
+//! A client process of a run: several tasks that take locks, use what they protect, and write down what they saw.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tenure::Locks;
+use tenure::backend::host::faults;
+
+use super::holding::{Held, Line, open};
+use super::resource::{Access, Door};
+use crate::failure::{Doing, Outcome};
+use crate::history::{Claim, Event, Fault, Name, Op, Phase, Recorder, Writer};
+use crate::num::Dice;
+use crate::process::{Link, Role};
+
+/// The role.
+pub(crate) const CLIENT: Role = ("chaos", play);
+
+/// How often the runner is told how much was done.
+const TELL: Duration = Duration::from_millis(200);
+
+/// What the process is started with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Task {
+    pub(super) p: u32,
+    pub(super) url: String,
+    pub(super) namespace: String,
+    pub(super) ttl_ms: u64,
+    pub(super) tasks: u32,
+    pub(super) seed: u64,
+    pub(super) part: PathBuf,
+    pub(super) socket: PathBuf,
+    /// It may stop or kill itself inside a verb of the store.
+    pub(super) inside: bool,
+}
+
+/// What the runner says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Order {
+    /// Cause no more trouble: the run heals.
+    Calm,
+    /// End.
+    Stop,
+}
+
+/// What it tells the runner.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Said {
+    /// A fault of its own has begun.
+    Fault(Told),
+    /// How many acquires have succeeded so far.
+    Acquired(u64),
+}
+
+/// A fault of a client's own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// Its name. Should the client die, somebody else has to end it in the history.
+    pub(super) fault: String,
+    pub(super) id: u64,
+    pub(super) t: u64,
+}
+
+/// What all tasks of the process share.
+struct Shared {
+    task: Task,
+    writer: Arc<Writer>,
+    claims: AtomicU64,
+    faults: AtomicU64,
+    acquired: AtomicU64,
+    calm: AtomicBool,
+    stop: AtomicBool,
+}
+
+fn play(link: &Link) -> Outcome<()> {
+    let task: Task = link.task()?;
+    let writer = Arc::new(Writer::create(&task.part).doing(|| "make the part of a history".into())?);
+    let shared = Arc::new(Shared {
+        task,
+        writer,
+        claims: AtomicU64::new(0),
+        faults: AtomicU64::new(0),
+        acquired: AtomicU64::new(0),
+        calm: AtomicBool::new(false),
+        stop: AtomicBool::new(false),
+    });
+    let heard = shared.clone();
+    link.on_orders(move |order: Order| {
+        heard.calm.store(true, SeqCst);
+        if heard.task.inside {
+            faults::kill_after(u64::MAX);
+        }
+        heard.stop.fetch_or(order == Order::Stop, SeqCst);
+        order != Order::Stop
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.doing(|| "start a runtime".into())?.block_on(run(&shared))
+}
+
+async fn run(shared: &Arc<Shared>) -> Outcome<()> {
+    let task = &shared.task;
+    let ttl = Duration::from_millis(task.ttl_ms);
+    let locks = loop {
+        let builder = Locks::builder(&task.url).namespace(&task.namespace).ttl(ttl);
+        match builder.connect().await {
+            Ok(locks) => break locks,
+            Err(_) if shared.stop.load(SeqCst) => return Ok(()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let counted = shared.clone();
+    let teller = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(TELL).await;
+            Link.tell(&Said::Acquired(counted.acquired.load(Relaxed)));
+        }
+    });
+    let mut tasks = Vec::new();
+    for number in 0..task.tasks {
+        let door = Door::open(&task.socket).await.doing(|| "reach the resources".into())?;
+        let recorder =
+            Recorder::new(shared.writer.clone(), task.p, Name::from(format!("{}.{number}", task.p).as_str()));
+        let client = Client {
+            shared: shared.clone(),
+            recorder,
+            door,
+            lines: Arc::new(open(&locks)?),
+            dice: Dice::new(task.seed, u64::from(task.p) << 16 | u64::from(number)),
+            ttl,
+        };
+        tasks.push(tokio::spawn(client.work()));
+    }
+    for task in tasks {
+        task.await.doing(|| "run a client".into())??;
+    }
+    teller.abort();
+    // What could not be released ends with its lease; the runner looks for residue.
+    let _ = locks.close().await;
+    Ok(())
+}
+
+/// One task.
+struct Client {
+    shared: Arc<Shared>,
+    recorder: Recorder,
+    door: Door,
+    lines: Arc<Vec<Line>>,
+    dice: Dice,
+    ttl: Duration,
+}
+
+impl Client {
+    fn put(&self, event: &Event) -> Outcome<()> {
+        self.recorder.put(event).doing(|| "write the history".into())
+    }
+
+    fn calm(&self) -> bool {
+        self.shared.calm.load(Relaxed)
+    }
+
+    async fn work(mut self) -> Outcome<()> {
+        while !self.shared.stop.load(Relaxed) {
+            // Half of all goes to the hot lock, which is the first.
+            let others = self.lines.len() as u64 - 1;
+            let line = if self.dice.below(2) == 0 { 0 } else { 1 + self.dice.below(others) };
+            let inside = self.arm()?;
+            self.once(usize::try_from(line).unwrap_or(0)).await?;
+            if let Some(id) = inside {
+                faults::kill_after(u64::MAX);
+                self.fault(Phase::End, "pause_inside", id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has this process stopped, or killed, at some store of one of the next verbs.
+    fn arm(&mut self) -> Outcome<Option<u64>> {
+        if !self.shared.task.inside || self.calm() || self.dice.below(4000) != 0 {
+            return Ok(None);
+        }
+        let n = self.dice.below(120);
+        if self.dice.below(4) == 0 {
+            self.fault(Phase::Begin, "kill_inside", 0)?;
+            faults::kill_after(n);
+            return Ok(None);
+        }
+        let id = self.fault(Phase::Begin, "pause_inside", 0)?;
+        faults::stop_after(n);
+        Ok(Some(id))
+    }
+
+    /// A fault of this process's own making; begun with a new id.
+    fn fault(&self, phase: Phase, name: &str, id: u64) -> Outcome<u64> {
+        let p = self.shared.task.p;
+        let id = if phase == Phase::Begin {
+            u64::from(p) << 20 | self.shared.faults.fetch_add(1, Relaxed)
+        } else {
+            id
+        };
+        let target = Name::from(format!("client {p}").as_str());
+        let fault = Fault { name: Name::from(name), id, target, breaks: Vec::new() };
+        let mut event = self.recorder.now(Op::Fault, phase).fault(fault);
+        event.c = None;
+        if phase == Phase::Begin {
+            Link.tell(&Said::Fault(Told { fault: name.to_owned(), id, t: event.t }));
+        }
+        self.put(&event)?;
+        Ok(id)
+    }
+
+    /// One acquire, what is done with it, and its end.
+    async fn once(&mut self, line: usize) -> Outcome<()> {
+        let p = self.shared.task.p;
+        let claim = Claim::numbered(p, self.shared.claims.fetch_add(1, Relaxed));
+        let want = self.lines[line].want(&mut self.dice);
+        let asked = self.recorder.now(Op::Acquire, Phase::Invoke);
+        let lock = self.lines[line].name;
+        self.put(&asked.lock(lock).kind(want.kind, want.weight, want.capacity).claim(claim))?;
+        let kind = self.dice.below(100);
+        let wait = match kind {
+            0..20 => Duration::ZERO,
+            20..35 => self.ttl * 2,
+            _ => self.ttl.mul_f64(0.2 + self.dice.unit()),
+        };
+        let lines = self.lines.clone();
+        let acquire = lines[line].acquire(want, wait);
+        // Some are dropped in the middle.
+        let patience = Duration::from_micros(self.dice.below(8_000));
+        let result = if (20..35).contains(&kind) {
+            match tokio::time::timeout(patience, acquire).await {
+                Ok(result) => result,
+                Err(_) => return self.put(&self.recorder.now(Op::Cancel, Phase::Ok).lock(lock).claim(claim)),
+            }
+        } else {
+            acquire.await
+        };
+        let now = |phase| self.recorder.now(Op::Acquire, phase).lock(lock).claim(claim);
+        let held = match result {
+            Ok(Some(held)) => held,
+            Ok(None) => return self.put(&now(Phase::Fail)),
+            Err(error) => {
+                self.put(&now(Phase::Info).detail(error.to_string()))?;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                return Ok(());
+            }
+        };
+        let ok = now(Phase::Ok);
+        // The deadline is later than this by what passes in between: a belief is never written down as longer than it is.
+        let until = ok.t + held.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+        self.shared.acquired.fetch_add(1, Relaxed);
+        let token = held.token();
+        self.put(&ok.token(token).deadline(until))?;
+        if let (true, Some(token)) = (want.writes, token) {
+            self.use_resource(lock, claim, token, &held).await?;
+        } else {
+            self.linger(claim, &held).await?;
+        }
+        self.end(claim, held).await
+    }
+
+    /// Gives the lock back.
+    async fn end(&mut self, claim: Claim, held: Held) -> Outcome<()> {
+        self.put(&self.recorder.now(Op::Release, Phase::Invoke).claim(claim))?;
+        let phase = if self.dice.below(10) == 0 {
+            drop(held);
+            Phase::Unknown
+        } else {
+            match held.release().await {
+                Ok(()) => Phase::Ok,
+                Err(error) if error.kind() == tenure::ErrorKind::Lost => Phase::Gone,
+                Err(_) => Phase::Unknown,
+            }
+        };
+        self.put(&self.recorder.now(Op::Release, phase).claim(claim))
+    }
+
+    /// Stays for a while, now and then for longer than the lease; sometimes the runtime is blocked with it.
+    async fn linger(&mut self, claim: Claim, held: &Held) -> Outcome<()> {
+        let ttl = self.ttl;
+        match self.dice.below(1000) {
+            0..2 if !self.calm() => {
+                let id = self.fault(Phase::Begin, "blocked_runtime", 0)?;
+                std::thread::sleep(ttl.mul_f64(0.3 + self.dice.unit()));
+                self.fault(Phase::End, "blocked_runtime", id)?;
+            }
+            2..6 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
+            6..40 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
+            _ => {}
+        }
+        if self.dice.below(4) == 0 {
+            self.check(claim, held)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, claim: Claim, held: &Held) -> Outcome<()> {
+        let mut asked = self.recorder.now(Op::Check, Phase::Ok).claim(claim);
+        match held.left() {
+            Some(left) => {
+                let until = asked.t + u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+                self.put(&asked.deadline(until))
+            }
+            None => {
+                asked.phase = Phase::Lost;
+                self.put(&asked)
+            }
+        }
+    }
+
+    /// Reads a counter and its twin, and writes both one higher. The twin checks no tokens.
+    async fn use_resource(
+        &mut self,
+        lock: Name,
+        claim: Claim,
+        token: i64,
+        held: &Held,
+    ) -> Outcome<()> {
+        let (fenced, twin) = (format!("{lock}-fenced"), format!("{lock}-twin"));
+        let mut values = [None, None];
+        for (value, (name, token)) in values.iter_mut().zip([(&fenced, token), (&twin, 0)]) {
+            let access = self.door.enter(name, token).await;
+            *value = if let Access::Ok(value) = access { Some(value) } else { None };
+            let event = self.accessed(Op::Enter, access).lock(lock).claim(claim);
+            self.put(&event.token(Some(token).filter(|t| *t > 0)).resource(name.as_str(), token > 0))?;
+        }
+        self.linger(claim, held).await?;
+        for (value, (name, token)) in values.into_iter().zip([(&fenced, token), (&twin, 0)]) {
+            let Some(value) = value else { continue };
+            let access = self.door.write(name, value + 1, token).await;
+            let event = self.accessed(Op::Write, access).lock(lock).claim(claim);
+            self.put(&event.token(Some(token).filter(|t| *t > 0)).resource(name.as_str(), token > 0))?;
+        }
+        Ok(())
+    }
+
+    fn accessed(&self, op: Op, access: Access) -> Event {
+        match access {
+            Access::Ok(value) => self.recorder.now(op, Phase::Ok).value(value),
+            Access::Refused => self.recorder.now(op, Phase::Refused),
+            Access::Unknown => self.recorder.now(op, Phase::Info),
+        }
+    }
+}

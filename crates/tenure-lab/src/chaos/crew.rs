@@ -1,0 +1,207 @@
+//! The client processes of a run: started, stopped, killed and started again, each with a part of the history.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::client::{Order, Said, Task, Told};
+use crate::failure::{Failure, Outcome};
+use crate::history::Merge;
+use crate::num::{Dice, boot_ns};
+use crate::process::{Heard, Worker, state};
+
+/// How long clients may take to end.
+const ENDING: Duration = Duration::from_secs(20);
+
+/// One client process.
+struct Client {
+    worker: Worker,
+    task: Task,
+    /// Faults of its own that it has told of and not ended for sure.
+    told: Vec<Told>,
+    /// How many acquires have succeeded, as far as it told.
+    acquired: u64,
+    /// The lab has stopped it.
+    stopped: bool,
+    /// It has stopped itself; when it is to go on.
+    wakes: Option<Instant>,
+}
+
+/// All of them.
+pub(super) struct Crew {
+    clients: Vec<Client>,
+    next: u32,
+    dir: PathBuf,
+    ear: Sender<Heard>,
+    heard: Receiver<Heard>,
+    parts: Vec<(PathBuf, Option<u64>)>,
+    /// What the dead had acquired.
+    acquired: u64,
+}
+
+impl Crew {
+    pub(super) fn new(dir: PathBuf) -> Crew {
+        let (ear, heard) = channel();
+        Crew { clients: Vec::new(), next: 1, dir, ear, heard, parts: Vec::new(), acquired: 0 }
+    }
+
+    /// Starts one more.
+    pub(super) fn add(&mut self, like: &Task) -> Outcome<()> {
+        let client = self.start(like)?;
+        self.clients.push(client);
+        Ok(())
+    }
+
+    fn start(&mut self, like: &Task) -> Outcome<Client> {
+        let p = self.next;
+        self.next += 1;
+        let task = Task { p, part: self.dir.join(format!("part-{p}.jsonl")), ..like.clone() };
+        let worker = Worker::start("chaos", p as usize, &task, self.ear.clone())?;
+        Ok(Client { worker, task, told: Vec::new(), acquired: 0, stopped: false, wakes: None })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// How many acquires have succeeded in all, as far as the clients told.
+    pub(super) fn acquired(&self) -> u64 {
+        self.acquired + self.clients.iter().map(|client| client.acquired).sum::<u64>()
+    }
+
+    /// The process number of one.
+    pub(super) fn p(&self, index: usize) -> u32 {
+        self.clients[index].task.p
+    }
+
+    /// One that runs, if any.
+    pub(super) fn pick(&self, dice: &mut Dice) -> Option<usize> {
+        let awake: Vec<usize> = (0..self.clients.len())
+            .filter(|i| !self.clients[*i].stopped && self.clients[*i].wakes.is_none())
+            .collect();
+        // Half of them at most sleep at a time: somebody has to be overtaken by somebody.
+        if awake.len() * 2 <= self.clients.len() && self.clients.len() > 1 {
+            return None;
+        }
+        let index = usize::try_from(dice.below(awake.len() as u64)).unwrap_or(0);
+        awake.get(index).copied()
+    }
+
+    pub(super) fn stop(&mut self, index: usize) {
+        self.clients[index].stopped = true;
+        self.clients[index].worker.signal(Signal::STOP);
+    }
+
+    pub(super) fn go_on(&mut self, p: u32) {
+        if let Some(client) = self.clients.iter_mut().find(|client| client.task.p == p) {
+            client.stopped = false;
+            client.worker.signal(Signal::CONT);
+        }
+    }
+
+    /// Kills one and starts another in its place. Faults of its own that end with it.
+    pub(super) fn kill(&mut self, index: usize) -> Outcome<Vec<Told>> {
+        let t = boot_ns();
+        self.clients[index].worker.kill();
+        self.listen();
+        self.replace(index, t)
+    }
+
+    fn replace(&mut self, index: usize, died: u64) -> Outcome<Vec<Told>> {
+        let next = self.start(&self.clients[index].task.clone())?;
+        let dead = std::mem::replace(&mut self.clients[index], next);
+        self.acquired += dead.acquired;
+        self.parts.push((dead.task.part, Some(died)));
+        Ok(dead.told)
+    }
+
+    /// Takes in what the clients told.
+    fn listen(&mut self) {
+        while let Ok(heard) = self.heard.try_recv() {
+            let client = self.clients.iter_mut().find(|client| client.task.p as usize == heard.from);
+            let said = heard.said.and_then(|said| serde_json::from_value::<Said>(said).ok());
+            match (client, said) {
+                (Some(client), Some(Said::Fault(told))) => {
+                    client.told.retain(|other| other.fault != told.fault);
+                    client.told.push(told);
+                }
+                (Some(client), Some(Said::Acquired(n))) => client.acquired = n,
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks after those that stopped or killed themselves inside a verb. Faults of their own that have ended.
+    pub(super) fn look_after(&mut self, ttl: Duration, dice: &mut Dice) -> Outcome<Vec<Told>> {
+        self.listen();
+        let mut ended = Vec::new();
+        for index in 0..self.clients.len() {
+            let client = &mut self.clients[index];
+            match (state(client.worker.pid()), client.wakes) {
+                (Some('T'), None) if !client.stopped => {
+                    client.wakes = Some(Instant::now() + ttl.mul_f64(0.3 + 2.7 * dice.unit()));
+                }
+                (Some('T'), Some(at)) if Instant::now() >= at => {
+                    client.wakes = None;
+                    client.worker.signal(Signal::CONT);
+                }
+                (Some('Z') | None, _) => {
+                    let Some(told) = client.told.iter().find(|told| told.fault == "kill_inside") else {
+                        return Err(Failure::run("a client process ended by itself", "see what it wrote above"));
+                    };
+                    // It believed until then at least; the last line of its part may say more.
+                    let t = told.t;
+                    ended.extend(self.replace(index, t)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Tells all to cause no more trouble, and wakes them. Faults of their own that end with that.
+    pub(super) fn calm(&mut self) -> Outcome<Vec<Told>> {
+        self.listen();
+        for client in &mut self.clients {
+            client.worker.signal(Signal::CONT);
+            (client.stopped, client.wakes) = (false, None);
+            client.worker.order(&Order::Calm)?;
+        }
+        Ok(self.clients.iter_mut().flat_map(|client| client.told.drain(..)).collect())
+    }
+
+    /// Ends all. The number of those that had to be killed.
+    pub(super) fn end(&mut self) -> Outcome<u64> {
+        let mut killed = 0;
+        for client in &mut self.clients {
+            client.worker.signal(Signal::CONT);
+            client.worker.order(&Order::Stop)?;
+        }
+        let until = Instant::now() + ENDING;
+        for mut client in self.clients.drain(..) {
+            while !matches!(state(client.worker.pid()), Some('Z') | None) && Instant::now() < until {
+                client.worker.signal(Signal::CONT); // it may have stopped itself just before
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if matches!(state(client.worker.pid()), Some('Z') | None) {
+                client.worker.finish()?;
+                self.parts.push((client.task.part, None));
+            } else {
+                killed += 1;
+                self.parts.push((client.task.part, Some(boot_ns())));
+                client.worker.kill();
+            }
+        }
+        Ok(killed)
+    }
+
+    /// All parts, as they are to be merged.
+    pub(super) fn parts(&self) -> Merge {
+        self.parts.iter().filter(|(path, _)| path.exists()).fold(Merge::new(), |merge, (path, died)| match died {
+            Some(t) => merge.died(path, *t),
+            None => merge.part(path),
+        })
+    }
+}
