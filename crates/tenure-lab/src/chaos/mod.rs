@@ -38,7 +38,7 @@ use crate::{judge, report};
 
 /// How a Redis server of the lab keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Aof {
+pub(crate) enum Aof {
     /// Synced before each answer.
     Always,
     /// Synced once a second.
