@@ -314,13 +314,7 @@ impl Client {
     }
 
     /// Reads a counter and its twin, and writes both one higher. The twin checks no tokens.
-    async fn use_resource(
-        &mut self,
-        lock: Name,
-        claim: Claim,
-        token: i64,
-        held: &Held,
-    ) -> Outcome<()> {
+    async fn use_resource(&mut self, lock: Name, claim: Claim, token: i64, held: &Held) -> Outcome<()> {
         let (fenced, twin) = (format!("{lock}-fenced"), format!("{lock}-twin"));
         let mut values = [None, None];
         for (value, (name, token)) in values.iter_mut().zip([(&fenced, token), (&twin, 0)]) {

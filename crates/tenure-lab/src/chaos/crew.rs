@@ -149,7 +149,10 @@ impl Crew {
                 }
                 (Some('Z') | None, _) => {
                     let Some(told) = client.told.iter().find(|told| told.fault == "kill_inside") else {
-                        return Err(Failure::run("a client process ended by itself", "see what it wrote above"));
+                        return Err(Failure::run(
+                            "a client process ended by itself",
+                            "see what it wrote above",
+                        ));
                     };
                     // It believed until then at least; the last line of its part may say more.
                     let t = told.t;
@@ -199,9 +202,11 @@ impl Crew {
 
     /// All parts, as they are to be merged.
     pub(super) fn parts(&self) -> Merge {
-        self.parts.iter().filter(|(path, _)| path.exists()).fold(Merge::new(), |merge, (path, died)| match died {
-            Some(t) => merge.died(path, *t),
-            None => merge.part(path),
+        self.parts.iter().filter(|(path, _)| path.exists()).fold(Merge::new(), |merge, (path, died)| {
+            match died {
+                Some(t) => merge.died(path, *t),
+                None => merge.part(path),
+            }
         })
     }
 }

@@ -78,9 +78,13 @@ impl Line {
     pub(super) async fn acquire(&self, want: Want, wait: Duration) -> Result<Option<Held>> {
         Ok(match &self.face {
             Face::Mutex(mutex) => mutex.try_lock_for(wait).await?.map(Held::Guard),
-            Face::Shared(lock) if want.kind == Kind::Write => lock.try_write_for(wait).await?.map(Held::Guard),
+            Face::Shared(lock) if want.kind == Kind::Write => {
+                lock.try_write_for(wait).await?.map(Held::Guard)
+            }
             Face::Shared(lock) => lock.try_read_for(wait).await?.map(Held::Read),
-            Face::Permits(permits) => permits.try_acquire_many_for(want.weight, wait).await?.map(Held::Permit),
+            Face::Permits(permits) => {
+                permits.try_acquire_many_for(want.weight, wait).await?.map(Held::Permit)
+            }
         })
     }
 }

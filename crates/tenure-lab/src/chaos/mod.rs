@@ -12,6 +12,7 @@ mod server;
 mod weather;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -32,9 +33,9 @@ use self::server::Server;
 use self::weather::{Targets, Weather};
 use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
-use crate::history::{Event, Floors, Header, History, Merge, Op, Phase, VERSION, Writer};
+use crate::history::{Event, Floors, Header, Merge, Op, Phase, VERSION, Writer};
+use crate::judge::check::{conclude, exit_status};
 use crate::num::{boot_ns, us};
-use crate::{judge, report};
 
 /// How a Redis server of the lab keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,8 +72,8 @@ pub struct ChaosArgs {
 /// Client processes, and tasks of each.
 const PROCESSES: u32 = 8;
 const TASKS: u32 = 4;
-/// How long a run goes on without faults at the end: every lock must be had again.
-const HEALING: Duration = Duration::from_secs(3);
+/// How long a run goes on without faults at the end, beyond one ttl: a lock that nobody is granted for that long is stuck.
+const HEALING: Duration = Duration::from_secs(11);
 /// How long what is left behind may take to end by itself: the waiting lease of those who were killed, and one ttl.
 const ENDING: Duration = Duration::from_secs(15);
 
@@ -131,7 +132,8 @@ fn shown(url: &str) -> String {
 /// Runs it.
 pub(crate) fn run(args: &ChaosArgs, globals: &Globals) -> Outcome<ExitCode> {
     let plan = Plan::new(args, globals)?;
-    let home = tempfile::Builder::new().prefix("tenure-chaos-").tempdir().doing(|| "make a directory".into())?;
+    let home =
+        tempfile::Builder::new().prefix("tenure-chaos-").tempdir().doing(|| "make a directory".into())?;
     let out = match &args.out {
         Some(dir) => {
             fs::create_dir_all(dir).doing(|| format!("make {}", dir.display()))?;
@@ -148,7 +150,7 @@ pub(crate) fn run(args: &ChaosArgs, globals: &Globals) -> Outcome<ExitCode> {
     let mut stage = Stage::set(&plan, globals, home.path(), &runtime)?;
     let note = |text: &str| {
         if !globals.quiet {
-            eprintln!("{text}");
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
     };
     note(&format!("seed {}, ttl {} ms; repeat with: {}", plan.seed, plan.ttl.as_millis(), plan.replay));
@@ -161,20 +163,8 @@ pub(crate) fn run(args: &ChaosArgs, globals: &Globals) -> Outcome<ExitCode> {
     if args.out.is_some() {
         let _ = fs::copy(home.path().join("server.log"), out.join("server.log"));
     }
-    tell(&merge_to, args.out.as_deref(), globals)
-}
-
-/// Judges the history and prints the verdicts.
-fn tell(path: &Path, out: Option<&Path>, globals: &Globals) -> Outcome<ExitCode> {
-    let history = History::read(path).map_err(|e| Failure::run(e.to_string(), "please report it"))?;
-    let (facts, windows) = (judge::Facts::of(&history), judge::Windows::of(&history));
-    let verdicts = judge::judge_with(&facts, &windows);
-    judge::tell(&verdicts, globals)?;
-    if let Some(dir) = out {
-        let page = report::page(&facts, &windows, &verdicts);
-        fs::write(dir.join("report.html"), page).doing(|| "write the report".into())?;
-    }
-    Ok(judge::exit_status(&verdicts))
+    let page = args.out.as_ref().map(|dir| dir.join("report.html"));
+    Ok(exit_status(&conclude(&merge_to, page.as_deref(), globals)?))
 }
 
 /// Everything that takes part.
@@ -261,7 +251,8 @@ impl Stage {
         loop {
             let passed = began.elapsed();
             let enough = || {
-                weather.begun >= plan.floors.windows && self.targets.crew.acquired() >= plan.floors.acquisitions
+                weather.begun >= plan.floors.windows
+                    && self.targets.crew.acquired() >= plan.floors.acquisitions
             };
             if passed >= most || (passed >= span && enough()) {
                 break;
@@ -270,7 +261,7 @@ impl Stage {
             thread::sleep(Duration::from_millis(5));
         }
         weather.clear(&mut self.targets)?;
-        thread::sleep(HEALING);
+        thread::sleep(HEALING + plan.ttl);
         Ok(())
     }
 
@@ -280,7 +271,9 @@ impl Stage {
         let put = |event: &Event| self.targets.notes.put(event).doing(|| "write the history".into());
         for (name, value) in self.resources.values() {
             let fenced = name.ends_with("-fenced");
-            put(&Event::new(boot_ns(), 0, Op::Final, Phase::Ok).resource(name.as_str(), fenced).value(value))?;
+            put(&Event::new(boot_ns(), 0, Op::Final, Phase::Ok)
+                .resource(name.as_str(), fenced)
+                .value(value))?;
         }
         let mut residue = if self.backend == "memory" {
             json!({})

@@ -209,9 +209,7 @@ impl Drop for Server {
 
 fn remove(dir: &Path) -> Outcome<()> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(e).doing(|| format!("remove {}", dir.display()))
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).doing(|| format!("remove {}", dir.display())),
         _ => Ok(()),
     }
 }

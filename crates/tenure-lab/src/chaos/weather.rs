@@ -118,7 +118,15 @@ impl Weather {
     pub(super) fn new(seed: u64, ttl: Duration, mean: Duration) -> Weather {
         let now = Instant::now();
         let (dice, copied) = (Dice::new(seed, 0xFA17), now);
-        Weather { dice, ttl, mean, next: now + Duration::from_millis(300), active: Vec::new(), begun: 0, copied }
+        Weather {
+            dice,
+            ttl,
+            mean,
+            next: now + Duration::from_millis(300),
+            active: Vec::new(),
+            begun: 0,
+            copied,
+        }
     }
 
     /// One look at the clock: ends what is over, begins what is due.
