@@ -20,6 +20,9 @@ use crate::process::{Link, Role};
 /// The role.
 pub(crate) const CLIENT: Role = ("chaos", play);
 
+/// What two readings of the clock may differ by, in ns, before a later deadline is taken for a renewal.
+const RENEWED: u64 = 20_000_000;
+
 /// How often the runner is told how much was done.
 const TELL: Duration = Duration::from_millis(200);
 
@@ -252,14 +255,15 @@ impl Client {
         };
         let ok = now(Phase::Ok);
         // The deadline is later than this by what passes in between: a belief is never written down as longer than it is.
-        let until = ok.t + held.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+        let mut until =
+            ok.t + held.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
         self.shared.acquired.fetch_add(1, Relaxed);
         let token = held.token();
         self.put(&ok.token(token).deadline(until))?;
         if let (true, Some(token)) = (want.writes, token) {
-            self.use_resource(lock, claim, token, &held).await?;
+            self.use_resource(lock, claim, token, &held, &mut until).await?;
         } else {
-            self.linger(claim, &held).await?;
+            self.linger(claim, &held, &mut until).await?;
         }
         self.end(claim, held).await
     }
@@ -281,7 +285,7 @@ impl Client {
     }
 
     /// Stays for a while, now and then for longer than the lease; sometimes the runtime is blocked with it.
-    async fn linger(&mut self, claim: Claim, held: &Held) -> Outcome<()> {
+    async fn linger(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
         let ttl = self.ttl;
         match self.dice.below(1000) {
             0..2 if !self.calm() => {
@@ -293,17 +297,22 @@ impl Client {
             6..40 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
             _ => {}
         }
-        if self.dice.below(4) == 0 {
-            self.check(claim, held)?;
+        if self.dice.below(4) == 0 || held.left().is_none() {
+            self.check(claim, held, until)?;
         }
         Ok(())
     }
 
-    fn check(&self, claim: Claim, held: &Held) -> Outcome<()> {
+    fn check(&self, claim: Claim, held: &Held, believed: &mut u64) -> Outcome<()> {
         let mut asked = self.recorder.now(Op::Check, Phase::Ok).claim(claim);
         match held.left() {
             Some(left) => {
                 let until = asked.t + u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+                // Later than what was told before, by more than the clock's reading can be off: it was renewed.
+                if until > *believed + RENEWED {
+                    *believed = until;
+                    self.put(&self.recorder.now(Op::Renew, Phase::Ok).claim(claim).deadline(until))?;
+                }
                 self.put(&asked.deadline(until))
             }
             None => {
@@ -314,7 +323,14 @@ impl Client {
     }
 
     /// Reads a counter and its twin, and writes both one higher. The twin checks no tokens.
-    async fn use_resource(&mut self, lock: Name, claim: Claim, token: i64, held: &Held) -> Outcome<()> {
+    async fn use_resource(
+        &mut self,
+        lock: Name,
+        claim: Claim,
+        token: i64,
+        held: &Held,
+        until: &mut u64,
+    ) -> Outcome<()> {
         let (fenced, twin) = (format!("{lock}-fenced"), format!("{lock}-twin"));
         let mut values = [None, None];
         for (value, (name, token)) in values.iter_mut().zip([(&fenced, token), (&twin, 0)]) {
@@ -323,7 +339,7 @@ impl Client {
             let event = self.accessed(Op::Enter, access).lock(lock).claim(claim);
             self.put(&event.token(Some(token).filter(|t| *t > 0)).resource(name.as_str(), token > 0))?;
         }
-        self.linger(claim, held).await?;
+        self.linger(claim, held, until).await?;
         for (value, (name, token)) in values.into_iter().zip([(&fenced, token), (&twin, 0)]) {
             let Some(value) = value else { continue };
             let access = self.door.write(name, value + 1, token).await;

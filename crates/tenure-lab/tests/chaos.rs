@@ -1,0 +1,124 @@
+//! A short storm over each store, judged. This binary is also the command and its workers. Built with optimisation by
+//! `cargo xtask test`: a debug build does too little under the faults.
+
+use std::process::{Command, ExitCode, Output, Stdio};
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use tenure_lab::cli::{Globals, LabArgs, run_lab};
+use tenure_lab::harness::{Harness, Verdict};
+use tenure_lab::server::Redis;
+
+/// Plays the command `tenure` when this is set.
+const AS_COMMAND: &str = "TENURE_LAB_TEST_AS_COMMAND";
+
+#[derive(Parser)]
+struct Cli {
+    #[arg(long, default_value = "host:")]
+    url: String,
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Lab(LabArgs),
+}
+
+fn main() -> ExitCode {
+    if let Some(status) = tenure_lab::worker_main() {
+        return status;
+    }
+    if std::env::var_os(AS_COMMAND).is_some() {
+        let cli = Cli::parse();
+        let globals =
+            Globals { url: cli.url, namespace: "test".into(), json: cli.json, quiet: false, verbose: 1 };
+        let What::Lab(args) = cli.what;
+        return run_lab(args, &globals);
+    }
+    let mut harness = Harness::new();
+    harness.test("wrong_usage", || {
+        wrong_usage();
+        Verdict::Passed(String::new())
+    });
+    if !cfg!(debug_assertions) {
+        storms(&mut harness);
+    }
+    harness.run()
+}
+
+/// What a debug build is too slow for.
+fn storms(harness: &mut Harness<'_>) {
+    harness.test("memory", || {
+        storm(&["--url", "memory:"], &[], 5);
+        Verdict::Passed(String::new())
+    });
+    harness.test("host", || {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
+        storm(&["--url", &format!("host://{}/store", dir.path().display())], &[], 15);
+        Verdict::Passed(String::new())
+    });
+    for aof in ["always", "everysec", "none"] {
+        harness.test(format!("redis_aof_{aof}"), move || match Redis::missing() {
+            Some(why) => Verdict::Ignored(why),
+            None => {
+                storm(&[], &["--server", "redis", "--aof", aof], 8);
+                Verdict::Passed(String::new())
+            }
+        });
+    }
+}
+
+fn tenure(args: &[&str]) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.env(AS_COMMAND, "1").args(args).stdin(Stdio::null());
+    command.output().expect("the command")
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+/// Every promise holds, the twin loses, and the stored history says the same.
+fn storm(store: &[&str], how: &[&str], secs: u32) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("run");
+    let (secs, place) = (secs.to_string(), out.to_string_lossy().into_owned());
+    let args = [store, &["--json", "lab", "chaos"], how, &["--secs", &secs, "--out", &place]].concat();
+    let output = tenure(&args);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let verdicts = lines(&output);
+    assert!(output.status.success(), "{told}\n{verdicts:#?}");
+    for rule in ["S1", "S2", "S3", "S4", "S5", "L2", "L4", "floor"] {
+        let status = &verdicts.iter().find(|v| v["rule"] == rule).expect("a verdict")["status"];
+        assert_eq!(status, "held", "{rule}: {told}\n{verdicts:#?}");
+    }
+    assert!(told.contains("repeat with: tenure"), "{told}");
+    let again = tenure(&["--json", "lab", "check", &place]);
+    assert_eq!(lines(&again), verdicts, "the stored history says something else");
+    let page = std::fs::read_to_string(out.join("report.html")).expect("a report");
+    assert!(
+        page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
+        "not a page by itself"
+    );
+}
+
+fn wrong_usage() {
+    let full = tempfile::tempdir().expect("a directory");
+    std::fs::write(full.path().join("file"), "there").expect("a file");
+    let place = full.path().to_string_lossy().into_owned();
+    let cases: &[(&[&str], &str)] = &[
+        (&["lab", "chaos", "--server", "oracle"], "cannot start a server"),
+        (&["--url", "memory:", "lab", "chaos", "--out", &place], "is not empty"),
+        (&["--url", "redis://127.0.0.1:1", "lab", "chaos", "--secs", "1"], "127.0.0.1:1"),
+        (&["lab", "check", "/nowhere"], "/nowhere"),
+    ];
+    for (args, said) in cases {
+        let output = tenure(args);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(said), "{args:?}: {told}");
+    }
+}
