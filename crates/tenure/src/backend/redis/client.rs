@@ -16,12 +16,13 @@ use tokio::sync::Notify;
 
 use super::fault::{Why, of_answer, of_fault};
 use super::handshake;
-use super::link::Link;
+use super::link::{Fault, Link};
 use super::names;
 use super::place::Thread;
 use super::resp::Value;
 use super::scripts::{Names, Script};
 use super::target::Target;
+use super::together::Verb;
 use crate::backend::{News, Sink};
 use crate::core::moment::Moment;
 use crate::engine::Runtime;
@@ -106,7 +107,7 @@ pub(super) struct Client {
     pub(super) command: Slot,
     pub(super) keeper: Slot,
     pub(super) scripts: &'static [Script],
-    names: Names,
+    pub(super) names: Arc<Names>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) sink: SinkBox,
     /// The server's clock minus this machine's boot clock, in µs: at most as much, so that a claim never looks younger.
@@ -151,7 +152,7 @@ impl Client {
             command: Slot::new(),
             keeper: Slot::new(),
             scripts,
-            names: Names::default(),
+            names: Arc::default(),
             runtime,
             sink: SinkBox(sink),
             offset: AtomicI64::new(0),
@@ -175,7 +176,7 @@ impl Client {
         self.closing.notify_waiters();
         for slot in [&self.command, &self.keeper] {
             if let Some(link) = slot.link() {
-                link.fail(&super::link::Fault::Lost("the client was closed".into()));
+                link.fail(&Fault::Lost("the client was closed".into()));
             }
             slot.down(Why::new(ErrorKind::Unavailable, "the client was closed", "connect again"));
         }
@@ -223,6 +224,30 @@ impl Client {
         Err(Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH"))
     }
 
+    /// Runs the script of an attempt or a release, in one call with others that are asked for in the same instant.
+    pub(super) async fn run_verb(
+        &self,
+        errand: Errand,
+        script: Script,
+        key: &[u8],
+        arguments: &[&[u8]],
+    ) -> Result<(Value, Arc<Link>), Why> {
+        let link = self.pick(errand)?;
+        self.wake_guard();
+        let text = match link.ask_verb(Verb::new(script, key, arguments)).await {
+            Ok(Value::Error(text)) => text,
+            Err(Fault::Together(text)) => text.to_string(),
+            Ok(value) => return Ok((value, link)),
+            Err(fault) => return Err(of_fault(&fault)),
+        };
+        if text.contains("NOSCRIPT") {
+            let name = handshake::load(&link, Script::Together.source()).await?;
+            self.names.learn(Script::Together, name);
+        }
+        // An error in company says nothing of each one. Asked again alone: both verbs may be repeated.
+        self.run(errand, script, &[key], arguments).await
+    }
+
     /// Sends any other command.
     pub(super) async fn command(&self, errand: Errand, words: &[&[u8]]) -> Result<Value, Why> {
         let link = self.pick(errand)?;
@@ -236,7 +261,7 @@ impl Client {
                 let why = of_answer(&text);
                 if text.starts_with("READONLY") {
                     // It was demoted: connecting again finds the new master, where a name or a proxy leads there.
-                    link.fail(&super::link::Fault::Lost(why.what.as_str().into()));
+                    link.fail(&Fault::Lost(why.what.as_str().into()));
                 }
                 Err(why)
             }

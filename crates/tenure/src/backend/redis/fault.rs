@@ -36,6 +36,8 @@ pub(super) fn of_fault(fault: &Fault) -> Why {
             Why::new(ErrorKind::Unavailable, format!("the request was not sent: {why}"), REACH)
         }
         Fault::Lost(why) => Why::new(ErrorKind::Uncertain, format!("the answer was lost: {why}"), REACH),
+        // Asked again alone before anybody hears of it; then this is what the server says.
+        Fault::Together(text) => of_answer(text),
         Fault::Garbage(why) => Why::new(
             ErrorKind::Protocol,
             format!("the server does not speak Redis's protocol as it must: {why}"),

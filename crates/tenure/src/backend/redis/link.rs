@@ -1,9 +1,10 @@
 //! One connection: requests out, in order; answers in, in the same order; pushes in between.
 //!
 //! Whoever sends writes to the socket at once when nothing else is under way, on its own thread: no hop, and a guard that
-//! is dropped by the last statement of `main` has its release on the wire. With requests under way, what is sent is
-//! collected, and the driver writes it all at once. The driver is one task; when it is dropped with its runtime, the link is
-//! dead and everybody who waits learns it.
+//! is dropped by the last statement of `main` has its release on the wire. With requests under way, or when several answers
+//! came at once and several tasks are about to ask, what is sent is collected, and the driver writes it all at once:
+//! attempts and releases as one call (`together`). The driver is one task; when it is dropped with its runtime, the link is dead
+//! and everybody who waits learns it.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,7 +18,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::resp::{self, Parsed, Value};
+use super::scripts::Names;
 use super::stream::Stream;
+use super::together::{self, Queued, To, Verb};
 use crate::core::moment::Moment;
 use crate::engine::Runtime;
 
@@ -30,6 +33,8 @@ pub(super) enum Fault {
     Lost(Arc<str>),
     /// What came was not an answer.
     Garbage(Arc<str>),
+    /// It was asked in company, and the server refused that call or this part of it.
+    Together(Arc<str>),
 }
 
 /// The answer to a request.
@@ -40,6 +45,7 @@ pub(super) type Reply = Result<Value, Fault>;
 pub(super) struct Link {
     stream: Stream,
     runtime: Arc<dyn Runtime>,
+    names: Arc<Names>,
     state: Mutex<State>,
     /// Tells the driver that there is something to write.
     write: Notify,
@@ -55,6 +61,8 @@ struct State {
     out: Vec<u8>,
     /// How many bytes of `out` have left.
     gone: usize,
+    /// What has not even been put into bytes, to go out together.
+    verbs: Vec<Queued>,
     /// How many bytes have ever been queued before `out`.
     base: u64,
     /// The driver is to write, or writes.
@@ -68,7 +76,7 @@ struct State {
 /// A request without an answer yet.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    reply: oneshot::Sender<Reply>,
+    to: To,
     /// Its bytes lie here, counted from the first that was ever sent.
     from: u64,
     length: usize,
@@ -89,14 +97,16 @@ pub(super) struct Load {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, runtime: Arc<dyn Runtime>) -> Arc<Link> {
+    pub(super) fn new(stream: Stream, runtime: Arc<dyn Runtime>, names: Arc<Names>) -> Arc<Link> {
         let heard = runtime.now();
         Arc::new(Link {
             stream,
             runtime,
+            names,
             state: Mutex::new(State {
                 out: Vec::new(),
                 gone: 0,
+                verbs: Vec::new(),
                 base: 0,
                 writing: false,
                 waiting: VecDeque::new(),
@@ -124,7 +134,7 @@ impl Link {
         self.push(
             &mut state,
             request,
-            Waiting { reply, from: 0, length: 0, since: self.runtime.now(), pushed },
+            Waiting { to: To::One(reply), from: 0, length: 0, since: self.runtime.now(), pushed },
         );
         self.start_writing(state);
         receiver
@@ -135,6 +145,20 @@ impl Link {
         self.send(request).await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
     }
 
+    /// Sends a verb, alone or together with others, and waits for its answer.
+    pub(super) async fn ask_verb(&self, verb: Verb) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if let Some(fault) = &state.dead {
+                return Err(unsent(fault));
+            }
+            state.verbs.push(Queued { verb, reply, since: self.runtime.now() });
+            self.start_writing(state);
+        }
+        receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
+    }
+
     /// Subscribes to one channel: the answer to that is a push.
     pub(super) async fn subscribe(&self, channel: &str) -> Reply {
         let receiver = self.put(&resp::command(&[b"SUBSCRIBE", channel.as_bytes()]), true);
@@ -142,18 +166,21 @@ impl Link {
     }
 
     /// Takes over requests that another link has not sent.
-    pub(super) fn adopt(&self, requests: Vec<(Vec<u8>, Waiting)>) {
+    pub(super) fn adopt(&self, unsent: Unsent) {
         let mut state = self.state();
-        for (bytes, waiting) in requests {
+        for (bytes, waiting) in unsent.requests {
             self.push(&mut state, &bytes, waiting);
+        }
+        match state.dead.clone() {
+            None => state.verbs.extend(unsent.verbs),
+            Some(fault) => refuse(unsent.verbs, &fault),
         }
         self.start_writing(state);
     }
 
     fn push(&self, state: &mut State, request: &[u8], mut waiting: Waiting) {
         if let Some(fault) = &state.dead {
-            let _ = waiting.reply.send(Err(unsent(fault)));
-            return;
+            return waiting.to.answer(Err(unsent(fault)));
         }
         waiting.from = state.base + state.out.len() as u64;
         waiting.length = request.len();
@@ -162,11 +189,12 @@ impl Link {
     }
 
     fn start_writing(&self, mut state: MutexGuard<'_, State>) {
-        if state.writing || state.out.is_empty() || state.dead.is_some() {
+        if state.writing || (state.out.is_empty() && state.verbs.is_empty()) || state.dead.is_some() {
             return;
         }
         // Nothing else is under way: no one to share a write with.
-        if state.waiting.len() == 1 {
+        if state.waiting.len() + state.verbs.len() == 1 {
+            self.put_together(&mut state);
             match self.write_out(&mut state) {
                 Ok(true) => return,
                 Ok(false) => {}
@@ -180,6 +208,25 @@ impl Link {
         state.writing = true;
         drop(state);
         self.write.notify_one();
+    }
+
+    /// Puts the verbs that wait into bytes, as few calls as will do.
+    fn put_together(&self, state: &mut State) {
+        let verbs = std::mem::take(&mut state.verbs);
+        let mut rest = verbs.into_iter();
+        loop {
+            let some: Vec<Queued> = rest.by_ref().take(together::MOST).collect();
+            let Some(first) = some.first() else { return };
+            let since = first.since;
+            let bytes = together::request(&some, &self.names, &mut state.out);
+            let mut replies = some.into_iter().map(|q| q.reply);
+            let to = match (replies.next(), replies.len()) {
+                (Some(one), 0) => To::One(one),
+                (first, _) => To::Each(first.into_iter().chain(replies).collect()),
+            };
+            let from = state.base + bytes.start as u64;
+            state.waiting.push_back(Waiting { to, from, length: bytes.len(), since, pushed: false });
+        }
     }
 
     /// Writes what there is room for; whether all of it has left.
@@ -202,7 +249,7 @@ impl Link {
     }
 
     /// Takes back what has not left yet, so that another link can send it; what has left stays unanswered.
-    pub(super) fn take_unsent(&self) -> Vec<(Vec<u8>, Waiting)> {
+    pub(super) fn take_unsent(&self) -> Unsent {
         let mut state = self.state();
         let state = &mut *state;
         let first = state.base + state.gone as u64;
@@ -215,7 +262,7 @@ impl Link {
         if let Some((_, first)) = taken.first() {
             state.out.truncate(usize::try_from(first.from - state.base).unwrap_or(usize::MAX));
         }
-        taken
+        Unsent { requests: taken, verbs: std::mem::take(&mut state.verbs) }
     }
 
     /// Answers everybody who waits with an error, without closing: answers that still come are thrown away.
@@ -223,9 +270,8 @@ impl Link {
         let why: Arc<str> = why.into();
         let mut state = self.state();
         for waiting in &mut state.waiting {
-            let (nobody, _) = oneshot::channel();
-            let reply = std::mem::replace(&mut waiting.reply, nobody);
-            let _ = reply.send(Err(Fault::Lost(why.clone())));
+            let to = std::mem::replace(&mut waiting.to, To::Each(Vec::new()));
+            to.answer(Err(Fault::Lost(why.clone())));
         }
     }
 
@@ -240,15 +286,16 @@ impl Link {
             let sent = state.base + state.gone as u64;
             let orphans: Vec<Waiting> = state.waiting.drain(..).collect();
             state.out = Vec::new();
-            (orphans, sent)
+            (orphans, sent, std::mem::take(&mut state.verbs))
         };
         self.stream.shut();
         self.ended.notify_one();
         self.write.notify_one();
         for waiting in orphans.0 {
             let fault = if waiting.from >= orphans.1 { unsent(fault) } else { fault.clone() };
-            let _ = waiting.reply.send(Err(fault));
+            waiting.to.answer(Err(fault));
         }
+        refuse(orphans.2, fault);
     }
 
     /// Why the link is dead, if it is.
@@ -271,7 +318,12 @@ impl Link {
         let now = self.runtime.now();
         let state = self.state();
         Load {
-            oldest: state.waiting.front().map(|w| now.since(w.since)),
+            oldest: state
+                .waiting
+                .front()
+                .map(|w| w.since)
+                .or(state.verbs.first().map(|q| q.since))
+                .map(|since| now.since(since)),
             silent: now.since(state.heard),
             beats: self.beats.load(Ordering::Relaxed),
         }
@@ -312,6 +364,7 @@ impl Link {
             loop {
                 let outcome = {
                     let mut state = self.state();
+                    self.put_together(&mut state);
                     let outcome = if state.out.is_empty() { Ok(true) } else { self.write_out(&mut state) };
                     state.writing = !matches!(outcome, Ok(true));
                     outcome
@@ -375,9 +428,13 @@ impl Link {
         buffer.shrink_to(1 << 20);
         let mut matched = Vec::with_capacity(answers.len());
         let mut garbage = None;
+        let crowd;
         {
             let mut state = self.state();
             state.heard = self.runtime.now();
+            // Several are woken, and each is likely to ask for something: the driver waits for them, and writes once.
+            crowd = answers.len() + told.len() > 1 && !state.writing;
+            state.writing |= crowd;
             for value in answers {
                 let push = matches!(value, Value::Push(_));
                 let fits = |w: &Waiting| w.pushed == push || matches!(value, Value::Error(_));
@@ -390,13 +447,29 @@ impl Link {
                 }
             }
         }
+        if crowd {
+            self.write.notify_one();
+        }
         for (waiting, value) in matched {
-            let _ = waiting.reply.send(Ok(value));
+            waiting.to.answer(Ok(value));
         }
         for values in told {
             pushes(values);
         }
         garbage.map_or(Ok(more), Err)
+    }
+}
+
+/// What has not left, for another link to send.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    requests: Vec<(Vec<u8>, Waiting)>,
+    verbs: Vec<Queued>,
+}
+
+fn refuse(verbs: Vec<Queued>, fault: &Fault) {
+    for queued in verbs {
+        let _ = queued.reply.send(Err(unsent(fault)));
     }
 }
 
@@ -408,6 +481,8 @@ fn subscription(values: &[Value]) -> bool {
 /// The same fault for a request that never left.
 fn unsent(fault: &Fault) -> Fault {
     match fault {
-        Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) => Fault::Unsent(why.clone()),
+        Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) | Fault::Together(why) => {
+            Fault::Unsent(why.clone())
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - `lua/`: the scripts. - `scripts`: running them. - `answer`, `record`: reading what they say.
 //! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
-//! - `link`, `stream`, `resp`: one connection. - `handshake`: its beginning, and what the server can promise.
+//! - `link`, `together`, `stream`, `resp`: one connection. - `handshake`: its beginning, and what the server can promise.
 //! - `plain`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
 //! - `store_name`: which order the tokens belong to.
 
@@ -50,6 +50,7 @@ mod store_name;
 mod stream;
 mod supervise;
 mod target;
+mod together;
 
 /// The most claims in one renewal: a longer script would hold the server up.
 const BATCH: usize = 100;
@@ -74,7 +75,7 @@ async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
 /// Connects, and finds out what the server can promise.
 async fn open_client(opening: Opening, dialect: bool) -> Result<(Arc<Client>, (Survives, TokenStrength))> {
     let target = Target::new(opening.url, dialect)?;
-    let scripts = if dialect { &Script::PLAIN } else { &Script::LINE };
+    let scripts = if dialect { Script::PLAIN } else { Script::LINE };
     let make = |home| -> Result<Unfinished> {
         let thread = Thread::start()?;
         let (runtime, sink) = (opening.runtime.clone(), opening.sink.clone());
@@ -146,7 +147,7 @@ impl Redis {
         let who = record::who(&client.id, claim);
         let stand = if claim.stand { "1" } else { "0" };
         let words = [&id, answer::digit(claim.kind), &terms, stand, &birth, &who].map(str::as_bytes);
-        let asked = client.run(Errand::Command, Script::Attempt, &[head.as_bytes()], &words).await;
+        let asked = client.run_verb(Errand::Command, Script::Attempt, head.as_bytes(), &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         self.judge(&link, &value, &id, |fields| answer::standing(fields, claim))
     }
@@ -193,7 +194,7 @@ impl Redis {
         };
         let birth = format!("{:016}", client.server_us(claim.birth));
         let words = [&id, &trace, &birth].map(|w| w.as_bytes());
-        let asked = client.run(errand, Script::Release, &[head.as_bytes()], &words).await;
+        let asked = client.run_verb(errand, Script::Release, head.as_bytes(), &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         self.judge(&link, &value, &id, answer::released)
     }

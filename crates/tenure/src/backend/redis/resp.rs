@@ -198,11 +198,14 @@ impl<'a> Reader<'a> {
 /// Appends a command of these arguments.
 pub(super) fn encode(out: &mut Vec<u8>, arguments: &[&[u8]]) {
     head(out, b'*', arguments.len());
-    for argument in arguments {
-        head(out, b'$', argument.len());
-        out.extend_from_slice(argument);
-        out.extend_from_slice(b"\r\n");
-    }
+    arguments.iter().for_each(|argument| text(out, argument));
+}
+
+/// Appends one text.
+pub(super) fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    head(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A command of these arguments.
@@ -212,7 +215,8 @@ pub(super) fn command(arguments: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-fn head(out: &mut Vec<u8>, kind: u8, mut number: usize) {
+/// Adds the beginning of a frame: what it is, and how many bytes or values follow.
+pub(super) fn head(out: &mut Vec<u8>, kind: u8, mut number: usize) {
     let mut digits = [0u8; 20];
     let mut from = digits.len();
     loop {

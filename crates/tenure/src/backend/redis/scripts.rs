@@ -14,6 +14,7 @@ pub(super) enum Script {
     Transfer,
     Evict,
     Inspect,
+    Together,
     PlainAttempt,
     PlainRenew,
     PlainRelease,
@@ -40,6 +41,7 @@ static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
         include_str!("lua/transfer.lua"),
         include_str!("lua/evict.lua"),
         include_str!("lua/inspect.lua"),
+        include_str!("lua/together.lua"),
         include_str!("lua/plain_attempt.lua"),
         include_str!("lua/plain_renew.lua"),
         include_str!("lua/plain_release.lua"),
@@ -52,10 +54,17 @@ static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
 
 impl Script {
     /// Those of the line.
-    pub(super) const LINE: [Script; 6] =
-        [Script::Attempt, Script::Renew, Script::Release, Script::Transfer, Script::Evict, Script::Inspect];
+    pub(super) const LINE: &[Script] = &[
+        Script::Attempt,
+        Script::Renew,
+        Script::Release,
+        Script::Transfer,
+        Script::Evict,
+        Script::Inspect,
+        Script::Together,
+    ];
     /// Those of the dialect.
-    pub(super) const PLAIN: [Script; 6] = [
+    pub(super) const PLAIN: &[Script] = &[
         Script::PlainAttempt,
         Script::PlainRenew,
         Script::PlainRelease,
@@ -85,9 +94,14 @@ impl Names {
         self.0[script as usize].get().is_some()
     }
 
+    /// The name of a script; nothing where no server has been given it yet.
+    pub(super) fn name(&self, script: Script) -> &str {
+        self.0[script as usize].get().map_or("", String::as_str)
+    }
+
     /// The request to run a script.
     pub(super) fn request(&self, script: Script, keys: &[&[u8]], arguments: &[&[u8]]) -> Vec<u8> {
-        let name = self.0[script as usize].get().map_or("", String::as_str);
+        let name = self.name(script);
         let count = keys.len().to_string();
         let mut words: Vec<&[u8]> = Vec::with_capacity(3 + keys.len() + arguments.len());
         words.extend([b"EVALSHA".as_slice(), name.as_bytes(), count.as_bytes()]);

@@ -72,7 +72,7 @@ async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Wh
     let target = &client.target;
     let stream = Stream::connect(&target.host, target.port, target.tls.as_ref());
     let stream = stream.await.map_err(|error| unreachable(client, &error.to_string()))?;
-    let link = Link::new(stream, client.runtime.clone());
+    let link = Link::new(stream, client.runtime.clone(), client.names.clone());
     let told = client.clone();
     tokio::spawn(link.clone().drive(move |values| told.pushed(&values)));
     /// Ends the connection unless it was finished.
@@ -204,7 +204,7 @@ pub(super) async fn supervise(client: Arc<Client>, part: Part, mut link: Arc<Lin
 
 /// What requests are told while there is no connection: nothing of them is sent.
 fn broken(fault: &Fault) -> Why {
-    let (Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why)) = fault;
+    let (Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) | Fault::Together(why)) = fault;
     Why::new(
         ErrorKind::Unavailable,
         format!("not connected: {why}"),
