@@ -4,6 +4,7 @@
 //! Only what the workloads ask for is set: waiting until the lock is there, however long that takes.
 //! - `rslock`: three tries with a random pause of up to 200 ms between them, and again. A lease of 30 s, as ours.
 //! - `async-redis-lock`: tries every 100 ms; a lease of 3 s, extended every second by a task for each lock.
+//! - `tenure`: ours, through the library, to see that this harness and `tenure bench` agree.
 //! - `ping`: no lock, but the time that one PING takes on a connection that has been idle for 20 ms.
 
 use std::process::ExitCode;
@@ -23,7 +24,8 @@ const FAN: usize = 10;
 /// The lease where a crate wants to be told one.
 const TTL: Duration = Duration::from_secs(30);
 
-const USAGE: &str = "peers rslock|async-redis-lock|ping solo|spread|storm|fan|handoff URL SECONDS TASKS";
+const USAGE: &str =
+    "peers rslock|async-redis-lock|tenure|ping solo|spread|storm|fan|handoff URL SECONDS TASKS";
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -45,6 +47,7 @@ async fn measure() -> Result<String, Fault> {
     let tally = match peer.as_str() {
         "rslock" => job.run::<Rslock>().await?,
         "async-redis-lock" => job.run::<Arl>().await?,
+        "tenure" => job.run::<Ours>().await?,
         "ping" => job.ping().await?,
         _ => return Err(USAGE.into()),
     };
@@ -107,6 +110,25 @@ impl Peer for Arl {
     }
 
     async fn release(hold: async_redis_lock::Lock) -> Result<(), Fault> {
+        Ok(hold.release().await?)
+    }
+}
+
+#[derive(Clone)]
+struct Ours(tenure::Locks);
+
+impl Peer for Ours {
+    type Hold = tenure::Guard;
+
+    async fn connect(url: &str) -> Result<Ours, Fault> {
+        Ok(Ours(tenure::Locks::builder(url).namespace("bench").connect().await?))
+    }
+
+    async fn lock(&self, name: &str) -> Result<tenure::Guard, Fault> {
+        Ok(self.0.mutex(name)?.lock().await?)
+    }
+
+    async fn release(hold: tenure::Guard) -> Result<(), Fault> {
         Ok(hold.release().await?)
     }
 }

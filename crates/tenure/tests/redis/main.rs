@@ -19,6 +19,7 @@ mod raw;
 mod scripts;
 mod server;
 mod tls;
+mod together;
 
 #[allow(clippy::print_stdout)] // a harness of its own says why it skips
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn all() -> Vec<Trial> {
         golden::trials(),
         histories::trials(),
         tls::trials(),
+        together::trials(),
         moves::trials(),
     ]
     .into_iter()
