@@ -106,8 +106,13 @@ impl Redis {
     /// Kills it without a word, and starts it again with nothing.
     pub(crate) fn restart_empty(&self) -> Outcome<()> {
         self.kill();
-        let folder = self.dir.path().join("appendonlydir");
-        std::fs::remove_dir_all(folder).doing(|| "remove what the server has written".into())?;
+        // A folder, or a file in older versions.
+        let written = ["appendonlydir", "appendonly.aof"].map(|name| self.dir.path().join(name));
+        for path in written.iter().filter(|path| path.exists()) {
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            removed.doing(|| "remove what the server has written".into())?;
+        }
         self.launch()
     }
 

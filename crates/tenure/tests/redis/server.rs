@@ -90,16 +90,7 @@ impl Server {
             "--dir",
             &dir,
         ]);
-        command.args([
-            "--save",
-            "",
-            "--daemonize",
-            "no",
-            "--logfile",
-            "log",
-            "--enable-debug-command",
-            "yes",
-        ]);
+        command.args(["--save", "", "--daemonize", "no", "--logfile", "log"]);
         command.args(&self.options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.begin(command);
     }
