@@ -3,8 +3,9 @@
 //! - `command`: attempts, releases, looks; and the pushes of this client. Lives in the caller's runtime, where there is one.
 //! - `keeper`: renewals and withdrawals of what was dropped. Lives on a thread of our own.
 //!
-//! A request is never sent twice behind the engine's back: an attempt that may have left and has no answer is an error
-//! to the engine, which counts it and leaves a mark at the end. Only what has provably not left changes connections.
+//! A request that changes anything is never sent twice behind the engine's back: an attempt that may have left and has no
+//! answer is an error to the engine, which counts it and leaves a mark at the end. Only what has provably not left changes
+//! connections.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -209,10 +210,16 @@ impl Client {
         arguments: &[&[u8]],
     ) -> Result<(Value, Arc<Link>), Why> {
         let mut request = self.names.request(script, keys, arguments);
+        let mut again = script.only_reads();
         for _ in 0..3 {
             let link = self.pick(errand)?;
             match self.ask(&link, &request).await {
                 Err(why) if why.what.contains("NOSCRIPT") => {}
+                // A look changes nothing, so it may be repeated.
+                Err(why) if again && why.kind == ErrorKind::Uncertain => {
+                    again = false;
+                    continue;
+                }
                 other => return other.map(|value| (value, link)),
             }
             // The server has forgotten its scripts: a restart, or SCRIPT FLUSH. Nothing ran.
@@ -224,6 +231,7 @@ impl Client {
         Err(Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH"))
     }
 
+<<<<<<< HEAD
     /// Runs the script of an attempt or a release, in one call with others that are asked for in the same instant.
     pub(super) async fn run_verb(
         &self,
@@ -249,9 +257,15 @@ impl Client {
     }
 
     /// Sends any other command.
+=======
+    /// Sends any other command: one that may be repeated, and is, once, if its answer is lost.
+>>>>>>> 298f0f8 (Redis: a look whose answer is lost is repeated; tested versions)
     pub(super) async fn command(&self, errand: Errand, words: &[&[u8]]) -> Result<Value, Why> {
-        let link = self.pick(errand)?;
-        self.ask(&link, &super::resp::command(words)).await
+        let request = super::resp::command(words);
+        match self.ask(&*self.pick(errand)?, &request).await {
+            Err(why) if why.kind == ErrorKind::Uncertain => self.ask(&*self.pick(errand)?, &request).await,
+            other => other,
+        }
     }
 
     async fn ask(&self, link: &Link, request: &[u8]) -> Result<Value, Why> {

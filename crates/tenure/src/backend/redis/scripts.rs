@@ -73,6 +73,11 @@ impl Script {
         Script::PlainInspect,
     ];
 
+    /// Whether it changes nothing.
+    pub(super) fn only_reads(self) -> bool {
+        matches!(self, Script::Inspect | Script::PlainInspect)
+    }
+
     /// Its text.
     pub(super) fn source(self) -> &'static str {
         &SOURCES[self as usize]
