@@ -24,35 +24,37 @@ const LINE: Store = Store::Redis(&[]);
 
 variants! {
     a_release_script_without_an_owner: Store::Redis(&[
-        ("sub(before, 123, 155) == '0' .. id and", "sub(before, 123, 123) == '0' and"),
+        (" or sub(before, 124, 155) ~= id\n", "\n"),
     ]), as_it_is(), "s4_strangers_cannot_release";
     a_renewal_script_that_revives: Store::Redis(&[
         ("    and sub(text, 156, 171) > stamp and sub(text, 264)", "    and sub(text, 264)"),
     ]), as_it_is(), "s10_renewal_never_revives";
     a_token_by_incr: Store::Redis(&[
-        ("local token, marks = stamp, ", "local token, marks = format('%016d', 1), "),
-        ("if sub(before, 3, 18) >= stamp then", "if true then"),
+        ("token, marks = call('GET', name), stamp,", "token, marks = call('GET', name), format('%016d', 1),"),
+        ("if last >= stamp then", "if true then"),
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
     a_time_that_the_client_tells: Store::Redis(&[
-        ("local now = time[1] * 1000000 + time[2]\nlocal stamp = format('%016d', now)\n\n-- A free",
-         "local now = birth\nlocal stamp = format('%016d', now)\n\n-- A free"),
+        ("local stamp = format('%s%06d', time[1], time[2])\n-- The common attempts",
+         "local stamp = ARGV[5]\n-- The common attempts"),
     ]), as_it_is(), "s9_an_old_request_is_refused";
     a_withdrawal_script_without_a_mark: Store::Redis(&[
-        ("and now - tonumber(ARGV[3]) <= 60000000 then\n    mark(id, '1')",
-         "and now - tonumber(ARGV[3]) <= 60000000 then"),
+        ("and now - birth <= 60000000 then\n      mark(id, '1')", "and now - birth <= 60000000 then"),
     ]), as_it_is(), "s9_late_requests_are_refused";
     a_line_from_its_end: Store::Redis(&[
         ("call('ZADD', part('w'), seq, id)", "call('ZADD', part('w'), -seq, id)"),
+        ("call('ZADD', base .. 'w', place, id)", "call('ZADD', base .. 'w', -place, id)"),
     ]), as_it_is(), "l3_first_come_first_served";
     a_hand_over_that_tells_nobody: Store::Redis(&[
         ("  tell(record, '1g' .. id .. sub(record, 61, 76) .. stamp .. sub(record, 23, 33))", ""),
+        ("  call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), '1g' .. heir .. token .. stamp .. lease)", ""),
     ]), as_it_is(), "l5_waiters_are_told";
     a_push_with_a_token_of_its_own: Store::Redis(&[
         ("'1g' .. id .. sub(record, 61, 76) ..", "'1g' .. id .. format('%016d', last + 1) .."),
+        ("'1g' .. heir .. token ..", "'1g' .. heir .. format('%016d', token + 1) .."),
     ]), as_it_is(), "s2_the_told_token_is_the_stored_one";
     a_try_script_that_queues: Store::Redis(&[
-        ("  if ARGV[4] == '0' then\n    return { id, 'B', stamp }\n  end\n", ""),
+        ("  if patient == '0' then\n    return { id, 'B', stamp }\n  end\n", ""),
     ]), as_it_is(), "l3_try_lock_never_stands_in_line";
     a_late_push_that_is_believed: LINE, Arc::new(LatePush), "s5_the_deadline_of_a_push";
     the_answer_to_the_request_before: LINE, outer::<Shifted>(), "s1_exclusion_of_tasks";
