@@ -231,7 +231,6 @@ impl Client {
         Err(Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH"))
     }
 
-<<<<<<< HEAD
     /// Runs the script of an attempt or a release, in one call with others that are asked for in the same instant.
     pub(super) async fn run_verb(
         &self,
@@ -256,10 +255,7 @@ impl Client {
         self.run(errand, script, &[key], arguments).await
     }
 
-    /// Sends any other command.
-=======
     /// Sends any other command: one that may be repeated, and is, once, if its answer is lost.
->>>>>>> 298f0f8 (Redis: a look whose answer is lost is repeated; tested versions)
     pub(super) async fn command(&self, errand: Errand, words: &[&[u8]]) -> Result<Value, Why> {
         let request = super::resp::command(words);
         match self.ask(&*self.pick(errand)?, &request).await {
