@@ -162,7 +162,7 @@ async fn cancelled_at(ctx: &Ctx, plain: &Locks, point: Point, held: bool) -> Ver
 }
 
 /// Polls a future once.
-async fn poll_once<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Option<F::Output> {
+pub(super) async fn poll_once<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Option<F::Output> {
     poll_fn(|cx| {
         Poll::Ready(match future.as_mut().poll(cx) {
             Poll::Ready(out) => Some(out),

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{Ctx, Failed, Place, Report, Trial, trials};
+use super::{Ctx, Failed, Place, Report, Trial, mutex_trials, primitive_trials};
 use crate::harness::{Harness, Verdict};
 
 /// A trial that takes longer than this hangs.
@@ -48,9 +48,11 @@ pub fn judge(trial: &'static Trial, ctx: Ctx) -> Came {
 pub fn harness(harness: &mut Harness<'_>, places: Vec<Place>) {
     for place in places {
         let place = Arc::new(place);
-        for (number, trial) in trials().enumerate() {
+        let mutex = mutex_trials().map(|trial| (format!("{}::{}", place.name, trial.name), trial));
+        let others =
+            primitive_trials().map(|trial| (format!("primitives::{}::{}", place.name, trial.name), trial));
+        for (number, (name, trial)) in mutex.chain(others).enumerate() {
             let at = place.clone();
-            let name = format!("{}::{}", place.name, trial.name);
             harness.test_in(&place.name, name, move || one(trial, &at, &format!("t{number}")));
         }
     }

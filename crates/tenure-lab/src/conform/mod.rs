@@ -3,7 +3,7 @@
 //! - [`Trial`], [`trials`]: the table. - `place`: where it runs by itself. - `lanes`: how it runs, for tests.
 //! - `ctx`: what a trial is given: clients, raw stores, patience. - `wire`, `ear`, `warp`: a backend, a sink and a
 //!   runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what they did.
-//! - `print`: `tenure lab conform`.
+//! - `primitives`: trials of read-write locks, semaphores, elections and so on. - `print`: `tenure lab conform`.
 //!
 //! A trial never passes by waiting long enough: it waits for events, and gives up (fails) when nothing happens for a
 //! long time. Where it compares clocks, it compares stamps of one clock whose order the contract fixes.
@@ -25,6 +25,7 @@ mod lanes;
 mod limits;
 mod owners;
 mod place;
+mod primitives;
 mod print;
 mod renewals;
 mod seen;
@@ -81,9 +82,13 @@ pub struct Trial {
 
 /// The table of trials.
 pub fn trials() -> impl Iterator<Item = &'static Trial> {
+    mutex_trials().chain(primitive_trials())
+}
+
+/// Those of the mutex.
+fn mutex_trials() -> impl Iterator<Item = &'static Trial> {
     let all: &[&[Trial]] = &[
         exclusion::TRIALS,
-        kinds::TRIALS,
         tokens::TRIALS,
         owners::TRIALS,
         deadlines::TRIALS,
@@ -101,6 +106,11 @@ pub fn trials() -> impl Iterator<Item = &'static Trial> {
         seen::TRIALS,
     ];
     all.iter().flat_map(|table| table.iter())
+}
+
+/// Those of the other primitives.
+fn primitive_trials() -> impl Iterator<Item = &'static Trial> {
+    kinds::TRIALS.iter().chain(primitives::TRIALS.iter().flat_map(|table| table.iter()))
 }
 
 /// What a trial did, in numbers.

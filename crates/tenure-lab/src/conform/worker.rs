@@ -11,7 +11,7 @@ use tenure::{Error, ErrorKind, Guard, Locks, Mutex};
 use tokio::task::JoinSet;
 
 use super::check::Held;
-use super::{Ctx, Failed, Verdict, ensure, fork};
+use super::{Ctx, Failed, Verdict, ensure, fork, primitives};
 use crate::failure::{Failure, Outcome};
 use crate::num::{Dice, boot_ns};
 use crate::process::{Heard, Link, Role, Worker};
@@ -65,6 +65,8 @@ pub(crate) enum Task {
     Exit { place: Where, name: String, times: u64, ttl_ms: u64 },
     /// Forks with a lock in hand.
     Fork { place: Where, name: String },
+    /// Has one of the other primitives in hand.
+    Primitive { place: Where, name: String, ttl_ms: u64, what: primitives::Hands },
 }
 
 /// What a holding child is told to do.
@@ -83,6 +85,8 @@ pub(crate) enum Event {
     In { task: u64, asked: u64, from: u64, token: i64, deadline: u64 },
     /// It is about to give it back.
     Out { task: u64, to: u64 },
+    /// It has begun with this.
+    Began(String),
     /// What it was told to find out: the kind of the error, or `ok`.
     Found(String),
     /// Something is wrong.
@@ -126,6 +130,9 @@ fn play(link: &Link) -> Outcome<()> {
             std::process::exit(0);
         }
         Task::Fork { place, name } => fork::play(link, &place, &name),
+        Task::Primitive { place, name, ttl_ms, what } => {
+            primitives::play(link, &place.connect(ttl_ms)?, &name, what)
+        }
     }
 }
 
@@ -236,6 +243,7 @@ pub(crate) struct Crowd {
     inside: HashMap<(usize, u64), (Held, u64)>,
     holds: Vec<Held>,
     found: HashMap<usize, String>,
+    begun: Vec<(usize, String)>,
 }
 
 impl Crowd {
@@ -250,6 +258,7 @@ impl Crowd {
             inside: HashMap::new(),
             holds: Vec::new(),
             found: HashMap::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -321,6 +330,7 @@ impl Crowd {
                 }
             }
             Event::Out { task, to } => self.end(number, task, to),
+            Event::Began(what) => self.begun.push((number, what)),
             Event::Found(what) => drop(self.found.insert(number, what)),
             Event::Broken(why) => return Err(Failed::Broken(why)),
         }
@@ -353,6 +363,19 @@ impl Crowd {
     pub(crate) fn found(&mut self, number: usize) -> Verdict<String> {
         self.hear("a child answers", |crowd| crowd.found.contains_key(&number) || crowd.closed[number])?;
         Ok(self.found.remove(&number).unwrap_or_else(|| "the child ended without a word".into()))
+    }
+
+    /// Until a child has begun with so many things.
+    pub(crate) fn began(&mut self, number: usize, many: usize) -> Verdict<()> {
+        let begun = |crowd: &Crowd| crowd.begun.iter().filter(|(n, _)| *n == number).count() >= many;
+        self.hear("a child begins", |crowd| begun(crowd) || crowd.closed[number])?;
+        ensure!(begun(self), "a child ended before it began");
+        Ok(())
+    }
+
+    /// What all children have begun with.
+    pub(crate) fn all_begun(&self) -> Vec<String> {
+        self.begun.iter().map(|(_, what)| what.clone()).collect()
     }
 
     /// How often a child has asked for the lock, and how many answers it knows of.

@@ -1,0 +1,65 @@
+//! What child processes do for these trials.
+
+use serde::{Deserialize, Serialize};
+use tenure::{Locks, Outcome};
+
+use super::super::worker::{Event, Order};
+use super::jobs::job;
+use crate::failure::Outcome as Done;
+use crate::process::Link;
+
+/// What a child does. It tells of what it has begun, and, but for [`Jobs`](Hands::Jobs), goes on until it is killed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Hands {
+    /// Takes so many permits.
+    Permits { permits: u32, of: u32 },
+    /// Takes all locks of these names.
+    Many { names: Vec<String> },
+    /// Continues a hold.
+    Adopt { handle: String },
+    /// Runs a job for each of so many slots, and ends.
+    Jobs { slots: u64 },
+    /// Begins the job of slot 0, and does not finish it.
+    Stuck { never_again: bool },
+}
+
+pub(crate) fn play(link: &Link, locks: &Locks, name: &str, what: Hands) -> Done<()> {
+    match what {
+        Hands::Permits { permits, of } => {
+            let _held = locks.semaphore(name, of)?.blocking_acquire_many(permits)?;
+            stay(link, "permits")
+        }
+        Hands::Many { names } => {
+            let _held = locks.multi(&names)?.blocking_lock()?;
+            stay(link, "locks")
+        }
+        Hands::Adopt { handle } => {
+            let _held = locks.blocking_adopt(handle.parse()?)?;
+            stay(link, "adoption")
+        }
+        Hands::Jobs { slots } => {
+            // Each process begins with another slot, and comes by all of them twice.
+            let first = u64::from(std::process::id());
+            for slot in (first..first + 2 * slots).map(|n| n % slots) {
+                let begun = || link.tell(&Event::Began(slot.to_string()));
+                if let Outcome::Ran(ran) = job(locks, name, slot)?.blocking_run(|_| Ok::<_, String>(begun()))? {
+                    ran.recorded?;
+                }
+            }
+            Ok(())
+        }
+        Hands::Stuck { never_again } => {
+            let once = job(locks, name, 0)?;
+            let once = if never_again { once.never_again() } else { once };
+            once.blocking_run(|_| stay(link, "job").map_err(|failure| failure.text(1)))?;
+            Ok(())
+        }
+    }
+}
+
+/// Tells what it has, and keeps it until it is killed.
+fn stay(link: &Link, what: &str) -> Done<()> {
+    link.tell(&Event::Began(what.into()));
+    while link.next::<Order>()?.is_some() {}
+    Ok(())
+}
