@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Stop;
 use crate::process::{cargo, stdout};
 
-/// The arguments of `cargo test` for each name: a test binary, else a package, else a module of a test binary, else a
+/// The arguments of `cargo test` for each name: a part of a test binary that has a name, else a test binary, else a package, else a module of a test binary, else a
 /// module of a crate.
 pub(crate) fn suites(names: &[&str]) -> Result<Vec<Vec<String>>, Stop> {
     let told = stdout(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
@@ -44,9 +44,17 @@ fn targets(metadata: &Value) -> Vec<Target> {
     out
 }
 
+/// Parts of a test binary that have a name: a test binary, and what its tests begin with.
+const PARTS: &[(&str, &str)] = &[("primitives", "conform")];
+
 fn suite(name: &str, targets: &[Target]) -> Result<Vec<String>, Stop> {
     let words = |words: &[&str]| Ok(words.iter().map(|w| (*w).to_owned()).collect());
     let tests = || targets.iter().filter(|t| t.kind == "test");
+    let part = PARTS.iter().find(|(part, _)| *part == name);
+    if let Some(target) = part.and_then(|(_, binary)| tests().find(|t| t.name == *binary)) {
+        let filter = format!("{name}::");
+        return words(&["--package", &target.package, "--test", &target.name, "--", &filter]);
+    }
     if let Some(target) = tests().find(|t| t.name == name) {
         return words(&["--package", &target.package, "--test", name]);
     }
@@ -102,6 +110,7 @@ mod tests {
         vec![
             target("xtask", "bin", "xtask", main),
             target("lab", "test", "broken", "/nowhere/tests/broken.rs"),
+            target("lab", "test", "conform", "/nowhere/tests/conform.rs"),
         ]
     }
 
@@ -114,6 +123,7 @@ mod tests {
         assert_eq!(chosen("broken").as_deref(), Some("--package lab --test broken"));
         assert_eq!(chosen("lab").as_deref(), Some("--package lab"));
         assert_eq!(chosen("counts").as_deref(), Some("--package xtask --bins -- counts::"));
+        assert_eq!(chosen("primitives").as_deref(), Some("--package lab --test conform -- primitives::"));
         assert_eq!(chosen("brokne"), None);
     }
 }

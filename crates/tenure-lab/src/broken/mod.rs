@@ -1,12 +1,13 @@
 //! Deliberately broken variants: each breaks one promise in a few lines, and the trial named for it must notice. A
 //! suite that cannot fail proves nothing.
 //!
-//! - `stores`: stores that forget, confuse or make up. - `engines`: clocks, threads and links that make an engine do
+//! - `stores`: stores that forget, confuse or make up. - `primitives`: the same, of locks that are no mutex. - `engines`: clocks, threads and links that make an engine do
 //!   what it must not. - `redis`, `patch`: Redis's scripts, changed on their way to a real server. - `bend`: how they are put around what is honest.
 
 mod bend;
 mod engines;
 mod patch;
+mod primitives;
 mod redis;
 mod stores;
 
@@ -49,7 +50,7 @@ impl std::fmt::Debug for Variant {
 
 /// All of them.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {
-    stores::VARIANTS.iter().chain(engines::VARIANTS).chain(redis::VARIANTS)
+    stores::VARIANTS.iter().chain(engines::VARIANTS).chain(primitives::VARIANTS).chain(redis::VARIANTS)
 }
 
 /// The trial of a variant.

@@ -40,7 +40,7 @@ variants! {
 }
 
 /// The same answer with another token, if it holds.
-fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i64) -> Result<Answer> {
+pub(super) fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i64) -> Result<Answer> {
     let mut answer = answer?;
     if let Standing::Held(grant) = &mut answer.standing {
         grant.token = grant.token.map(|t| Token::new(token(t)).unwrap_or(t));
@@ -49,7 +49,7 @@ fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i64) -> Resul
 }
 
 /// A grant with a token that the claim makes up.
-fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
+pub(super) fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
     Grant { token: Token::new(i64::try_from(claim.birth.nanos()).unwrap_or(i64::MAX)), reserved: 1, lease }
 }
 

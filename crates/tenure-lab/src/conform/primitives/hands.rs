@@ -1,7 +1,7 @@
 //! What child processes do for these trials.
 
 use serde::{Deserialize, Serialize};
-use tenure::{Locks, Outcome};
+use tenure::{Guard, Locks, Outcome};
 
 use super::super::worker::{Event, Order};
 use super::jobs::job;
@@ -41,8 +41,11 @@ pub(crate) fn play(link: &Link, locks: &Locks, name: &str, what: Hands) -> Done<
             // Each process begins with another slot, and comes by all of them twice.
             let first = u64::from(std::process::id());
             for slot in (first..first + 2 * slots).map(|n| n % slots) {
-                let begun = || link.tell(&Event::Began(slot.to_string()));
-                if let Outcome::Ran(ran) = job(locks, name, slot)?.blocking_run(|_| Ok::<_, String>(begun()))? {
+                let begun = |_: &Guard| {
+                    link.tell(&Event::Began(slot.to_string()));
+                    Ok::<_, String>(())
+                };
+                if let Outcome::Ran(ran) = job(locks, name, slot)?.blocking_run(begun)? {
                     ran.recorded?;
                 }
             }

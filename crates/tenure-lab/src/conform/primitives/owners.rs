@@ -6,12 +6,7 @@ use super::super::ctx::mutex;
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(super) const TRIALS: &[Trial] = &[
-    Trial {
-        name: "s4_re_entries_are_counted",
-        rules: &["S4", "S1", "S2"],
-        why_not: |_| None,
-        run: counted,
-    },
+    Trial { name: "s4_re_entries_are_counted", rules: &["S4", "S1", "S2"], why_not: |_| None, run: counted },
     Trial { name: "s8_waiting_for_oneself", rules: &["S8", "L4"], why_not: |_| None, run: oneself },
 ];
 
@@ -32,7 +27,8 @@ fn counted(ctx: &Ctx) -> Verdict {
             ensure!(levels.iter().all(|l| l.token() == token), "S2: the levels have different tokens");
             let line = others.inspect(&name).await?.ok_or("nobody is listed")?;
             ensure!(line.holders.len() == 1, "{} hold for one owner", line.holders.len());
-            while let Some(level) = (!levels.is_empty()).then(|| levels.remove(round as usize % levels.len())) {
+            while let Some(level) = (!levels.is_empty()).then(|| levels.remove(round as usize % levels.len()))
+            {
                 ensure!(other.try_lock().await?.is_none(), "S1: {} levels are left", levels.len() + 1);
                 ensure!(lock.try_lock_as(&you).await?.is_none(), "S1: another owner enters");
                 level.check()?;

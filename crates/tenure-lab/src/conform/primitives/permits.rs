@@ -44,7 +44,10 @@ fn dead(ctx: &Ctx) -> Verdict {
         let before = dead.semaphore(&name, 5)?.acquire_many(2).await?;
         let wants = locks.semaphore(&name, 5)?;
         let after = ctx.within("the permits of a silent holder", wants.acquire_many(3)).await??;
-        ensure!(before.check().is_err(), "S1: its permits are given to others, and the silent one still believes");
+        ensure!(
+            before.check().is_err(),
+            "S1: its permits are given to others, and the silent one still believes"
+        );
         living.check()?;
         ensure!(given(&locks, &name).await? == 5, "{} of 5 are given", given(&locks, &name).await?);
         after.release().await?;

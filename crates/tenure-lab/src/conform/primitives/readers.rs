@@ -182,7 +182,10 @@ fn downgrades(ctx: &Ctx) -> Verdict {
             in_line(ctx, &one, &name, 1 + round % 2).await?;
             let reader = ctx.within("the downgrade", writer.downgrade()).await??;
             let read = reader.token();
-            ensure!(read.is_none() || read > written, "S2: the reader has {read:?} after its own {written:?}");
+            ensure!(
+                read.is_none() || read > written,
+                "S2: the reader has {read:?} after its own {written:?}"
+            );
             if let Some(with) = with {
                 let with = ctx.within("a reader ahead of the next writer", with).await???;
                 ensure!(with.token() == read, "S2: {:?} joins {read:?}", with.token());
