@@ -1,17 +1,18 @@
 //! The command line.
 
+mod run;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use tenure::Token;
 use tenure_lab::cli::{BenchArgs, LabArgs};
 
-use crate::duration;
 use crate::exit::{Failure, USAGE};
 use crate::fence::FenceArgs;
+
+pub(crate) use run::{ElectArgs, How, OnceArgs, RunArgs, Words};
 
 /// Run commands under a lock, and see who holds what.
 ///
@@ -60,6 +61,8 @@ pub(crate) struct Globals {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
+    Once(Box<OnceArgs>),
+    Elect(Box<ElectArgs>),
     Ls(PrefixArgs),
     Show(NameArgs),
     Watch(WatchArgs),
@@ -75,56 +78,6 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
-}
-
-/// Run a command while holding a lock
-///
-/// Waits in line for the lock, runs the command, releases the lock when the command and everything that it started has
-/// ended, and exits with the command's status (128+n if signal n killed it). stdin, stdout, stderr, the terminal and
-/// signals belong to the command. It sees TENURE_LOCK, TENURE_TOKEN, TENURE_DOMAIN, TENURE_URL, TENURE_NAMESPACE and
-/// TENURE_HELD.
-///
-/// If the lock cannot be renewed, or somebody takes it away, the command and all its descendants get SIGTERM, and
-/// SIGKILL before the lock can be granted to anybody else; the exit code is then 80. The same happens when `tenure run`
-/// itself is killed. What the command leaves running in the background keeps the lock until it has ended, although
-/// `tenure run` exits with the command, as with flock(1).
-///
-/// A small guardian process stands between `tenure run` and the command and does all this. Should the guardian itself
-/// be killed by SIGKILL, or be stopped for longer than the ttl, it can protect nothing: the hold ends at once (host:)
-/// or with its lease, and `tenure run`, if it lives, kills the command and its descendants.
-#[derive(Args, Debug)]
-#[command(
-    override_usage = "tenure run [OPTIONS] NAME -- COMMAND [ARG...]",
-    before_help = "Examples:\n  tenure run nightly-report -- ./report.sh\n  \
-                   tenure run --wait 30s -E 0 orders/42 -- sh -c 'charge --fence \"$TENURE_TOKEN\"'"
-)]
-pub(crate) struct RunArgs {
-    /// The lock's name
-    pub(crate) name: String,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
-    pub(crate) command: Vec<OsString>,
-    /// Wait this long at most [default: for ever]
-    #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
-    pub(crate) wait: Option<Duration>,
-    /// Do not wait: exit if the lock is not free
-    #[arg(short, long)]
-    pub(crate) no_wait: bool,
-    /// Exit code if the lock was not acquired in time [default: 75]
-    #[arg(short = 'E', long, value_name = "N")]
-    pub(crate) conflict_exit_code: Option<u8>,
-    /// The lease: how long the lock outlives its last renewal
-    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "30s")]
-    pub(crate) ttl: Duration,
-    /// Why, for those who look [default: the command's name]
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-    /// Time between SIGTERM and SIGKILL when the lock is lost [default: the smaller of 10s and a third of the ttl]
-    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
-    pub(crate) grace: Option<Duration>,
-    /// Write a JSON object about the outcome to this file
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) status_file: Option<PathBuf>,
 }
 
 /// List the locks that are held or waited for
@@ -216,35 +169,31 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return Ok(Parsed::Help(styled(&error, &std::io::stderr())));
         }
-        Err(error) if error.use_stderr() => return Err(usage(&error)),
+        Err(error) if error.use_stderr() => {
+            return Err(dashes_forgotten(argv, &error).unwrap_or_else(|| usage(&error)));
+        }
         Err(error) => return Ok(Parsed::Text(styled(&error, &std::io::stdout()))),
     };
-    if let Command::Run(run) = &mut cli.command {
-        after_the_dashes(argv, run)?;
+    match &mut cli.command {
+        Command::Run(args) => args.words.settle()?,
+        Command::Once(args) => args.words.settle()?,
+        Command::Elect(args) => args.words.settle()?,
+        _ => {}
     }
     Ok(Parsed::Run(Box::new(cli)))
 }
 
-/// The command stands behind `--`; where the name itself begins with `-`, that stands behind a `--` of its own.
-fn after_the_dashes(argv: &[OsString], run: &mut RunArgs) -> Result<(), Failure> {
-    let dashes = argv.iter().position(|a| a == "--");
-    let start = argv.len() - run.command.len();
-    if dashes.is_none_or(|at| at >= start && run.command.first().is_none_or(|c| c != "--")) {
-        return Err(Failure::usage(
-            format!(
-                "the command {:?} does not stand behind --",
-                run.command.first().cloned().unwrap_or_default()
-            ),
-            "write it as: tenure run NAME [OPTIONS] -- COMMAND [ARG...]",
-        ));
-    }
-    if run.command.first().is_some_and(|c| c == "--") {
-        run.command.remove(0);
-    }
-    if run.command.is_empty() {
-        return Err(Failure::usage("there is no command to run", "name it behind --"));
-    }
-    Ok(())
+/// An option that is the command's, since somebody forgot the dashes before it.
+fn dashes_forgotten(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
+    let ours = argv.iter().any(|a| ["run", "once", "elect"].iter().any(|name| a == name));
+    let here = error.kind() == ErrorKind::UnknownArgument && ours && argv.iter().all(|a| a != "--");
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg).filter(|_| here) else {
+        return None;
+    };
+    error
+        .get(ContextKind::SuggestedArg)
+        .is_none()
+        .then(|| Failure::usage(format!("there is no option {word:?} here"), "the command stands behind --"))
 }
 
 /// Help, with colours where it goes to a terminal that wants them.
@@ -293,7 +242,7 @@ mod tests {
         let argv: Vec<OsString> = ["tenure", "run"].iter().chain(args).map(Into::into).collect();
         match parse(&argv)? {
             Parsed::Run(cli) => match cli.command {
-                Command::Run(run) => Ok((run.name, run.command)),
+                Command::Run(run) => Ok((run.words.names.join("+"), run.words.command)),
                 other => unreachable!("{other:?}"),
             },
             Parsed::Text(text) | Parsed::Help(text) => unreachable!("{text}"),
@@ -318,11 +267,12 @@ mod tests {
         assert_eq!(run(&["--", "-rf", "--", "a", "b"]), Ok(("-rf".into(), command(&["a", "b"]))));
         assert_eq!(run(&["--", "--help", "a"]), Ok(("--help".into(), command(&["a"]))));
         assert_eq!(run(&["x", "--", "a", "--", "b"]), Ok(("x".into(), command(&["a", "--", "b"]))));
+        assert_eq!(run(&["x", "-n", "y", "--", "b"]), Ok(("x+y".into(), command(&["b"]))));
         for args in [
             &["x"][..],
             &["x", "a"],
-            &["x", "a", "--", "b"],
             &["x", "--"],
+            &["x", "a", "-c"],
             &["--", "x", "--"],
             &["x", "-rf", "--", "a"],
         ] {

@@ -11,6 +11,7 @@ mod ls;
 mod out;
 #[cfg(target_os = "linux")]
 mod run;
+mod runs;
 mod show;
 mod store;
 
@@ -53,7 +54,9 @@ fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     let globals = &cli.globals;
     match &cli.command {
-        Command::Run(args) => return run_command(args, globals).map(ExitCode::from),
+        Command::Run(args) => return under_a_lock(run::Job::Run(args), globals),
+        Command::Once(args) => return under_a_lock(run::Job::Once(args), globals),
+        Command::Elect(args) => return under_a_lock(run::Job::Elect(args), globals),
         Command::Ls(args) => ls::run(args, globals)?,
         Command::Show(args) => show::run(args, globals)?,
         Command::Watch(args) => watch::run(args, globals)?,
@@ -68,12 +71,21 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
 }
 
 #[cfg(target_os = "linux")]
-fn run_command(args: &args::RunArgs, globals: &args::Globals) -> Result<u8, Failure> {
-    run::run(args, globals)
+fn under_a_lock(job: run::Job<'_>, globals: &args::Globals) -> Result<ExitCode, Failure> {
+    run::run(job, globals).map(ExitCode::from)
 }
 
 /// The guardian rests on what only Linux has: subreapers, and signals that tell who sent them.
 #[cfg(not(target_os = "linux"))]
-fn run_command(_: &args::RunArgs, _: &args::Globals) -> Result<u8, Failure> {
+mod run {
+    pub(crate) enum Job<'a> {
+        Run(&'a crate::args::RunArgs),
+        Once(&'a crate::args::OnceArgs),
+        Elect(&'a crate::args::ElectArgs),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn under_a_lock(_: run::Job<'_>, _: &args::Globals) -> Result<ExitCode, Failure> {
     Err(Failure::new(exit::CONFIG, "tenure run needs Linux", "use the library, or a Linux machine"))
 }

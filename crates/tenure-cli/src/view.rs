@@ -1,8 +1,9 @@
 //! Locks as the command shows them: the objects of `--json`, and the words for people.
 
 use serde::Serialize;
-use tenure::{Broken, Kind, Line, Locks, Owner, Seen, Visibility};
+use tenure::{Broken, Kind, Line, Locks, Owner, Run, Seen, Visibility};
 
+use crate::runs;
 use crate::text::{ago, escape, json_line, rfc3339, short};
 
 /// One lock, as `--json` prints it. The fields are a public interface.
@@ -21,6 +22,9 @@ pub(crate) struct Shown<'a> {
     broken: Option<Taken<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
+    /// Of a job that runs once per slot, its last runs, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<runs::Shown<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +106,7 @@ impl<'a> Shown<'a> {
             visibility: partly(sees),
             broken: line.broken.as_ref().map(taken),
             event: None,
+            runs: Vec::new(),
         }
     }
 
@@ -109,12 +114,19 @@ impl<'a> Shown<'a> {
     pub(crate) fn free(lock: &'a str, sees: Visibility) -> Shown<'a> {
         let (holders, waiting, visibility) = (Vec::new(), Vec::new(), partly(sees));
         let (kind, capacity, token, broken, event) = (None, None, None, None, None);
-        Shown { lock, kind, capacity, token, holders, waiting, visibility, broken, event }
+        let runs = Vec::new();
+        Shown { lock, kind, capacity, token, holders, waiting, visibility, broken, event, runs }
     }
 
     /// The same, as something that happened.
     pub(crate) fn event(mut self, event: &'a str) -> Shown<'a> {
         self.event = Some(event);
+        self
+    }
+
+    /// The same, with the runs of the job of this name.
+    pub(crate) fn runs(mut self, runs: &'a [Run]) -> Shown<'a> {
+        self.runs = runs::shown(runs);
         self
     }
 

@@ -72,7 +72,7 @@ pub use key::{Key, NAME_MAX};
 pub use locks::{Builder, Locks, Watch};
 pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};
 pub use mutex::Mutex;
-pub use once::{Once, Outcome, Ran, Run, RunState, Slot};
+pub use once::{Once, Outcome, Ran, Run, RunState, Slot, Started};
 pub use options::LockOptions;
 pub use reentrant::{Reentrant, ReentrantGuard};
 pub use rwlock::{ReadGuard, RwLock};

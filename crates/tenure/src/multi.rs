@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::backend::Owner;
 use crate::engine::{Patience, TRY_PATIENCE, join_all, race, unless};
 use crate::error::{Error, ErrorKind, Lost, Result};
 use crate::guard::Guard;
@@ -301,6 +302,14 @@ impl MultiGuard {
     /// It asks nothing.
     pub async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
         unless(self.lost(), work).await
+    }
+
+    /// Changes who is shown as the holder of all locks. See [`Guard::describe`].
+    ///
+    /// # Errors
+    /// As [`Guard::describe`].
+    pub fn describe(&self, owner: Owner) -> Result<()> {
+        self.guards.iter().try_for_each(|guard| guard.describe(owner.clone()))
     }
 
     /// Gives all locks back, and says whether they were ours until now.

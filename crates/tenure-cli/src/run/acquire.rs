@@ -3,9 +3,11 @@
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
-use tenure::{Domain, Guard, Line, LockOptions, Locks, Mutex, Owner};
+use tenure::{Domain, Key, Line, LockOptions, Locks, Owner, Run};
 
+use super::env::Held;
 use super::guardian::{Guardian, Step, Stop};
+use super::hold::{Hold, Taken, Target};
 use super::parent::raw;
 use super::wire::Message;
 use super::{Wait, env};
@@ -21,7 +23,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 impl Guardian {
     /// The lock, or why not. A store that is away is tried again for as long as the user said to wait; without a
     /// `--wait` of his, only once it has answered before.
-    pub(super) fn acquire(&mut self) -> Result<(Locks, Guard), Stop> {
+    pub(super) fn acquire(&mut self) -> Result<(Locks, Hold), Stop> {
         let until = match self.plan.wait {
             Wait::For(wait) => self.began.checked_add(wait),
             _ => None,
@@ -55,7 +57,7 @@ impl Guardian {
         }
     }
 
-    fn attempt(&mut self, until: Option<Instant>) -> Result<(Locks, Guard), Stop> {
+    fn attempt(&mut self, until: Option<Instant>) -> Result<(Locks, Hold), Stop> {
         let locks = match &self.locks {
             Some(locks) => locks.clone(),
             None => {
@@ -63,24 +65,60 @@ impl Guardian {
                 self.locks.insert(locks).clone()
             }
         };
-        self.refuse_own_lock(&locks)?;
+        let keys = self.to_take(&locks)?;
         let me = who::owner(raw(self.parent).unsigned_abs(), &self.plan.program);
         let usage = |e: tenure::Error| Failure::from_library(&e, USAGE);
-        let options = LockOptions::new().ttl(self.plan.ttl).reason(&self.plan.reason).owner(me.clone());
-        let mutex = locks.mutex(self.plan.key.name()).and_then(|m| m.with(options)).map_err(usage)?;
+        let options = LockOptions::new().ttl(self.plan.ttl).owner(me.clone());
+        let target = self.plan.ask.at(&locks, &keys, options, &self.plan.reason).map_err(usage)?;
+        let keys = self.locks_of(&locks, &target, keys)?;
         // Never overtakes anybody, and nothing has to be set up for waiting where there is nothing to wait for.
-        if let Some(guard) = self.finish(pin!(mutex.try_lock()))?.map_err(usage)? {
-            return Ok((locks, guard));
+        let mut taken = self.finish(pin!(target.take(Wait::No)))?.map_err(usage)?;
+        if matches!(&taken, Taken::Not(run) if self.plan.wait != Wait::No && !over(run.as_ref())) {
+            let wait = match until {
+                Some(until) => Wait::For(until.saturating_duration_since(Instant::now())),
+                None => self.plan.wait,
+            };
+            taken = self.wait(&locks, &keys, &me, pin!(target.take(wait)))?.map_err(usage)?;
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let granted = match (self.plan.wait, left) {
-            (Wait::No, _) => None,
-            (_, Some(left)) => self.wait(&locks, &me, pin!(mutex.try_lock_for(left)))?.map_err(usage)?,
-            (_, None) => Some(self.wait(&locks, &me, pin!(mutex.lock()))?.map_err(usage)?),
-        };
-        match granted {
-            Some(guard) => Ok((locks, guard)),
-            None => Err(Stop::Busy(self.busy(&locks, &mutex))),
+        match taken {
+            Taken::Held(hold) => Ok((locks, hold)),
+            Taken::Not(Some(run)) if over(Some(&run)) => Err(Stop::Done(Box::new(run))),
+            Taken::Not(_) => Err(Stop::Busy(self.busy(&locks, &keys))),
+        }
+    }
+
+    /// The names that are to be taken: all but those that a parent holds, with `--reentrant`.
+    fn to_take(&self, locks: &Locks) -> Result<Vec<Key>, Failure> {
+        let mut keys = Vec::new();
+        for key in &self.plan.keys {
+            match env::find(&self.plan.held, &env::line(locks.url(), key)) {
+                None => keys.push(key.clone()),
+                Some(held) if !self.plan.reentrant => return Err(own(key, held)),
+                Some(held) if self.plan.ask.is_covered_by(&held.way) => {}
+                Some(held) => {
+                    let what = format!(
+                        "lock {key}: a parent of this command holds it as {}, which is less than {}",
+                        held.way,
+                        self.plan.ask.word()
+                    );
+                    return Err(Failure::usage(
+                        what,
+                        "let the parent take it in the way that is needed here",
+                    ));
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The locks behind what is asked for: of a job, that of its slot.
+    fn locks_of(&self, locks: &Locks, target: &Target, keys: Vec<Key>) -> Result<Vec<Key>, Failure> {
+        let (Target::Once(once), [key]) = (target, &keys[..]) else { return Ok(keys) };
+        let label = once.label().map_err(|e| Failure::from_library(&e, USAGE))?;
+        let slot = self.plan.store.key(&format!("{}/@{label}", key.name()))?;
+        match env::find(&self.plan.held, &env::line(locks.url(), &slot)) {
+            Some(held) => Err(own(&slot, held)),
+            None => Ok(vec![slot]),
         }
     }
 
@@ -109,20 +147,6 @@ impl Guardian {
         }
     }
 
-    /// A lock that a parent of ours holds will not become free while we wait.
-    fn refuse_own_lock(&self, locks: &Locks) -> Result<(), Failure> {
-        if !env::holds(&self.plan.held, &env::line(locks.url(), &self.plan.key)) {
-            return Ok(());
-        }
-        Err(Failure::usage(
-            format!(
-                "lock {}: this command is already run under it, so it would wait for itself",
-                self.plan.key
-            ),
-            "take another lock here, or unset TENURE_HELD if that is no longer so",
-        ))
-    }
-
     /// Drives a future to its end, unless `tenure run` ends before.
     fn finish<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Stop> {
         loop {
@@ -135,7 +159,13 @@ impl Guardian {
     }
 
     /// The same, while the user is told what is being waited for.
-    fn wait<F: Future>(&self, locks: &Locks, me: &Owner, mut future: Pin<&mut F>) -> Result<F::Output, Stop> {
+    fn wait<F: Future>(
+        &self,
+        locks: &Locks,
+        keys: &[Key],
+        me: &Owner,
+        mut future: Pin<&mut F>,
+    ) -> Result<F::Output, Stop> {
         if !self.plan.notes {
             return self.finish(future);
         }
@@ -149,8 +179,8 @@ impl Guardian {
                 Step::Time => {}
             }
             look = Instant::now() + LOOK;
-            let Step::Ready(Ok(Some(line))) =
-                self.until(pin!(locks.inspect(self.plan.key.name())), Some(look))
+            let Some(line) =
+                self.until(pin!(in_the_way(locks, keys, Some(me))), Some(look)).ready().flatten()
             else {
                 continue;
             };
@@ -166,7 +196,7 @@ impl Guardian {
 
     /// `orders/42, held by app@web-1 (pid 4711, charge) since 2026-11-21T08:00:00.123Z`.
     fn held_by(&self, line: &Line, elapsed: bool) -> String {
-        let lock = escape(self.plan.key.name());
+        let lock = escape(line.key.name());
         let Some(first) = line.holders.first() else { return lock };
         let more = match line.holders.len() - 1 {
             0 => String::new(),
@@ -183,11 +213,12 @@ impl Guardian {
     }
 
     /// Not acquired in time: with the holder's name, where the store tells it soon.
-    fn busy(&self, locks: &Locks, mutex: &Mutex) -> Failure {
+    fn busy(&self, locks: &Locks, keys: &[Key]) -> Failure {
         let soon = Instant::now() + LOOK;
-        let what = match self.until(pin!(locks.inspect(mutex.key().name())), Some(soon)) {
-            Step::Ready(Ok(Some(line))) if !self.plan.quiet => self.held_by(&line, true),
-            _ => self.plan.key.to_string(),
+        let seen = self.until(pin!(in_the_way(locks, keys, None)), Some(soon)).ready().flatten();
+        let what = match seen.filter(|line| !self.plan.quiet && !line.holders.is_empty()) {
+            Some(line) => self.held_by(&line, true),
+            None => self.plan.named(),
         };
         Failure::new(self.plan.conflict, format!("not acquired: {what}"), "")
     }
@@ -195,4 +226,35 @@ impl Guardian {
     fn note(&self, text: String) {
         self.link.send(&Message::Note(text));
     }
+}
+
+/// Whether a run leaves nothing to be run.
+fn over(run: Option<&Run>) -> bool {
+    run.is_some_and(|run| run.state.is_over())
+}
+
+/// A lock that a parent of ours holds will not become free while we wait.
+fn own(key: &Key, held: &Held) -> Failure {
+    Failure::usage(
+        format!("lock {key}: this command is already run under it, so it would wait for itself"),
+        match held.way.as_str() {
+            "unknown" => "take another lock here, or unset TENURE_HELD if that is no longer so",
+            _ => "take another lock here, use run --reentrant, or unset TENURE_HELD if that is no longer so",
+        },
+    )
+}
+
+/// The lock that is waited for: where `me` stands in line, or else the first that somebody holds.
+async fn in_the_way(locks: &Locks, keys: &[Key], me: Option<&Owner>) -> Option<Line> {
+    let mut first = None;
+    for key in keys {
+        let Ok(Some(line)) = locks.inspect(key.name()).await else { continue };
+        if me.is_some_and(|me| line.waiting.iter().any(|seen| seen.owner == *me)) {
+            return Some(line);
+        }
+        if !line.holders.is_empty() {
+            first.get_or_insert(line);
+        }
+    }
+    first
 }

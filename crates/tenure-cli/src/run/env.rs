@@ -1,7 +1,8 @@
 //! `TENURE_HELD`: the locks that this command and its parents hold, so that nobody waits for himself.
 //!
 //! One line each: the store's URL without a password, a space, the namespace, a slash, the name. A URL holds no space
-//! and a name no line end, so each line reads in one way.
+//! and a name no line end, so each line reads in one way. `TENURE_HELD_AS` has a line for each of them: the fencing token
+//! (or `-`), a space, and how the lock is held.
 
 use std::path::Path;
 
@@ -12,16 +13,43 @@ pub(super) fn line(url: &str, key: &Key) -> String {
     format!("{} {}", identity(url), key.full())
 }
 
-/// Whether a parent holds that lock.
-pub(super) fn holds(held: &str, line: &str) -> bool {
-    held.lines().any(|l| l == line)
+/// One lock that this command or a parent of it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// As [`line()`] writes it.
+    pub(super) line: String,
+    /// Its fencing token, where it has one.
+    pub(super) token: Option<i64>,
+    /// How it is held: `mutex`, `read`, `write`, `permits=K/N`, `once`; `unknown` where that was not handed down.
+    pub(super) way: String,
 }
 
-/// The list with one more lock.
-pub(super) fn with(held: &str, line: &str) -> String {
-    let mut lines: Vec<&str> = held.lines().filter(|l| !l.is_empty()).collect();
-    lines.push(line);
-    lines.join("\n")
+/// Reads `TENURE_HELD` and `TENURE_HELD_AS`, whose lines belong together.
+pub(super) fn read(held: &str, ways: &str) -> Vec<Held> {
+    let lines: Vec<&str> = held.lines().filter(|l| !l.is_empty()).collect();
+    let ways: Vec<&str> = ways.lines().filter(|l| !l.is_empty()).collect();
+    let together = lines.len() == ways.len();
+    let one = |(at, line): (usize, &&str)| {
+        let (token, way) =
+            ways.get(at).filter(|_| together).and_then(|w| w.split_once(' ')).unwrap_or(("-", "unknown"));
+        Held { line: (*line).to_owned(), token: token.parse().ok(), way: way.to_owned() }
+    };
+    lines.iter().enumerate().map(one).collect()
+}
+
+/// The hold of that lock by a parent, the innermost.
+pub(super) fn find<'a>(held: &'a [Held], line: &str) -> Option<&'a Held> {
+    held.iter().rev().find(|h| h.line == line)
+}
+
+/// Both variables for a command.
+pub(super) fn write(held: &[Held]) -> (String, String) {
+    let lines: Vec<&str> = held.iter().map(|h| h.line.as_str()).collect();
+    let way = |h: &Held| {
+        let token = h.token.map_or_else(|| "-".to_owned(), |t| t.to_string());
+        format!("{token} {}", h.way)
+    };
+    (lines.join("\n"), held.iter().map(way).collect::<Vec<_>>().join("\n"))
 }
 
 /// One name for one store, however it was written: a directory by its one true path, a server by its address.
@@ -66,16 +94,26 @@ mod tests {
     #[test]
     fn equal_names_elsewhere_do_not_clash() {
         let key = |namespace, name| Key::new(namespace, name).expect("a key");
+        let of = |line: String, token, way: &str| Held { line, token, way: way.into() };
         let a = line("host:", &key("default", "a b"));
-        let held = with(&with("", &a), &line("redis://h", &key("default", "c")));
-        assert!(holds(&held, &a));
+        let held = vec![
+            of(a.clone(), Some(7), "mutex"),
+            of(line("redis://h", &key("default", "c")), None, "permits=1/2"),
+        ];
+        let (lines, ways) = write(&held);
+        assert_eq!(read(&lines, &ways), held);
+        assert_eq!(find(&held, &a), held.first());
+        // Somebody changed one of the two: what is held is known, and not how.
+        let lost = read(&lines, "7 mutex");
+        assert!(lost.len() == 2 && lost.iter().all(|h| h.way == "unknown" && h.token.is_none()), "{lost:?}");
+        assert_eq!(read("", "7 mutex"), []);
         for (url, key) in [
             ("host:///tmp", key("default", "a b")),
             ("host:", key("other", "a b")),
             ("host:", key("default", "a")),
             ("host:", key("default", "c")),
         ] {
-            assert!(!holds(&held, &line(url, &key)), "{url} {key:?}");
+            assert_eq!(find(&held, &line(url, &key)), None, "{url} {key:?}");
         }
     }
 

@@ -10,15 +10,19 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus, set_child_subreaper, setpgid};
-use tenure::{Domain, ErrorKind, Guard, Locks};
+use tenure::{Domain, ErrorKind, Key, Locks, Run};
 
 use super::bell::Bell;
-use super::status::Status;
+use super::env::Held;
+use super::hold::{Ending, Hold};
+use super::status::{One, Status};
 use super::supervise::{Cause, Supervision};
 use super::sys::{self, Inherited};
 use super::wire::{Link, Message};
 use super::{Plan, env};
 use crate::exit::{Failure, LOST, NOT_EXECUTABLE, NOT_FOUND, UNAVAILABLE};
+use crate::text::escape;
+use crate::view;
 
 /// How long a release may take before the command's status is passed on all the same.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -27,6 +31,8 @@ const RELEASE: Duration = Duration::from_secs(5);
 pub(super) enum Stop {
     /// The lock was not acquired in time.
     Busy(Failure),
+    /// The slot of the job is used.
+    Done(Box<Run>),
     /// Something failed.
     Failed(Failure),
     /// `tenure run` is gone.
@@ -49,6 +55,16 @@ pub(super) enum Step<T> {
     Message(Message),
     /// Its end.
     Orphaned,
+}
+
+impl<T> Step<T> {
+    /// The future's value, if it came first.
+    pub(super) fn ready(self) -> Option<T> {
+        match self {
+            Step::Ready(value) => Some(value),
+            _ => None,
+        }
+    }
 }
 
 /// The guardian's state.
@@ -101,8 +117,8 @@ impl Guardian {
         };
         let status = Status {
             outcome: "failed",
-            lock: plan.key.name().to_owned(),
-            namespace: plan.key.namespace().to_owned(),
+            lock: plan.keys.iter().map(Key::name).collect::<Vec<_>>().join("\n"),
+            namespace: plan.store.namespace.clone(),
             ..Status::default()
         };
         let (began, locks, granted) = (Instant::now(), None, None);
@@ -129,6 +145,12 @@ impl Guardian {
                 let text = if self.plan.quiet { String::new() } else { failure.text(self.plan.verbose) };
                 self.end(failure.code, text);
             }
+            Err(Stop::Done(run)) => {
+                self.status.outcome = "done";
+                let text = if self.plan.quiet { String::new() } else { self.done_before(&run) };
+                self.status.slot = Some(run.slot);
+                self.end(0, text);
+            }
             Err(Stop::Failed(failure)) => {
                 self.status.error = Some(failure.what.clone());
                 let text = failure.text(self.plan.verbose);
@@ -141,26 +163,58 @@ impl Guardian {
     }
 
     fn hold_and_run(&mut self) -> Result<(), Stop> {
-        let (locks, guard) = self.acquire()?;
+        let (locks, hold) = self.acquire()?;
         self.granted = Some(Instant::now());
-        self.status.token = Some(guard.token().get());
         self.status.waited_ms = millis(self.began.elapsed());
+        self.status.slot = hold.slot().map(str::to_owned);
+        let tokens = self.tokens(&locks, &hold);
+        match &tokens[..] {
+            [(_, token)] => self.status.token = *token,
+            _ => {
+                let one = |(key, token): &(Key, _)| One { lock: key.name().to_owned(), token: *token };
+                self.status.locks = tokens.iter().map(one).collect();
+            }
+        }
         let domain = self.domain(&locks)?;
-        self.ask_to_start(&guard)?;
-        match self.start(&locks, &guard, domain.as_ref()) {
+        self.ask_to_start(&hold)?;
+        match self.start(&locks, &hold, &tokens, domain.as_ref()) {
             Ok(command) => {
-                self.supervise(guard, command);
+                self.supervise(hold, command);
                 Ok(())
             }
             Err(failure) => {
-                self.release(guard);
+                self.release(hold, Ending::NotRun);
                 Err(failure.into())
             }
         }
     }
 
+    /// Every lock that the command line names, in its order, with the token of our hold or of the parent's.
+    fn tokens(&self, locks: &Locks, hold: &Hold) -> Vec<(Key, Option<i64>)> {
+        let ours = hold.tokens();
+        if hold.slot().is_some() {
+            return ours.into_iter().map(|(key, token)| (key, token.map(|t| t.get()))).collect();
+        }
+        let token = |key: &Key| match ours.iter().find(|(k, _)| k == key) {
+            Some((_, token)) => token.map(|t| t.get()),
+            None => env::find(&self.plan.held, &env::line(locks.url(), key)).and_then(|held| held.token),
+        };
+        self.plan.keys.iter().map(|key| (key.clone(), token(key))).collect()
+    }
+
+    /// What is said of a job whose slot is used.
+    fn done_before(&self, run: &Run) -> String {
+        let (job, slot) = (self.plan.named(), escape(&run.slot));
+        let (who, state) = (view::name(&run.owner), escape(&run.state.to_string()));
+        format!("tenure: job {job}: slot {slot} was run before, by {who}: {state}; nothing to do.\n")
+    }
+
     /// Drives a future until it is ready, the time is over, or `tenure run` says something or is gone.
-    pub(super) fn until<F: Future>(&self, mut future: Pin<&mut F>, end: Option<Instant>) -> Step<F::Output> {
+    pub(super) fn until<F: Future + ?Sized>(
+        &self,
+        mut future: Pin<&mut F>,
+        end: Option<Instant>,
+    ) -> Step<F::Output> {
         let mut context = Context::from_waker(self.bell.waker());
         loop {
             self.bell.hush();
@@ -189,9 +243,9 @@ impl Guardian {
 
     /// The lock is ours; the command starts once `tenure run` hands on signals. While it is stopped by its terminal it
     /// does not answer: then nothing starts, and the lock is kept.
-    fn ask_to_start(&self, guard: &Guard) -> Result<(), Stop> {
+    fn ask_to_start(&self, hold: &Hold) -> Result<(), Stop> {
         self.link.send(&Message::Granted);
-        let mut lost = pin!(guard.lost());
+        let mut lost = hold.lost();
         loop {
             match self.until(lost.as_mut(), None) {
                 Step::Message(Message::Go) => return Ok(()),
@@ -206,22 +260,24 @@ impl Guardian {
     }
 
     /// Starts the command: in the process group of `tenure run`, with its signals, its descriptors, its environment.
-    fn start(&mut self, locks: &Locks, guard: &Guard, domain: Option<&Domain>) -> Result<i32, Failure> {
+    fn start(
+        &mut self,
+        locks: &Locks,
+        hold: &Hold,
+        tokens: &[(Key, Option<i64>)],
+        domain: Option<&Domain>,
+    ) -> Result<i32, Failure> {
         let plan = &self.plan;
         let Some((program, arguments)) = plan.command.split_first() else {
             return Err(Failure::usage("there is no command to run", "name it behind --"));
         };
         let mut command = Command::new(program);
         command.args(arguments);
-        command.env("TENURE_LOCK", plan.key.name());
-        command.env("TENURE_TOKEN", guard.token().to_string());
+        self.tell(&mut command, locks, hold, tokens);
         match domain {
             Some(domain) => command.env("TENURE_DOMAIN", domain.as_str()),
             None => command.env_remove("TENURE_DOMAIN"), // that of another lock, which a parent holds
         };
-        command.env("TENURE_URL", locks.url());
-        command.env("TENURE_NAMESPACE", plan.key.namespace());
-        command.env("TENURE_HELD", env::with(&plan.held, &env::line(locks.url(), &plan.key)));
         if let Some(group) = self.group {
             command.process_group(group);
         }
@@ -257,6 +313,39 @@ impl Guardian {
         }
     }
 
+    /// What the command is told of its locks. What a parent's were is not left standing.
+    fn tell(&self, command: &mut Command, locks: &Locks, hold: &Hold, tokens: &[(Key, Option<i64>)]) {
+        let plan = &self.plan;
+        let names: Vec<&str> = tokens.iter().map(|(key, _)| key.name()).collect();
+        command.env("TENURE_LOCK", names.join("\n"));
+        let numbered = |n: &str| n.strip_prefix("TENURE_TOKEN_").is_some_and(|n| n.parse::<u32>().is_ok());
+        for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_str().is_some_and(numbered)) {
+            command.env_remove(name);
+        }
+        let digits: Vec<String> =
+            tokens.iter().map(|(_, token)| token.map(|t| t.to_string()).unwrap_or_default()).collect();
+        match digits.iter().any(|d| !d.is_empty()) {
+            true => command.env("TENURE_TOKEN", digits.join("\n")),
+            false => command.env_remove("TENURE_TOKEN"), // permits have none
+        };
+        for (at, digits) in digits.iter().enumerate().filter(|_| tokens.len() > 1) {
+            command.env(format!("TENURE_TOKEN_{}", at + 1), digits);
+        }
+        command.env("TENURE_URL", locks.url());
+        command.env("TENURE_NAMESPACE", &plan.store.namespace);
+        if let Some(slot) = hold.slot() {
+            command.env("TENURE_SLOT", slot);
+        }
+        let mut held = plan.held.clone();
+        held.extend(hold.tokens().into_iter().map(|(key, token)| Held {
+            line: env::line(locks.url(), &key),
+            token: token.map(|t| t.get()),
+            way: plan.ask.word(),
+        }));
+        let (lines, ways) = env::write(&held);
+        command.env("TENURE_HELD", lines).env("TENURE_HELD_AS", ways);
+    }
+
     /// Lets go of the command's files, so that a reader of its output sees the end when the command ends.
     fn let_go() {
         if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
@@ -267,8 +356,8 @@ impl Guardian {
         let _ = sys::close_inherited();
     }
 
-    fn supervise(&mut self, guard: Guard, command: i32) {
-        let mut supervision = match Supervision::new(self, &guard, command) {
+    fn supervise(&mut self, hold: Hold, command: i32) {
+        let mut supervision = match Supervision::new(self, &hold, command) {
             Ok(supervision) => supervision,
             Err(error) => {
                 // Without a timer nobody could stop the command in time.
@@ -287,11 +376,11 @@ impl Guardian {
         }
         let (ended, cause) = supervision.verdict();
         match cause {
-            _ if told => drop(self.release(guard)),
-            None => self.conclude(guard, ended),
+            _ if told => drop(self.release(hold, ended.map_or(Ending::NotRun, ending))),
+            None => self.conclude(hold, ended),
             Some(Cause::Orphaned) => {
                 self.status.outcome = "abandoned";
-                self.release(guard);
+                self.release(hold, Ending::NotRun);
                 self.end(LOST, String::new());
             }
             Some(Cause::Lost(why)) => {
@@ -307,14 +396,14 @@ impl Guardian {
     }
 
     fn was_lost(&self, why: &str, then: &str) -> String {
-        format!("lock {} was lost: {why}; {then}", self.plan.key)
+        format!("lock {} was lost: {why}; {then}", self.plan.named())
     }
 
     /// The command and all its descendants ended by themselves.
-    fn conclude(&mut self, guard: Guard, ended: Option<WaitStatus>) {
-        let lost = match guard.check() {
+    fn conclude(&mut self, hold: Hold, ended: Option<WaitStatus>) {
+        let lost = match hold.check() {
             Err(lost) => Some(lost.why().to_string()),
-            Ok(_) => self.release(guard),
+            Ok(_) => self.release(hold, ended.map_or(Ending::NotRun, ending)),
         };
         match (lost, ended) {
             (Some(why), _) => {
@@ -331,9 +420,8 @@ impl Guardian {
     }
 
     /// Gives the lock back. Returns why, if it was no longer ours.
-    fn release(&mut self, guard: Guard) -> Option<String> {
-        let key = guard.key().clone();
-        let mut release = pin!(guard.release());
+    fn release(&mut self, hold: Hold, ending: Ending) -> Option<String> {
+        let mut release = pin!(hold.release(ending));
         let end = Instant::now() + RELEASE;
         let failure = loop {
             match self.until(release.as_mut(), Some(end)) {
@@ -343,7 +431,7 @@ impl Guardian {
                 }
                 Step::Ready(Err(error)) => break Failure::from_library(&error, UNAVAILABLE),
                 Step::Time => {
-                    let what = format!("lock {key}: the store does not confirm the release");
+                    let what = format!("lock {}: the store does not confirm the release", self.plan.named());
                     break Failure::new(UNAVAILABLE, what, "the lock ends with its lease at the latest");
                 }
                 // Whoever is or is not there to be told: the release goes on.
@@ -360,11 +448,7 @@ impl Guardian {
     /// Passes the command's status on: as an exit code, never as a signal of our own.
     fn end_of_command(&mut self, status: WaitStatus) {
         self.status.signal = status.terminating_signal();
-        let code = match (status.exit_status(), self.status.signal) {
-            (Some(code), _) => code,
-            (None, signal) => 128 + signal.unwrap_or(0),
-        };
-        self.end(u8::try_from(code).unwrap_or(u8::MAX), String::new());
+        self.end(u8::try_from(code_of(status)).unwrap_or(u8::MAX), String::new());
     }
 
     /// Writes the status file, and lets `tenure run` exit.
@@ -382,6 +466,23 @@ impl Guardian {
         }
         self.link.send(&Message::End { code, lingers: self.status.lingering, text });
     }
+}
+
+/// The command's status as an exit code.
+fn code_of(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, signal) => 128 + signal.unwrap_or(0),
+    }
+}
+
+/// The command's status as the record of a job has it.
+fn ending(status: WaitStatus) -> Ending {
+    Ending::Ended(match (status.exit_status(), status.terminating_signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(format!("exit {code}")),
+        (None, signal) => Err(format!("signal {}", signal.unwrap_or(0))),
+    })
 }
 
 fn millis(d: Duration) -> u64 {

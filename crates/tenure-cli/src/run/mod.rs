@@ -1,4 +1,4 @@
-//! `tenure run`: a command under a lock.
+//! `tenure run`, `once` and `elect`: a command under a lock.
 //!
 //! Three processes. *tenure run* is the shell's child: it hands on signals and exits with the command's status. Its
 //! child, the *guardian*, holds the lock: it renews, waits for all descendants of the command, and stops them all when
@@ -11,6 +11,7 @@ mod bell;
 mod descendants;
 mod env;
 mod guardian;
+mod hold;
 mod parent;
 mod status;
 mod supervise;
@@ -22,12 +23,14 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use tenure::Key;
+use tenure::{Key, Owner, Slot};
 
-use crate::args::{Globals, RunArgs};
+use crate::args::{ElectArgs, Globals, How, OnceArgs, RunArgs, Words};
 use crate::exit::{BUSY, Failure};
 use crate::store::Store;
 use crate::who::shortened;
+use env::Held;
+use hold::Ask;
 use status::StatusFile;
 
 /// The longest grace unless asked otherwise.
@@ -46,7 +49,11 @@ enum Wait {
 /// Everything that the command line asks for, checked.
 struct Plan {
     store: Store,
-    key: Key,
+    /// As the command line names them.
+    keys: Vec<Key>,
+    ask: Ask,
+    /// A lock that a parent holds is not taken again.
+    reentrant: bool,
     command: Vec<OsString>,
     /// The command's name, as listings show it.
     program: String,
@@ -57,63 +64,135 @@ struct Plan {
     grace: Duration,
     reason: String,
     status: Option<StatusFile>,
-    /// What `TENURE_HELD` says.
-    held: String,
+    /// What parents hold.
+    held: Vec<Held>,
     /// Whether somebody reads notes about the waiting.
     notes: bool,
     quiet: bool,
     verbose: bool,
 }
 
+/// Which of the subcommands.
+#[derive(Clone, Copy)]
+pub(crate) enum Job<'a> {
+    Run(&'a RunArgs),
+    Once(&'a OnceArgs),
+    Elect(&'a ElectArgs),
+}
+
 /// Runs the command under the lock; returns the exit code.
 ///
 /// # Errors
 /// Wrong usage, or this process cannot be forked. What the guardian meets comes back as an exit code, already reported.
-pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
-    let plan = Plan::new(args, globals)?;
+pub(crate) fn run(job: Job<'_>, globals: &Globals) -> Result<u8, Failure> {
+    if globals.json {
+        let name = match job {
+            Job::Run(_) => "run",
+            Job::Once(_) => "once",
+            Job::Elect(_) => "elect",
+        };
+        return Err(Failure::usage(
+            format!("{name} has no --json, since stdout is the command's"),
+            "use --status-file FILE",
+        ));
+    }
+    let plan = match job {
+        Job::Run(args) => {
+            let ask = asked(args)?;
+            let mut plan = Plan::new(&args.words, &args.how, ask, globals)?;
+            plan.reentrant = args.reentrant;
+            if let Some(reason) = &args.reason {
+                plan.reason.clone_from(reason);
+            }
+            plan
+        }
+        Job::Once(args) => once(args, globals)?,
+        Job::Elect(args) => {
+            args.words.name()?;
+            // An election is a mutex whose reason is the value.
+            let mut plan = Plan::new(&args.words, &args.how, Ask::Mutex, globals)?;
+            plan.reason = args.value.clone().unwrap_or_else(|| Owner::this_process().host);
+            plan
+        }
+    };
     parent::run(plan)
 }
 
+/// What `run` asks for.
+fn asked(args: &RunArgs) -> Result<Ask, Failure> {
+    let ask = match (args.shared, args.exclusive, args.permits, args.of) {
+        (true, ..) => Ask::Read,
+        (_, true, ..) => Ask::Write,
+        (_, _, Some(permits), Some(of)) => Ask::Permits { permits, of },
+        _ => return Ok(Ask::Mutex),
+    };
+    args.words.name()?;
+    Ok(ask)
+}
+
+fn once(args: &OnceArgs, globals: &Globals) -> Result<Plan, Failure> {
+    let name = args.words.name()?;
+    let slot = match (&args.slot, args.every) {
+        (Some(label), _) => Slot::named(label),
+        (None, every) => Slot::every(every.unwrap_or_default(), args.at),
+    };
+    let OnceArgs { at_least, never_again, retry_errors, .. } = *args;
+    let job = hold::Job { slot, at_least, never_again, retry_errors };
+    let mut plan = Plan::new(&args.words, &args.how, Ask::Once(job), globals)?;
+    // What lies below the name is the library's.
+    plan.store.key(&format!("{name}/@any"))?;
+    if plan.wait == Wait::Forever {
+        plan.wait = Wait::No;
+    }
+    Ok(plan)
+}
+
 impl Plan {
-    fn new(args: &RunArgs, globals: &Globals) -> Result<Plan, Failure> {
-        if globals.json {
-            return Err(Failure::usage(
-                "run has no --json, since stdout is the command's",
-                "use --status-file FILE",
-            ));
-        }
+    fn new(words: &Words, how: &How, ask: Ask, globals: &Globals) -> Result<Plan, Failure> {
         let store = Store::new(globals)?;
-        let key = store.key(&args.name)?;
-        let wait = match (args.no_wait, args.wait) {
+        let keys = words.names.iter().map(|name| store.key(name)).collect::<Result<Vec<Key>, _>>()?;
+        let wait = match (how.no_wait, how.wait) {
             (true, _) | (_, Some(Duration::ZERO)) => Wait::No,
             (_, Some(wait)) => Wait::For(wait),
             _ => Wait::Forever,
         };
-        let grace = args.grace.unwrap_or_else(|| GRACE.min(args.ttl / 3));
-        if grace > args.ttl / 2 {
+        let grace = how.grace.unwrap_or_else(|| GRACE.min(how.ttl / 3));
+        if grace > how.ttl / 2 {
             return Err(Failure::usage(
-                format!("a grace of {grace:?} is more than half of the ttl of {:?}", args.ttl),
+                format!("a grace of {grace:?} is more than half of the ttl of {:?}", how.ttl),
                 "give a shorter --grace or a longer --ttl",
             ));
         }
-        let typed = args.command.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
+        let typed = words.command.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
         let program =
             Path::new(&typed).file_name().map_or_else(|| typed.clone(), |n| n.to_string_lossy().into_owned());
+        let variable = |name| std::env::var(name).unwrap_or_default();
         Ok(Plan {
             store,
-            key,
-            command: args.command.clone(),
+            keys,
+            ask,
+            reentrant: false,
+            command: words.command.clone(),
             program,
             wait,
-            conflict: args.conflict_exit_code.unwrap_or(BUSY),
-            ttl: args.ttl,
+            conflict: how.conflict_exit_code.unwrap_or(BUSY),
+            ttl: how.ttl,
             grace,
-            reason: args.reason.clone().unwrap_or_else(|| shortened(typed, REASON_MAX)),
-            status: args.status_file.as_deref().map(StatusFile::open).transpose()?,
-            held: std::env::var("TENURE_HELD").unwrap_or_default(),
+            reason: shortened(typed, REASON_MAX),
+            status: how.status_file.as_deref().map(StatusFile::open).transpose()?,
+            held: env::read(&variable("TENURE_HELD"), &variable("TENURE_HELD_AS")),
             notes: !globals.quiet && std::io::stderr().is_terminal(),
             quiet: globals.quiet,
             verbose: globals.verbose > 0,
         })
+    }
+
+    /// The names, for a message.
+    fn named(&self) -> String {
+        let names: Vec<String> = self.keys.iter().take(3).map(Key::to_string).collect();
+        match self.keys.len() {
+            n if n > 3 => format!("{} and {} more", names.join(", "), n - 3),
+            _ => names.join(", "),
+        }
     }
 }

@@ -16,15 +16,21 @@ pub(super) struct StatusFile(File);
 /// What is written. The fields are a public interface.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Status {
-    /// `ran`: the command ended by itself. `busy`: not acquired in time. `lost`: the lock was lost, and the command was
+    /// `ran`: the command ended by itself. `done`: of a job, its slot was used before, and nothing was run. `busy`: not acquired in time. `lost`: the lock was lost, and the command was
     /// stopped. `failed`: it did not run. `abandoned`: `tenure run` was killed, and the command was stopped.
     pub(super) outcome: &'static str,
-    /// The lock's name.
+    /// The lock's name; of several, one per line.
     pub(super) lock: String,
     /// Its namespace.
     pub(super) namespace: String,
-    /// The fencing token, once granted.
+    /// The fencing token, once granted, where there is one.
     pub(super) token: Option<i64>,
+    /// Where several names are given: each with its token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) locks: Vec<One>,
+    /// Of a job, the label of its slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) slot: Option<String>,
     /// How long it took to acquire the lock, or until that was given up.
     pub(super) waited_ms: u64,
     /// For how long it was held until now.
@@ -39,6 +45,13 @@ pub(super) struct Status {
     pub(super) lost: Option<String>,
     /// What went wrong.
     pub(super) error: Option<String>,
+}
+
+/// One lock of several.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct One {
+    pub(super) lock: String,
+    pub(super) token: Option<i64>,
 }
 
 impl StatusFile {

@@ -14,11 +14,12 @@ use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
 };
-use tenure::{Guard, Lost, Owner};
+use tenure::{Lost, Owner};
 
 use super::bell::Bell;
 use super::descendants::{self, Process};
 use super::guardian::Guardian;
+use super::hold::Hold;
 use super::parent::raw;
 use super::sys::{self, SignalFd};
 use super::wire::{Link, Message};
@@ -65,7 +66,7 @@ enum Stage {
 pub(super) struct Supervision<'g> {
     link: Rc<Link>,
     bell: Rc<Bell>,
-    guard: &'g Guard,
+    hold: &'g Hold,
     lost: Option<Pin<Box<dyn Future<Output = Lost> + 'g>>>,
     children: SignalFd,
     timer: OwnedFd,
@@ -104,14 +105,14 @@ impl<'g> Supervision<'g> {
     ///
     /// # Errors
     /// Too many open files.
-    pub(super) fn new(guardian: &Guardian, guard: &'g Guard, command: i32) -> io::Result<Supervision<'g>> {
+    pub(super) fn new(guardian: &Guardian, hold: &'g Hold, command: i32) -> io::Result<Supervision<'g>> {
         let plan = &guardian.plan;
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let now = now();
         Ok(Supervision {
             link: guardian.link.clone(),
             bell: guardian.bell.clone(),
-            guard,
+            hold,
             lost: None,
             children: SignalFd::new(true)?,
             timer,
@@ -122,7 +123,7 @@ impl<'g> Supervision<'g> {
             settle_at: now + SETTLE,
             grace: plan.grace,
             margin: (plan.ttl / 10).min(MARGIN),
-            deadline: now.saturating_add(guard.remaining()),
+            deadline: now.saturating_add(hold.remaining()),
             ended: None,
             attached: true,
             told: false,
@@ -197,11 +198,10 @@ impl<'g> Supervision<'g> {
         let now = now();
         if now >= self.settle_at && self.lost.is_none() {
             if let Some(owner) = self.owner.take() {
-                // Only the listing is the poorer for it.
-                let _ = self.guard.describe(owner);
+                self.hold.describe(owner);
             }
-            let guard: &'g Guard = self.guard;
-            self.lost = Some(Box::pin(guard.lost()));
+            let hold: &'g Hold = self.hold;
+            self.lost = Some(hold.lost());
         }
         if self.gone {
             return;
@@ -215,7 +215,7 @@ impl<'g> Supervision<'g> {
             let until = self.deadline.saturating_sub(self.margin);
             return self.stop(Cause::Lost(lost.why().to_string()), until);
         }
-        let left = self.guard.remaining();
+        let left = self.hold.remaining();
         self.deadline = now.saturating_add(left);
         if left <= self.grace + self.margin {
             let until = self.deadline.saturating_sub(self.margin);

@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 
 mod fence;
+mod jobs;
+mod kinds;
 mod look;
 mod lost;
 mod names;

@@ -1,10 +1,12 @@
 //! A job that runs at most once per slot, over a whole fleet.
 //!
 //! A slot is a mutex of its own, `name/@<label>`. Whoever is granted it runs the job; afterwards the hold stays, unrenewed,
-//! for as long as anybody could ask for the slot. `slot`: which run is meant. - `record`: what is remembered of it.
+//! for as long as anybody could ask for the slot. `slot`: which run is meant. - `record`: what is remembered of it. -
+//! `started`: a run in two steps.
 
 mod record;
 mod slot;
+mod started;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use crate::token::Token;
 
 pub use record::{Run, RunState};
 pub use slot::Slot;
+pub use started::Started;
 
 /// By how much clocks may be apart, unless said otherwise, and at most.
 const TOLERANCE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(24 * 60 * 60));
