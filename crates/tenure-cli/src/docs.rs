@@ -11,17 +11,23 @@ use crate::out;
 
 /// Exit codes, as the manual lists them.
 const EXITS: &[(&str, &str)] = &[
-    ("0", "Done. For run: the command's own status was 0."),
+    (
+        "0",
+        "Done. For run, once and elect: the command's own status was 0. For once also: the slot was run before.",
+    ),
     (
         "1-255",
-        "run: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found.",
+        "run, once, elect: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found.",
     ),
     (
         "64",
         "Wrong usage, bad name, bad duration; or the lock is held by a parent, so that run would wait for itself.",
     ),
     ("69", "The store cannot be reached."),
-    ("75", "Busy: not acquired in time (another number with -E), or nothing to break."),
+    (
+        "75",
+        "Busy: not acquired in time (another number with -E), or nothing to break; once: somebody else runs it just now.",
+    ),
     ("77", "Denied by the store."),
     ("78", "Bad URL or configuration, or the backend cannot promise what was asked."),
     ("80", "The lock was lost while the command ran, and the command was stopped."),
@@ -38,8 +44,14 @@ const VARIABLES: &[(&str, &str)] = &[
     ),
     (
         "TENURE_LOCK, TENURE_TOKEN",
-        "Set by run for the command: the lock's name, and the fencing token of the grant.",
+        "Set by run for the command: the lock's name, and the fencing token of the grant. Of several names: one per line, in \
+         the order of the command line. Permits of a semaphore have no token: the variable is not set then.",
     ),
+    (
+        "TENURE_TOKEN_1, TENURE_TOKEN_2, ...",
+        "Set by run for the command where several names are given: the token of each.",
+    ),
+    ("TENURE_SLOT", "Set by once for the command: the label of the slot. TENURE_LOCK is NAME/@LABEL then."),
     (
         "TENURE_DOMAIN",
         "Set by run for the command, where the store tells it in time: the order that the token belongs to. What fence \
@@ -49,6 +61,11 @@ const VARIABLES: &[(&str, &str)] = &[
         "TENURE_HELD",
         "Set by run for the command: the locks held by it and its parents, one line each: the store's URL, a space, the \
          namespace, a slash, the name.",
+    ),
+    (
+        "TENURE_HELD_AS",
+        "A line for each of TENURE_HELD: the fencing token (or -), a space, and how the lock is held: mutex, read, write, \
+         permits=K/N or once. What run --reentrant asks.",
     ),
     ("NO_COLOR", "No colours, if set and not empty."),
 ];

@@ -122,9 +122,9 @@ pub(crate) struct OnceArgs {
     /// The slot that this machine's clock is in, of slots of this length
     #[arg(long, value_name = "DUR", value_parser = duration::parse, required_unless_present = "slot")]
     pub(crate) every: Option<Duration>,
-    /// When slots begin, from 1970-01-01T00:00Z on: 3h with --every 1d is 03:00 UTC
-    #[arg(long, value_name = "DUR", value_parser = duration::parse, requires = "every", default_value = "0s")]
-    pub(crate) at: Duration,
+    /// When slots begin, counted from 1970-01-01T00:00Z: 3h with --every 1d is 03:00 UTC [default: 0s]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "slot")]
+    pub(crate) at: Option<Duration>,
     /// Keep others from the slot for at least so long from the begin on
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "0s", hide_default_value = true)]
     pub(crate) at_least: Duration,

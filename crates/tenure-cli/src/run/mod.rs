@@ -13,6 +13,7 @@ mod env;
 mod guardian;
 mod hold;
 mod parent;
+mod start;
 mod status;
 mod supervise;
 mod sys;
@@ -134,7 +135,7 @@ fn once(args: &OnceArgs, globals: &Globals) -> Result<Plan, Failure> {
     let name = args.words.name()?;
     let slot = match (&args.slot, args.every) {
         (Some(label), _) => Slot::named(label),
-        (None, every) => Slot::every(every.unwrap_or_default(), args.at),
+        (None, every) => Slot::every(every.unwrap_or_default(), args.at.unwrap_or_default()),
     };
     let OnceArgs { at_least, never_again, retry_errors, .. } = *args;
     let job = hold::Job { slot, at_least, never_again, retry_errors };

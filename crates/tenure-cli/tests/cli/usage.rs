@@ -148,6 +148,8 @@ fn help_begins_with_two_examples() {
         &["--help"][..],
         &["run", "--help"],
         &["run", "-h"],
+        &["once", "--help"],
+        &["elect", "--help"],
         &["ls", "--help"],
         &["break", "--help"],
         &["watch", "-h"],

@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Trial};
 mod credentials;
 mod dialect;
 mod faults;
+mod kinds;
 mod looking;
 mod running;
 #[allow(dead_code)] // shared with the library's own tests
@@ -30,7 +31,14 @@ fn main() -> ExitCode {
     if !missing.is_empty() {
         println!("ignored, since this machine lacks {}", missing.join(", "));
     }
-    let all = [credentials::TRIALS, dialect::TRIALS, faults::TRIALS, looking::TRIALS, running::TRIALS];
+    let all = [
+        credentials::TRIALS,
+        dialect::TRIALS,
+        faults::TRIALS,
+        kinds::TRIALS,
+        looking::TRIALS,
+        running::TRIALS,
+    ];
     let trial = |(name, body): &(&str, fn())| {
         let body = *body;
         let trial = Trial::test(*name, move || {

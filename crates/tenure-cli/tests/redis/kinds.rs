@@ -1,0 +1,41 @@
+//! `run` with other primitives than a mutex, and `once`: on a real server.
+
+use crate::Trials;
+use crate::server::Server;
+use crate::support::{Place, text};
+
+pub(crate) const TRIALS: Trials = &[
+    ("kinds::shared_permits_and_several_names", shared_permits_and_several_names),
+    ("kinds::a_slot_is_run_once", a_slot_is_run_once),
+];
+
+fn shared_permits_and_several_names() {
+    let server = Server::start();
+    let place = Place::at(server.url());
+    let reader = place.run(&["-s", "config", "--", "sleep", "1000"]);
+    place.until_held("config");
+    assert_eq!(place.code(&["run", "-n", "-s", "config", "--", "true"]), Some(0));
+    assert_eq!(place.code(&["run", "-n", "-x", "config", "--", "true"]), Some(75));
+    let permit = place.run(&["--permits", "2", "--of", "3", "render", "--", "sleep", "1000"]);
+    place.until_held("render");
+    assert_eq!(place.code(&["run", "-n", "--permits", "1", "--of", "3", "render", "--", "true"]), Some(0));
+    assert_eq!(place.code(&["run", "-n", "--permits", "2", "--of", "3", "render", "--", "true"]), Some(75));
+    let script = "echo \"$TENURE_LOCK\" \"$TENURE_TOKEN_1\" \"$TENURE_TOKEN_2\"";
+    let output = place.output(&["run", "b", "a", "--", "sh", "-c", script]);
+    let said = text(&output.stdout);
+    assert!(said.starts_with("b\na ") && said.split_whitespace().count() == 4, "{said}");
+    let held = place.hold("b");
+    assert_eq!(place.code(&["run", "-n", "a", "b", "--", "true"]), Some(75));
+    assert_eq!(place.code(&["run", "-n", "a", "--", "true"]), Some(0));
+    drop((reader, permit, held));
+}
+
+fn a_slot_is_run_once() {
+    let server = Server::start();
+    let place = Place::at(server.url());
+    let once = || place.code(&["once", "job", "--slot", "a", "--", "sh", "-c", "echo >> ran; exit 3"]);
+    assert_eq!((once(), once()), (Some(3), Some(0)));
+    assert_eq!(std::fs::read_to_string(place.file("ran")).unwrap(), "\n");
+    let runs = &place.json(&["show", "job"])[0]["runs"];
+    assert_eq!((&runs[0]["result"], &runs[0]["error"]), (&"failed".into(), &"exit 3".into()), "{runs}");
+}
