@@ -1,26 +1,23 @@
 //! The guardian: takes the lock, starts the command, and gives the lock back when nothing of the command is left.
 
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::pin::{Pin, pin};
-use std::process::Command;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus, set_child_subreaper, setpgid};
-use tenure::{Domain, ErrorKind, Key, Locks, Run};
+use tenure::{ErrorKind, Key, Locks, Run};
 
+use super::Plan;
 use super::bell::Bell;
-use super::env::Held;
 use super::hold::{Ending, Hold};
 use super::status::{One, Status};
 use super::supervise::{Cause, Supervision};
 use super::sys::{self, Inherited};
 use super::wire::{Link, Message};
-use super::{Plan, env};
-use crate::exit::{Failure, LOST, NOT_EXECUTABLE, NOT_FOUND, UNAVAILABLE};
+use crate::exit::{Failure, LOST, UNAVAILABLE};
 use crate::text::escape;
 use crate::view;
 
