@@ -1,5 +1,6 @@
 //! The command line.
 
+mod handle;
 mod run;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use tenure_lab::cli::{BenchArgs, LabArgs};
 use crate::exit::{Failure, USAGE};
 use crate::fence::FenceArgs;
 
+pub(crate) use handle::{AcquireArgs, HandleArg, ReleaseArgs, RenewArgs};
 pub(crate) use run::{ElectArgs, How, OnceArgs, RunArgs, Words};
 
 /// Run commands under a lock, and see who holds what.
@@ -63,6 +65,9 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     Once(Box<OnceArgs>),
     Elect(Box<ElectArgs>),
+    Acquire(AcquireArgs),
+    Renew(RenewArgs),
+    Release(ReleaseArgs),
     Ls(PrefixArgs),
     Show(NameArgs),
     Watch(WatchArgs),

@@ -30,7 +30,11 @@ const EXITS: &[(&str, &str)] = &[
     ),
     ("77", "Denied by the store."),
     ("78", "Bad URL or configuration, or the backend cannot promise what was asked."),
-    ("80", "The lock was lost while the command ran, and the command was stopped."),
+    (
+        "80",
+        "The lock was lost while the command ran, and the command was stopped; renew and release: the hold \
+              of the handle is over.",
+    ),
     ("81", "fence: the token is refused, since it is stale or of another domain."),
 ];
 
@@ -67,6 +71,7 @@ const VARIABLES: &[(&str, &str)] = &[
         "A line for each of TENURE_HELD: the fencing token (or -), a space, and how the lock is held: mutex, read, write, \
          permits=K/N or once. What run --reentrant asks.",
     ),
+    ("TENURE_HANDLE", "The handle for renew and release, where none is given as an argument."),
     ("NO_COLOR", "No colours, if set and not empty."),
 ];
 

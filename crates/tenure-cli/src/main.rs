@@ -7,6 +7,7 @@ mod docs;
 mod duration;
 mod exit;
 mod fence;
+mod handle;
 mod ls;
 mod out;
 #[cfg(target_os = "linux")]
@@ -57,6 +58,9 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Run(args) => return under_a_lock(run::Job::Run(args), globals),
         Command::Once(args) => return under_a_lock(run::Job::Once(args), globals),
         Command::Elect(args) => return under_a_lock(run::Job::Elect(args), globals),
+        Command::Acquire(args) => handle::acquire(args, globals)?,
+        Command::Renew(args) => handle::renew(args, globals)?,
+        Command::Release(args) => handle::release(args, globals)?,
         Command::Ls(args) => ls::run(args, globals)?,
         Command::Show(args) => show::run(args, globals)?,
         Command::Watch(args) => watch::run(args, globals)?,
@@ -82,6 +86,10 @@ mod run {
         Run(&'a crate::args::RunArgs),
         Once(&'a crate::args::OnceArgs),
         Elect(&'a crate::args::ElectArgs),
+    }
+
+    pub(crate) fn is_held_by_a_parent(_: &str, _: &tenure::Key) -> bool {
+        false
     }
 }
 

@@ -119,6 +119,16 @@ pub(crate) fn run(job: Job<'_>, globals: &Globals) -> Result<u8, Failure> {
     parent::run(plan)
 }
 
+/// Whether this process runs under that lock, by a `tenure run` that it descends from.
+pub(crate) fn is_held_by_a_parent(url: &str, key: &Key) -> bool {
+    env::find(&held_by_parents(), &env::line(url, key)).is_some()
+}
+
+fn held_by_parents() -> Vec<Held> {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    env::read(&variable("TENURE_HELD"), &variable("TENURE_HELD_AS"))
+}
+
 /// What `run` asks for.
 fn asked(args: &RunArgs) -> Result<Ask, Failure> {
     let ask = match (args.shared, args.exclusive, args.permits, args.of) {
@@ -167,7 +177,6 @@ impl Plan {
         let typed = words.command.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
         let program =
             Path::new(&typed).file_name().map_or_else(|| typed.clone(), |n| n.to_string_lossy().into_owned());
-        let variable = |name| std::env::var(name).unwrap_or_default();
         Ok(Plan {
             store,
             keys,
@@ -181,7 +190,7 @@ impl Plan {
             grace,
             reason: shortened(typed, REASON_MAX),
             status: how.status_file.as_deref().map(StatusFile::open).transpose()?,
-            held: env::read(&variable("TENURE_HELD"), &variable("TENURE_HELD_AS")),
+            held: held_by_parents(),
             notes: !globals.quiet && std::io::stderr().is_terminal(),
             quiet: globals.quiet,
             verbose: globals.verbose > 0,

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod fence;
+mod handle;
 mod jobs;
 mod kinds;
 mod look;

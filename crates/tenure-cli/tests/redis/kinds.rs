@@ -7,6 +7,7 @@ use crate::support::{Place, text};
 pub(crate) const TRIALS: Trials = &[
     ("kinds::shared_permits_and_several_names", shared_permits_and_several_names),
     ("kinds::a_slot_is_run_once", a_slot_is_run_once),
+    ("kinds::a_lock_lasts_from_acquire_to_release", a_lock_lasts_from_acquire_to_release),
 ];
 
 fn shared_permits_and_several_names() {
@@ -38,4 +39,17 @@ fn a_slot_is_run_once() {
     assert_eq!(std::fs::read_to_string(place.file("ran")).unwrap(), "\n");
     let runs = &place.json(&["show", "job"])[0]["runs"];
     assert_eq!((&runs[0]["result"], &runs[0]["error"]), (&"failed".into(), &"exit 3".into()), "{runs}");
+}
+
+fn a_lock_lasts_from_acquire_to_release() {
+    let server = Server::start();
+    let place = Place::at(server.url());
+    let handle = text(&place.output(&["acquire", "deploy"]).stdout);
+    let with = |verb: &str| {
+        place.tenure(&[verb]).env("TENURE_HANDLE", handle.trim()).output().unwrap().status.code()
+    };
+    assert_eq!(place.code(&["run", "-n", "deploy", "--", "true"]), Some(75));
+    assert_eq!((with("renew"), with("release")), (Some(0), Some(0)));
+    assert_eq!(place.code(&["run", "-n", "deploy", "--", "true"]), Some(0));
+    assert_eq!((with("renew"), with("release")), (Some(80), Some(80)));
 }

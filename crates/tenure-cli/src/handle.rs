@@ -1,0 +1,178 @@
+//! `tenure acquire`, `renew` and `release`: a lock across the commands of a shell.
+
+use std::io::{IsTerminal, Read, stderr, stdin};
+use std::time::Duration;
+
+use serde::Serialize;
+use tenure::{Guard, Handle, LockOptions, Locks, Owner};
+
+use crate::args::{AcquireArgs, Globals, HandleArg, ReleaseArgs, RenewArgs};
+use crate::exit::{BUSY, CONFIG, Failure, USAGE};
+use crate::store::{Store, variable};
+use crate::text::{escape, json_line};
+use crate::{out, run, view, who};
+
+/// More than the longest handle.
+const LONGEST: u64 = 64 * 1024;
+
+/// What `--json` prints. The fields are a public interface.
+#[derive(Serialize)]
+struct Shown<'a> {
+    lock: &'a str,
+    namespace: &'a str,
+    token: Option<i64>,
+    /// The secret; only of `acquire`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in_ms: Option<u64>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(handle: &'a Handle) -> Shown<'a> {
+        let (lock, namespace) = (handle.key().name(), handle.key().namespace());
+        let token = handle.token().map(tenure::Token::get);
+        Shown { lock, namespace, token, handle: None, expires_in_ms: None }
+    }
+}
+
+/// Takes the lock and prints its handle.
+///
+/// # Errors
+/// Wrong usage, not acquired in time, or what the store answers.
+pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failure> {
+    let store = Store::new(globals)?;
+    let key = store.key(&args.name)?;
+    let locks = store.open()?;
+    if run::is_held_by_a_parent(locks.url(), &key) {
+        let what = format!("lock {key}: this command is run under it, so it would wait for itself");
+        return Err(Failure::usage(
+            what,
+            "take another lock here, or unset TENURE_HELD if that is no longer so",
+        ));
+    }
+    let guard = wait(args, globals, &locks)?;
+    // Until here it was ours as any lock is; from here on only its lease ends it.
+    let handle = guard.blocking_detach().map_err(|e| Failure::from_library(&e, CONFIG))?;
+    let printed = if globals.json {
+        let expires_in_ms = Some(millis(handle.ttl()));
+        out::print(&json_line(&Shown {
+            handle: Some(handle.to_string()),
+            expires_in_ms,
+            ..Shown::of(&handle)
+        }))
+    } else {
+        out::print(&format!("{handle}\n"))
+    };
+    if printed.is_err() {
+        // Nobody has the handle, so nobody could release.
+        let _ = locks.blocking_release(handle);
+    }
+    printed
+}
+
+fn wait(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Result<Guard, Failure> {
+    let usage = |e: tenure::Error| Failure::from_library(&e, USAGE);
+    let options = LockOptions::new().ttl(args.ttl).reason(&args.reason).owner(caller());
+    let mutex = locks.mutex(&args.name).and_then(|m| m.with(options)).map_err(usage)?;
+    if let Some(guard) = mutex.blocking_try_lock().map_err(usage)? {
+        return Ok(guard);
+    }
+    let patient = !args.no_wait && args.wait != Some(Duration::ZERO);
+    if patient && !globals.quiet && stderr().is_terminal() {
+        out::note(&format!("tenure: waiting for {}.\n", holder(locks, &args.name)));
+    }
+    let guard = match args.wait {
+        _ if !patient => None,
+        Some(wait) => mutex.blocking_try_lock_for(wait).map_err(usage)?,
+        None => Some(mutex.blocking_lock().map_err(usage)?),
+    };
+    guard.ok_or_else(|| {
+        let code = args.conflict_exit_code.unwrap_or(BUSY);
+        match globals.quiet {
+            true => Failure::silent(code),
+            false => Failure::new(code, format!("not acquired: {}", holder(locks, &args.name)), ""),
+        }
+    })
+}
+
+/// The lock and, where the store tells it, who holds it.
+fn holder(locks: &Locks, name: &str) -> String {
+    let line = locks.blocking_inspect(name).ok().flatten();
+    match line.as_ref().and_then(|line| line.holders.first()) {
+        Some(seen) => format!("{}, held by {}", escape(name), view::name(&seen.owner)),
+        None => escape(name),
+    }
+}
+
+/// The shell that called us, since we are gone when people look.
+fn caller() -> Owner {
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+    let name = std::fs::read_to_string(format!("/proc/{parent}/comm"));
+    who::owner(parent, name.as_deref().map_or("tenure acquire", str::trim_end))
+}
+
+/// Renews it.
+///
+/// # Errors
+/// A bad handle, a hold that is over, or what the store answers.
+pub(crate) fn renew(args: &RenewArgs, globals: &Globals) -> Result<(), Failure> {
+    let (locks, handle) = open(&args.handle, globals)?;
+    let left = locks.blocking_renew(&handle).map_err(|e| Failure::from_library(&e, CONFIG))?;
+    if globals.json {
+        return out::print(&json_line(&Shown { expires_in_ms: Some(millis(left)), ..Shown::of(&handle) }));
+    }
+    Ok(())
+}
+
+/// Gives it back.
+///
+/// # Errors
+/// A bad handle, a hold that is over, or what the store answers.
+pub(crate) fn release(args: &ReleaseArgs, globals: &Globals) -> Result<(), Failure> {
+    let (locks, handle) = open(&args.handle, globals)?;
+    locks.blocking_release(handle.clone()).map_err(|e| Failure::from_library(&e, CONFIG))?;
+    if globals.json {
+        return out::print(&json_line(&Shown::of(&handle)));
+    }
+    Ok(())
+}
+
+/// The handle, and the store in its namespace.
+fn open(arg: &HandleArg, globals: &Globals) -> Result<(Locks, Handle), Failure> {
+    let text = text(arg)?;
+    let handle: Handle = text.parse().map_err(|e| Failure::from_library(&e, USAGE))?;
+    let mut store = Store::new(globals)?;
+    if globals.namespace.is_none() && variable("TENURE_NAMESPACE")?.is_none() {
+        handle.key().namespace().clone_into(&mut store.namespace);
+    }
+    Ok((store.open()?, handle))
+}
+
+/// The text of the handle, from wherever it is given.
+fn text(arg: &HandleArg) -> Result<String, Failure> {
+    match arg.text.as_deref() {
+        Some("-") => {}
+        Some(text) => return Ok(text.to_owned()),
+        None => {
+            if let Some(text) = variable("TENURE_HANDLE")? {
+                return Ok(text);
+            }
+            if stdin().is_terminal() {
+                return Err(Failure::usage(
+                    "no handle is given",
+                    "give what acquire printed by stdin, in TENURE_HANDLE, or as an argument",
+                ));
+            }
+        }
+    }
+    let mut text = String::new();
+    stdin().take(LONGEST).read_to_string(&mut text).map_err(|error| {
+        Failure::usage("the handle cannot be read from stdin", "give what acquire printed").because(&error)
+    })?;
+    Ok(text)
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
