@@ -1,13 +1,14 @@
 //! `tenure acquire`, `renew` and `release`: a lock across the commands of a shell.
 
 use std::io::{IsTerminal, Read, stderr, stdin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tenure::{Guard, Handle, LockOptions, Locks, Owner};
 
 use crate::args::{AcquireArgs, Globals, HandleArg, ReleaseArgs, RenewArgs};
-use crate::exit::{BUSY, CONFIG, Failure, USAGE};
+use crate::exit::{BUSY, CONFIG, Failure, UNAVAILABLE, USAGE};
 use crate::store::{Store, variable};
 use crate::text::{escape, json_line};
 use crate::{out, run, view, who};
@@ -21,6 +22,8 @@ struct Shown<'a> {
     lock: &'a str,
     namespace: &'a str,
     token: Option<i64>,
+    /// What a fence compares beside the token.
+    domain: String,
     /// The secret; only of `acquire`.
     #[serde(skip_serializing_if = "Option::is_none")]
     handle: Option<String>,
@@ -32,7 +35,8 @@ impl<'a> Shown<'a> {
     fn of(handle: &'a Handle) -> Shown<'a> {
         let (lock, namespace) = (handle.key().name(), handle.key().namespace());
         let token = handle.token().map(tenure::Token::get);
-        Shown { lock, namespace, token, handle: None, expires_in_ms: None }
+        let domain = handle.domain().to_string();
+        Shown { lock, namespace, token, domain, handle: None, expires_in_ms: None }
     }
 }
 
@@ -43,7 +47,9 @@ impl<'a> Shown<'a> {
 pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failure> {
     let store = Store::new(globals)?;
     let key = store.key(&args.name)?;
+    let scene = Scene::new()?;
     let locks = store.open()?;
+    scene.seen().locks = Some(locks.clone());
     if run::is_held_by_a_parent(locks.url(), &key) {
         let what = format!("lock {key}: this command is run under it, so it would wait for itself");
         return Err(Failure::usage(
@@ -51,9 +57,12 @@ pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failu
             "take another lock here, or unset TENURE_HELD if that is no longer so",
         ));
     }
-    let guard = wait(args, globals, &locks)?;
+    let guard = wait(args, globals, &locks);
+    // A signal finds it waiting or done, not in between: a lock whose handle nobody has would last for its lease.
+    let mut seen = scene.seen();
+    seen.locks = None;
     // Until here it was ours as any lock is; from here on only its lease ends it.
-    let handle = guard.blocking_detach().map_err(|e| Failure::from_library(&e, CONFIG))?;
+    let handle = guard?.blocking_detach().map_err(|e| Failure::from_library(&e, CONFIG))?;
     let printed = if globals.json {
         let expires_in_ms = Some(millis(handle.ttl()));
         out::print(&json_line(&Shown {
@@ -64,11 +73,50 @@ pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failu
     } else {
         out::print(&format!("{handle}\n"))
     };
-    if printed.is_err() {
-        // Nobody has the handle, so nobody could release.
+    seen.done = printed.is_ok();
+    printed.map_err(|failure| {
+        // Nobody has the handle, so nobody could release. Also if the reader went away: there is no lock for it.
         let _ = locks.blocking_release(handle);
+        if failure.code != 0 {
+            return failure;
+        }
+        Failure::new(1, "the handle could not be written: nobody reads it", "the lock was given back")
+    })
+}
+
+/// How far it is, for a signal that ends the command: on a store elsewhere, what it leaves would stay in line, be granted
+/// and last for its lease.
+struct Scene(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    locks: Option<Locks>,
+    done: bool,
+}
+
+impl Scene {
+    /// Before any other thread is started: they are not to get the signals.
+    fn new() -> Result<Scene, Failure> {
+        let endings = run::Endings::block();
+        let scene = Scene(Arc::default());
+        let theirs = Scene(scene.0.clone());
+        let waits = move || {
+            let signal = endings.wait();
+            let mut seen = theirs.seen();
+            if seen.done {
+                return; // the handle is out, and the process about to end
+            }
+            let _ = seen.locks.take().map(Locks::blocking_close);
+            endings.end_by(signal)
+        };
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(waits);
+        thread.map_err(|e| Failure::new(UNAVAILABLE, "no thread can be started", "try again").because(&e))?;
+        Ok(scene)
     }
-    printed
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn wait(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Result<Guard, Failure> {
@@ -80,7 +128,7 @@ fn wait(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Result<Guard, F
     }
     let patient = !args.no_wait && args.wait != Some(Duration::ZERO);
     if patient && !globals.quiet && stderr().is_terminal() {
-        out::note(&format!("tenure: waiting for {}.\n", holder(locks, &args.name)));
+        out::note(&format!("tenure: waiting for {}.\n", holder(locks, &args.name, false)));
     }
     let guard = match args.wait {
         _ if !patient => None,
@@ -91,18 +139,15 @@ fn wait(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Result<Guard, F
         let code = args.conflict_exit_code.unwrap_or(BUSY);
         match globals.quiet {
             true => Failure::silent(code),
-            false => Failure::new(code, format!("not acquired: {}", holder(locks, &args.name)), ""),
+            false => Failure::new(code, format!("not acquired: {}", holder(locks, &args.name, true)), ""),
         }
     })
 }
 
 /// The lock and, where the store tells it, who holds it.
-fn holder(locks: &Locks, name: &str) -> String {
+fn holder(locks: &Locks, name: &str, elapsed: bool) -> String {
     let line = locks.blocking_inspect(name).ok().flatten();
-    match line.as_ref().and_then(|line| line.holders.first()) {
-        Some(seen) => format!("{}, held by {}", escape(name), view::name(&seen.owner)),
-        None => escape(name),
-    }
+    line.map_or_else(|| escape(name), |line| view::held_by(&line, elapsed))
 }
 
 /// The shell that called us, since we are gone when people look.

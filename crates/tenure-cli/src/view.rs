@@ -4,7 +4,7 @@ use serde::Serialize;
 use tenure::{Broken, Kind, Line, Locks, Owner, Run, Seen, Visibility};
 
 use crate::runs;
-use crate::text::{ago, escape, json_line, rfc3339, short};
+use crate::text::{ago, escape, json_line, now_us, rfc3339, short};
 
 /// One lock, as `--json` prints it. The fields are a public interface.
 #[derive(Debug, Serialize)]
@@ -257,4 +257,21 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
         out += &format!("  taken away{token} at {}: {}\n", rfc3339(broken.at_us), escape(&broken.why));
     }
     out
+}
+
+/// Who is in the way: `orders/42, held by app@web-1 (pid 4711, charge) since 2026-11-21T08:00:00.123Z`.
+pub(crate) fn held_by(line: &Line, elapsed: bool) -> String {
+    let lock = escape(line.key.name());
+    let Some(first) = line.holders.first() else { return lock };
+    let more = match line.holders.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let time = match (first.since_us, elapsed) {
+        (0, _) => String::new(), // by a program that left no word
+        (since, true) => format!(" for {}", short(ago(since, now_us()))),
+        (since, false) => format!(" since {}", rfc3339(since)),
+    };
+    let why = if first.reason.is_empty() { String::new() } else { format!(" ({})", escape(&first.reason)) };
+    format!("{lock}, held by {}{more}{time}{why}", name(&first.owner))
 }

@@ -12,7 +12,7 @@ use super::parent::raw;
 use super::wire::Message;
 use super::{Wait, env};
 use crate::exit::{CONFIG, Failure, UNAVAILABLE, USAGE};
-use crate::text::{ago, escape, now_us, ordinal, rfc3339, short};
+use crate::text::ordinal;
 use crate::{view, who};
 
 /// How often to look who holds the lock, for somebody who watches.
@@ -186,7 +186,7 @@ impl Guardian {
             };
             let place = line.waiting.iter().position(|seen| seen.owner == *me);
             let place = place.map(|at| format!("; {} in line", ordinal(at + 1))).unwrap_or_default();
-            let text = format!("tenure: waiting for {}{place}.\n", self.held_by(&line, false));
+            let text = format!("tenure: waiting for {}{place}.\n", view::held_by(&line, false));
             if text != said && !line.holders.is_empty() {
                 said.clone_from(&text);
                 self.note(text);
@@ -194,30 +194,12 @@ impl Guardian {
         }
     }
 
-    /// `orders/42, held by app@web-1 (pid 4711, charge) since 2026-11-21T08:00:00.123Z`.
-    fn held_by(&self, line: &Line, elapsed: bool) -> String {
-        let lock = escape(line.key.name());
-        let Some(first) = line.holders.first() else { return lock };
-        let more = match line.holders.len() - 1 {
-            0 => String::new(),
-            n => format!(" and {n} more"),
-        };
-        let time = match (first.since_us, elapsed) {
-            (0, _) => String::new(), // by a program that left no word
-            (since, true) => format!(" for {}", short(ago(since, now_us()))),
-            (since, false) => format!(" since {}", rfc3339(since)),
-        };
-        let why =
-            if first.reason.is_empty() { String::new() } else { format!(" ({})", escape(&first.reason)) };
-        format!("{lock}, held by {}{more}{time}{why}", view::name(&first.owner))
-    }
-
     /// Not acquired in time: with the holder's name, where the store tells it soon.
     fn busy(&self, locks: &Locks, keys: &[Key]) -> Failure {
         let soon = Instant::now() + LOOK;
         let seen = self.until(pin!(in_the_way(locks, keys, None)), Some(soon)).ready().flatten();
         let what = match seen.filter(|line| !self.plan.quiet && !line.holders.is_empty()) {
-            Some(line) => self.held_by(&line, true),
+            Some(line) => view::held_by(&line, true),
             None => self.plan.named(),
         };
         Failure::new(self.plan.conflict, format!("not acquired: {what}"), "")

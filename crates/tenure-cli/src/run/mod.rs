@@ -33,6 +33,7 @@ use crate::who::shortened;
 use env::Held;
 use hold::Ask;
 use status::StatusFile;
+pub(crate) use sys::Endings;
 
 /// The longest grace unless asked otherwise.
 const GRACE: Duration = Duration::from_secs(10);

@@ -124,6 +124,49 @@ pub(super) fn block_all() {
     }
 }
 
+/// Signals that end a process, for one that has something to tidy up first.
+pub(crate) struct Endings(libc::sigset_t);
+
+impl Endings {
+    /// Blocks them in this thread and those that it starts. Those that are ignored stay so.
+    pub(crate) fn block() -> Endings {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: `set` is initialised by sigemptyset before it is used; the other calls only read or change it.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+                if !is_ignored(signal) {
+                    libc::sigaddset(set.as_mut_ptr(), signal);
+                }
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            Endings(set.assume_init())
+        }
+    }
+
+    /// Waits for one of them.
+    pub(crate) fn wait(&self) -> c_int {
+        loop {
+            let mut signal = 0;
+            // SAFETY: the set lives in `self`, and `signal` is writable.
+            if unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } == 0 {
+                return signal;
+            }
+        }
+    }
+
+    /// Ends this process by it.
+    pub(crate) fn end_by(&self, signal: c_int) -> ! {
+        dispose(signal, false);
+        // SAFETY: the set lives in `self`; raise(3) sends the signal to this thread, where it is not blocked any more.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.0, std::ptr::null_mut());
+            libc::raise(signal);
+        }
+        std::process::exit(128 + signal);
+    }
+}
+
 /// Children of this process are waited for from now on, whatever its parent had set.
 pub(super) fn keep_children() {
     dispose(libc::SIGCHLD, false);

@@ -32,7 +32,8 @@ fn a_lock_lasts_from_acquire_to_release() {
     for args in [&["-n"][..], &["--wait", "30ms"], &["--wait", "0s"]] {
         let output = place.output(&[&["acquire", "deploy"], args].concat());
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(75), String::new()), "{args:?}");
-        assert!(text(&output.stderr).contains("held by"), "{}", text(&output.stderr));
+        let said = text(&output.stderr);
+        assert!(said.contains("deploy, held by") && said.contains("(a deploy)"), "{said}");
     }
     assert_eq!(place.code(&["acquire", "-n", "-E", "3", "deploy"]), Some(3));
     assert_eq!(place.code(&["run", "-n", "deploy", "--", "true"]), Some(75));
@@ -131,6 +132,7 @@ fn nobody_is_left_with_a_lock_whose_handle_nobody_has() {
     let place = Place::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    place.tenure(&["acquire", "x"]).stdout(writer).status().unwrap();
+    let output = place.tenure(&["acquire", "x"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(0));
 }

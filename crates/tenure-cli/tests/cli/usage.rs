@@ -88,7 +88,16 @@ fn bad_urls_and_configuration_are_78() {
         assert!(!said.contains("secret"), "{said}");
     }
     assert!(says(&["ls", "--url", "hots:"]).1.contains("id you mean host:?"));
-    assert!(says(&["run", "--url", "memory:", "x", "--", "true"]).1.contains("one process"));
+    for args in [
+        &["run", "x", "--", "true"][..],
+        &["once", "--slot", "a", "x", "--", "true"],
+        &["elect", "x", "--", "true"],
+        &["acquire", "x"],
+    ] {
+        let (code, said) =
+            says(&[args[0], "--url", "memory:"].iter().chain(&args[1..]).copied().collect::<Vec<_>>());
+        assert!(code == Some(78) && said.contains("one process"), "{args:?}: {said}");
+    }
 }
 
 #[test]

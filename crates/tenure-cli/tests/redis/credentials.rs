@@ -87,6 +87,9 @@ fn wrong_or_missing_is_77() {
             &["--url", &url, "run", "x", "--", "true"],
             // Waiting does not help.
             &["--url", &url, "run", "--wait", "1h", "x", "--", "true"],
+            &["--url", &url, "once", "--slot", "a", "x", "--", "true"],
+            &["--url", &url, "elect", "x", "--", "true"],
+            &["--url", &url, "acquire", "x"],
             &["--url", &url, "bench", "--workload", "solo"],
         ] {
             let (code, _, err) = call(args, pairs);

@@ -10,6 +10,7 @@ pub(crate) const TRIALS: Trials = &[
     ("dialect::another_program_is_waited_for", another_program_is_waited_for),
     ("dialect::another_program_is_kept_out", another_program_is_kept_out),
     ("dialect::what_cannot_be_seen_is_said", what_cannot_be_seen_is_said),
+    ("dialect::kinds_that_it_lacks_are_78", kinds_that_it_lacks_are_78),
 ];
 
 fn place(server: &Server) -> Place {
@@ -67,4 +68,24 @@ fn what_cannot_be_seen_is_said() {
     assert_eq!((&holder["pid"], &holder["since"]), (&Value::Null, &Value::Null), "{line}");
     assert!(holder["expires_in_ms"].as_u64().unwrap() <= 60_000);
     drop(waiter);
+}
+
+fn kinds_that_it_lacks_are_78() {
+    let server = Server::start();
+    let place = place(&server);
+    for args in [&["-s", "x"][..], &["-x", "x"], &["--permits", "1", "--of", "2", "x"]] {
+        let output = place.output(&[&["run", "-n"], args, &["--", "true"]].concat());
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(78) && said.contains("Use one that has"), "{args:?}: {said}");
+    }
+    // What is made of mutexes is there.
+    assert_eq!(place.code(&["run", "-n", "a", "b", "--", "true"]), Some(0));
+    assert_eq!(place.code(&["elect", "-n", "x", "--", "true"]), Some(0));
+    assert_eq!(place.code(&["once", "--slot", "a", "job", "--", "sh", "-c", "exit 3"]), Some(3));
+    assert_eq!(place.code(&["once", "--slot", "a", "job", "--", "sh", "-c", "exit 3"]), Some(0));
+    let handle = text(&place.output(&["acquire", "x"]).stdout);
+    assert_eq!(server.cli(&["SET", "job:x", "theirs", "NX", "PX", "60000"]), "");
+    assert_eq!(place.code(&["renew", handle.trim()]), Some(0));
+    assert_eq!(place.code(&["release", handle.trim()]), Some(0));
+    assert_eq!(server.cli(&["SET", "job:x", "theirs", "NX", "PX", "60000"]), "OK");
 }

@@ -33,6 +33,13 @@ fn unreachable_is_69() {
         &["run", "x", "--", "true"],
         &["run", "-n", "x", "--", "true"],
         &["run", "--wait", "300ms", "x", "--", "true"],
+        &["run", "-s", "x", "--", "true"],
+        &["run", "--permits", "1", "--of", "2", "x", "--", "true"],
+        &["run", "x", "y", "--", "true"],
+        &["once", "--every", "1d", "x", "--", "true"],
+        &["elect", "-n", "x", "--", "true"],
+        &["acquire", "x"],
+        &["acquire", "--wait", "1s", "x"],
         &["bench", "--workload", "solo"],
         &["lab", "conform", "s4"],
     ] {

@@ -1,13 +1,18 @@
 //! `run` with other primitives than a mutex, and `once`: on a real server.
 
+use std::os::unix::process::ExitStatusExt;
+
+use rustix::process::Signal;
+
 use crate::Trials;
 use crate::server::Server;
-use crate::support::{Place, text};
+use crate::support::{Place, kill, text};
 
 pub(crate) const TRIALS: Trials = &[
     ("kinds::shared_permits_and_several_names", shared_permits_and_several_names),
     ("kinds::a_slot_is_run_once", a_slot_is_run_once),
     ("kinds::a_lock_lasts_from_acquire_to_release", a_lock_lasts_from_acquire_to_release),
+    ("kinds::an_acquire_that_is_interrupted_leaves_the_line", an_acquire_that_is_interrupted_leaves_the_line),
 ];
 
 fn shared_permits_and_several_names() {
@@ -52,4 +57,20 @@ fn a_lock_lasts_from_acquire_to_release() {
     assert_eq!((with("renew"), with("release")), (Some(0), Some(0)));
     assert_eq!(place.code(&["run", "-n", "deploy", "--", "true"]), Some(0));
     assert_eq!((with("renew"), with("release")), (Some(80), Some(80)));
+}
+
+/// Nobody tells the server that a process is gone: it has to withdraw by itself.
+fn an_acquire_that_is_interrupted_leaves_the_line() {
+    let server = Server::start();
+    let place = Place::at(server.url());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let handle = text(&place.output(&["acquire", "deploy"]).stdout);
+        let mut waiter = place.tenure(&["acquire", "deploy"]).spawn().unwrap();
+        place.until_waiting("deploy", 1);
+        kill(i32::try_from(waiter.id()).unwrap(), signal);
+        assert_eq!(waiter.wait().unwrap().signal(), Some(signal.as_raw()), "it ends by the signal");
+        assert_eq!(place.json(&["show", "deploy"])[0]["waiting"], serde_json::json!([]));
+        assert_eq!(place.code(&["release", handle.trim()]), Some(0));
+        assert_eq!(place.json(&["ls"]), Vec::<serde_json::Value>::new(), "nobody was granted it");
+    }
 }

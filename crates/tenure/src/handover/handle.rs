@@ -58,6 +58,12 @@ impl Handle {
         self.token
     }
 
+    /// The domain of the token: which store gave it. A fence compares it beside the token.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
     /// The lease: for so long after each renewal the hold lasts.
     #[must_use]
     pub fn ttl(&self) -> Duration {
