@@ -35,6 +35,7 @@ mod process;
 mod report;
 mod sale;
 pub mod server;
+pub mod sim;
 
 use std::process::ExitCode;
 

@@ -30,7 +30,7 @@ pub trait Arena {
 }
 
 /// The plain arena: a vector that grows. Steps are never cut short here, but a refused verb still undoes its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct VecArena {
     words: Vec<u64>,
     undo: Vec<(usize, u64)>,

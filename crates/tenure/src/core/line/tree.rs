@@ -188,7 +188,7 @@ fn link<O: Order, A: Arena>(a: &mut A, node: u32, left: u32, right: u32) -> bool
 
 /// The way from a root down to a node, or to where it would be. Kept, so that what was found can be changed without
 /// searching again; a change of the tree's shape through it ends it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Way {
     /// The nodes above, and whether the way goes on to the left.
     steps: Vec<(u32, bool)>,

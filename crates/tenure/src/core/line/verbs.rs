@@ -6,7 +6,7 @@ use super::tree::{self, ByLock, ByName, BySeq, Way};
 use super::{Arena, Ask, Event, Found, Kind, Now, Place, RW_CAPACITY, Refusal, Trace, WAITERS_MAX};
 
 /// Many lines in one arena.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lines<A> {
     pub(super) arena: A,
     pub(super) events: Vec<Event>,

@@ -1,0 +1,286 @@
+//! One run: clients at work in bad weather, then good weather, in which everything must come to its end.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use tenure::core::lease::{MARK_LIFE, TTL_WAITING};
+use tenure::core::moment::nanos;
+use tenure::engine::Runtime;
+use tenure::{Locks, Owner};
+
+use super::clock::Clock;
+use super::faults::{COUNT, FAULTS, Fault, Faults, Hits};
+use super::judge::{Broken, NAMES, RULES};
+use super::link::Link;
+use super::machine::Machine;
+use super::mutants::Wrong;
+use super::server::{Server, residue};
+use super::weather;
+use super::worker::{self, Progress, Work};
+use super::world::{MS, S, World, locked};
+use crate::harness::text;
+use crate::num::Dice;
+
+/// What is run. The caps make a failing run smaller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) seed: u64,
+    /// At most so many clients, workers in each, and locks taken by each.
+    pub(super) clients: u64,
+    pub(super) workers: u64,
+    pub(super) rounds: u64,
+    /// Faults that are left out, by their number.
+    pub(super) skip: BTreeSet<u32>,
+}
+
+impl Case {
+    pub(super) fn new(seed: u64) -> Case {
+        Case { seed, clients: 4, workers: 2, rounds: 3, skip: BTreeSet::new() }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Came {
+    pub(super) broken: Option<Broken>,
+    pub(super) trace: Vec<String>,
+    /// How many faults there were.
+    pub(super) faults: u32,
+    pub(super) polls: u64,
+    pub(super) grants: u64,
+    pub(super) judged: [u64; RULES.len()],
+}
+
+/// What stays the same for a whole run.
+pub(super) struct Plan {
+    /// How long the bad weather lasts, in ns.
+    pub(super) storm: u64,
+    /// The shortest lease, in ms.
+    pub(super) ttl: u64,
+    pub(super) clients: u64,
+    pub(super) workers: u64,
+    pub(super) rounds: u64,
+    pub(super) latency: u64,
+    pub(super) rates: [u32; COUNT],
+}
+
+impl Plan {
+    fn of(case: &Case) -> Plan {
+        let mut dice = Dice::new(case.seed, 1);
+        // A quarter of all runs is calm, so that few faults come together; a quarter is wild.
+        let odds = [8, 4, 4, 2][usize::try_from(dice.below(4)).unwrap_or(0)];
+        let rates = FAULTS.iter().map(|(fault, ..)| {
+            let (chance, most) = (dice.below(odds) == 0, 1 + dice.below(weather::most(*fault)));
+            if chance { u32::try_from(most).unwrap_or(1) } else { 0 }
+        });
+        let rates: Vec<u32> = rates.collect();
+        Plan {
+            storm: S / 2 + dice.below(6 * S),
+            ttl: [100, 300, 1_000, 4_000][usize::try_from(dice.below(4)).unwrap_or(0)],
+            clients: (1 + dice.below(3)).min(case.clients),
+            workers: (1 + dice.below(2)).min(case.workers),
+            rounds: (1 + dice.below(3)).min(case.rounds),
+            latency: [MS, 10 * MS, 60 * MS][usize::try_from(dice.below(3)).unwrap_or(0)],
+            rates: rates.try_into().unwrap_or([0; COUNT]),
+        }
+    }
+}
+
+/// Runs it; adds the faults that there were to `hits`.
+pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hits) -> Came {
+    let plan = Plan::of(case);
+    let mutant = wrong.map(|wrong| (wrong.make)());
+    let faults = Faults::new(plan.rates, case.skip.clone());
+    let world = World::new(case.seed, Server::new(), faults, plan.latency, mutant, trace);
+    let done = catch_unwind(AssertUnwindSafe(|| play(&world, &plan)));
+    let mut came = Came { faults: world.faults.serial(), polls: world.polls(), ..Came::default() };
+    {
+        let mut judge = locked(&world.judge);
+        if let Err(panic) = done {
+            judge.fail("panic", world.now(), text(&*panic));
+        }
+        came.broken = judge.broken.clone();
+        came.grants = judge.grants;
+        came.judged = judge.judged;
+    }
+    world.faults.add_to(hits);
+    world.clear();
+    came.trace = world.traced();
+    came
+}
+
+/// A client that has just been started.
+pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
+    static OWNER: LazyLock<Owner> = LazyLock::new(|| Owner {
+        user: "ann".into(),
+        host: "simulated".into(),
+        pid: 1,
+        program: "sim".into(),
+    });
+    let (drift, bad) = (world.strikes(Fault::ClientDrift), world.strikes(Fault::BadRate));
+    let ppm = match (drift, bad) {
+        (_, true) => -20_000 - world.below(20_000).cast_signed(),
+        (true, _) => world.below(10_000).cast_signed() - 5_000,
+        _ => 0,
+    };
+    let clock = Clock::new(world.now(), 1_000 * S + world.below(100_000 * S), ppm);
+    let machine = Machine::new(world, clock);
+    if bad {
+        locked(&world.judge).excuse_machine(machine.number);
+    }
+    let ahead = locked(&world.server).now(world.now()).ns.wrapping_sub(machine.clock_now().nanos());
+    machine.offset.store(ahead, Ordering::Relaxed);
+    let (link, me) = (Arc::new(Link(machine.clone())), machine.clone());
+    let connecting = Locks::builder("memory:")
+        .namespace("sim")
+        .owner(OWNER.clone())
+        .runtime(machine.clone())
+        .wrap(move |_| link)
+        .wrap_sink(move |sink| {
+            let _ = me.sink.set(sink.clone());
+            sink
+        });
+    let locks = pollster::block_on(connecting.connect()).expect("a client of nothing but memory");
+    *locked(&machine.locks) = Some(locks);
+    world.trace(|| format!("client {} starts, its clock {ppm} ppm fast", machine.number));
+    machine
+}
+
+fn play(world: &Arc<World>, plan: &Plan) {
+    if world.strikes(Fault::ServerDrift) {
+        let ppm = world.below(10_000).cast_signed() - 5_000;
+        locked(&world.server).drift(ppm);
+    }
+    let progress = Arc::new(Progress::default());
+    let work = Work { rounds: u32::try_from(plan.rounds).unwrap_or(1), ttl: plan.ttl };
+    for _ in 0..plan.clients {
+        let machine = client(world);
+        (0..plan.workers).for_each(|_| worker::start(&machine, work, &progress));
+    }
+    weather::plan(world, plan, work, &progress);
+    world.run(plan.storm, || false);
+    weather::clear_up(world);
+    let longest = locked(&world.judge).longest();
+    let settled = world.run(world.now() + 60 * S + 100 * longest, || {
+        progress.busy.load(Ordering::Relaxed) == 0
+    });
+    if world.broken() {
+        return;
+    }
+    let busy = progress.busy.load(Ordering::Relaxed);
+    locked(&world.judge).rule("L1/L2", world.now(), settled, || format!("{busy} calls never end"));
+    // What was dropped is withdrawn, by those who can.
+    world.run(world.now() + 4 * S, || false);
+    let alive: Vec<usize> = world.machines().iter().filter(|m| !m.dead()).map(|m| m.number).collect();
+    let now = locked(&world.server).now(world.now()).ns;
+    locked(&world.judge).ghosts(world.now(), now, &alive);
+    everything_can_be_had(world, longest);
+    // The last late message has arrived, and the last mark has ended.
+    world.run(world.now() + 125 * S + nanos(MARK_LIFE), || false);
+    nothing_is_left(world);
+    handed_over(world);
+    world.run(world.now() + 10 * S, || false);
+    nothing_is_left(world);
+    for machine in world.machines() {
+        let locks = locked(&machine.locks).take();
+        drop(locks);
+    }
+    world.run(world.now() + S, || false);
+    let tasks: usize = world.machines().iter().filter(|m| !m.dead()).map(|m| m.live_tasks()).sum();
+    locked(&world.judge).rule("L4", world.now(), tasks == 0, || format!("{tasks} tasks live on"));
+}
+
+/// Runs `work` on a machine until it is done, or for `most` ns.
+fn until<T: Send + 'static>(
+    world: &Arc<World>,
+    machine: &Arc<Machine>,
+    most: u64,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let out = Arc::new(Mutex::new(None));
+    let slot = out.clone();
+    machine.spawn(Box::pin(async move {
+        let value = work.await;
+        *locked(&slot) = Some(value);
+    }));
+    world.run(world.now() + most, || locked(&out).is_some());
+    locked(&out).take()
+}
+
+/// Clients that still have a connection; a fresh one if there is none.
+fn open(world: &Arc<World>) -> Vec<Arc<Machine>> {
+    let mut open: Vec<_> =
+        world.machines().into_iter().filter(|m| !m.dead() && locked(&m.locks).is_some()).collect();
+    if open.is_empty() {
+        open.push(client(world));
+    }
+    open
+}
+
+/// L1 and L2: every lock can be had by everybody, once whatever the dead had has ended.
+fn everything_can_be_had(world: &Arc<World>, longest: u64) {
+    let most = 8 * longest.max(4 * S) + 2 * nanos(TTL_WAITING) + 10 * S;
+    for machine in open(world) {
+        for lock in 0..NAMES.len() {
+            if world.broken() {
+                return;
+            }
+            let me = machine.clone();
+            let wait = Duration::from_nanos(most);
+            let had = until(world, &machine, 2 * most, async move {
+                worker::must_have(&me, lock, wait).await
+            });
+            let what = || format!("client {} cannot have {}: {had:?}", machine.number, NAMES[lock]);
+            locked(&world.judge).rule("L1/L2", world.now(), matches!(had, Some(Ok(true))), what);
+        }
+    }
+}
+
+/// L4: the store is as it was before the first client came.
+fn nothing_is_left(world: &Arc<World>) {
+    if world.broken() {
+        return;
+    }
+    let left = {
+        let mut server = locked(&world.server);
+        let now = server.now(world.now());
+        residue(&mut server.lines, now)
+    };
+    let live: usize = open(world).iter().filter_map(|m| m.client()).map(|l| l.live()).sum();
+    let clean = left.is_ok() && live == 0;
+    let what = || format!("{live} claims live on in clients; the server: {left:?}");
+    locked(&world.judge).rule("L4", world.now(), clean, what);
+}
+
+/// L5: whoever waits learns of its turn by push; a lost push costs `look_again` at most.
+fn handed_over(world: &Arc<World>) {
+    let (Some(first), Some(last)) = (open(world).first().cloned(), open(world).last().cloned()) else { return };
+    let Some(mutex) = first.client().and_then(|l| l.mutex(NAMES[0]).ok()) else { return };
+    let Some(Ok(guard)) = until(world, &first, 30 * S, async move { mutex.lock().await }) else {
+        let what = "a free lock cannot be had within 30 s".into();
+        return locked(&world.judge).fail("L1/L2", world.now(), what);
+    };
+    let Some(mutex) = last.client().and_then(|l| l.mutex(NAMES[0]).ok()) else { return };
+    let at = Arc::new(Mutex::new(None));
+    let (slot, clock) = (at.clone(), world.clone());
+    last.spawn(Box::pin(async move {
+        let guard = mutex.lock().await;
+        *locked(&slot) = Some(clock.now());
+        drop(guard);
+    }));
+    world.run(world.now() + 3 * S + world.below(S), || false);
+    let lost = world.below(2) == 0;
+    world.lose_pushes(lost);
+    let began = world.now();
+    let released = until(world, &first, S, async move { guard.release().await });
+    world.run(began + 30 * S, || locked(&at).is_some());
+    world.lose_pushes(false);
+    let took = locked(&at).map_or(u64::MAX, |at| at - began);
+    // A way is at most 1.25 latencies: there and back with the push, or look_again and there and back.
+    let most = 3 * world.latency + if lost { 2 * S + 3 * world.latency } else { 0 };
+    let what = || format!("a hand-over took {took} ns (push lost: {lost}), released: {released:?}");
+    locked(&world.judge).rule("L5", world.now(), took <= most, what);
+}

@@ -1,0 +1,234 @@
+//! The store: the product's own line of claims ([`Lines`]) in the memory of a server with a clock of its own.
+//!
+//! It crashes with and without its memory, comes back with an old copy of it, stands still, and its clock is stepped.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Released, Standing};
+use tenure::core::lease::LOOK_AGAIN_MAX;
+use tenure::core::line::{Arena, Ask, Event, Found, Lines, NO_SLOT, Now, Place, Refusal, Trace, VecArena};
+use tenure::core::moment::nanos;
+use tenure::{Error, Result, Token};
+
+use super::clock::Clock;
+use super::judge::{Judge, Serving};
+use super::link::{Request, Said, Verb};
+
+/// When the server was started, on its own clocks.
+const BOOTED: u64 = 5_000_000_000_000;
+const EPOCH_US: u64 = 1_700_000_000_000_000;
+
+/// The server.
+pub(super) struct Server {
+    pub(super) lines: Lines<VecArena>,
+    pub(super) clock: Clock,
+    /// The latest time that the line was told: it must not go back, so a clock that does stands still for it.
+    last: u64,
+    /// The copy that a rollback restores.
+    saved: Option<Lines<VecArena>>,
+    /// Which machine asked for a claim last: its pushes go there.
+    homes: HashMap<u128, usize>,
+    /// While it is down or stands still, until then.
+    pub(super) down_until: u64,
+    pub(super) still_until: u64,
+    /// Tokens count up from one, for a mutant.
+    pub(super) counting: bool,
+}
+
+fn empty() -> Lines<VecArena> {
+    Lines::with_seed(VecArena::default(), 7).expect("there is memory for an empty line")
+}
+
+/// What happened to a server's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    Kept,
+    Lost,
+    Old,
+}
+
+impl Server {
+    pub(super) fn new() -> Server {
+        Server {
+            lines: empty(),
+            clock: Clock::new(0, BOOTED, 0),
+            last: 0,
+            saved: None,
+            homes: HashMap::new(),
+            down_until: 0,
+            still_until: 0,
+            counting: false,
+        }
+    }
+
+    /// The server's time at the true time `t`.
+    pub(super) fn now(&mut self, t: u64) -> Now {
+        let shown = self.clock.read(t);
+        self.last = self.last.max(shown);
+        let wall_us = if self.counting { 0 } else { EPOCH_US + shown / 1_000 };
+        Now { ns: self.last, wall_us, ceiling: i64::MAX }
+    }
+
+    /// From the start, its clock runs `ppm` fast.
+    pub(super) fn drift(&mut self, ppm: i64) {
+        self.clock = Clock::new(0, BOOTED, ppm);
+    }
+
+    /// Keeps a copy of its memory, for a rollback.
+    pub(super) fn save(&mut self) {
+        self.saved = Some(self.lines.clone());
+    }
+
+    /// Comes back after a crash.
+    pub(super) fn restart(&mut self, memory: Memory) {
+        self.lines = match memory {
+            Memory::Kept => return,
+            Memory::Lost => empty(),
+            Memory::Old => self.saved.take().unwrap_or_else(empty),
+        };
+    }
+
+    /// Does what is asked, at the true time `t`. Says the answer, and what is to be pushed to whom.
+    pub(super) fn serve(
+        &mut self,
+        judge: &mut Judge,
+        t: u64,
+        request: &Request,
+    ) -> (Said, Vec<(usize, News)>) {
+        let now = self.now(t);
+        let mut news = Vec::new();
+        let serving = Serving { t, now: now.ns, machine: request.machine };
+        let said = match &request.verb {
+            Verb::Attempt(claim, birth) => {
+                self.homes.insert(claim.id.0, request.machine);
+                let answer = self.attempt(claim, *birth, now);
+                self.news(judge, serving, Some(claim.id), now, &mut news);
+                judge.attempted(serving, claim, &answer);
+                Said::Answer(answer)
+            }
+            Verb::Renew(claims) => {
+                let mut answers = Vec::new();
+                for claim in claims {
+                    let place = self.lines.renew(claim.id.0, claim.key.full().as_bytes(), None, now);
+                    let answer = place.map(|place| standing(place, now)).map_err(refused);
+                    self.news(judge, serving, Some(claim.id), now, &mut news);
+                    judge.renewed(serving, claim, &answer);
+                    answers.push(answer);
+                }
+                Said::Answers(answers)
+            }
+            Verb::Release(claim, leave, birth) => {
+                let released = self.release(claim, *leave, *birth, now);
+                judge.released(serving, claim, *leave, &released);
+                self.news(judge, serving, Some(claim.id), now, &mut news);
+                Said::Released(released)
+            }
+            Verb::Evict(key, token) => {
+                let token = token.map(Token::get);
+                let holds = self.lines.evict(key.full().as_bytes(), token, b"an operator", now);
+                self.news(judge, serving, None, now, &mut news);
+                let released = |n| if n > 0 { Released::WasHeld } else { Released::Gone };
+                Said::Released(holds.map(released).map_err(refused))
+            }
+        };
+        (said, news)
+    }
+
+    pub(super) fn attempt(&mut self, claim: &Claim, birth: u64, now: Now) -> Result<Answer> {
+        let ask = Ask {
+            id: claim.id.0,
+            key: claim.key.full().as_bytes(),
+            kind: claim.kind,
+            weight: claim.weight,
+            capacity: claim.capacity,
+            stand: claim.stand,
+            ttl: nanos(claim.ttl),
+            waiting: nanos(claim.waiting),
+            birth,
+            slot: NO_SLOT,
+            note: b"",
+        };
+        self.lines.attempt(&ask, now).map(|place| standing(place, now)).map_err(refused)
+    }
+
+    fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {
+        let trace = match leave {
+            Leave::Nothing => Trace::Nothing,
+            Leave::Mark => Trace::Mark,
+            Leave::For(d) => Trace::For(nanos(d)),
+        };
+        let found = self.lines.release(claim.id.0, claim.key.full().as_bytes(), birth, trace, now);
+        let released = |found| match found {
+            Found::Held => Released::WasHeld,
+            Found::Waiting => Released::WasWaiting,
+            Found::Nothing => Released::Gone,
+        };
+        found.map(released).map_err(refused)
+    }
+
+    /// What happened to claims other than `own`: told to the judge, and pushed.
+    fn news(
+        &mut self,
+        judge: &mut Judge,
+        serving: Serving,
+        own: Option<ClaimId>,
+        now: Now,
+        out: &mut Vec<(usize, News)>,
+    ) {
+        let events: Vec<Event> = self.lines.drain_events().collect();
+        for event in events {
+            let (Event::Granted { id, .. } | Event::Evicted { id, .. }) = event;
+            let place = standing(self.lines.peek(id), now).standing;
+            let piece = match (&event, place) {
+                (Event::Granted { .. }, Standing::Held(grant)) => {
+                    judge.granted(serving, ClaimId(id), grant);
+                    News::Granted(ClaimId(id), grant, Some(now.ns))
+                }
+                (Event::Evicted { .. }, Standing::Gone { why }) => {
+                    judge.evicted(ClaimId(id));
+                    News::Gone(ClaimId(id), why)
+                }
+                _ => continue,
+            };
+            if own != Some(ClaimId(id)) {
+                out.extend(self.homes.get(&id).map(|home| (*home, piece)));
+            }
+        }
+    }
+}
+
+/// Looks at every cell, and counts what is there.
+pub(super) fn residue<A: Arena>(lines: &mut Lines<A>, now: Now) -> std::result::Result<(), String> {
+    lines.check()?;
+    while lines.counts().marks > 0 || lines.counts().locks > 0 {
+        let before = lines.counts();
+        lines.sweep(64, now).map_err(|r| format!("{r:?}"))?;
+        if lines.counts() == before {
+            return Err(format!("{before:?} are left"));
+        }
+    }
+    Ok(())
+}
+
+fn refused(refusal: Refusal) -> Error {
+    Error::config(format!("{refusal:?}"), "")
+}
+
+/// What a place in the line is, as an answer.
+pub(super) fn standing(place: Place, now: Now) -> Answer {
+    let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(now.ns)));
+    let standing = match place {
+        Place::Held { token, end } => {
+            Standing::Held(Grant { token: Token::new(token), reserved: 1, lease: lease(end) })
+        }
+        Place::Waiting { ahead, end, look } => {
+            let pause = Duration::from_nanos(look.saturating_sub(now.ns));
+            let look_again = pause.clamp(Duration::from_millis(10), LOOK_AGAIN_MAX);
+            Standing::Waiting { lease: lease(end), ahead: Some(ahead), look_again }
+        }
+        Place::Busy => Standing::Busy,
+        Place::Gone { why } => Standing::Gone { why },
+    };
+    Answer { standing, at: Some(now.ns) }
+}

@@ -1,0 +1,174 @@
+//! Faults that are not about one message: who crashes, stops, is cut off, and when.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tenure::engine::Runtime;
+
+use super::faults::Fault;
+use super::judge::NAMES;
+use super::link::reset;
+use super::machine::Machine;
+use super::run::{Plan, client};
+use super::server::Memory;
+use super::worker::{self, Progress, Work};
+use super::world::{MS, S, World, locked};
+
+/// How often a fault may strike at most, of ten thousand chances.
+pub(super) fn most(fault: Fault) -> u64 {
+    match fault {
+        Fault::Silence | Fault::Scramble | Fault::ServerDrift | Fault::ClientDrift => 5_000,
+        Fault::CancelPolls | Fault::CancelTime | Fault::CancelRelease | Fault::Dropped => 3_000,
+        Fault::BadRate | Fault::Hoarded => 1_500,
+        Fault::AgesLate | Fault::Refused => 300,
+        _ => 1_000,
+    }
+}
+
+/// Faults that are planned for a time.
+const PLANNED: &[Fault] = &[
+    Fault::Reset,
+    Fault::HalfOpen,
+    Fault::DeafServer,
+    Fault::DeafClient,
+    Fault::ServerCrash,
+    Fault::Amnesia,
+    Fault::Rollback,
+    Fault::ServerPause,
+    Fault::ServerForward,
+    Fault::ServerBack,
+    Fault::ClientForward,
+    Fault::ClientPause,
+    Fault::ClientStop,
+    Fault::ClientCrash,
+    Fault::Close,
+    Fault::Evicted,
+];
+
+/// Plans them for the storm.
+pub(super) fn plan(world: &Arc<World>, plan: &Plan, work: Work, progress: &Arc<Progress>) {
+    for &fault in PLANNED.iter().filter(|f| world.faults.rate(**f) > 0) {
+        for _ in 0..=world.below(2) {
+            let (storm, ttl, progress) = (plan.storm, plan.ttl * MS, progress.clone());
+            world.after(world.below(storm), move |world| strike(world, fault, ttl, work, &progress));
+        }
+    }
+    if world.faults.rate(Fault::Rollback) > 0 {
+        world.after(world.below(plan.storm / 2), |world| locked(&world.server).save());
+    }
+}
+
+fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc<Progress>) {
+    let machines: Vec<_> = world.machines().into_iter().filter(|m| !m.dead()).collect();
+    let chosen = world.below(machines.len() as u64);
+    let Some(machine) = machines.get(usize::try_from(chosen).unwrap_or(0)) else { return };
+    let short = 10 * MS + world.below(3 * S);
+    if fault == Fault::Close && locked(&machine.locks).is_none() || !world.hit(fault) {
+        return;
+    }
+    match fault {
+        Fault::Reset => reset(world, machine),
+        Fault::HalfOpen | Fault::DeafServer | Fault::DeafClient => cut_off(world, machine, fault, short),
+        Fault::ServerCrash => crash(world, Memory::Kept, short),
+        Fault::Amnesia => crash(world, Memory::Lost, short),
+        Fault::Rollback => crash(world, Memory::Old, short),
+        Fault::ServerPause => locked(&world.server).still_until = world.now() + short,
+        Fault::ServerForward | Fault::ServerBack => step(world, fault == Fault::ServerForward, short),
+        Fault::ClientForward => {
+            locked(&world.judge).stepped.push(machine.number);
+            machine.step_clock(short.cast_signed());
+        }
+        Fault::ClientPause => pause(world, machine, world.below(ttl)),
+        Fault::ClientStop => pause(world, machine, ttl + world.below(4 * ttl.max(3 * S))),
+        Fault::ClientCrash => {
+            machine.crash();
+            if world.strikes(Fault::ClientBack) {
+                let progress = progress.clone();
+                world.after(short, move |world| worker::start(&client(world), work, &progress));
+            }
+        }
+        Fault::Close => close(machine),
+        Fault::Evicted => evict(world, machine),
+        _ => {}
+    }
+}
+
+fn pause(world: &Arc<World>, machine: &Arc<Machine>, ns: u64) {
+    machine.pause();
+    let machine = machine.clone();
+    world.after(ns, move |world| {
+        world.trace(|| format!("client {} goes on", machine.number));
+        machine.resume(ns);
+    });
+}
+
+/// Nothing comes through for a while; then the connection is found broken.
+fn cut_off(world: &Arc<World>, machine: &Arc<Machine>, fault: Fault, ns: u64) {
+    let until = world.now() + ns;
+    if fault != Fault::DeafClient {
+        machine.mute_until.store(until, Ordering::Relaxed);
+    }
+    if fault != Fault::DeafServer {
+        machine.deaf_until.store(until, Ordering::Relaxed);
+    }
+    let machine = machine.clone();
+    world.after(ns, move |world| reset(world, &machine));
+}
+
+fn crash(world: &Arc<World>, memory: Memory, ns: u64) {
+    {
+        let mut server = locked(&world.server);
+        server.down_until = world.now() + ns;
+        server.restart(memory);
+    }
+    if memory != Memory::Kept {
+        let mut judge = locked(&world.judge);
+        judge.excuse_all();
+        judge.forgot = true;
+    }
+    let machines = world.machines();
+    machines.iter().filter(|m| !m.dead()).for_each(|machine| reset(world, machine));
+}
+
+fn step(world: &Arc<World>, forward: bool, ns: u64) {
+    let by = ns.cast_signed();
+    locked(&world.server).clock.step(world.now(), if forward { by } else { -by });
+    let mut judge = locked(&world.judge);
+    if forward { judge.excuse_all() } else { judge.set_back = true }
+}
+
+fn close(machine: &Arc<Machine>) {
+    let locks = locked(&machine.locks).take();
+    if let Some(locks) = locks {
+        machine.spawn(Box::pin(async move {
+            // Whether it could tell everybody is its own affair: what is left must end all the same.
+            let _ = locks.close().await;
+        }));
+    }
+}
+
+fn evict(world: &Arc<World>, machine: &Arc<Machine>) {
+    let lock = usize::try_from(world.below(2)).unwrap_or(0);
+    let last = tenure::Token::new(locked(&world.judge).floor(lock)).filter(|_| world.below(2) == 0);
+    if let Some(locks) = machine.client() {
+        machine.spawn(Box::pin(async move {
+            let _ = locks.evict(NAMES[lock], last, "").await;
+        }));
+    }
+}
+
+/// The weather clears up: everybody goes on, and every connection is made again.
+pub(super) fn clear_up(world: &Arc<World>) {
+    world.trace(|| "the weather clears up".into());
+    world.heal();
+    {
+        let mut server = locked(&world.server);
+        (server.down_until, server.still_until) = (0, 0);
+    }
+    for machine in world.machines().into_iter().filter(|m| !m.dead()) {
+        machine.mute_until.store(0, Ordering::Relaxed);
+        machine.deaf_until.store(0, Ordering::Relaxed);
+        machine.resume(0);
+        reset(world, &machine);
+    }
+}

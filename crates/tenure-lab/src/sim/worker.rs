@@ -1,0 +1,179 @@
+//! What clients do: take locks in every way there is, hold them, let them go, and change their minds.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tenure::{ErrorKind, Guard, LockOptions, Mutex, Result};
+
+use super::faults::Fault;
+use super::judge::NAMES;
+use super::machine::Machine;
+use super::world::{MS, S, locked};
+
+/// What one worker has to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    pub(super) rounds: u32,
+    /// The shortest lease of the run, in ms.
+    pub(super) ttl: u64,
+}
+
+/// How far the workers are.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) busy: AtomicUsize,
+    pub(super) granted: AtomicUsize,
+}
+
+/// Counts a worker as busy while it lives.
+struct Busy(Arc<Progress>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a worker on a machine.
+pub(super) fn start(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) {
+    use tenure::engine::Runtime;
+
+    progress.busy.fetch_add(1, Ordering::Relaxed);
+    let (busy, me) = (Busy(progress.clone()), machine.clone());
+    machine.spawn(Box::pin(async move {
+        let busy = busy;
+        for _ in 0..work.rounds {
+            if !round(&me, work, &busy.0).await {
+                break;
+            }
+            me.sleep(me.world().below(200 * MS)).await;
+        }
+    }));
+}
+
+/// Runs `work` until it is done, polled `polls` times, or `ns` have passed; dropped where it stands otherwise.
+async fn cut<T>(machine: &Machine, polls: u64, ns: u64, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut timer) = (pin!(work), pin!(machine.sleep(ns)));
+    let mut left = polls;
+    poll_fn(move |cx| {
+        if let Poll::Ready(out) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(out));
+        }
+        left -= 1;
+        if left == 0 { Poll::Ready(None) } else { timer.as_mut().poll(cx).map(|()| None) }
+    })
+    .await
+}
+
+/// A time that nothing in a run takes.
+const LONG: u64 = 100_000 * S;
+
+/// One lock taken, held and let go. False: this client is closed.
+async fn round(machine: &Arc<Machine>, work: Work, progress: &Progress) -> bool {
+    let world = machine.world().clone();
+    let lock = usize::from(world.below(3) == 0);
+    let Some(locks) = machine.client() else { return false };
+    let ttl = Duration::from_millis(work.ttl + world.below(work.ttl * 2));
+    let Ok(mutex) = locks.mutex(NAMES[lock]).and_then(|m| m.with(LockOptions::new().ttl(ttl))) else {
+        return false;
+    };
+    drop(locks);
+    let (mut polls, mut ns) = (u64::MAX, LONG);
+    if world.strikes(Fault::CancelPolls) {
+        polls = 1 + world.below(6);
+    } else if world.strikes(Fault::CancelTime) {
+        ns = world.below(if world.below(2) == 0 { 4 * world.latency } else { 2 * S });
+    }
+    let patience = world.below(4);
+    let wait = Duration::from_nanos(world.below(3 * S));
+    let floor = locked(&world.judge).floor(lock);
+    let call = async {
+        match patience {
+            0 => mutex.try_lock().await,
+            1 => mutex.try_lock_for(wait).await,
+            _ => mutex.lock().await.map(Some),
+        }
+    };
+    match cut(machine, polls, ns, call).await {
+        Some(Ok(Some(guard))) => {
+            progress.granted.fetch_add(1, Ordering::Relaxed);
+            hold(machine, lock, Arc::new(guard), floor).await;
+        }
+        Some(Err(error)) => {
+            world.trace(|| format!("client {} is told: {error}", machine.number));
+            return error.kind() != ErrorKind::Config;
+        }
+        None => world.trace(|| format!("client {} gives up a call", machine.number)),
+        Some(Ok(None)) => {}
+    }
+    true
+}
+
+/// Uses a lock: what a holder does, and what it believes meanwhile.
+async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64) {
+    let world = machine.world().clone();
+    let token = guard.token().get();
+    world.trace(|| format!("client {} has {} with {token}", machine.number, NAMES[lock]));
+    locked(&world.judge).acquired(world.now(), lock, machine, &guard, floor);
+    let steps = if world.strikes(Fault::Hoarded) { 6 + world.below(20) } else { world.below(4) };
+    let pause = 1 + guard.remaining().as_nanos().try_into().unwrap_or(S) / 8;
+    let mut read = None;
+    for step in 0..steps {
+        if !look(machine, lock, &guard) {
+            break;
+        }
+        if step == 0 {
+            read = locked(&world.judge).enter(lock, token);
+        }
+        // Ends with the pause or with the loss.
+        drop(cut(machine, u64::MAX, world.below(2 * pause), guard.lost()).await);
+    }
+    if let Some(read) = read {
+        // A client that does not look again before it writes: the resource must.
+        locked(&world.judge).write(world.now(), lock, token, read);
+    }
+    if look(machine, lock, &guard) {
+        world.trace(|| format!("client {} has had enough of {token}", machine.number));
+    }
+    let Some(guard) = Arc::into_inner(guard) else { return };
+    if world.strikes(Fault::Dropped) {
+        return drop(guard);
+    }
+    let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
+    let kept = world.below(4) == 0;
+    let keep = Duration::from_nanos(world.below(S));
+    let release = async {
+        if kept { guard.release_after(keep).await } else { guard.release().await }
+    };
+    let released = cut(machine, polls, LONG, release).await;
+    if let Some(Ok(())) = released {
+        locked(&world.judge).was_ours(world.now(), lock, token);
+    }
+}
+
+/// The holder looks whether it still holds.
+fn look(machine: &Machine, lock: usize, guard: &Guard) -> bool {
+    let world = machine.world();
+    let now = locked(&world.server).now(world.now()).ns;
+    locked(&world.judge).check(world.now(), now, lock, guard)
+}
+
+/// Takes a lock and lets it go, with everything well: it must come about within `wait`.
+pub(super) async fn must_have(machine: &Arc<Machine>, lock: usize, wait: Duration) -> Result<bool> {
+    let world = machine.world().clone();
+    let Some(locks) = machine.client() else { return Ok(true) };
+    let mutex: Mutex = locks.mutex(NAMES[lock])?;
+    drop(locks);
+    let floor = locked(&world.judge).floor(lock);
+    let Some(guard) = mutex.try_lock_for(wait).await? else { return Ok(false) };
+    let guard = Arc::new(guard);
+    locked(&world.judge).acquired(world.now(), lock, machine, &guard, floor);
+    if let Some(guard) = Arc::into_inner(guard) {
+        guard.release().await?;
+    }
+    Ok(true)
+}
