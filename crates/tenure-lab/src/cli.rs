@@ -10,9 +10,10 @@ pub use crate::bench::BenchArgs;
 pub use crate::chaos::ChaosArgs;
 pub use crate::judge::CheckArgs;
 pub use crate::sale::SaleArgs;
+pub use crate::sim::SimArgs;
 
 use crate::failure::{Doing, Outcome};
-use crate::{bench, chaos, guest, judge, sale};
+use crate::{bench, chaos, guest, judge, sale, sim};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -79,6 +80,8 @@ enum Command {
     Chaos(ChaosArgs),
     /// Judges the history of a run again: rule by rule, and the events that break it
     Check(CheckArgs),
+    /// The engine in virtual time: hundreds of thousands of runs with faults of every kind
+    Sim(SimArgs),
 }
 
 /// `tenure lab conform`.
@@ -108,6 +111,7 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
         Command::Chaos(args) => chaos::run(&args, globals),
         Command::Check(args) => judge::check::run(&args, globals),
         Command::Conform(args) => guest::conform(&args, globals),
+        Command::Sim(args) => sim::main(&args),
     })
 }
 
@@ -130,6 +134,7 @@ const THERE_IS: &[(&str, &str)] = &[
     ("conform", "the trials that every backend must pass, promise by promise"),
     ("chaos", "clients under faults, and what became of each promise"),
     ("check", "judges the history of a run again, rule by rule"),
+    ("sim", "the engine in virtual time, with faults of every kind, from seeds"),
 ];
 
 fn list(globals: &Globals) -> Outcome<ExitCode> {

@@ -11,6 +11,7 @@
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - [`server`]: real servers of the lab's own.
 //! - `plain`: a connection to Redis as programs without Tenure have it.
+//! - [`sim`]: the engine in virtual time, from seeds.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
 //!

@@ -58,6 +58,8 @@ struct Record {
     /// What the server promised of it was broken by a fault, which no lock service survives.
     excused: bool,
     evicted: bool,
+    /// A release found it holding.
+    given_back: bool,
     /// Until when its client may believe, on the client's clock.
     bound: Moment,
     ttl: Duration,
@@ -136,16 +138,10 @@ impl Judge {
         self.records.values_mut().filter(|r| r.machine == machine).for_each(|r| r.excused = true);
     }
 
-    pub(super) fn attempted(
-        &mut self,
-        s: Serving,
-        claim: &Claim,
-        answer: &Result<Answer, tenure::Error>,
-    ) {
-        let Ok(answer) = answer else { return };
+    /// What is known of a claim that the server has just heard of.
+    fn record(&mut self, s: Serving, claim: &Claim) -> &mut Record {
         let excused = self.bad_clocks.contains(&s.machine);
-        let stepped = self.stepped.contains(&s.machine);
-        let record = self.records.entry(claim.id.0).or_insert_with(|| Record {
+        self.records.entry(claim.id.0).or_insert_with(|| Record {
             lock: lock_of(&claim.key),
             machine: s.machine,
             at: At::Out,
@@ -154,9 +150,21 @@ impl Judge {
             withdrawn: false,
             excused,
             evicted: false,
+            given_back: false,
             bound: Moment(0),
             ttl: claim.ttl,
-        });
+        })
+    }
+
+    pub(super) fn attempted(
+        &mut self,
+        s: Serving,
+        claim: &Claim,
+        answer: &Result<Answer, tenure::Error>,
+    ) {
+        let Ok(answer) = answer else { return };
+        let stepped = self.stepped.contains(&s.machine);
+        let record = self.record(s, claim);
         let taken = matches!(answer.standing, Standing::Held(_) | Standing::Waiting { .. });
         let ghost = taken && record.withdrawn && !record.excused && !stepped;
         let what = || format!("{} was taken after it was withdrawn", claim.id.short());
@@ -241,9 +249,10 @@ impl Judge {
         released: &Result<Released, tenure::Error>,
     ) {
         let Ok(released) = released else { return };
-        let Some(record) = self.records.get_mut(&claim.id.0) else { return };
+        let record = self.record(s, claim);
         let lives = record.at != At::Out && record.end > s.now && !record.excused;
         record.at = At::Out;
+        record.given_back |= *released == Released::WasHeld;
         // A hold that stays is followed by its mark.
         record.withdrawn |= !matches!(leave, Leave::For(_));
         let unknown = lives && *released == Released::Gone;
@@ -301,7 +310,7 @@ impl Judge {
                 other = Some((belief.id, belief.machine.number));
             }
         }
-        let excused = self.records.get(&id.0).is_none_or(|r| r.excused);
+        let excused = self.records.get(&id.0).is_none_or(|r| r.excused || r.evicted);
         let what = || {
             let (other, machine) = other.unwrap_or((id, 0));
             format!("{} has it, and client {machine} believes in {}", id.short(), other.short())
@@ -310,14 +319,10 @@ impl Judge {
     }
 
     /// Looks at a guard, as its owner does. `now` is the server's time.
-    pub(super) fn check(&mut self, t: u64, now: u64, lock: usize, guard: &Guard) -> bool {
-        let token = guard.token().get();
+    pub(super) fn check(&mut self, t: u64, now: u64, guard: &Arc<Guard>) -> bool {
         let left = guard.check();
-        let Some(belief) = self
-            .beliefs
-            .iter_mut()
-            .find(|b| b.lock == lock && b.guard.upgrade().is_some_and(|g| g.token().get() == token))
-        else {
+        let mut beliefs = self.beliefs.iter_mut();
+        let Some(belief) = beliefs.find(|b| b.guard.as_ptr() == Arc::as_ptr(guard)) else {
             return left.is_ok();
         };
         let revived = belief.lost && left.is_ok();
@@ -360,8 +365,8 @@ impl Judge {
     pub(super) fn was_ours(&mut self, t: u64, lock: usize, token: i64) {
         let Some(id) = self.by_token.get(&(lock, token)).copied() else { return };
         let Some(record) = self.records.get(&id.0) else { return };
-        let known = record.at == At::Out || record.excused;
-        self.rule("S8", t, known, || format!("{} was released, and the server holds it", id.short()));
+        let known = record.given_back || record.excused;
+        self.rule("S8", t, known, || format!("{} was released, and the server never did", id.short()));
     }
 
     /// Claims that the server still has while no guard and no call is left, by `alive` machines.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, News, Page, Query, Released, Standing};
-use tenure::core::moment::{Moment, nanos};
+use tenure::core::line::Now;
+use tenure::core::moment::Moment;
 use tenure::{Capabilities, Domain, Error, Key, Result, Token};
 use tokio::sync::oneshot;
 
 use super::faults::Fault;
+use super::judge::Serving;
 use super::machine::Machine;
 use super::world::{MS, S, World, locked};
 
@@ -31,6 +33,13 @@ pub(super) struct Request {
     pub(super) sent: Moment,
 }
 
+impl Request {
+    /// As the server sees it at the true time `t`.
+    pub(super) fn serving(&self, t: u64, now: Now) -> Serving {
+        Serving { t, now: now.ns, machine: self.machine }
+    }
+}
+
 /// What the server says.
 #[derive(Debug)]
 pub(super) enum Said {
@@ -51,7 +60,7 @@ impl Link {
     fn send(&self, mut verb: Verb) -> BoxFuture<'static, Option<Said>> {
         let machine = &self.0;
         let world = machine.world();
-        if let Some(said) = world.mutant.as_ref().and_then(|mutant| mutant.sends(machine, &mut verb)) {
+        if let Some(said) = world.mutant.as_ref().and_then(|mutant| mutant.sends(&mut verb)) {
             return Box::pin(std::future::ready(Some(said)));
         }
         let (reply, answer) = oneshot::channel();

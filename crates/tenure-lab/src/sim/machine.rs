@@ -33,7 +33,9 @@ pub(super) struct Machine {
     parked: Mutex<Vec<Arc<Task>>>,
     inbox: Mutex<Vec<News>>,
     pub(super) sink: OnceLock<Arc<dyn Sink>>,
+    /// Kept when it is closed: the last handle to a client waits a real while for what it has not withdrawn.
     pub(super) locks: Mutex<Option<Locks>>,
+    closed: AtomicBool,
     /// Requests that somebody waits for.
     pub(super) waiting: Mutex<BTreeMap<u64, oneshot::Sender<Said>>>,
     /// Until then nothing that it sends arrives, and nothing reaches it.
@@ -67,6 +69,7 @@ impl Machine {
             inbox: Mutex::default(),
             sink: OnceLock::new(),
             locks: Mutex::default(),
+            closed: AtomicBool::new(false),
             waiting: Mutex::default(),
             mute_until: AtomicU64::new(0),
             deaf_until: AtomicU64::new(0),
@@ -98,8 +101,16 @@ impl Machine {
         locked(&self.clock).step(self.world.now(), by);
     }
 
+    /// The client, unless it is closed or dead.
     pub(super) fn client(&self) -> Option<Locks> {
-        locked(&self.locks).clone()
+        if self.closed.load(Ordering::Relaxed) { None } else { locked(&self.locks).clone() }
+    }
+
+    /// Gives the client to whoever closes it.
+    pub(super) fn close(&self) -> Option<Locks> {
+        let client = self.client();
+        self.closed.store(true, Ordering::Relaxed);
+        client
     }
 
     /// A timer of this machine's own clock, `ns` from now.

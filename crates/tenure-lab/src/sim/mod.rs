@@ -4,7 +4,7 @@
 //! - [`world`]: virtual time and the order of things. - [`machine`]: a client's machine, which is the engine's runtime.
 //! - [`server`]: the store. - [`link`]: the network between the two. - [`clock`]: clocks that drift and step.
 //! - [`faults`], [`weather`]: what goes wrong. - [`worker`]: what clients do. - [`judge`]: what must hold.
-//! - [`run`]: one run. - [`shrink`]: the smallest run that still fails. - [`mutants`]: what must be noticed.
+//! - [`run`]: one run. - [`report`]: what is printed. - [`shrink`]: the smallest run that still fails. - [`mutants`]: what must be noticed.
 //!
 //! A run is a function of its seed, so a failure is repeated by one command.
 
@@ -16,17 +16,23 @@ mod machine;
 mod mutants;
 mod run;
 mod server;
+mod shrink;
 mod weather;
 mod worker;
+mod report;
 mod world;
 
+use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use faults::{COUNT, Hits};
+pub(crate) use report::main;
+pub use report::SimArgs;
+
+use faults::{COUNT, FAULTS, Hits};
 use judge::{Broken, RULES};
-use mutants::Wrong;
+use mutants::{MUTANTS, Wrong};
 use run::Case;
 use world::locked;
 
@@ -101,21 +107,59 @@ fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn quick() {
-        let start = std::time::Instant::now();
-        let n = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
-        if let Some(seed) = std::env::var("SEED").ok().and_then(|n| n.parse().ok()) {
-            let mut hits = [0; super::COUNT];
-            let came = super::run::run(&super::Case::new(seed), None, true, &mut hits);
-            for line in &came.trace { println!("{line}"); }
-            println!("{:?}", came.broken);
-            return;
-        }
-        let sum = super::sweep(0..n, None);
-        for (n, (_, name, _)) in super::faults::FAULTS.iter().enumerate() { println!("{name:<22} {}", sum.hits[n]); }
-        println!("{:?} {sum:?}", start.elapsed());
+
+/// At least so often every point must have been hit, in a full number of runs.
+const HITS: u64 = 1_000;
+
+/// How many runs the full simulation has.
+pub const FULL: u64 = 500_000;
+
+/// Runs `runs` seeds from `seed` on. Says what they came to, as a table.
+///
+/// # Errors
+/// The broken rule, the smallest run that breaks it, and the command that repeats it; or the points that were hit too
+/// rarely in a full number of runs.
+pub fn simulate(seed: u64, runs: u64) -> Result<String, String> {
+    let cpu = crate::num::cpu_ns();
+    let sum = sweep(seed..seed.saturating_add(runs), None);
+    if let Some((seed, broken)) = &sum.failed {
+        return Err(report::failure(*seed, broken, None));
+    }
+    let took = crate::num::cpu_ns() - cpu;
+    let table = report::table(&sum, took);
+    let rare: Vec<&str> =
+        FAULTS.iter().zip(sum.hits).filter(|(_, hits)| *hits < HITS).map(|((_, name, _), _)| *name).collect();
+    if runs >= FULL && !rare.is_empty() {
+        return Err(format!("{table}\nhit less than {HITS} times: {}", rare.join(", ")));
+    }
+    Ok(table)
+}
+
+/// The names of the wrong protocols.
+pub fn mutants() -> impl Iterator<Item = &'static str> {
+    MUTANTS.iter().map(|wrong| wrong.name)
+}
+
+/// How many runs a wrong protocol may survive.
+const SURVIVES: u64 = 50_000;
+
+/// Runs a wrong protocol until it is noticed. Says after how many runs, and by which rule.
+///
+/// # Errors
+/// If it is not noticed, or only by a rule that it does not break.
+pub fn catch(name: &str) -> Result<String, String> {
+    let wrong = MUTANTS.iter().find(|w| w.name == name).ok_or_else(|| format!("there is no mutant {name}"))?;
+    let cpu = crate::num::cpu_ns();
+    let sum = sweep(0..SURVIVES, Some(wrong));
+    let Some((seed, broken)) = sum.failed else {
+        return Err(format!("{name} survived {} runs", sum.runs));
+    };
+    let ms = (crate::num::cpu_ns() - cpu) / 1_000_000;
+    let mut out = String::new();
+    let _ = write!(out, "{} after {} runs, {ms} ms of CPU: {}", broken.rule, sum.runs, broken.what);
+    if wrong.breaks.contains(&broken.rule) {
+        Ok(out)
+    } else {
+        Err(format!("{out}\n{}", report::failure(seed, &broken, Some(wrong))))
     }
 }

@@ -213,7 +213,7 @@ fn until<T: Send + 'static>(
 /// Clients that still have a connection; a fresh one if there is none.
 fn open(world: &Arc<World>) -> Vec<Arc<Machine>> {
     let mut open: Vec<_> =
-        world.machines().into_iter().filter(|m| !m.dead() && locked(&m.locks).is_some()).collect();
+        world.machines().into_iter().filter(|m| !m.dead() && m.client().is_some()).collect();
     if open.is_empty() {
         open.push(client(world));
     }

@@ -40,6 +40,9 @@ fn empty() -> Lines<VecArena> {
     Lines::with_seed(VecArena::default(), 7).expect("there is memory for an empty line")
 }
 
+/// An answer, and what is to be pushed to whom.
+pub(super) type Served = (Said, Vec<(usize, News)>);
+
 /// What happened to a server's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Memory {
@@ -89,19 +92,19 @@ impl Server {
         };
     }
 
+    /// Pushes about a claim go to this machine.
+    pub(super) fn at_home(&mut self, id: ClaimId, machine: usize) {
+        self.homes.insert(id.0, machine);
+    }
+
     /// Does what is asked, at the true time `t`. Says the answer, and what is to be pushed to whom.
-    pub(super) fn serve(
-        &mut self,
-        judge: &mut Judge,
-        t: u64,
-        request: &Request,
-    ) -> (Said, Vec<(usize, News)>) {
+    pub(super) fn serve(&mut self, judge: &mut Judge, t: u64, request: &Request) -> Served {
         let now = self.now(t);
         let mut news = Vec::new();
-        let serving = Serving { t, now: now.ns, machine: request.machine };
+        let serving = request.serving(t, now);
         let said = match &request.verb {
             Verb::Attempt(claim, birth) => {
-                self.homes.insert(claim.id.0, request.machine);
+                self.at_home(claim.id, request.machine);
                 let answer = self.attempt(claim, *birth, now);
                 self.news(judge, serving, Some(claim.id), now, &mut news);
                 judge.attempted(serving, claim, &answer);
@@ -168,7 +171,7 @@ impl Server {
     }
 
     /// What happened to claims other than `own`: told to the judge, and pushed.
-    fn news(
+    pub(super) fn news(
         &mut self,
         judge: &mut Judge,
         serving: Serving,

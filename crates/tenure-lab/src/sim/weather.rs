@@ -63,7 +63,7 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
     let chosen = world.below(machines.len() as u64);
     let Some(machine) = machines.get(usize::try_from(chosen).unwrap_or(0)) else { return };
     let short = 10 * MS + world.below(3 * S);
-    if fault == Fault::Close && locked(&machine.locks).is_none() || !world.hit(fault) {
+    if fault == Fault::Close && machine.client().is_none() || !world.hit(fault) {
         return;
     }
     match fault {
@@ -84,7 +84,12 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
             machine.crash();
             if world.strikes(Fault::ClientBack) {
                 let progress = progress.clone();
-                world.after(short, move |world| worker::start(&client(world), work, &progress));
+                // Counted from now on: the run must not end before it has come.
+                progress.busy.fetch_add(1, Ordering::Relaxed);
+                world.after(short, move |world| {
+                    worker::start(&client(world), work, &progress);
+                    progress.busy.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         }
         Fault::Close => close(machine),
@@ -138,8 +143,7 @@ fn step(world: &Arc<World>, forward: bool, ns: u64) {
 }
 
 fn close(machine: &Arc<Machine>) {
-    let locks = locked(&machine.locks).take();
-    if let Some(locks) = locks {
+    if let Some(locks) = machine.close() {
         machine.spawn(Box::pin(async move {
             // Whether it could tell everybody is its own affair: what is left must end all the same.
             let _ = locks.close().await;

@@ -123,7 +123,7 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
     let pause = 1 + guard.remaining().as_nanos().try_into().unwrap_or(S) / 8;
     let mut read = None;
     for step in 0..steps {
-        if !look(machine, lock, &guard) {
+        if !look(machine, &guard) {
             break;
         }
         if step == 0 {
@@ -136,7 +136,7 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
         // A client that does not look again before it writes: the resource must.
         locked(&world.judge).write(world.now(), lock, token, read);
     }
-    if look(machine, lock, &guard) {
+    if look(machine, &guard) {
         world.trace(|| format!("client {} has had enough of {token}", machine.number));
     }
     let Some(guard) = Arc::into_inner(guard) else { return };
@@ -156,10 +156,10 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
 }
 
 /// The holder looks whether it still holds.
-fn look(machine: &Machine, lock: usize, guard: &Guard) -> bool {
+fn look(machine: &Machine, guard: &Arc<Guard>) -> bool {
     let world = machine.world();
     let now = locked(&world.server).now(world.now()).ns;
-    locked(&world.judge).check(world.now(), now, lock, guard)
+    locked(&world.judge).check(world.now(), now, guard)
 }
 
 /// Takes a lock and lets it go, with everything well: it must come about within `wait`.

@@ -38,8 +38,8 @@ pub(crate) struct Inner {
     learned: Moment,
     /// What the release that is under way leaves. From then on answers to renewals say nothing.
     pub(crate) leaving: Option<Leave>,
-    /// A grant that was pushed before the attempt's answer came.
-    early: Option<(Grant, Option<u64>)>,
+    /// A grant that was pushed before the attempt's answer came, and when it arrived.
+    early: Option<(Grant, Option<u64>, Moment)>,
     /// Renewals that failed, in a row, and how the last one did.
     pub(crate) failures: u32,
     pub(crate) trouble: Option<Error>,
@@ -266,8 +266,8 @@ impl Hold {
                     Lease::Unbounded => (Moment::NEVER, Moment::NEVER),
                 };
                 inner.waiting_until = inner.waiting_until.max(until);
-                if let Some((grant, at)) = inner.early.take() {
-                    return self.hold_pushed(inner, grant, at, now);
+                if let Some((grant, at, arrived)) = inner.early.take() {
+                    return self.hold_pushed(inner, grant, at, arrived, now);
                 }
                 // The first two look again by themselves: they repair a lost push and a dead head. Those near them may
                 // be first before their next renewal, so they renew a little earlier.
@@ -295,10 +295,10 @@ impl Hold {
         let mut inner = self.inner();
         match inner.phase {
             _ if inner.ended() => Next::Never,
-            Phase::Waiting => self.hold_pushed(&mut inner, grant, at, now),
+            Phase::Waiting => self.hold_pushed(&mut inner, grant, at, now, now),
             // The push overtook the answer to the attempt, which says from when the lease counts.
             Phase::Asking => {
-                inner.early = Some((grant, at));
+                inner.early = Some((grant, at, now));
                 Next::At(Moment::NEVER)
             }
             Phase::Held(_) => Next::At(lease::renew_at(inner.sent, self.claim.ttl).max(now)),
@@ -306,12 +306,19 @@ impl Hold {
         }
     }
 
-    fn hold_pushed(&self, inner: &mut Inner, grant: Grant, at: Option<u64>, now: Moment) -> Next {
+    fn hold_pushed(
+        &self,
+        inner: &mut Inner,
+        grant: Grant,
+        at: Option<u64>,
+        arrived: Moment,
+        now: Moment,
+    ) -> Next {
         let from = match (inner.answered_at, at) {
             // Older than the answer that said "waiting": a grant that was over by then. The answer to a first try was
             // lost, and a second one stood in line again.
             (Some(answered), Some(granted)) if granted < answered => None,
-            (Some(answered), Some(granted)) => Some(lease::pushed_from(inner.sent, answered, granted, now)),
+            (Some(answered), Some(granted)) => Some(lease::pushed_from(inner.sent, answered, granted, arrived)),
             // A store that tells no time: which is older is only sure where every attempt was answered.
             _ => (inner.unanswered == 0).then_some(inner.sent),
         };

@@ -64,6 +64,21 @@ fn s1_an_early_push_from_before_the_answer_is_not_believed() {
 }
 
 #[test]
+fn s5_an_early_push_counts_from_no_later_than_its_arrival() {
+    let world = World::new();
+    let mut asked = world.lock(request(TTL), Patience::Forever);
+    let arrived = world.rt.now();
+    let attempt = world.store.attempt();
+    // The store's clock was stepped between the two, so that more time seems to have passed than has.
+    push(&world, attempt.what.id, Some(nanos(TTL)));
+    world.rt.step(TTL / 3);
+    attempt.answer(waiting(0, Some(0)));
+    world.rt.run();
+    let turn = granted(&mut asked);
+    assert!(turn.check().expect("held") <= lease::deadline(arrived, TTL));
+}
+
+#[test]
 fn l5_a_push_that_overtakes_the_answer_is_kept() {
     let world = World::new();
     let mut asked = world.lock(request(TTL), Patience::Forever);
