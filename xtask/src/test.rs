@@ -9,6 +9,9 @@ use crate::{select, servers};
 /// The one profile and the one set of features that clippy and the tests share, so that nothing is built twice.
 pub(crate) const WHOLE: &[&str] = &["--workspace", "--all-features"];
 
+/// The simulation has so many runs that it needs an optimised build of its own. A debug build only has a few of them.
+const SIMULATION: &[&str] = &["--profile", "sim", "--package", "tenure-lab", "--test", "sim"];
+
 /// Runs the tests and closes with the line that counts them.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let args = Args::parse(args, &["--no-install"], &["--only"])?.no_words()?;
@@ -18,6 +21,9 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let mut counts = Counts::default();
     for suite in suites {
         counts += one(&suite)?;
+    }
+    if only.is_empty() || only.contains(&"sim") {
+        counts += one(&SIMULATION.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())?;
     }
     println!("\n{counts}");
     Ok(counts.failed == 0)

@@ -53,9 +53,13 @@ mod tests {
             let mut clock = Clock::new(77, 1_000_000_007, ppm);
             for (t, step) in [(1_234_567_890, 5_000_000), (99_999_999_999, -3_000_000)] {
                 clock.step(t, step);
-                for shown in [clock.read(t) + 1, clock.read(t) + 123_456_789, clock.read(t) + 60_000_000_001] {
+                for shown in [clock.read(t) + 1, clock.read(t) + 123_456_789, clock.read(t) + 60_000_000_001]
+                {
                     let when = clock.when(shown);
-                    assert!(clock.read(when) >= shown && (when <= t || clock.read(when - 1) < shown), "{ppm}");
+                    assert!(
+                        clock.read(when) >= shown && (when <= t || clock.read(when - 1) < shown),
+                        "{ppm}"
+                    );
                 }
             }
         }

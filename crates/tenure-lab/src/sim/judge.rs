@@ -156,12 +156,7 @@ impl Judge {
         })
     }
 
-    pub(super) fn attempted(
-        &mut self,
-        s: Serving,
-        claim: &Claim,
-        answer: &Result<Answer, tenure::Error>,
-    ) {
+    pub(super) fn attempted(&mut self, s: Serving, claim: &Claim, answer: &Result<Answer, tenure::Error>) {
         let Ok(answer) = answer else { return };
         let stepped = self.stepped.contains(&s.machine);
         let record = self.record(s, claim);
@@ -365,7 +360,8 @@ impl Judge {
     pub(super) fn was_ours(&mut self, t: u64, lock: usize, token: i64) {
         let Some(id) = self.by_token.get(&(lock, token)).copied() else { return };
         let Some(record) = self.records.get(&id.0) else { return };
-        let known = record.given_back || record.excused;
+        // Asked twice, a store that has evicted it says what it says after a first release whose answer was lost.
+        let known = record.given_back || record.excused || record.evicted;
         self.rule("S8", t, known, || format!("{} was released, and the server never did", id.short()));
     }
 

@@ -173,7 +173,8 @@ fn arrive(world: &Arc<World>, machine: &Arc<Machine>, request: &Request) {
 fn serve(world: &Arc<World>, request: &Request) -> Said {
     let (said, news) = {
         let (mut server, mut judge) = (locked(&world.server), locked(&world.judge));
-        let bent = world.mutant.as_ref().and_then(|m| m.serves(&mut server, &mut judge, world.now(), request));
+        let bent =
+            world.mutant.as_ref().and_then(|m| m.serves(&mut server, &mut judge, world.now(), request));
         bent.unwrap_or_else(|| server.serve(&mut judge, world.now(), request))
     };
     world.trace(|| format!("  server: {} -> {said:?}", shown(&request.verb)));

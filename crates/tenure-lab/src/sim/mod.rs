@@ -14,12 +14,12 @@ mod judge;
 mod link;
 mod machine;
 mod mutants;
+mod report;
 mod run;
 mod server;
 mod shrink;
 mod weather;
 mod worker;
-mod report;
 mod world;
 
 use std::fmt::Write;
@@ -27,8 +27,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use report::main;
 pub use report::SimArgs;
+pub(crate) use report::main;
 
 use faults::{COUNT, FAULTS, Hits};
 use judge::{Broken, RULES};
@@ -107,7 +107,6 @@ fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
     }
 }
 
-
 /// At least so often every point must have been hit, in a full number of runs.
 const HITS: u64 = 1_000;
 
@@ -148,7 +147,8 @@ const SURVIVES: u64 = 50_000;
 /// # Errors
 /// If it is not noticed, or only by a rule that it does not break.
 pub fn catch(name: &str) -> Result<String, String> {
-    let wrong = MUTANTS.iter().find(|w| w.name == name).ok_or_else(|| format!("there is no mutant {name}"))?;
+    let wrong =
+        MUTANTS.iter().find(|w| w.name == name).ok_or_else(|| format!("there is no mutant {name}"))?;
     let cpu = crate::num::cpu_ns();
     let sum = sweep(0..SURVIVES, Some(wrong));
     let Some((seed, broken)) = sum.failed else {

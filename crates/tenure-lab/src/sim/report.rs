@@ -113,10 +113,10 @@ pub(crate) fn main(args: &SimArgs) -> Outcome<ExitCode> {
     let case = Case { seed, clients: args.clients, workers: args.workers, rounds: args.rounds, skip };
     let (good, text) = if args.trace || case != Case::new(seed) || wrong.is_some() {
         let came = run(&case, wrong, args.trace, &mut [0; COUNT]);
-        let end = came.broken.as_ref().map_or_else(
-            || "no rule broken".to_owned(),
-            |b| format!("{} is broken: {}", b.rule, b.what),
-        );
+        let end = came
+            .broken
+            .as_ref()
+            .map_or_else(|| "no rule broken".to_owned(), |b| format!("{} is broken: {}", b.rule, b.what));
         (came.broken.is_none(), [came.trace.join("\n"), end].join("\n"))
     } else {
         let done = simulate(seed, args.runs);

@@ -164,9 +164,8 @@ fn play(world: &Arc<World>, plan: &Plan) {
     world.run(plan.storm, || false);
     weather::clear_up(world);
     let longest = locked(&world.judge).longest();
-    let settled = world.run(world.now() + 60 * S + 100 * longest, || {
-        progress.busy.load(Ordering::Relaxed) == 0
-    });
+    let settled =
+        world.run(world.now() + 60 * S + 100 * longest, || progress.busy.load(Ordering::Relaxed) == 0);
     if world.broken() {
         return;
     }
@@ -224,16 +223,15 @@ fn open(world: &Arc<World>) -> Vec<Arc<Machine>> {
 fn everything_can_be_had(world: &Arc<World>, longest: u64) {
     let most = 8 * longest.max(4 * S) + 2 * nanos(TTL_WAITING) + 10 * S;
     for machine in open(world) {
-        for lock in 0..NAMES.len() {
+        for (lock, name) in NAMES.iter().enumerate() {
             if world.broken() {
                 return;
             }
             let me = machine.clone();
             let wait = Duration::from_nanos(most);
-            let had = until(world, &machine, 2 * most, async move {
-                worker::must_have(&me, lock, wait).await
-            });
-            let what = || format!("client {} cannot have {}: {had:?}", machine.number, NAMES[lock]);
+            let had =
+                until(world, &machine, 2 * most, async move { worker::must_have(&me, lock, wait).await });
+            let what = || format!("client {} cannot have {name}: {had:?}", machine.number);
             locked(&world.judge).rule("L1/L2", world.now(), matches!(had, Some(Ok(true))), what);
         }
     }
@@ -257,7 +255,9 @@ fn nothing_is_left(world: &Arc<World>) {
 
 /// L5: whoever waits learns of its turn by push; a lost push costs `look_again` at most.
 fn handed_over(world: &Arc<World>) {
-    let (Some(first), Some(last)) = (open(world).first().cloned(), open(world).last().cloned()) else { return };
+    let (Some(first), Some(last)) = (open(world).first().cloned(), open(world).last().cloned()) else {
+        return;
+    };
     let Some(mutex) = first.client().and_then(|l| l.mutex(NAMES[0]).ok()) else { return };
     let Some(Ok(guard)) = until(world, &first, 30 * S, async move { mutex.lock().await }) else {
         let what = "a free lock cannot be had within 30 s".into();

@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -146,9 +146,7 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
     let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
     let kept = world.below(4) == 0;
     let keep = Duration::from_nanos(world.below(S));
-    let release = async {
-        if kept { guard.release_after(keep).await } else { guard.release().await }
-    };
+    let release = async { if kept { guard.release_after(keep).await } else { guard.release().await } };
     let released = cut(machine, polls, LONG, release).await;
     if let Some(Ok(())) = released {
         locked(&world.judge).was_ours(world.now(), lock, token);

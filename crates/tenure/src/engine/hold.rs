@@ -318,7 +318,9 @@ impl Hold {
             // Older than the answer that said "waiting": a grant that was over by then. The answer to a first try was
             // lost, and a second one stood in line again.
             (Some(answered), Some(granted)) if granted < answered => None,
-            (Some(answered), Some(granted)) => Some(lease::pushed_from(inner.sent, answered, granted, arrived)),
+            (Some(answered), Some(granted)) => {
+                Some(lease::pushed_from(inner.sent, answered, granted, arrived))
+            }
             // A store that tells no time: which is older is only sure where every attempt was answered.
             _ => (inner.unanswered == 0).then_some(inner.sent),
         };
