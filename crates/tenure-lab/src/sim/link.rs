@@ -294,6 +294,11 @@ impl Backend for Link {
         })
     }
 
+    fn transfer<'a>(&'a self, _: &'a Claim, _: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        let error = Error::unsupported("nobody hands a hold over in a simulation", "");
+        Box::pin(std::future::ready(Err(error)))
+    }
+
     fn evict<'a>(
         &'a self,
         key: &'a Key,

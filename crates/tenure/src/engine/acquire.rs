@@ -154,16 +154,17 @@ impl Turn {
         let outcome = janitor::release(core, &self.hold.claim, janitor::marked(leave, unanswered), end).await;
         match outcome {
             janitor::Outcome::Answered { released: Released::WasHeld, .. } => {}
-            // The first try was sent while we held, and its answer was lost: it was ours, and it is given back.
-            janitor::Outcome::Answered { repeated: true, .. } => {}
-            janitor::Outcome::Answered { .. } => {
+            // The first try was sent while we held, and its answer was lost: it was ours, and it is given back. Heard
+            // after the deadline, the lease may just as well have ended before any try arrived.
+            janitor::Outcome::Answered { repeated: true, .. } if core.runtime.now() < deadline => {}
+            janitor::Outcome::Answered { repeated: false, .. } => {
                 self.hold.gone(None);
                 self.check()?;
                 return Err(Lost::new(key.clone(), LostReason::Gone).into());
             }
-            janitor::Outcome::Unknown => {
+            janitor::Outcome::Answered { .. } | janitor::Outcome::Unknown => {
                 return Err(Error::uncertain(
-                    "nobody answered the release",
+                    "nobody answered the release in time",
                     "it is repeated in the background, and ends with its lease at the latest",
                 )
                 .of(key));

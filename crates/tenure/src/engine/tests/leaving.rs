@@ -52,6 +52,25 @@ fn s9_a_hold_that_stays_for_a_while_is_marked_as_well() {
 }
 
 #[test]
+fn s8_a_repeated_release_that_is_answered_too_late_is_uncertain() {
+    for late in [false, true] {
+        let world = World::new();
+        let mut released = release(&world, world.held(), Leave::Nothing);
+        drop(world.store.release());
+        world.rt.step(Duration::from_secs(2));
+        // The store does not know the claim: a first release whose answer was lost, or a lease that ended.
+        let second = world.store.release();
+        second.answer(Released::Gone);
+        if late {
+            world.rt.stop_for(TTL);
+        }
+        world.rt.run();
+        let released = released.done().expect("finished");
+        assert_eq!(released.map_err(|e| e.kind()), if late { Err(ErrorKind::Uncertain) } else { Ok(()) });
+    }
+}
+
+#[test]
 fn a_release_that_is_cut_short_leaves_what_was_asked_for() {
     for leave in [Leave::Nothing, Leave::For(TTL)] {
         let world = World::new();
