@@ -71,7 +71,7 @@ fn s5_an_early_push_counts_from_no_later_than_its_arrival() {
     let attempt = world.store.attempt();
     // The store's clock was stepped between the two, so that more time seems to have passed than has.
     push(&world, attempt.what.id, Some(nanos(TTL)));
-    world.rt.step(TTL / 3);
+    world.rt.step(MS * 900);
     attempt.answer(waiting(0, Some(0)));
     world.rt.run();
     let turn = granted(&mut asked);
