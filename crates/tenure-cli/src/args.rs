@@ -42,9 +42,16 @@ pub(crate) struct Cli {
 /// Options of every subcommand.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Globals {
-    /// The store: host:, host:///dir, redis://[USER@]HOST[:PORT][/DB], rediss://, redis+setnx:// [env: TENURE_URL]
-    /// [default: host:]
-    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Global options")]
+    // No doc comment: rustdoc would take the brackets for links.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        value_hint = ValueHint::Url,
+        help_heading = "Global options",
+        help = "The store: host:, host:///dir, redis://[USER@]HOST[:PORT][/DB], rediss://, redis+setnx:// \
+                [env: TENURE_URL] [default: host:]"
+    )]
     pub(crate) url: Option<String>,
     /// The namespace of the locks [env: TENURE_NAMESPACE] [default: default]
     #[arg(long, global = true, value_name = "NS", help_heading = "Global options")]

@@ -174,7 +174,7 @@ fn parts_are_merged_by_time_and_the_dead_believe_nothing() {
         writer.put(&event).expect("written");
     }
     let torn =
-        [fs::read(&two).expect("the part"), b"{\"t\":70,\"p\":2,\"c\":\"x\",\"op\":\"chec".to_vec()].concat();
+        [fs::read(&two).expect("the part"), b"{\"t\":70,\"p\":2,\"c\":\"x\",\"op\":\"rel".to_vec()].concat();
     fs::write(&two, torn).expect("written");
 
     let merged = Merge::new().part(&one).died(&two, 55).write(&header(), &out).expect("merged");

@@ -1,10 +1,10 @@
 //! The deterministic simulation: the real engine, several clients at a time, against the product's own line of claims,
 //! in virtual time and in every kind of weather.
 //!
-//! - [`world`]: virtual time and the order of things. - [`machine`]: a client's machine, which is the engine's runtime.
-//! - [`server`]: the store. - [`link`]: the network between the two. - [`clock`]: clocks that drift and step.
-//! - [`faults`], [`weather`]: what goes wrong. - [`worker`]: what clients do. - [`judge`]: what must hold.
-//! - [`run`]: one run. - [`report`]: what is printed. - [`shrink`]: the smallest run that still fails. - [`mutants`]: what must be noticed.
+//! - `world`: virtual time and the order of things. - `machine`: a client's machine, which is the engine's runtime.
+//! - `server`: the store. - `link`: the network between the two. - `clock`: clocks that drift and step.
+//! - `faults`, `weather`: what goes wrong. - `worker`: what clients do. - `judge`: what must hold.
+//! - `run`: one run. - `report`: what is printed. - `shrink`: the smallest run that still fails. - `mutants`: what must be noticed.
 //!
 //! A run is a function of its seed, so a failure is repeated by one command.
 

@@ -64,16 +64,24 @@ fn sale_tenure_is_exact() {
 fn sale_with_faults() {
     let server = Server::start();
     let line = "--json lab flash-sale --clients 24 --processes 3 --stock 150 --faults --strategies tenure,tenure+fence";
-    let output = on(&server.url(), line);
-    let all = lines(&output);
-    assert!(output.status.success(), "{}", explain(&output));
-    let (plain, fenced) = (&all[0], &all[1]);
-    for one in &all {
-        assert!(one["stopped"].as_u64() > Some(0), "the faults happened: {one}");
+    // Whether a pause hits a holder between its look and its write is chance: some sale of several does.
+    let (mut wrong, mut refused) = (false, false);
+    for _ in 0..6 {
+        let output = on(&server.url(), line);
+        let all = lines(&output);
+        let (plain, fenced) = (&all[0], &all[1]);
+        for one in &all {
+            assert!(one["stopped"].as_u64() > Some(0), "the faults happened: {one}");
+        }
+        assert_eq!(fenced["verdict"], "exact", "{}", explain(&output));
+        wrong |= plain["verdict"] == "wrong";
+        refused |= fenced["refused_by_fence"].as_u64() > Some(0);
+        if wrong && refused {
+            return;
+        }
     }
-    assert_eq!(fenced["verdict"], "exact", "{}", explain(&output));
-    assert!(fenced["refused_by_fence"].as_u64() > Some(0), "a stopped holder's write was refused: {fenced}");
-    assert_eq!(plain["verdict"], "wrong", "a pause beyond the lease, without the fence: {plain}");
+    assert!(wrong, "a pause beyond the lease, without the fence, loses nothing");
+    assert!(refused, "no write of a stopped holder was refused");
 }
 
 fn sale_in_the_dialect() {

@@ -369,6 +369,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a transfer to a greater weight is refused with.
+#[cfg(any(feature = "memory", feature = "host", feature = "redis"))]
 pub(crate) fn larger() -> Error {
     Error::config(
         "a hold goes on with the weight that it has, or with less",

@@ -66,7 +66,7 @@ impl Row {
     fn run(&self, statement: &str, stamp: &Stamp) {
         let mut access = self.access();
         let said = access.session.ask(&(self.dialect.bound)(statement, &access.parameters(stamp)));
-        assert!(!said.contains("ERROR") && !said.contains("rror:"), "{said}");
+        assert!(!said.to_lowercase().contains("error"), "{said}");
     }
 }
 

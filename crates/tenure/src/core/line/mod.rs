@@ -27,6 +27,7 @@ mod tests;
 
 pub use arena::{Arena, VecArena};
 /// The word of an arena that says how many of its cells were ever used.
+#[cfg(feature = "host")]
 pub(crate) const NEXT_WORD: usize = cells::root::NEXT;
 pub use verbs::{Counts, Lines};
 pub use view::{ClaimRow, LineRow};
