@@ -28,7 +28,7 @@ use shop::{Result, reach, tell};
 use tenure::Locks;
 
 /// How it is called.
-const USAGE: &str = "recipes [--ttl MS] [--namespace NS] RECIPE URL DIR [WORD...]";
+pub(crate) const USAGE: &str = "recipes [--ttl MS] [--namespace NS] RECIPE URL DIR [WORD...]";
 
 pub(crate) fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

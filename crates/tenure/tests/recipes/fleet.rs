@@ -39,22 +39,31 @@ impl fmt::Display for Store {
     }
 }
 
+/// What is broken in a fleet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    Nothing,
+    /// Each program has locks of its own.
+    Locks,
+    /// Fences are removed, which nobody should do.
+    Fence,
+}
+
 /// A shop with its store.
 pub(crate) struct Fleet {
     dir: Dir,
     server: Option<Server>,
-    /// Whether the programs share their locks.
-    share: bool,
+    broken: Break,
     started: usize,
 }
 
 impl Fleet {
-    pub(crate) fn new(store: Store, share: bool) -> Fleet {
+    pub(crate) fn new(store: Store, broken: Break) -> Fleet {
         let dir = Dir::new();
         std::fs::create_dir(dir.0.join("store")).expect("a directory");
         std::fs::create_dir(dir.0.join("shop")).expect("a directory");
         let server = (store == Store::Redis).then(Server::start);
-        Fleet { dir, server, share, started: 0 }
+        Fleet { dir, server, broken, started: 0 }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -79,7 +88,7 @@ impl Fleet {
         self.started += 1;
         let mut command = Command::new(std::env::current_exe().expect("this executable"));
         command.args(["--ttl", &ttl.as_millis().to_string(), "--namespace"]);
-        command.args([if self.share { "default" } else { &own }, recipe, &self.url()]);
+        command.args([if self.broken == Break::Locks { &own } else { "default" }, recipe, &self.url()]);
         command.arg(self.dir.0.join("shop")).args(words).env(ROLE, "1").env("RECIPE_STOP", point);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("a program");
@@ -97,6 +106,20 @@ impl Fleet {
         });
         let stdin = child.stdin.take().expect("piped");
         Program { child, stdin, heard, said: Vec::new(), errors: Some(errors) }
+    }
+
+    /// Lets a program that was stopped go on, as if nothing had happened.
+    pub(crate) fn wake(&self, program: &mut Program) {
+        if self.broken == Break::Fence {
+            for entry in std::fs::read_dir(self.dir.0.join("shop")).expect("the shop") {
+                let path = entry.expect("a file").path();
+                if path.extension().is_some_and(|e| e == "fence") {
+                    std::fs::remove_file(path).expect("removed");
+                }
+            }
+        }
+        program.go();
+        program.signal(Signal::CONT);
     }
 
     /// Starts one for each of these words, all of them at the same instant, and waits for their ends.
@@ -166,10 +189,6 @@ impl Program {
         self.stdin.write_all(b"\n").expect("it listens");
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it lives");
     }
@@ -177,12 +196,6 @@ impl Program {
     /// Stops all of it, the thread that renews too.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
-    }
-
-    /// Lets it go on as if nothing had happened.
-    pub(crate) fn thaw(&mut self) {
-        self.go();
-        self.signal(Signal::CONT);
     }
 
     pub(crate) fn kill(mut self) {

@@ -1,10 +1,11 @@
 //! The recipes of the manual, run: several programs of each at a time on real stores, stopped and killed where it hurts, and
-//! what they leave must be right. Beside them, each in a fleet whose programs do not exclude each other, which must be
-//! seen.
+//! what they leave must be right. Beside them, fleets that are broken, which must be seen: one whose programs do not exclude
+//! each other, one whose fences forget.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 mod fleet;
 mod pages;
@@ -15,13 +16,15 @@ mod recipes;
 mod server;
 mod trials;
 
-use fleet::{Fleet, Store};
+use fleet::{Break, Fleet, Store};
+use recipes::USAGE;
 
 fn main() -> ExitCode {
     // This executable plays the programs too.
     if fleet::is_program() {
         return recipes::main();
     }
+    quiet();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
     let missing = ["redis-server", "redis-cli", "setpriv"].iter().any(|name| server::program(name).is_none());
@@ -29,20 +32,45 @@ fn main() -> ExitCode {
     for (name, run) in trials::ALL {
         for store in [Store::Host, Store::Redis] {
             let trial = Trial::test(format!("{name}::{store}"), move || {
-                run(&mut Fleet::new(store, true));
+                run(&mut Fleet::new(store, Break::Nothing));
                 Ok(())
             });
             all.push(trial.with_ignored_flag(missing && store == Store::Redis));
         }
-    }
-    for (name, run) in trials::ALL.iter().filter(|(name, _)| name.ends_with("::together")) {
-        all.push(Trial::test(format!("broken::{name}::without_locks"), move || without_locks(*run)));
+        let broken = match name.split("::").nth(1) {
+            Some("together") => Some((Break::Locks, "without_locks")),
+            Some(part) if part.starts_with("a_stalled_") => Some((Break::Fence, "with_a_fence_that_forgets")),
+            _ => None,
+        };
+        if let Some((what, how)) = broken {
+            all.push(Trial::test(format!("broken::{name}::{how}"), move || caught(*run, what)));
+        }
     }
     libtest_mimic::run(&arguments, all).exit_code()
 }
 
-/// A fleet in which nobody is excluded must not pass: otherwise the trial proves nothing.
-fn without_locks(run: fn(&mut Fleet)) -> Result<(), libtest_mimic::Failed> {
-    let passed = std::panic::catch_unwind(move || run(&mut Fleet::new(Store::Host, false))).is_ok();
-    if passed { Err("it passed although the programs did not exclude each other".into()) } else { Ok(()) }
+/// A fleet that is broken must not pass: otherwise the trial proves nothing.
+fn caught(run: fn(&mut Fleet), what: Break) -> Result<(), Failed> {
+    EXPECTED.set(true);
+    let told = std::panic::catch_unwind(move || run(&mut Fleet::new(Store::Host, what)));
+    EXPECTED.set(false);
+    let Err(told) = told else { return Err("it passed".into()) };
+    let told = told.downcast_ref::<String>().map_or("", String::as_str);
+    // Programs that do not even run would fail too.
+    if told.contains(USAGE) { Err(told.into()) } else { Ok(()) }
+}
+
+thread_local! {
+    /// Whether this thread is about to fail as it should.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says nothing of panics that are expected.
+fn quiet() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !EXPECTED.get() {
+            loud(info);
+        }
+    }));
 }

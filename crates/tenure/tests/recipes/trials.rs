@@ -63,7 +63,7 @@ impl Fleet {
         let mut victim = self.victim(point, recipe, text);
         victim.freeze();
         let said = self.whole(recipe, others);
-        victim.thaw();
+        self.wake(&mut victim);
         victim.end().refused(STALE);
         said
     }
@@ -241,7 +241,7 @@ fn config_stalled(fleet: &mut Fleet) {
     victim.freeze();
     assert_eq!(fleet.whole("config_reload", "read 3"), ["read 2"], "a reader finishes what it began");
     fleet.whole("config_reload", "write 3 3");
-    victim.thaw();
+    fleet.wake(&mut victim);
     victim.end().refused(STALE);
     assert_eq!(fleet.whole("config_reload", "read 1"), ["read 3"]);
 }
