@@ -4,6 +4,7 @@
 //! is (`lamp 10`), `DIR/orders` has a line for each order.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tenure::Locks;
 use tenure::fence::{Domain, FenceFile, Stamp};
@@ -49,6 +50,7 @@ async fn create(
             return Ok("is not possible: sold out");
         }
     }
+    tokio::time::sleep(Duration::from_millis(2)).await; // prices are asked elsewhere
     reach("looked")?;
     let mut inside = Vec::new();
     for (fence, stamp) in &fences {

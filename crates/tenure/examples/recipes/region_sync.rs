@@ -25,7 +25,8 @@ pub(crate) async fn run(locks: &Locks, dir: &Path, words: &[String]) -> Result<(
     // Where to go on is told by the copy itself: a cursor elsewhere could say more or less than was written.
     let done = lines(&there)?.len();
     tell(format_args!("goes on at {done}"));
-    for batch in here[done..].chunks(BATCH) {
+    let rest = here.get(done..).ok_or("there is more there than here: it is another journal")?;
+    for batch in rest.chunks(BATCH) {
         guard.check()?; // no I/O: there is no sense in going on without the lock
         reach("batch")?;
         let inside = fence.enter(&stamp)?;

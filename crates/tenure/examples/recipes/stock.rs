@@ -5,6 +5,8 @@
 //! lamp that was sold of that part of the stock.
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use tenure::Locks;
 use tenure::fence::{Domain, FenceFile, Stamp};
@@ -39,6 +41,7 @@ fn buy(locks: &Locks, domain: &Domain, dir: &Path, customer: &str) -> Result<Opt
         fence.check(&stamp)?;
         let sold = dir.join(format!("lamps-{part}"));
         if lines(&sold)?.len() < SHARE {
+            thread::sleep(Duration::from_millis(1)); // the till takes a moment
             reach("looked")?;
             let inside = fence.enter(&stamp)?;
             append(&sold, customer)?;
