@@ -3,6 +3,7 @@
 //! `recipes region_sync URL DIR` copies `DIR/here`, a journal of numbered lines that ends with `end`, to `DIR/there`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tenure::Locks;
 use tenure::fence::{FenceFile, Stamp};
@@ -28,6 +29,7 @@ pub(crate) async fn run(locks: &Locks, dir: &Path, words: &[String]) -> Result<(
     let rest = here.get(done..).ok_or("there is more there than here: it is another journal")?;
     for batch in rest.chunks(BATCH) {
         guard.check()?; // no I/O: there is no sense in going on without the lock
+        tokio::time::sleep(Duration::from_millis(1)).await; // the other region is far away
         reach("batch")?;
         let inside = fence.enter(&stamp)?;
         for line in batch {

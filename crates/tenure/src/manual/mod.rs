@@ -14,3 +14,36 @@ pub mod accidents {}
 
 #[doc = include_str!("fence.md")]
 pub mod fence {}
+
+#[doc = include_str!("choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("recipes.md")]
+pub mod recipes {
+    #[doc = include_str!("recipes/order_payment.md")]
+    pub mod order_payment {}
+
+    #[doc = include_str!("recipes/order_creation.md")]
+    pub mod order_creation {}
+
+    #[doc = include_str!("recipes/stock.md")]
+    pub mod stock {}
+
+    #[doc = include_str!("recipes/nightly_job.md")]
+    pub mod nightly_job {}
+
+    #[doc = include_str!("recipes/config_reload.md")]
+    pub mod config_reload {}
+
+    #[doc = include_str!("recipes/region_sync.md")]
+    pub mod region_sync {}
+
+    #[doc = include_str!("recipes/leader.md")]
+    pub mod leader {}
+
+    #[doc = include_str!("recipes/quota.md")]
+    pub mod quota {}
+
+    #[doc = include_str!("recipes/shell.md")]
+    pub mod shell {}
+}
