@@ -8,14 +8,18 @@ use serde_json::Value;
 use crate::Stop;
 use crate::process::{cargo, stdout};
 
-/// The arguments of `cargo test` for each name: a part of a test binary that has a name, else a test binary, else a package, else a module of a test binary, else a
+/// The arguments of `cargo test` for each name: a part of a test binary that has a name, else a test binary (of several packages, each), else a package, else a module of a test binary, else a
 /// module of a crate.
 pub(crate) fn suites(names: &[&str]) -> Result<Vec<Vec<String>>, Stop> {
     let told = stdout(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value =
         serde_json::from_str(&told).map_err(|e| Stop::Broken(format!("cargo metadata: {e}")))?;
     let targets = targets(&metadata);
-    names.iter().map(|name| suite(name, &targets)).collect()
+    let mut all = Vec::new();
+    for name in names {
+        all.extend(of_name(name, &targets)?);
+    }
+    Ok(all)
 }
 
 /// One target of one package.
@@ -46,6 +50,16 @@ fn targets(metadata: &Value) -> Vec<Target> {
 
 /// Parts of a test binary that have a name: a test binary, and what its tests begin with.
 const PARTS: &[(&str, &str)] = &[("primitives", "conform")];
+
+/// Test binaries of one name in several packages are one suite.
+fn of_name(name: &str, targets: &[Target]) -> Result<Vec<Vec<String>>, Stop> {
+    let binaries: Vec<&Target> = targets.iter().filter(|t| t.kind == "test" && t.name == name).collect();
+    if binaries.len() < 2 {
+        return Ok(vec![suite(name, targets)?]);
+    }
+    let words = |target: &Target| ["--package", &target.package, "--test", name].map(str::to_owned).to_vec();
+    Ok(binaries.into_iter().map(words).collect())
+}
 
 fn suite(name: &str, targets: &[Target]) -> Result<Vec<String>, Stop> {
     let words = |words: &[&str]| Ok(words.iter().map(|w| (*w).to_owned()).collect());
@@ -111,11 +125,14 @@ mod tests {
             target("xtask", "bin", "xtask", main),
             target("lab", "test", "broken", "/nowhere/tests/broken.rs"),
             target("lab", "test", "conform", "/nowhere/tests/conform.rs"),
+            target("lab", "test", "recipes", "/nowhere/tests/recipes.rs"),
+            target("xtask", "test", "recipes", "/nowhere/tests/recipes.rs"),
         ]
     }
 
     fn chosen(name: &str) -> Option<String> {
-        suite(name, &here()).ok().map(|words| words.join(" "))
+        let suites = of_name(name, &here()).ok()?;
+        Some(suites.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join("; "))
     }
 
     #[test]
@@ -124,6 +141,8 @@ mod tests {
         assert_eq!(chosen("lab").as_deref(), Some("--package lab"));
         assert_eq!(chosen("counts").as_deref(), Some("--package xtask --bins -- counts::"));
         assert_eq!(chosen("primitives").as_deref(), Some("--package lab --test conform -- primitives::"));
+        let both = "--package lab --test recipes; --package xtask --test recipes";
+        assert_eq!(chosen("recipes").as_deref(), Some(both));
         assert_eq!(chosen("brokne"), None);
     }
 }
