@@ -11,7 +11,7 @@
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
 //! - `backend`: the contract as a trait, the table of backends, one file or folder each.
-//! - [`manual`]: documentation: the contract, the backends, the defaults, the accidents of others.
+//! - [`manual`]: documentation: the contract, the backends, which to choose, recipes, the defaults, the accidents of others.
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("tenure runs on Linux, and on macOS with a remote store; this target is neither");
