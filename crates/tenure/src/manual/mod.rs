@@ -18,6 +18,9 @@ pub mod fence {}
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
 
+#[doc = include_str!("primitives.md")]
+pub mod primitives {}
+
 #[doc = include_str!("recipes.md")]
 pub mod recipes {
     #[doc = include_str!("recipes/order_payment.md")]
