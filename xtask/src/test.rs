@@ -9,21 +9,27 @@ use crate::{select, servers};
 /// The one profile and the one set of features that clippy and the tests share, so that nothing is built twice.
 pub(crate) const WHOLE: &[&str] = &["--workspace", "--all-features"];
 
-/// The simulation has so many runs that it needs an optimised build of its own. A debug build only has a few of them.
-const SIMULATION: &[&str] = &["--profile", "sim", "--package", "tenure-lab", "--test", "sim"];
+/// The simulation has so many runs, and the model check so many states, that they need an optimised build of their own.
+/// A debug build only has a few of them.
+const OPTIMISED: &[&str] = &["sim", "model"];
+
+/// The arguments of `cargo test` for one of those.
+fn optimised(name: &str) -> Vec<String> {
+    ["--profile", "sim", "--package", "tenure-lab", "--test", name].map(str::to_owned).to_vec()
+}
 
 /// Runs the tests and closes with the line that counts them.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let args = Args::parse(args, &["--no-install"], &["--only"])?.no_words()?;
     let only: Vec<&str> = args.all("--only").collect();
-    let suites = if only.is_empty() { vec![Vec::new()] } else { select::suites(&only)? };
+    let (fast, slow): (Vec<&str>, Vec<&str>) = only.iter().partition(|name| !OPTIMISED.contains(name));
+    let mut suites = if only.is_empty() { vec![Vec::new()] } else { select::suites(&fast)? };
+    let slow = if only.is_empty() { OPTIMISED } else { &slow };
+    suites.extend(slow.iter().map(|name| optimised(name)));
     servers::prepare(args.has("--no-install"))?;
     let mut counts = Counts::default();
     for suite in suites {
         counts += one(&suite)?;
-    }
-    if only.is_empty() || only.contains(&"sim") {
-        counts += one(&SIMULATION.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())?;
     }
     println!("\n{counts}");
     Ok(counts.failed == 0)

@@ -1,0 +1,22 @@
+//! Exhaustive model checks: every order of events within small bounds, not a sample of them.
+//!
+//! - [`line`]: three claims of two clients in the product's own line, with messages that are lost, late, repeated and
+//!   out of order. - [`keeper`]: until when a holder believes, with clocks that drift. - [`search`]: the search itself.
+//!
+//! Each is run as it is, and with broken variants, which must be refuted: a model that allows everything proves nothing.
+//! `cargo test --profile sim --package tenure-lab --test model` has the full bounds; a debug build has narrower ones.
+
+mod keeper;
+mod line;
+mod search;
+
+use std::process::ExitCode;
+
+use tenure_lab::harness::Harness;
+
+fn main() -> ExitCode {
+    let mut harness = Harness::new();
+    line::tests(&mut harness);
+    keeper::tests(&mut harness);
+    harness.run()
+}
