@@ -61,10 +61,18 @@ async fn open(opening: Opening) -> Opened {
 struct Plain {
     client: Arc<Client>,
     capabilities: Capabilities,
-    /// Who waits, by polling: only this client knows. With it, how many of its attempts have no answer yet that the
-    /// engine does not know of, since it called them renewals.
-    waiting: Mutex<HashMap<ClaimId, u32>>,
+    /// Who waits, by polling: only this client knows.
+    waiting: Mutex<HashMap<ClaimId, Waits>>,
     listed: list::Listed,
+}
+
+/// One that waits.
+#[derive(Debug, Default)]
+struct Waits {
+    /// How many of its attempts have no answer yet that the engine does not know of, since it called them renewals.
+    unanswered: u32,
+    /// It is being withdrawn, by a request that may leave no mark: nothing may be asked for it any more.
+    leaves: bool,
 }
 
 impl Drop for Plain {
@@ -93,7 +101,7 @@ impl Plain {
         Keys { key, record }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<ClaimId, u32>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<ClaimId, Waits>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,8 +155,8 @@ impl Plain {
             Err(_) => {}
             Ok(_) => drop(waiting.remove(&claim.id)),
         }
-        if let Some(unanswered) = waiting.get_mut(&claim.id) {
-            *unanswered = unanswered.saturating_sub(1);
+        if let Some(waits) = waiting.get_mut(&claim.id) {
+            waits.unanswered = waits.unanswered.saturating_sub(1);
         }
         drop(waiting);
         result
@@ -176,11 +184,18 @@ impl Plain {
     }
 
     async fn renew_all(&self, claims: &[Claim]) -> Vec<Result<Answer>> {
-        // Counted in the same step: a withdrawal in between must know of the attempt, and leave its mark.
+        // Counted in the same step: a withdrawal in between must know of the attempt, and leave its mark. One that has
+        // begun already may not know of it, so there is no attempt any more: it finds out that it is gone.
         let waits: Vec<bool> = {
             let mut waiting = self.waiting();
-            let counted = |c: &Claim| waiting.get_mut(&c.id).map(|unanswered| *unanswered += 1).is_some();
-            claims.iter().map(counted).collect()
+            let mut counted = |c: &Claim| match waiting.get_mut(&c.id) {
+                Some(waits) if !waits.leaves => {
+                    waits.unanswered += 1;
+                    true
+                }
+                _ => false,
+            };
+            claims.iter().map(&mut counted).collect()
         };
         let holders: Vec<&Claim> = claims.iter().zip(&waits).filter(|(_, w)| !**w).map(|(c, _)| c).collect();
         let mut renewed = Vec::with_capacity(holders.len());
@@ -198,8 +213,11 @@ impl Plain {
 
     async fn ask_release(&self, claim: &Claim, leave: Leave) -> Result<Released> {
         let errand = errand_of_release().await;
-        let (waited, unsure) = match self.waiting().get(&claim.id) {
-            Some(unanswered) => (true, *unanswered > 0),
+        let (waited, unsure) = match self.waiting().get_mut(&claim.id) {
+            Some(waits) => {
+                waits.leaves = true;
+                (true, waits.unanswered > 0)
+            }
             None => (false, false),
         };
         let (keys, id) = (self.keys(&claim.key), hex(claim.id));
