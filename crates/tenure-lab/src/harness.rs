@@ -2,7 +2,7 @@
 //! what does not apply is listed as ignored with its reason, never as passed.
 //!
 //! Speaks libtest's language as far as people and tools use it: name filters, `--exact`, `--skip`, `--list`,
-//! `--ignored` lines, a final `test result:` line. One test of a lane runs at a time, and two lanes at most.
+//! `--ignored` lines, a final `test result:` line. One test of a lane runs at a time, and four lanes at most.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,8 +39,8 @@ struct Test<'a> {
     run: Run<'a>,
 }
 
-/// How many tests run at a time.
-const AT_ONCE: usize = 2;
+/// How many tests run at a time: most of what they do is to wait for something.
+const AT_ONCE: usize = 4;
 
 /// The tests of a binary.
 #[derive(Default)]

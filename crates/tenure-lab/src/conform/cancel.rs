@@ -11,7 +11,6 @@ use tenure::Locks;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::ctx::mutex;
 use super::ear::Ear;
 use super::wire::{Gate, Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
@@ -96,10 +95,10 @@ async fn cancelled_at(ctx: &Ctx, plain: &Locks, point: Point, held: bool) -> Ver
     let verb = if point == Point::Releasing { Verb::Release } else { Verb::Attempt };
     let (wire, ear) = (gated(verb, &before, &after), Ear::new());
     let locks = ctx.client().wire(&wire).ear(&ear).connect().await?;
-    let lock = mutex(&locks, &name)?;
+    let lock = ctx.lock(&locks, &name)?;
     let held =
         (held || point == Point::GrantDelivered) && !matches!(point, Point::NotTaken | Point::Releasing);
-    let mut holder = if held { Some(mutex(plain, &name)?.lock().await?) } else { None };
+    let mut holder = if held { Some(ctx.lock(plain, &name)?.lock().await?) } else { None };
     let mut call = Box::pin(async move { lock.lock().await });
     match point {
         Point::NotSent => {
@@ -187,8 +186,8 @@ fn n_polls(ctx: &Ctx) -> Verdict {
                 let name = ctx.name("polls");
                 // Every other time it has to wait, and the holder goes after the third poll.
                 let mut holder =
-                    if round % 2 == 1 { Some(mutex(&plain, &name)?.lock().await?) } else { None };
-                let lock = mutex(&locks, &name)?;
+                    if round % 2 == 1 { Some(ctx.lock(&plain, &name)?.lock().await?) } else { None };
+                let lock = ctx.lock(&locks, &name)?;
                 let mut life = Box::pin(async move {
                     let guard = lock.lock().await?;
                     guard.while_held(tokio::task::yield_now()).await?;
@@ -229,7 +228,7 @@ fn timeouts(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let (one, two) = (ctx.locks().await?, ctx.locks().await?);
         let name = ctx.name("timeouts");
-        let (hold, wait) = (mutex(&one, &name)?, mutex(&two, &name)?);
+        let (hold, wait) = (ctx.lock(&one, &name)?, ctx.lock(&two, &name)?);
         let mut dice = Dice::new(5, 5);
         let (mut granted, mut busy) = (0u64, 0u64);
         for _ in 0..rounds {
@@ -260,9 +259,9 @@ fn ten_thousand(ctx: &Ctx) -> Verdict {
         let wire = Wire::counting();
         let (one, two) = (ctx.locks().await?, ctx.client().wire(&wire).connect().await?);
         let name = ctx.name("many");
-        let lock = mutex(&one, &name)?;
+        let lock = ctx.lock(&one, &name)?;
         let guard = lock.lock().await?;
-        let waits = mutex(&two, &name)?;
+        let waits = ctx.lock(&two, &name)?;
         let mut waiting = JoinSet::new();
         for _ in 0..many {
             let lock = waits.clone();

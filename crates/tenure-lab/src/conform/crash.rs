@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::check::judge;
-use super::ctx::mutex;
+use super::faces::Face;
 use super::wire::{Way, Wire};
 use super::worker::{Crowd, Order, Task, alone};
 use super::{Ctx, Failed, Report, Trial, Verdict, ensure};
@@ -48,7 +48,8 @@ fn killed(ctx: &Ctx) -> Verdict {
     const CHILDREN: usize = 3;
     let at_once = ctx.sees_processes_end();
     // Where only the lease ends a hold, each dead holder costs one, and so does each dead waiter that is granted.
-    let (floor, ttl_ms) = if at_once { (200, 30_000) } else { (40, 200) };
+    let few = if ctx.face == Face::Mutex { 40 } else { 16 };
+    let (floor, ttl_ms) = if at_once { (200, 30_000) } else { (few, 200) };
     let floor = ctx.rounds(floor);
     let name = ctx.name("killed");
     let mut dice = Dice::new(u64::from(std::process::id()), 1);
@@ -67,7 +68,7 @@ fn killed(ctx: &Ctx) -> Verdict {
     let (mut kills, mut of_holders, mut of_waiters) = (0, 0, 0);
     let end = Instant::now() + Duration::from_secs(90);
     // A quarter more than the floor: some are killed before they have asked for anything.
-    while of_holders + of_waiters < floor && Instant::now() < end {
+    while (of_holders.min(of_waiters) == 0 || of_holders + of_waiters < floor) && Instant::now() < end {
         let mut which = dice.below(CHILDREN as u64) as usize;
         let mut victim = alive[which];
         if dice.below(4) != 0 {
@@ -92,10 +93,10 @@ fn killed(ctx: &Ctx) -> Verdict {
         crowd.kill(child)?;
     }
     let mut holds = crowd.holds();
-    judge(&mut holds)?;
+    judge(&mut holds, ctx.face)?;
     ctx.block_on(async {
         let locks = ctx.locks().await?;
-        let guard = ctx.within("the lock after the last death", mutex(&locks, &name)?.lock()).await??;
+        let guard = ctx.within("the lock after the last death", ctx.lock(&locks, &name)?.lock()).await??;
         guard.release().await?;
         ctx.nothing_left(&locks, &name).await
     })?;
@@ -122,13 +123,16 @@ fn at_once(ctx: &Ctx) -> Verdict {
         crowd.until_holding(child)?;
         ctx.block_on(async {
             let locks = ctx.locks().await?;
-            let lock = mutex(&locks, &name)?;
+            let lock = ctx.lock(&locks, &name)?;
             ensure!(lock.try_lock().await?.is_none(), "S1: the child holds it, and it is free");
             let waiting = tokio::spawn(async move { lock.lock().await });
             ctx.until("the waiter is in line", async || Ok(waiters(&locks, &name).await? == 1)).await?;
             crowd.kill(child)?;
             let guard = ctx.within("the waiter behind a dead holder", waiting).await???;
-            ensure!(guard.token().get() > crowd.holds_of(child)[0].token, "S2: the token did not grow");
+            ensure!(
+                guard.token().is_none_or(|t| t.get() > crowd.holds_of(child)[0].token),
+                "S2: the token did not grow"
+            );
             guard.release().await?;
             ctx.nothing_left(&locks, &name).await
         })?;
@@ -145,7 +149,7 @@ fn dead_waiter(ctx: &Ctx) -> Verdict {
     let mut crowd = Crowd::new();
     ctx.block_on(async {
         let locks = ctx.locks().await?;
-        let lock = mutex(&locks, &name)?;
+        let lock = ctx.lock(&locks, &name)?;
         let guard = lock.lock().await?;
         // Where only leases end: one that dies while it waits and is granted before its waiting lease is over holds
         // for one lease.
@@ -178,7 +182,8 @@ fn exits(ctx: &Ctx) -> Verdict {
     crowd.ended(child)?;
     ctx.block_on(async {
         let locks = ctx.locks().await?;
-        let guard = ctx.within("the lock of a program that exited", mutex(&locks, &name)?.lock()).await??;
+        let guard =
+            ctx.within("the lock of a program that exited", ctx.lock(&locks, &name)?.lock()).await??;
         guard.release().await?;
         ctx.nothing_left(&locks, &name).await
     })?;
@@ -194,10 +199,11 @@ fn silent(ctx: &Ctx) -> Verdict {
             Wire::new(|call| if call.is(super::wire::Verb::Attempt) { Way::Through } else { Way::Swallow });
         let dead = ctx.client().ttl_ms(400).wire(&wire).connect().await?;
         let locks = ctx.locks().await?;
-        let before = mutex(&dead, &name)?.lock().await?;
-        let after = ctx.within("the lock of a silent holder", mutex(&locks, &name)?.lock()).await??;
+        let before = ctx.lock(&dead, &name)?.lock().await?;
+        let after = ctx.within("the lock of a silent holder", ctx.lock(&locks, &name)?.lock()).await??;
         ensure!(before.check().is_err(), "S1: the next one holds, and the silent one still believes");
-        ensure!(after.token() > before.token(), "S2: {} follows {}", after.token(), before.token());
+        let (old, new) = (before.token(), after.token());
+        ensure!(new > old || new.is_none(), "S2: {new:?} follows {old:?}");
         after.release().await?;
         drop(before);
         ctx.until("nobody is left", async || Ok(locks.inspect(&name).await?.is_none())).await?;
@@ -216,9 +222,9 @@ fn stopped(ctx: &Ctx) -> Verdict {
     crowd.worker(child).signal(Signal::STOP);
     ctx.block_on(async {
         let locks = ctx.locks().await?;
-        let guard = ctx.within("the lock of a stopped holder", mutex(&locks, &name)?.lock()).await??;
+        let guard = ctx.within("the lock of a stopped holder", ctx.lock(&locks, &name)?.lock()).await??;
         ensure!(crowd.worker(child).is_stopped(), "the child is not stopped");
-        ensure!(guard.token().get() > first, "S2: {} follows {first}", guard.token());
+        ensure!(guard.token().is_none_or(|t| t.get() > first), "S2: {:?} follows {first}", guard.token());
         crowd.worker(child).signal(Signal::CONT);
         let found = crowd.order(child, &Order::Check)?;
         ensure!(found == "Lost", "S5: after it was stopped, its check says {found}");

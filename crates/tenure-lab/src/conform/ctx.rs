@@ -1,5 +1,6 @@
 //! What a trial is given: a store, clients of it, raw access to it, and patience.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,11 +13,10 @@ use tenure::backend::{
 use tenure::core::lease::TTL_WAITING;
 use tenure::engine::Runtime;
 use tenure::engine::thread::ThreadRuntime;
-use tenure::{
-    Capabilities, HoldEnd, Key, Line, Locks, Mutex as Lock, Owner, Scope, StoreUrl, Visibility, Wakeup,
-};
+use tenure::{Capabilities, HoldEnd, Key, Line, Locks, Owner, Scope, StoreUrl, Visibility, Wakeup};
 
 use super::ear::{Ear, Fan};
+use super::faces::{Face, Fillers};
 use super::place::Place;
 use super::wire::{Lent, Wire, Wired};
 use super::{Failed, Verdict, ensure};
@@ -58,13 +58,16 @@ pub struct Ctx {
     pub(crate) namespace: String,
     pub(crate) caps: Capabilities,
     /// The share of its usual rounds that a trial shall do, in percent.
-    percent: u64,
+    pub(super) percent: u64,
     patience: Duration,
     directory: Option<PathBuf>,
     server: Option<Arc<Redis>>,
     twist: Arc<dyn Twist>,
     shared: Mutex<Option<Arc<Shared>>>,
     numbers: AtomicU64,
+    /// What is taken as the lock.
+    pub(crate) face: Face,
+    pub(crate) fillers: Fillers,
 }
 
 impl std::fmt::Debug for Ctx {
@@ -99,6 +102,8 @@ impl Ctx {
             twist: Arc::new(Honest),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
+            face: Face::default(),
+            fillers: Fillers::default(),
         };
         let locks = Locks::builder(&ctx.url).namespace(&ctx.namespace).blocking_connect()?;
         ctx.caps = locks.capabilities();
@@ -154,6 +159,8 @@ impl Ctx {
             twist: self.twist.clone(),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
+            face: self.face,
+            fillers: Fillers::default(),
         }
     }
 
@@ -201,7 +208,12 @@ impl Ctx {
 
     /// The name of a lock that no other trial uses.
     pub(crate) fn name(&self, what: &str) -> String {
-        format!("{what}/{}", self.numbers.fetch_add(1, Ordering::Relaxed))
+        let name = format!("{what}/{}", self.numbers.fetch_add(1, Ordering::Relaxed));
+        if let Err(why) = self.fill(&name) {
+            // Two permits too many are left now, so the trial will fail: this says why.
+            let _ = writeln!(std::io::stderr(), "{name}: {why}");
+        }
+        name
     }
 
     pub(crate) fn key(&self, name: &str) -> Verdict<Key> {
@@ -256,9 +268,14 @@ impl Ctx {
             shared.fan.add(ear.clone());
             shared.store.clone()
         } else {
-            self.twist.store(self.open(self.twist.sink(ear.clone()), runtime.clone()).await?)
+            self.seen(self.open(self.twist.sink(ear.clone()), runtime.clone()).await?)
         };
-        Ok(Store { backend, ear, runtime, namespace: self.namespace.clone() })
+        Ok(Store { backend, ear, runtime, namespace: self.namespace.clone(), face: self.face })
+    }
+
+    /// A store as all clients see it.
+    fn seen(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        self.face.hiding(self.twist.store(store))
     }
 
     async fn shared(&self, runtime: Arc<dyn Runtime>) -> Verdict<Arc<Shared>> {
@@ -267,7 +284,7 @@ impl Ctx {
         }
         let fan = Arc::new(Fan::default());
         let store = self.open(self.twist.sink(fan.clone()), runtime).await?;
-        let store = self.twist.store(Arc::new(Lent(store)));
+        let store = self.seen(Arc::new(Lent(store)));
         let shared = Arc::new(Shared { store, fan });
         let mut slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(slot.get_or_insert(shared).clone())
@@ -338,7 +355,7 @@ impl Client<'_> {
             mine = Some(shared.store.clone());
         } else if inject {
             let store = ctx.open(ctx.twist.sink(late.clone()), Arc::new(ThreadRuntime::new())).await?;
-            mine = Some(ctx.twist.store(store));
+            mine = Some(ctx.seen(store));
         }
         let url = if inject { "memory:" } else { &ctx.url };
         let mut builder = Locks::builder(url).namespace(&ctx.namespace).ttl(self.ttl);
@@ -348,7 +365,7 @@ impl Client<'_> {
         if let Some(runtime) = runtime {
             builder = builder.runtime(runtime);
         }
-        let (twist, ear, wire) = (ctx.twist.clone(), self.ear, self.wire);
+        let (twist, ear, wire, face) = (ctx.twist.clone(), self.ear, self.wire, ctx.face);
         let sinks = twist.clone();
         let builder = builder.wrap_sink(move |hub| {
             let sink = match ear {
@@ -362,7 +379,7 @@ impl Client<'_> {
             sink
         });
         let builder = builder.wrap(move |opened| {
-            let store = mine.unwrap_or_else(|| twist.store(opened));
+            let store = mine.unwrap_or_else(|| face.hiding(twist.store(opened)));
             let store = match wire {
                 Some(wire) => Arc::new(Wired { wire, inner: store }),
                 None => store,
@@ -391,14 +408,15 @@ pub(crate) struct Store {
     pub(crate) ear: Arc<Ear>,
     pub(crate) runtime: Arc<dyn Runtime>,
     namespace: String,
+    face: Face,
 }
 
 impl Store {
-    /// A claim of a mutex, with a fresh id and leases of 30 s.
+    /// A claim of the trial's lock, with a fresh id and leases of 30 s.
     pub(crate) fn claim(&self, name: &str) -> Verdict<Claim> {
         let mut id = [0; 16];
         self.runtime.fill(&mut id);
-        Ok(Claim {
+        let mutex = Claim {
             id: ClaimId(u128::from_le_bytes(id)),
             key: Key::new(&self.namespace, name)?,
             kind: Kind::Mutex,
@@ -411,7 +429,8 @@ impl Store {
             anchor: Anchor::Process,
             owner: Arc::new(owner("raw")),
             reason: "".into(),
-        })
+        };
+        Ok(self.face.claim(mutex))
     }
 
     pub(crate) async fn ask(&self, claim: &Claim) -> Verdict<Answer> {
@@ -465,7 +484,7 @@ impl Store {
 }
 
 /// The mutex of that name.
-pub(crate) fn mutex(locks: &Locks, name: &str) -> Verdict<Lock> {
+pub(crate) fn mutex(locks: &Locks, name: &str) -> Verdict<tenure::Mutex> {
     Ok(locks.mutex(name)?)
 }
 
@@ -475,7 +494,7 @@ impl Ctx {
         self.until("the client has nothing in hand", async || Ok(locks.live() == 0)).await?;
         self.until("nobody holds and nobody waits", async || Ok(locks.inspect(name).await?.is_none()))
             .await?;
-        let guard = mutex(locks, name)?.try_lock().await?;
+        let guard = self.lock(locks, name)?.try_lock().await?;
         ensure!(guard.is_some(), "nobody is listed, and yet {name} is not free");
         drop(guard);
         self.until("and it is free again", async || Ok(locks.inspect(name).await?.is_none())).await

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tenure::engine::Runtime;
-use tenure::{Guard, Locks, LostReason};
+use tenure::{Locks, LostReason};
 use tokio::time::sleep;
 
-use super::ctx::mutex;
+use super::faces::Hold;
 use super::waiting::polls;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
@@ -32,7 +32,7 @@ pub(crate) const TRIALS: &[Trial] = &[
 ];
 
 /// Until when a guard believes, at the earliest: on the boot clock, in ns.
-fn believes_until(guard: &Guard) -> u64 {
+fn believes_until(guard: &Hold) -> u64 {
     let before = boot_ns();
     before.saturating_add(u64::try_from(guard.remaining().as_nanos()).unwrap_or(u64::MAX))
 }
@@ -63,11 +63,11 @@ fn from_request(ctx: &Ctx) -> Verdict {
         let wire = Wire::new(|_| Way::Slow(Duration::ZERO, Duration::from_millis(300)));
         let locks = ctx.client().ttl_ms(TTL).wire(&wire).connect().await?;
         let plain = ctx.locks().await?;
-        let guard = mutex(&locks, &name)?.lock().await?;
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
         let believed = believes_until(&guard);
         honest("after a late answer to the attempt", believed, kept_until(&plain, &name).await?)?;
         let mut renewals = 0;
-        for _ in 0..3 {
+        for _ in 0..ctx.rounds(3) {
             let before = wire.renewals();
             ctx.until("another renewal", async || Ok(wire.renewals() > before)).await?;
             // Its answer is on the way for 300 ms: look while it is, and after it has come.
@@ -91,8 +91,8 @@ fn of_push(ctx: &Ctx) -> Verdict {
         for _ in 0..rounds {
             let name = ctx.name("pushed");
             let locks = ctx.client().ttl_ms(5000).connect().await?;
-            let first = mutex(&plain, &name)?.lock().await?;
-            let lock = mutex(&locks, &name)?;
+            let first = ctx.lock(&plain, &name)?.lock().await?;
+            let lock = ctx.lock(&locks, &name)?;
             let waiting = tokio::spawn(async move { lock.lock().await });
             ctx.until("the waiter is in line", async || {
                 Ok(plain.inspect(&name).await?.is_some_and(|line| line.waiters == 1))
@@ -118,7 +118,7 @@ fn signal(ctx: &Ctx) -> Verdict {
         let mut watches = Vec::new();
         for n in 0..LOCKS {
             let locks = ctx.client().ttl_ms(1000).wire(&wire).connect().await?;
-            let lock = mutex(&locks, &ctx.name("signal"))?;
+            let lock = ctx.lock(&locks, &ctx.name("signal"))?;
             let guard = lock.lock().await?;
             let deadline = believes_until(&guard);
             watches.push(tokio::spawn(async move {
@@ -164,9 +164,9 @@ fn before_next(ctx: &Ctx) -> Verdict {
             let name = ctx.name("next");
             let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
             let cut = ctx.client().ttl_ms(300).wire(&wire).connect().await?;
-            let old = mutex(&cut, &name)?.lock().await?;
+            let old = ctx.lock(&cut, &name)?.lock().await?;
             let deadline = believes_until(&old);
-            let next = ctx.within("the next grant", mutex(&plain, &name)?.lock()).await??;
+            let next = ctx.within("the next grant", ctx.lock(&plain, &name)?.lock()).await??;
             let believes = old.check();
             ensure!(
                 believes.is_err(),
@@ -187,7 +187,7 @@ fn suspended(ctx: &Ctx) -> Verdict {
         let name = ctx.name("suspended");
         let warp = Warp::new();
         let locks = ctx.client().ttl_ms(60_000).runtime(warp.clone()).connect().await?;
-        let guard = mutex(&locks, &name)?.lock().await?;
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
         guard.check()?;
         let now = warp.now();
         let lost = guard.lost();
@@ -211,10 +211,12 @@ fn renewed(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let wire = Wire::counting();
         let locks = ctx.client().ttl_ms(1500).wire(&wire).connect().await?;
-        let guard = mutex(&locks, &ctx.name("renewed"))?.lock().await?;
-        ctx.until("nine renewals, which is three leases", async || {
+        let guard = ctx.lock(&locks, &ctx.name("renewed"))?.lock().await?;
+        // Nine renewals are three leases.
+        let enough = ctx.rounds(9);
+        ctx.until("renewals enough", async || {
             guard.check()?;
-            Ok(wire.renewals() >= 9)
+            Ok(wire.renewals() >= enough)
         })
         .await?;
         guard.release().await?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tenure::backend::Claim;
 use tenure::{ErrorKind, LostReason};
 
-use super::ctx::mutex;
 use super::wire::{Verb, Way, Wire};
 use super::worker::{Crowd, Task, alone};
 use super::{Ctx, Report, Trial, Verdict, ensure};
@@ -34,7 +33,7 @@ fn main_returns(ctx: &Ctx) -> Verdict {
         ensure!(crowd.holds_of(child).len() == 1, "the child never held the lock");
         ctx.block_on(async {
             let locks = ctx.locks().await?;
-            let guard = mutex(&locks, &name)?.try_lock().await?;
+            let guard = ctx.lock(&locks, &name)?.try_lock().await?;
             ensure!(guard.is_some(), "the guard was dropped, main has returned, and the lock is not free");
             Ok(())
         })?;
@@ -61,7 +60,7 @@ fn dropped_runtime(ctx: &Ctx) -> Verdict {
         for task in 0..TASKS {
             // A holder, and somebody who waits behind it.
             for _ in 0..2 {
-                let lock = mutex(&locks, &format!("{name}/{task}"))?;
+                let lock = ctx.lock(&locks, &format!("{name}/{task}"))?;
                 tokio::spawn(async move {
                     let guard = lock.lock().await;
                     std::future::pending::<()>().await;
@@ -96,7 +95,7 @@ fn blocked_runtime(ctx: &Ctx) -> Verdict {
     let wire = Wire::counting();
     let (locks, guard) = user.block_on(async {
         let locks = ctx.client().ttl_ms(TTL).wire(&wire).connect().await?;
-        let guard = mutex(&locks, &name)?.lock().await?;
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
         Ok::<_, super::Failed>((locks, guard))
     })?;
     let blocked = Duration::from_millis(3 * TTL);
@@ -104,7 +103,7 @@ fn blocked_runtime(ctx: &Ctx) -> Verdict {
     // This thread is the other one, and it watches from another runtime.
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let other = mutex(&plain, &name)?;
+        let other = ctx.lock(&plain, &name)?;
         while !sleeps.is_finished() {
             ensure!(other.try_lock().await?.is_none(), "the runtime is blocked, and the lock is free");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -124,7 +123,7 @@ fn panics(ctx: &Ctx) -> Verdict {
         let locks = ctx.locks().await?;
         for round in 0..rounds {
             let name = ctx.name("panic");
-            let guard = mutex(&locks, &name)?.lock().await?;
+            let guard = ctx.lock(&locks, &name)?.lock().await?;
             let work = move || {
                 let _guard = guard;
                 resume_unwind(Box::new("a trial")); // a panic that prints nothing
@@ -160,9 +159,9 @@ fn closed(ctx: &Ctx) -> Verdict {
         let wire = Wire::counting();
         let (locks, plain) = (ctx.client().wire(&wire).connect().await?, ctx.locks().await?);
         let (mine, theirs) = (ctx.name("closed"), ctx.name("waited"));
-        let guard = mutex(&locks, &mine)?.lock().await?;
-        let other = mutex(&plain, &theirs)?.lock().await?;
-        let lock = mutex(&locks, &theirs)?;
+        let guard = ctx.lock(&locks, &mine)?.lock().await?;
+        let other = ctx.lock(&plain, &theirs)?.lock().await?;
+        let lock = ctx.lock(&locks, &theirs)?;
         let again = lock.clone();
         let waits = tokio::spawn(async move { lock.lock().await });
         ctx.in_line(&plain, &theirs, &wire, 2).await?;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tenure::{Error, ErrorKind, LostReason, Released};
 
-use super::ctx::mutex;
+use super::faces::evicts_all;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "s8_a_release_tells_the_truth", rules: &["S8"], why_not: |_| None, run: releases },
+    Trial { name: "s8_a_release_tells_the_truth", rules: &["S8"], why_not: evicts_all, run: releases },
     Trial { name: "s8_a_silent_store_is_never_ok", rules: &["S8", "S6"], why_not: |_| None, run: silent },
     Trial { name: "s8_a_failing_store_is_never_ok", rules: &["S8", "S6"], why_not: |_| None, run: failing },
     Trial { name: "s8_a_release_that_nobody_answers", rules: &["S8"], why_not: |_| None, run: unanswered },
@@ -36,12 +36,12 @@ fn releases(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let (locks, plain) = (ctx.locks().await?, ctx.locks().await?);
         let name = ctx.name("truth");
-        let lock = mutex(&locks, &name)?;
+        let lock = ctx.lock(&locks, &name)?;
         lock.lock().await?.release().await?;
         // Taken away while we hold it, and nobody has told us yet.
         let ear = super::ear::Ear::new();
         let unheard = ctx.client().ear(&ear).connect().await?;
-        let guard = mutex(&unheard, &name)?.lock().await?;
+        let guard = ctx.lock(&unheard, &name)?.lock().await?;
         ear.stop_up();
         ensure!(plain.evict(&name, None, "a trial").await? == Released::WasHeld, "it was held");
         let error = fails("a release after an eviction", LOST, guard.release().await)?;
@@ -51,8 +51,8 @@ fn releases(ctx: &Ctx) -> Verdict {
         );
         // Taken away, and the next one holds.
         let guard = lock.lock().await?;
-        plain.evict(&name, Some(guard.token()), "a trial").await?;
-        let next = ctx.within("the next grant", mutex(&plain, &name)?.lock()).await??;
+        plain.evict(&name, guard.token(), "a trial").await?;
+        let next = ctx.within("the next grant", ctx.lock(&plain, &name)?.lock()).await??;
         let error = fails("a release after the next grant", LOST, guard.release().await)?;
         let why = error.lost().map(|lost| lost.why().clone());
         let told = matches!(why, Some(LostReason::Evicted(_) | LostReason::Gone));
@@ -62,7 +62,7 @@ fn releases(ctx: &Ctx) -> Verdict {
         // The lease has ended.
         let wire = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Through });
         let slow = ctx.client().ttl_ms(200).wire(&wire).connect().await?;
-        let guard = mutex(&slow, &name)?.lock().await?;
+        let guard = ctx.lock(&slow, &name)?.lock().await?;
         ctx.until("the lease ends", async || Ok(plain.inspect(&name).await?.is_none())).await?;
         fails("a release after the lease", LOST, guard.release().await)?;
         ctx.nothing_left(&plain, &name).await?;
@@ -75,7 +75,7 @@ fn silent(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let wire = Wire::new(|_| Way::Swallow);
         let locks = ctx.client().wire(&wire).runtime(Warp::fast(20)).connect().await?;
-        let lock = mutex(&locks, &ctx.name("silent"))?;
+        let lock = ctx.lock(&locks, &ctx.name("silent"))?;
         let (waits, tries, patient) = (lock.clone(), lock.clone(), lock.clone());
         let waits = tokio::spawn(async move { waits.lock().await });
         let tries = tokio::spawn(async move { tries.try_lock().await });
@@ -94,7 +94,7 @@ fn failing(ctx: &Ctx) -> Verdict {
         let wire = Wire::new(|_| Way::Refuse);
         let locks = ctx.client().wire(&wire).runtime(Warp::fast(20)).connect().await?;
         let name = ctx.name("failing");
-        let lock = mutex(&locks, &name)?;
+        let lock = ctx.lock(&locks, &name)?;
         fails("lock", SILENT, ctx.within("lock gives up", lock.lock()).await?)?;
         fails("try_lock", SILENT, ctx.within("try_lock gives up", lock.try_lock()).await?)?;
         fails("inspect", SILENT, locks.inspect(&name).await)?;
@@ -118,7 +118,7 @@ fn unanswered(ctx: &Ctx) -> Verdict {
                 _ => Way::Through,
             });
             let locks = ctx.client().ttl_ms(300).wire(&wire).connect().await?;
-            let guard = mutex(&locks, &name)?.lock().await?;
+            let guard = ctx.lock(&locks, &name)?.lock().await?;
             let released = ctx.within("the release gives up", guard.release()).await?;
             let what = format!("a release that was {}", if round % 2 == 0 { "lost" } else { "applied" });
             fails(&what, &[ErrorKind::Uncertain], released)?;

@@ -8,7 +8,7 @@ use tenure::Token;
 use tokio::task::JoinSet;
 
 use super::check::{Held, judge};
-use super::ctx::mutex;
+use super::faces::Lock;
 use super::worker::{Crowd, Task, alone};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 use crate::num::{Dice, boot_ns};
@@ -40,7 +40,7 @@ fn tasks(ctx: &Ctx) -> Verdict {
         for client in 0..CLIENTS {
             let locks = ctx.locks().await?;
             for task in 0..TASKS {
-                let lock = mutex(&locks, &name)?;
+                let lock = ctx.lock(&locks, &name)?;
                 tasks.spawn(crowd(lock, witness.clone(), Dice::new(7, client * TASKS + task), rounds));
             }
             clients.push(locks);
@@ -56,7 +56,7 @@ fn tasks(ctx: &Ctx) -> Verdict {
         let overlaps = witness.overlaps.load(Ordering::SeqCst);
         ensure!(overlaps == 0, "S1: {overlaps} times, somebody was inside already");
         let mut holds = witness.holds.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        judge(&mut holds)?;
+        judge(&mut holds, ctx.face)?;
         Ok(Report::new()
             .count("grants", holds.len())
             .count("gave up waiting", witness.busy.load(Ordering::SeqCst))
@@ -64,7 +64,7 @@ fn tasks(ctx: &Ctx) -> Verdict {
     })
 }
 
-async fn crowd(lock: tenure::Mutex, witness: Arc<Witness>, mut dice: Dice, rounds: u64) -> Verdict<()> {
+async fn crowd(lock: Lock, witness: Arc<Witness>, mut dice: Dice, rounds: u64) -> Verdict<()> {
     for _ in 0..rounds {
         let asked = boot_ns();
         let guard = match dice.below(6) {
@@ -91,8 +91,9 @@ async fn crowd(lock: tenure::Mutex, witness: Arc<Witness>, mut dice: Dice, round
             tokio::task::yield_now().await;
         }
         guard.check()?;
+        let token = guard.token().map_or(0, Token::get);
         witness.inside.fetch_sub(1, Ordering::SeqCst);
-        let held = Held { asked, from, to: boot_ns(), token: Token::get(guard.token()), process: 0 };
+        let held = Held { asked, from, to: boot_ns(), token, process: 0 };
         witness.holds.lock().unwrap_or_else(PoisonError::into_inner).push(held);
         match dice.below(3) {
             0 => drop(guard),
@@ -119,7 +120,7 @@ fn processes(ctx: &Ctx) -> Verdict {
         crowd.start(&task)?;
     }
     let mut holds = crowd.finish()?;
-    judge(&mut holds)?;
+    judge(&mut holds, ctx.face)?;
     ctx.block_on(async {
         let locks = ctx.locks().await?;
         ctx.nothing_left(&locks, &name).await

@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
-use tenure::{Guard, Locks, Mutex};
+use tenure::Locks;
 
+use super::faces::{Hold, Lock, hide};
 use super::worker::{Event, Where, take};
 use crate::failure::{Doing, Failure, Outcome};
 use crate::process::Link;
@@ -15,7 +16,7 @@ use crate::process::Link;
 /// text if all is well.
 pub(super) fn play(link: &Link, place: &Where, name: &str) -> Outcome<()> {
     let locks = place.connect(30_000)?;
-    let lock = locks.mutex(name)?;
+    let lock = place.face.lock(&locks, name)?;
     let guard = take(link, &lock)?;
     let again = (locks.clone(), lock);
     let (mut wrong, guard) = forked(guard, |guard| as_child(again, guard))?;
@@ -23,7 +24,11 @@ pub(super) fn play(link: &Link, place: &Where, name: &str) -> Outcome<()> {
     if let Err(lost) = guard.check() {
         wrong += &format!("the parent lost its lock: {lost}; ");
     }
-    match locks.blocking_inspect(name)?.map(|line| line.holders.len()) {
+    let line = locks.blocking_inspect(name)?.map(|mut line| {
+        hide(&mut line);
+        line.holders.len()
+    });
+    match line {
         Some(1) => {}
         other => wrong += &format!("the parent's hold is not listed any more: {other:?}; "),
     }
@@ -35,7 +40,7 @@ pub(super) fn play(link: &Link, place: &Where, name: &str) -> Outcome<()> {
 }
 
 /// What the child finds that must not be.
-fn as_child((locks, lock): (Locks, Mutex), guard: Guard) -> String {
+fn as_child((locks, lock): (Locks, Lock), guard: Hold) -> String {
     let mut wrong = String::new();
     if guard.check().is_ok() {
         wrong += "the child believes that it holds; ";
@@ -44,7 +49,7 @@ fn as_child((locks, lock): (Locks, Mutex), guard: Guard) -> String {
         Err(error) if error.kind() == tenure::ErrorKind::Config => {}
         other => wrong += &format!("a lock call of the child said {other:?}; "),
     }
-    if let Ok(seen) = locks.blocking_inspect(lock.key().name()) {
+    if let Ok(seen) = locks.blocking_inspect(guard.key().name()) {
         wrong += &format!("the child may look through its parent's client: {seen:?}; ");
     }
     if guard.blocking_release().is_ok() {
@@ -55,7 +60,7 @@ fn as_child((locks, lock): (Locks, Mutex), guard: Guard) -> String {
 }
 
 /// Runs `work` in a forked child, with the child's copy of the guard; gives back what it said, and the guard.
-fn forked(guard: Guard, work: impl FnOnce(Guard) -> String) -> Outcome<(String, Guard)> {
+fn forked(guard: Hold, work: impl FnOnce(Hold) -> String) -> Outcome<(String, Hold)> {
     let (mut hears, mut tells) = std::io::pipe().doing(|| "make a pipe".into())?;
     // SAFETY: the child has one thread, a copy of this one. It calls nothing that needs another thread of its parent:
     // the C library repairs its own locks (the allocator's, the standard streams') in a child, the engine refuses to

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tenure::Locks;
+use tenure::{Locks, Token};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::check::{Held, judge};
-use super::ctx::mutex;
+use super::faces::Lock;
 use super::wire::{Way, Wire};
 use super::{Ctx, Failed, Report, Trial, Verdict, ensure};
 use crate::num::{Dice, boot_ns};
@@ -55,7 +55,7 @@ fn heals(ctx: &Ctx) -> Verdict {
             let wire = bad_wire(faulty.clone(), faults.clone(), client);
             let locks = ctx.client().ttl_ms(600).wire(&wire).connect().await?;
             for task in 0..3 {
-                let (lock, over, holds) = (mutex(&locks, &name)?, over.clone(), holds.clone());
+                let (lock, over, holds) = (ctx.lock(&locks, &name)?, over.clone(), holds.clone());
                 tasks.spawn(fights(lock, over, holds, Dice::new(client, task)));
             }
             clients.push(locks);
@@ -67,7 +67,7 @@ fn heals(ctx: &Ctx) -> Verdict {
         faulty.store(false, Ordering::SeqCst);
         for locks in &clients {
             // Others still fight for it, so this is one wait among many.
-            let guard = ctx.within("a grant after the faults", mutex(locks, &name)?.lock()).await??;
+            let guard = ctx.within("a grant after the faults", ctx.lock(locks, &name)?.lock()).await??;
             guard.release().await?;
         }
         over.store(true, Ordering::SeqCst);
@@ -84,12 +84,12 @@ fn heals(ctx: &Ctx) -> Verdict {
         let plain = ctx.locks().await?;
         ctx.nothing_left(&plain, &name).await?;
         let mut holds = holds.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        judge(&mut holds)?;
+        judge(&mut holds, ctx.face)?;
         Ok(Report::new().count("faults", faults.load(Ordering::SeqCst)).count("grants", holds.len()))
     })
 }
 
-async fn fights(lock: tenure::Mutex, over: Arc<AtomicBool>, holds: Arc<Mutex<Vec<Held>>>, mut dice: Dice) {
+async fn fights(lock: Lock, over: Arc<AtomicBool>, holds: Arc<Mutex<Vec<Held>>>, mut dice: Dice) {
     while !over.load(Ordering::SeqCst) {
         let asked = boot_ns();
         let wait = Duration::from_millis(dice.below(700));
@@ -103,7 +103,7 @@ async fn fights(lock: tenure::Mutex, over: Arc<AtomicBool>, holds: Arc<Mutex<Vec
         // While it is believed: the stamp is taken first, so the belief lasted at least until then.
         let to = boot_ns();
         let to = if guard.check().is_ok() { to } else { from };
-        let held = Held { asked, from, to, token: guard.token().get(), process: 0 };
+        let held = Held { asked, from, to, token: guard.token().map_or(0, Token::get), process: 0 };
         holds.lock().unwrap_or_else(PoisonError::into_inner).push(held);
         match dice.below(2) {
             0 => drop(guard),
@@ -125,10 +125,11 @@ fn residue(ctx: &Ctx) -> Verdict {
         for round in 0..rounds {
             let locks = clients[(round % 3) as usize].clone();
             let name = format!("residue/{}", dice.below(LOCKS));
+            let lock = ctx.lock(&locks, &name)?;
             let (what, wait) = (dice.below(7), Duration::from_micros(dice.below(3000)));
-            tasks.spawn(
-                async move { timeout(Duration::from_secs(20), lives(&locks, &name, what, wait)).await },
-            );
+            tasks.spawn(async move {
+                timeout(Duration::from_secs(20), lives(&locks, &lock, &name, what, wait)).await
+            });
             if tasks.len() > 40 {
                 tasks.join_next().await.transpose()?;
             }
@@ -147,7 +148,7 @@ fn residue(ctx: &Ctx) -> Verdict {
         }
         ctx.until("nothing is listed", async || Ok(plain.list("").await?.is_empty())).await?;
         for n in 0..LOCKS {
-            let guard = mutex(&plain, &format!("residue/{n}"))?.try_lock().await?;
+            let guard = ctx.lock(&plain, &format!("residue/{n}"))?.try_lock().await?;
             ensure!(guard.is_some(), "nothing is listed, and residue/{n} is not free");
         }
         Ok(Report::new().count("lives", rounds))
@@ -155,8 +156,7 @@ fn residue(ctx: &Ctx) -> Verdict {
 }
 
 /// One short life of a claim, in one of the ways in which they live.
-async fn lives(locks: &Locks, name: &str, what: u64, wait: Duration) -> Verdict<()> {
-    let lock = mutex(locks, name)?;
+async fn lives(locks: &Locks, lock: &Lock, name: &str, what: u64, wait: Duration) -> Verdict<()> {
     match what {
         0 => drop(lock.lock().await?),
         1 => drop(lock.try_lock().await?),
@@ -165,7 +165,10 @@ async fn lives(locks: &Locks, name: &str, what: u64, wait: Duration) -> Verdict<
         4 => lock.lock().await?.release_after(wait).await?,
         5 => {
             let guard = lock.lock().await?;
-            locks.evict(name, Some(guard.token()), "a trial").await?;
+            // Not of permits: that would take the others away as well.
+            if let token @ Some(_) = guard.token() {
+                locks.evict(name, token, "a trial").await?;
+            }
             // The eviction may have come between: then it is lost, and says so.
             drop(guard.release().await);
         }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenure::Released;
 use tenure::backend::{Leave, Standing};
 
-use super::ctx::mutex;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
@@ -126,7 +125,8 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
                 if round % 6 == 5 { Way::Deaf } else { Way::Garble }
             });
             let locks = ctx.client().wire(&wire).connect().await?;
-            let guard = ctx.within("a grant whose answers were lost", mutex(&locks, &name)?.lock()).await??;
+            let guard =
+                ctx.within("a grant whose answers were lost", ctx.lock(&locks, &name)?.lock()).await??;
             let line = plain.inspect(&name).await?.ok_or("the hold is not listed")?;
             ensure!(
                 line.holders.len() == 1 && line.waiters == 0,
@@ -134,10 +134,7 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
                 line.holders.len(),
                 line.waiters
             );
-            ensure!(
-                line.holders[0].token == Some(guard.token()),
-                "the store knows another token than the guard"
-            );
+            ensure!(line.holders[0].token == guard.token(), "the store knows another token than the guard");
             repeated += wire.attempts() - 1;
             guard.release().await?;
             ctx.nothing_left(&plain, &name).await?;
@@ -159,7 +156,7 @@ fn lost_releases(ctx: &Ctx) -> Verdict {
                 if once { Way::Garble } else { Way::Through }
             });
             let locks = ctx.client().wire(&wire).connect().await?;
-            let guard = mutex(&locks, &name)?.lock().await?;
+            let guard = ctx.lock(&locks, &name)?.lock().await?;
             guard.release().await?;
             ensure!(wire.releases() >= 2, "the release was not repeated");
             ctx.nothing_left(&plain, &name).await?;

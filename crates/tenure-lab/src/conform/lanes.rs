@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{Ctx, Failed, Place, Report, Trial, mutex_trials, primitive_trials};
+use super::{Ctx, Face, Failed, Place, Report, Trial, called, primitive_trials, table};
 use crate::harness::{Harness, Verdict};
 
 /// A trial that takes longer than this hangs.
@@ -25,12 +25,13 @@ pub enum Came {
 /// Runs a trial, on a thread of its own: one that hangs is given up.
 #[must_use]
 pub fn judge(trial: &'static Trial, ctx: Ctx) -> Came {
-    if let Some(why) = (trial.why_not)(&ctx) {
+    if let Some(why) = ctx.face.why_not(ctx.caps).or_else(|| (trial.why_not)(&ctx)) {
         return Came::Excluded(why);
     }
     let (tell, told) = channel();
     let ran = thread::Builder::new().name(trial.name.into()).spawn(move || {
-        let _ = tell.send((trial.run)(&ctx));
+        let ran = (trial.run)(&ctx);
+        let _ = tell.send(ran.and_then(|report| ctx.empty().map(|()| report)));
     });
     let broken = |why: String| Came::Failed(Failed::Broken(why));
     if let Err(error) = ran {
@@ -48,21 +49,20 @@ pub fn judge(trial: &'static Trial, ctx: Ctx) -> Came {
 pub fn harness(harness: &mut Harness<'_>, places: Vec<Place>) {
     for place in places {
         let place = Arc::new(place);
-        let mutex = mutex_trials().map(|trial| (format!("{}::{}", place.name, trial.name), trial));
-        let others =
-            primitive_trials().map(|trial| (format!("primitives::{}::{}", place.name, trial.name), trial));
-        for (number, (name, trial)) in mutex.chain(others).enumerate() {
-            let at = place.clone();
-            harness.test_in(&place.name, name, move || one(trial, &at, &format!("t{number}")));
+        for (number, (trial, face)) in table().enumerate() {
+            let own = primitive_trials().any(|own| own.name == trial.name);
+            let part = if own || face != Face::Mutex { "primitives::" } else { "" };
+            let (name, at) = (format!("{part}{}::{}", place.name, called(trial, face)), place.clone());
+            harness.test_in(&place.name, name, move || one(trial, face, &at, &format!("t{number}")));
         }
     }
 }
 
-fn one(trial: &'static Trial, place: &Place, namespace: &str) -> Verdict {
+fn one(trial: &'static Trial, face: Face, place: &Place, namespace: &str) -> Verdict {
     if let Some(why) = place.absent() {
         return Verdict::Ignored(why.to_owned());
     }
-    match Ctx::new(place, namespace).map(|ctx| judge(trial, ctx)) {
+    match Ctx::new(place, namespace).map(|ctx| judge(trial, ctx.facing(face))) {
         Ok(Came::Held(report)) => Verdict::Passed(report.to_string()),
         Ok(Came::Excluded(why)) => Verdict::Ignored(why.to_owned()),
         Ok(Came::Failed(failed)) | Err(failed) => Verdict::Failed(failed.to_string()),

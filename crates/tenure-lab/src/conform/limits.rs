@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tenure::{ErrorKind, LockOptions, Locks, Owner};
 
-use super::ctx::mutex;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
@@ -103,13 +102,13 @@ fn names(ctx: &Ctx) -> Verdict {
         let bad = bad();
         for name in &bad {
             let shown: String = name.chars().take(30).collect();
-            refused(&format!("the name {shown:?}"), locks.mutex(name))?;
+            refused(&format!("the name {shown:?}"), ctx.face.lock(&locks, name))?;
             refused(&format!("to look at the name {shown:?}"), locks.inspect(name).await)?;
         }
         let odd = odd();
         let mut guards = Vec::new();
         for name in &odd {
-            let guard = mutex(&locks, name)?.try_lock().await?;
+            let guard = ctx.lock(&locks, name)?.try_lock().await?;
             guards.push(guard.ok_or_else(|| format!("{name:?} is taken, and nobody took it: an alias"))?);
             let seen = plain.inspect(name).await?.map(|line| line.key.name().to_owned());
             ensure!(seen.as_deref() == Some(name), "{name:?} is listed as {seen:?}");
@@ -138,7 +137,7 @@ fn limits(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let locks = ctx.locks().await?;
         let name = ctx.name("limits");
-        let with = |options| locks.mutex(&name).and_then(|lock| lock.with(options));
+        let with = |options| ctx.face.lock(&locks, &name).and_then(|lock| lock.with(options));
         let ttl = |ttl| LockOptions::new().ttl(ttl);
         let day = Duration::from_secs(24 * 3600);
         let mut tried = 0u64;
@@ -162,12 +161,12 @@ fn limits(ctx: &Ctx) -> Verdict {
             refused(&format!("the namespace {bad:?}"), client)?;
             tried += 1;
         }
-        let guard = mutex(&locks, &name)?.lock().await?;
-        let zero = mutex(&locks, &name)?.try_lock_for(Duration::ZERO).await?;
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
+        let zero = ctx.lock(&locks, &name)?.try_lock_for(Duration::ZERO).await?;
         ensure!(zero.is_none(), "a wait of nothing has a guard while another holds");
         refused("a pause of more than 400 days", guard.release_after(day * 401).await)?;
         // Waits that no clock can hold are for ever.
-        let wait = mutex(&locks, &name)?.try_lock_for(Duration::MAX).await?;
+        let wait = ctx.lock(&locks, &name)?.try_lock_for(Duration::MAX).await?;
         ensure!(wait.is_some(), "a wait without an end gave up");
         drop(wait);
         ctx.nothing_left(&locks, &name).await?;

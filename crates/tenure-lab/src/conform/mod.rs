@@ -17,6 +17,7 @@ mod ear;
 mod ends;
 mod errors;
 mod exclusion;
+mod faces;
 mod fork;
 mod healing;
 mod idem;
@@ -40,6 +41,7 @@ mod worker;
 use std::fmt;
 
 pub use ctx::{Ctx, Twist};
+pub use faces::Face;
 pub use lanes::{Came, harness, judge};
 pub use place::{Place, places};
 pub use print::run;
@@ -85,6 +87,18 @@ pub fn trials() -> impl Iterator<Item = &'static Trial> {
     mutex_trials().chain(primitive_trials())
 }
 
+/// What runs: every trial, and those of the mutex with whatever else can act as one.
+pub fn table() -> impl Iterator<Item = (&'static Trial, Face)> {
+    let faces = Face::ALL.into_iter().flat_map(|face| mutex_trials().map(move |trial| (trial, face)));
+    faces.chain(primitive_trials().map(|trial| (trial, Face::Mutex)))
+}
+
+/// The name of what runs.
+#[must_use]
+pub fn called(trial: &Trial, face: Face) -> String {
+    if face == Face::Mutex { trial.name.to_owned() } else { format!("{}::{}", face.name(), trial.name) }
+}
+
 /// Those of the mutex.
 fn mutex_trials() -> impl Iterator<Item = &'static Trial> {
     let all: &[&[Trial]] = &[
@@ -109,7 +123,7 @@ fn mutex_trials() -> impl Iterator<Item = &'static Trial> {
 }
 
 /// Those of the other primitives.
-fn primitive_trials() -> impl Iterator<Item = &'static Trial> {
+pub fn primitive_trials() -> impl Iterator<Item = &'static Trial> {
     kinds::TRIALS.iter().chain(primitives::TRIALS.iter().flat_map(|table| table.iter()))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::backend::{Claim, ClaimId, Leave, Standing};
 use tenure::{ErrorKind, Released};
 
-use super::ctx::{Store, mutex};
+use super::ctx::Store;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
@@ -96,8 +96,8 @@ fn stale(ctx: &Ctx) -> Verdict {
             let name = ctx.name("stale");
             let wire = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Through });
             let slow = ctx.client().ttl_ms(200).wire(&wire).connect().await?;
-            let old = mutex(&slow, &name)?.lock().await?;
-            let new = ctx.within("the next grant", mutex(&plain, &name)?.lock()).await??;
+            let old = ctx.lock(&slow, &name)?.lock().await?;
+            let new = ctx.within("the next grant", ctx.lock(&plain, &name)?.lock()).await??;
             if round % 2 == 0 {
                 let kind = old.release().await.err().map(|e| e.kind());
                 ensure!(kind == Some(ErrorKind::Lost), "the stale release says {kind:?}");
@@ -109,7 +109,7 @@ fn stale(ctx: &Ctx) -> Verdict {
             new.check()?;
             let line = store.look(&name).await?.ok_or("the new hold is gone")?;
             ensure!(
-                line.holders.first().and_then(|h| h.token) == Some(new.token()),
+                line.holders.first().map(|h| h.token) == Some(new.token()),
                 "another one holds: {line:?}"
             );
             new.release().await?;

@@ -7,14 +7,21 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tenure::Locks;
 
-use super::{Came, Ctx, Failed, Place, RULES, Trial, judge, trials};
+use super::{Came, Ctx, Face, Failed, Place, RULES, Trial, called, judge, table};
 use crate::failure::{Failure, Outcome};
 
-/// One trial and what came of it.
+/// One trial, with what was taken as the lock, and what came of it.
 struct Told {
     trial: &'static Trial,
+    face: Face,
     came: Came,
     took: Duration,
+}
+
+impl Told {
+    fn name(&self) -> String {
+        called(self.trial, self.face)
+    }
 }
 
 /// What the trials say about one rule.
@@ -57,21 +64,22 @@ fn told(url: &str, namespace: &str, json: bool, filter: Option<&str>) -> Outcome
     let locks = Locks::builder(url).namespace(namespace).blocking_connect()?;
     let shown = locks.url().to_owned();
     locks.blocking_close()?;
-    let chosen: Vec<_> = trials().filter(|trial| filter.is_none_or(|f| trial.name.contains(f))).collect();
+    let named = |trial, face| filter.is_none_or(|f| called(trial, face).contains(f));
+    let chosen: Vec<_> = table().filter(|(trial, face)| named(trial, *face)).collect();
     if chosen.is_empty() {
-        let names: Vec<_> = trials().map(|trial| trial.name).collect();
+        let names: Vec<_> = table().map(|(trial, face)| called(trial, face)).collect();
         return Err(Failure::usage("no trial has such a name", format!("there are: {}", names.join(", "))));
     }
     let place = Place::given("given", url);
     let run = std::process::id();
     let mut all = Vec::new();
-    for (number, trial) in chosen.into_iter().enumerate() {
+    for (number, (trial, face)) in chosen.into_iter().enumerate() {
         let began = Instant::now();
         let came = match Ctx::new(&place, &format!("{namespace}-{run}-{number}")) {
-            Ok(ctx) => judge(trial, ctx),
+            Ok(ctx) => judge(trial, ctx.facing(face)),
             Err(failed) => Came::Failed(failed),
         };
-        let told = Told { trial, came, took: began.elapsed() };
+        let told = Told { trial, face, came, took: began.elapsed() };
         let _ = writeln!(std::io::stderr(), "{}", line(&told));
         all.push(told);
     }
@@ -124,29 +132,33 @@ fn says(came: &Came) -> (&'static str, String) {
 
 fn line(told: &Told) -> String {
     let (word, text) = says(&told.came);
-    format!("  {:<40} {:>6.1} s  {word}: {text}", told.trial.name, told.took.as_secs_f64())
+    format!("  {:<52} {:>6.1} s  {word}: {text}", told.name(), told.took.as_secs_f64())
 }
 
 fn as_text(rule: &str, title: &str, about: &[&Told]) -> String {
     let verdict = promise(about);
     let mut text = format!("{rule:<4} {title:<38} {}", verdict.word());
-    let held = about.iter().filter(|told| matches!(told.came, Came::Held(_))).count();
-    if held > 0 {
-        // Of all that there are, so that a rule of which only some were asked for shows it.
-        let all = trials().filter(|trial| trial.rules.contains(&rule)).count();
-        text += &format!(" ({held} of {all} trials)");
+    // Of all that there are, so that a rule of which only some were asked for shows it.
+    let counts = Face::ALL.into_iter().filter_map(|face| {
+        let held = about.iter().filter(|told| told.face == face && matches!(told.came, Came::Held(_)));
+        let (held, all) = (held.count(), table().filter(|(t, f)| *f == face && t.rules.contains(&rule)));
+        (held > 0).then(|| format!("{held} of {}{}", all.count(), face.suffix()))
+    });
+    let counts: Vec<String> = counts.collect();
+    if !counts.is_empty() {
+        text += &format!(" ({})", counts.join(", "));
     }
     for told in about.iter().filter(|told| matches!(told.came, Came::Failed(_))) {
         let (word, why) = says(&told.came);
-        text += &format!("\n     {}: {word}: {why}", told.trial.name);
+        text += &format!("\n     {}: {word}: {why}", told.name());
     }
     // Also of a rule that holds otherwise: of which part there is no promise, and why.
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for told in about {
         let Came::Excluded(why) = &told.came else { continue };
         match reasons.iter_mut().find(|(known, _)| known == why) {
-            Some((_, trials)) => trials.push(told.trial.name),
-            None => reasons.push((why, vec![told.trial.name])),
+            Some((_, trials)) => trials.push(told.name()),
+            None => reasons.push((why, vec![told.name()])),
         }
     }
     for (why, trials) in reasons {
@@ -165,7 +177,7 @@ fn as_json(url: &str, rule: &str, title: &str, about: &[&Told]) -> serde_json::V
                 _ => serde_json::Map::new(),
             };
             let seconds = crate::num::round(told.took.as_secs_f64(), 3);
-            json!({ "trial": told.trial.name, "outcome": word, "text": text, "counts": counts, "seconds": seconds })
+            json!({ "trial": told.trial.name, "as": told.face.name(), "outcome": word, "text": text, "counts": counts, "seconds": seconds })
         })
         .collect();
     json!({ "url": url, "rule": rule, "title": title, "verdict": promise(about).word(), "trials": trials })

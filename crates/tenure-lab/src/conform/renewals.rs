@@ -5,16 +5,17 @@ use std::time::Duration;
 use tenure::backend::{Claim, Leave, Standing};
 use tenure::{ErrorKind, LostReason};
 
-use super::ctx::{Store, mutex};
+use super::ctx::Store;
+use super::faces::evicts_all;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "s10_renewal_never_creates", rules: &["S10"], why_not: |_| None, run: never_creates },
+    Trial { name: "s10_renewal_never_creates", rules: &["S10"], why_not: evicts_all, run: never_creates },
     Trial { name: "s10_renewal_never_revives", rules: &["S10"], why_not: |_| None, run: never_revives },
     Trial {
         name: "s10_a_guard_learns_it_at_its_renewal",
         rules: &["S10", "S8"],
-        why_not: |_| None,
+        why_not: evicts_all,
         run: learns,
     },
 ];
@@ -94,7 +95,7 @@ fn learns(ctx: &Ctx) -> Verdict {
         // Nothing is pushed, so only the renewal can tell.
         let ear = super::ear::Ear::new();
         let locks = ctx.client().ttl_ms(3000).ear(&ear).connect().await?;
-        let guard = mutex(&locks, &name)?.lock().await?;
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
         ear.stop_up();
         store.backend.evict(&ctx.key(&name)?, None, "a trial").await?;
         let lost = ctx.within("the renewal that finds nothing", guard.lost()).await?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 use tokio::time::sleep;
 
-use super::ctx::mutex;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
@@ -25,10 +24,10 @@ fn stuck_lock(ctx: &Ctx) -> Verdict {
                 },
             );
         let locks = ctx.client().ttl_ms(2000).wire(&wire).connect().await?;
-        let stuck = mutex(&locks, &sick)?.lock().await?;
+        let stuck = ctx.lock(&locks, &sick)?.lock().await?;
         let mut guards = Vec::new();
         for n in 0..LOCKS {
-            guards.push(mutex(&locks, &format!("well/{n}"))?.lock().await?);
+            guards.push(ctx.lock(&locks, &format!("well/{n}"))?.lock().await?);
         }
         let lost = ctx.within("the sick lock is lost", stuck.lost()).await?;
         for _ in 0..2 {
@@ -54,8 +53,8 @@ fn stuck_store(ctx: &Ctx) -> Verdict {
         let mut lost = Vec::new();
         let mut kept = Vec::new();
         for n in 0..LOCKS {
-            lost.push(mutex(&sick, &format!("sick/{n}"))?.lock().await?);
-            kept.push(mutex(&well, &format!("well/{n}"))?.lock().await?);
+            lost.push(ctx.lock(&sick, &format!("sick/{n}"))?.lock().await?);
+            kept.push(ctx.lock(&well, &format!("well/{n}"))?.lock().await?);
         }
         for guard in &lost {
             ctx.within("a lock of the sick store is lost", guard.lost()).await?;
@@ -65,7 +64,7 @@ fn stuck_store(ctx: &Ctx) -> Verdict {
         }
         // New ones are granted as well, while the withdrawals of the sick store are under way.
         drop(lost);
-        let again = mutex(&well, &ctx.name("again"))?;
+        let again = ctx.lock(&well, &ctx.name("again"))?;
         ctx.within("a grant beside a sick store", again.lock()).await??.release().await?;
         for guard in kept {
             guard.release().await?;

@@ -7,19 +7,19 @@ use std::time::Duration;
 use tenure::backend::{Leave, Standing};
 use tenure::{LockOptions, Survives, Token, TokenStrength};
 
-use super::ctx::mutex;
+use super::faces::no_token;
 use super::wire::{Verb, Way, Wire};
 use super::worker::{Crowd, Task, alone};
 use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "s2_tokens_grow_through_every_end", rules: &["S2"], why_not: |_| None, run: every_end },
-    Trial { name: "s2_the_told_token_is_the_stored_one", rules: &["S2", "S7"], why_not: |_| None, run: told },
-    Trial { name: "s2_tokens_across_restarts", rules: &["S2"], why_not: alone, run: restarts },
+    Trial { name: "s2_tokens_grow_through_every_end", rules: &["S2"], why_not: no_token, run: every_end },
+    Trial { name: "s2_the_told_token_is_the_stored_one", rules: &["S2", "S7"], why_not: no_token, run: told },
+    Trial { name: "s2_tokens_across_restarts", rules: &["S2"], why_not: no_restarts, run: restarts },
     Trial { name: "s2_tokens_across_a_reboot", rules: &["S2", "L1"], why_not: no_reboot, run: reboots },
     Trial { name: "s2_tokens_after_the_data_is_lost", rules: &["S2"], why_not: not_ours, run: data_loss },
-    Trial { name: "s2_tokens_with_a_clock_that_goes_back", rules: &["S2"], why_not: |_| None, run: backward },
-    Trial { name: "s3_a_fenced_resource", rules: &["S3", "S2"], why_not: |_| None, run: fenced },
+    Trial { name: "s2_tokens_with_a_clock_that_goes_back", rules: &["S2"], why_not: no_token, run: backward },
+    Trial { name: "s3_a_fenced_resource", rules: &["S3", "S2"], why_not: no_token, run: fenced },
 ];
 
 fn grew(last: &mut i64, token: Token, after: &str) -> Verdict<()> {
@@ -36,13 +36,13 @@ fn every_end(ctx: &Ctx) -> Verdict {
         let mut last = 0;
         let mut grants = 0;
         for round in 0..ctx.rounds(20) {
-            let lock = mutex(if round % 2 == 0 { &one } else { &two }, &name)?;
+            let lock = ctx.lock(if round % 2 == 0 { &one } else { &two }, &name)?;
             let guard = ctx.within("the next grant", lock.lock()).await??;
-            grew(&mut last, guard.token(), "whatever ended the hold before")?;
+            grew(&mut last, guard.the_token()?, "whatever ended the hold before")?;
             match round % 5 {
                 0 => guard.release().await?,
                 1 => drop(guard),
-                2 => drop(two.evict(&name, Some(guard.token()), "a trial").await?),
+                2 => drop(two.evict(&name, guard.token(), "a trial").await?),
                 3 => guard.release_after(Duration::from_millis(20)).await?,
                 _ => {
                     drop(guard);
@@ -50,9 +50,9 @@ fn every_end(ctx: &Ctx) -> Verdict {
                         Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
                     let cut = ctx.client().ttl_ms(150).wire(&wire).connect().await?;
                     let lock =
-                        mutex(&cut, &name)?.with(LockOptions::new().ttl(Duration::from_millis(150)))?;
+                        ctx.lock(&cut, &name)?.with(LockOptions::new().ttl(Duration::from_millis(150)))?;
                     let guard = ctx.within("a grant to a client that is cut off", lock.lock()).await??;
-                    grew(&mut last, guard.token(), "before it is cut off")?;
+                    grew(&mut last, guard.the_token()?, "before it is cut off")?;
                     grants += 1;
                 }
             }
@@ -120,11 +120,18 @@ fn restarts(ctx: &Ctx) -> Verdict {
     Ok(Report::new().count("restarts", rounds).count("grants", grants as u64))
 }
 
+fn no_restarts(ctx: &Ctx) -> Option<&'static str> {
+    alone(ctx).or_else(|| no_token(ctx))
+}
+
 fn no_reboot(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.survives < Survives::PowerLoss {
         return Some("survives is less than power loss");
     }
-    not_its_own(ctx).then_some("the store is not the suite's own, so it is not rebooted")
+    if not_its_own(ctx) {
+        return Some("the store is not the suite's own, so it is not rebooted");
+    }
+    no_token(ctx)
 }
 
 fn not_its_own(ctx: &Ctx) -> bool {
@@ -189,7 +196,10 @@ fn not_ours(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.token < TokenStrength::Hybrid {
         return Some("token is volatile");
     }
-    (!ctx.private() && not_its_own(ctx)).then_some("the store is not the suite's own, so it is not wiped")
+    if !ctx.private() && not_its_own(ctx) {
+        return Some("the store is not the suite's own, so it is not wiped");
+    }
+    no_token(ctx)
 }
 
 /// The store loses everything. A token that rests on the clock as well still grows.
@@ -203,9 +213,9 @@ fn data_loss(ctx: &Ctx) -> Verdict {
             let locks = ctx.locks().await?;
             for _ in 0..5 {
                 let guard = ctx
-                    .within("a grant of a store that lost its data", mutex(&locks, &name)?.lock())
+                    .within("a grant of a store that lost its data", ctx.lock(&locks, &name)?.lock())
                     .await??;
-                grew(&mut last, guard.token(), "after the store lost its data")?;
+                grew(&mut last, guard.the_token()?, "after the store lost its data")?;
                 guard.release().await?;
             }
             Ok(locks.close().await?)
@@ -299,12 +309,12 @@ fn fenced(ctx: &Ctx) -> Verdict {
         for _ in 0..rounds {
             let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
             let paused = ctx.client().ttl_ms(150).wire(&wire).connect().await?;
-            let stale = ctx.within("a grant", mutex(&paused, &name)?.lock()).await??;
-            let seen = read(stale.token().get());
-            let fresh = ctx.within("the next grant", mutex(&locks, &name)?.lock()).await??;
-            count(add(fresh.token().get(), read(fresh.token().get())));
+            let stale = ctx.within("a grant", ctx.lock(&paused, &name)?.lock()).await??;
+            let seen = read(stale.the_token()?.get());
+            let fresh = ctx.within("the next grant", ctx.lock(&locks, &name)?.lock()).await??;
+            count(add(fresh.the_token()?.get(), read(fresh.the_token()?.get())));
             fresh.release().await?;
-            let done = add(stale.token().get(), seen);
+            let done = add(stale.the_token()?.get(), seen);
             refused += u64::from(!done[0]);
             count(done);
         }

@@ -8,7 +8,6 @@ use tenure::core::lease::LOOK_AGAIN_MAX;
 use tenure::{Locks, Order, Wakeup};
 use tokio::time::{Instant, sleep};
 
-use super::ctx::mutex;
 use super::ear::Ear;
 use super::wire::Wire;
 use super::{Ctx, Report, Trial, Verdict, ensure};
@@ -47,11 +46,11 @@ fn first_come(ctx: &Ctx) -> Verdict {
             clients.push(ctx.locks().await?);
         }
         let name = ctx.name("first");
-        let first = mutex(&clients[0], &name)?.lock().await?;
+        let first = ctx.lock(&clients[0], &name)?.lock().await?;
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut all = Vec::new();
         for n in 0..many {
-            let lock = mutex(&clients[(n % 3) as usize], &name)?;
+            let lock = ctx.lock(&clients[(n % 3) as usize], &name)?;
             let served = served.clone();
             all.push(tokio::spawn(async move {
                 let guard = lock.lock().await?;
@@ -104,14 +103,14 @@ fn never_stands(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let (one, two, three) = (ctx.locks().await?, ctx.locks().await?, ctx.locks().await?);
         let name = ctx.name("stands");
-        let guard = mutex(&one, &name)?.lock().await?;
-        let tries = mutex(&three, &name)?;
+        let guard = ctx.lock(&one, &name)?.lock().await?;
+        let tries = ctx.lock(&three, &name)?;
         for _ in 0..rounds {
             ensure!(tries.try_lock().await?.is_none(), "S1: two hold");
             ensure!(waiters(&one, &name).await? == 0, "a try_lock stands in line");
         }
         if ctx.caps.order == Order::Fifo {
-            let waits = mutex(&two, &name)?;
+            let waits = ctx.lock(&two, &name)?;
             let waiting = tokio::spawn(async move { waits.lock().await });
             ctx.until("somebody waits", async || Ok(waiters(&one, &name).await? == 1)).await?;
             guard.release().await?;
@@ -136,10 +135,10 @@ fn told(ctx: &Ctx) -> Verdict {
         let (wire, ear) = (Wire::counting(), Ear::new());
         let locks = ctx.client().wire(&wire).ear(&ear).connect().await?;
         let name = ctx.name("told");
-        let guard = mutex(&plain, &name)?.lock().await?;
+        let guard = ctx.lock(&plain, &name)?.lock().await?;
         let mut waiting = Vec::new();
         for n in 0..WAITERS {
-            let lock = mutex(&locks, &name)?;
+            let lock = ctx.lock(&locks, &name)?;
             waiting.push(tokio::spawn(async move { lock.lock().await }));
             ctx.until("the next one waits", async || Ok(waiters(&plain, &name).await? == n + 1)).await?;
         }
@@ -176,16 +175,16 @@ fn told(ctx: &Ctx) -> Verdict {
 
 /// No push arrives any more. The first in line finds out by itself.
 fn lost_push(ctx: &Ctx) -> Verdict {
-    const WAITERS: u64 = 3;
+    let many = ctx.rounds(3);
     ctx.block_on(async {
         let plain = ctx.locks().await?;
         let ear = Ear::new();
         let locks = ctx.client().ear(&ear).connect().await?;
         let name = ctx.name("lost");
-        let guard = mutex(&plain, &name)?.lock().await?;
+        let guard = ctx.lock(&plain, &name)?.lock().await?;
         let mut waiting = Vec::new();
-        for n in 0..WAITERS {
-            let lock = mutex(&locks, &name)?;
+        for n in 0..many {
+            let lock = ctx.lock(&locks, &name)?;
             waiting.push(tokio::spawn(async move { lock.lock().await }));
             ctx.until("the next one waits", async || Ok(waiters(&plain, &name).await? == n + 1)).await?;
         }
@@ -198,7 +197,7 @@ fn lost_push(ctx: &Ctx) -> Verdict {
         }
         let took = began.elapsed();
         ctx.nothing_left(&locks, &name).await?;
-        let each = took / WAITERS as u32;
-        Ok(Report::new().count("waiters", WAITERS).count("ms each", Duration::as_millis(&each) as u64))
+        let each = took / many as u32;
+        Ok(Report::new().count("waiters", many).count("ms each", Duration::as_millis(&each) as u64))
     })
 }

@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tenure::{Error, ErrorKind, Guard, Locks, Mutex};
+use tenure::{Error, ErrorKind, Locks, Token};
 use tokio::task::JoinSet;
 
 use super::check::Held;
+use super::faces::{Face, Hold, Lock};
 use super::{Ctx, Failed, Verdict, ensure, fork, primitives};
 use crate::failure::{Failure, Outcome};
 use crate::num::{Dice, boot_ns};
@@ -29,11 +30,12 @@ pub(crate) fn alone(ctx: &Ctx) -> Option<&'static str> {
 pub(crate) struct Where {
     url: String,
     namespace: String,
+    pub(super) face: Face,
 }
 
 impl From<&Ctx> for Where {
     fn from(ctx: &Ctx) -> Where {
-        Where { url: ctx.url.clone(), namespace: ctx.namespace.clone() }
+        Where { url: ctx.url.clone(), namespace: ctx.namespace.clone(), face: ctx.face }
     }
 }
 
@@ -41,6 +43,11 @@ impl Where {
     pub(super) fn connect(&self, ttl_ms: u64) -> Outcome<Locks> {
         let builder = Locks::builder(&self.url).namespace(&self.namespace).ttl(Duration::from_millis(ttl_ms));
         Ok(builder.blocking_connect()?)
+    }
+
+    /// The lock of a new client.
+    fn lock(&self, ttl_ms: u64, name: &str) -> Outcome<Lock> {
+        Ok(self.face.lock(&self.connect(ttl_ms)?, name)?)
     }
 }
 
@@ -98,7 +105,7 @@ fn play(link: &Link) -> Outcome<()> {
         Task::Crowd { place, name, tasks, rounds, ttl_ms, seed, witness } => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(|e| Failure::run("no runtime", "see the cause").because(e))?;
-            let lock = place.connect(ttl_ms)?.mutex(&name)?;
+            let lock = place.lock(ttl_ms, &name)?;
             let rounds = rounds.unwrap_or(u64::MAX);
             runtime.block_on(async {
                 let mut all = JoinSet::new();
@@ -115,14 +122,14 @@ fn play(link: &Link) -> Outcome<()> {
             });
             Ok(())
         }
-        Task::Hold { place, name, ttl_ms } => hold(link, &place.connect(ttl_ms)?.mutex(&name)?),
+        Task::Hold { place, name, ttl_ms } => hold(link, &place.lock(ttl_ms, &name)?),
         Task::DropAndReturn { place, name, ttl_ms } => {
-            let guard = take(link, &place.connect(ttl_ms)?.mutex(&name)?)?;
+            let guard = take(link, &place.lock(ttl_ms, &name)?)?;
             drop(guard);
             Ok(())
         }
         Task::Exit { place, name, times, ttl_ms } => {
-            let lock = place.connect(ttl_ms)?.mutex(&name)?;
+            let lock = place.lock(ttl_ms, &name)?;
             for _ in 1..times {
                 take(link, &lock)?.blocking_release()?;
             }
@@ -137,7 +144,7 @@ fn play(link: &Link) -> Outcome<()> {
 }
 
 /// Takes a lock and tells of it.
-pub(super) fn take(link: &Link, lock: &Mutex) -> Outcome<Guard> {
+pub(super) fn take(link: &Link, lock: &Lock) -> Outcome<Hold> {
     link.tell(&Event::Asks);
     let asked = boot_ns();
     let guard = lock.blocking_lock()?;
@@ -145,19 +152,20 @@ pub(super) fn take(link: &Link, lock: &Mutex) -> Outcome<Guard> {
     Ok(guard)
 }
 
-fn tell_in(link: &Link, task: u64, asked: u64, guard: &Guard) {
+fn tell_in(link: &Link, task: u64, asked: u64, guard: &Hold) {
     let from = boot_ns();
     let left = u64::try_from(guard.remaining().as_nanos()).unwrap_or(u64::MAX);
     link.tell(&Event::In {
         task,
         asked,
         from,
-        token: guard.token().get(),
+        // A permit has none.
+        token: guard.token().map_or(0, Token::get),
         deadline: boot_ns().saturating_add(left),
     });
 }
 
-fn hold(link: &Link, lock: &Mutex) -> Outcome<()> {
+fn hold(link: &Link, lock: &Lock) -> Outcome<()> {
     let mut guard = Some(take(link, lock)?);
     while let Some(order) = link.next::<Order>()? {
         let found = match (order, guard.take()) {
@@ -175,7 +183,7 @@ fn hold(link: &Link, lock: &Mutex) -> Outcome<()> {
 }
 
 async fn one_of_crowd(
-    lock: Mutex,
+    lock: Lock,
     task: u64,
     rounds: u64,
     seed: u64,

@@ -1,0 +1,341 @@
+//! What a trial of the mutex takes as its lock: a mutex, or what can act as one.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tenure::backend::{Answer, Backend, BoxFuture, Claim, Kind, Leave, Page, Query, RW_CAPACITY, Released};
+use tenure::{
+    Capabilities, Domain, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Result, RwLock,
+    Semaphore, Token,
+};
+
+use super::ctx::{Store, owner};
+use super::{Ctx, Verdict};
+
+/// What is taken as the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Face {
+    /// A mutex.
+    #[default]
+    Mutex,
+    /// The write lock of a read-write lock.
+    Write,
+    /// The last permit of a semaphore: all others are taken.
+    Permit,
+}
+
+/// The permits of a semaphore that acts as a mutex.
+const PERMITS: u32 = 3;
+/// The program that holds all of them but one.
+const FILLER: &str = "filler";
+
+/// Excludes trials of tokens.
+pub(super) fn no_token(ctx: &Ctx) -> Option<&'static str> {
+    (ctx.face == Face::Permit).then_some("permits have no token")
+}
+
+/// Excludes trials that evict whoever holds.
+pub(super) fn evicts_all(ctx: &Ctx) -> Option<&'static str> {
+    (ctx.face == Face::Permit).then_some("an eviction takes the other permits away as well")
+}
+
+impl Face {
+    /// As it stands behind a trial's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Face::Mutex => "mutex",
+            Face::Write => "write_lock",
+            Face::Permit => "last_permit",
+        }
+    }
+
+    /// All, the mutex first.
+    pub const ALL: [Face; 3] = [Face::Mutex, Face::Write, Face::Permit];
+
+    /// As it stands behind a count of trials.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Face::Mutex => " trials",
+            Face::Write => " as a write lock",
+            Face::Permit => " as the last permit",
+        }
+    }
+
+    /// What one holder or waiter weighs.
+    pub(super) fn weight(self) -> u32 {
+        if self == Face::Write { RW_CAPACITY } else { 1 }
+    }
+
+    /// The capability without which there is none.
+    pub(super) fn why_not(self, caps: Capabilities) -> Option<&'static str> {
+        match self {
+            Face::Write if !caps.modes.rw => Some("modes has no read-write lock"),
+            Face::Permit if !caps.modes.semaphore => Some("modes has no semaphore"),
+            _ => None,
+        }
+    }
+
+    /// A mutex's claim, made for this.
+    pub(super) fn claim(self, mutex: Claim) -> Claim {
+        match self {
+            Face::Mutex => mutex,
+            Face::Write => {
+                Claim { kind: Kind::ReadWrite, weight: RW_CAPACITY, capacity: RW_CAPACITY, ..mutex }
+            }
+            Face::Permit => Claim { kind: Kind::Semaphore, weight: 1, capacity: PERMITS, ..mutex },
+        }
+    }
+
+    /// The store, without the fillers in what it lists.
+    pub(super) fn hiding(self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        if self == Face::Permit { Arc::new(Hiding(store)) } else { store }
+    }
+
+    pub(super) fn lock(self, locks: &Locks, name: &str) -> Result<Lock> {
+        Ok(match self {
+            Face::Mutex => Lock::Mutex(locks.mutex(name)?),
+            Face::Write => Lock::Write(locks.rwlock(name)?),
+            Face::Permit => Lock::Permit(locks.semaphore(name, PERMITS)?),
+        })
+    }
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) enum Lock {
+    Mutex(tenure::Mutex),
+    Write(RwLock),
+    Permit(Semaphore),
+}
+
+impl Lock {
+    pub(crate) fn with(self, options: LockOptions) -> Result<Lock> {
+        Ok(match self {
+            Lock::Mutex(mutex) => Lock::Mutex(mutex.with(options)?),
+            Lock::Write(lock) => Lock::Write(lock.with(options)?),
+            Lock::Permit(semaphore) => Lock::Permit(semaphore.with(options)?),
+        })
+    }
+
+    pub(crate) async fn lock(&self) -> Result<Hold> {
+        Ok(match self {
+            Lock::Mutex(mutex) => Hold::Guard(mutex.lock().await?),
+            Lock::Write(lock) => Hold::Guard(lock.write().await?),
+            Lock::Permit(semaphore) => Hold::Permit(semaphore.acquire().await?),
+        })
+    }
+
+    pub(crate) async fn try_lock(&self) -> Result<Option<Hold>> {
+        Ok(match self {
+            Lock::Mutex(mutex) => mutex.try_lock().await?.map(Hold::Guard),
+            Lock::Write(lock) => lock.try_write().await?.map(Hold::Guard),
+            Lock::Permit(semaphore) => semaphore.try_acquire().await?.map(Hold::Permit),
+        })
+    }
+
+    pub(crate) async fn try_lock_for(&self, wait: Duration) -> Result<Option<Hold>> {
+        Ok(match self {
+            Lock::Mutex(mutex) => mutex.try_lock_for(wait).await?.map(Hold::Guard),
+            Lock::Write(lock) => lock.try_write_for(wait).await?.map(Hold::Guard),
+            Lock::Permit(semaphore) => semaphore.try_acquire_for(wait).await?.map(Hold::Permit),
+        })
+    }
+
+    pub(crate) fn blocking_try_lock(&self) -> Result<Option<Hold>> {
+        Ok(match self {
+            Lock::Mutex(mutex) => mutex.blocking_try_lock()?.map(Hold::Guard),
+            Lock::Write(lock) => lock.blocking_try_write()?.map(Hold::Guard),
+            Lock::Permit(semaphore) => semaphore.blocking_try_acquire()?.map(Hold::Permit),
+        })
+    }
+
+    pub(crate) fn blocking_lock(&self) -> Result<Hold> {
+        Ok(match self {
+            Lock::Mutex(mutex) => Hold::Guard(mutex.blocking_lock()?),
+            Lock::Write(lock) => Hold::Guard(lock.blocking_write()?),
+            Lock::Permit(semaphore) => Hold::Permit(semaphore.blocking_acquire()?),
+        })
+    }
+}
+
+/// One that is held.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    Guard(Guard),
+    Permit(Permit),
+}
+
+/// The same of either.
+macro_rules! of {
+    ($hold:expr, $held:ident => $what:expr) => {
+        match $hold {
+            Hold::Guard($held) => $what,
+            Hold::Permit($held) => $what,
+        }
+    };
+}
+
+impl Hold {
+    /// A permit has none.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self {
+            Hold::Guard(guard) => Some(guard.token()),
+            Hold::Permit(_) => None,
+        }
+    }
+
+    pub(crate) fn the_token(&self) -> Verdict<Token> {
+        self.token().ok_or_else(|| "it has no token".into())
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        of!(self, held => held.key())
+    }
+
+    pub(crate) fn describe(&self, owner: Owner) -> Result<()> {
+        of!(self, held => held.describe(owner))
+    }
+
+    pub(crate) fn check(&self) -> Result<Duration, Lost> {
+        of!(self, held => held.check())
+    }
+
+    pub(crate) fn remaining(&self) -> Duration {
+        of!(self, held => held.remaining())
+    }
+
+    pub(crate) async fn lost(&self) -> Lost {
+        of!(self, held => held.lost().await)
+    }
+
+    pub(crate) async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
+        of!(self, held => held.while_held(work).await)
+    }
+
+    pub(crate) async fn release(self) -> Result<()> {
+        of!(self, held => held.release().await)
+    }
+
+    pub(crate) async fn release_after(self, pause: Duration) -> Result<()> {
+        of!(self, held => held.release_after(pause).await)
+    }
+
+    pub(crate) fn blocking_release(self) -> Result<()> {
+        of!(self, held => held.blocking_release())
+    }
+}
+
+/// The claims that hold all permits but one, by the names of their semaphores, and the store that they are in.
+#[derive(Default)]
+pub(crate) struct Fillers(Mutex<Filled>);
+
+#[derive(Default)]
+struct Filled {
+    store: Option<Arc<Store>>,
+    claims: HashMap<String, Claim>,
+}
+
+impl Ctx {
+    /// The same store, with another kind of lock; of what is no mutex fewer rounds, since the kinds share nearly all.
+    #[must_use]
+    pub fn facing(mut self, face: Face) -> Ctx {
+        self.face = face;
+        if face != Face::Mutex {
+            self.percent = self.percent.min(25);
+        }
+        self
+    }
+
+    /// The lock of that name that the trial is about.
+    pub(crate) fn lock(&self, locks: &Locks, name: &str) -> Verdict<Lock> {
+        self.fill(name)?;
+        Ok(self.face.lock(locks, name)?)
+    }
+
+    /// Sees to it that only one permit of a semaphore is left.
+    pub(crate) fn fill(&self, name: &str) -> Verdict<()> {
+        let mut fillers = self.fillers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.face != Face::Permit || fillers.claims.contains_key(name) {
+            return Ok(());
+        }
+        let store = match &fillers.store {
+            Some(store) => store.clone(),
+            None => Arc::new(pollster::block_on(self.store())?),
+        };
+        fillers.store = Some(store.clone());
+        let claim = Claim {
+            weight: PERMITS - 1,
+            ttl: Duration::from_secs(3600),
+            owner: Arc::new(owner(FILLER)),
+            ..store.claim(name)?
+        };
+        pollster::block_on(store.take(&claim))?;
+        fillers.claims.insert(name.to_owned(), claim);
+        Ok(())
+    }
+
+    /// Gives the other permits back.
+    pub(super) fn empty(&self) -> Verdict<()> {
+        let mut fillers = self.fillers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(store) = fillers.store.take() else { return Ok(()) };
+        for (_, claim) in fillers.claims.drain() {
+            pollster::block_on(store.release(&claim, Leave::Nothing))?;
+        }
+        Ok(())
+    }
+}
+
+/// A line without its fillers.
+pub(super) fn hide(line: &mut Line) {
+    line.holders.retain(|holder| holder.owner.program != FILLER);
+}
+
+/// Shows what there is beside the fillers.
+#[derive(Debug)]
+struct Hiding(Arc<dyn Backend>);
+
+impl Backend for Hiding {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
+        self.0.domain()
+    }
+    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        self.0.attempt(claim)
+    }
+    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        self.0.renew(claims)
+    }
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+        self.0.release(claim, leave)
+    }
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        self.0.transfer(from, to)
+    }
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+    ) -> BoxFuture<'a, Result<Released>> {
+        self.0.evict(key, token, why)
+    }
+    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+        Box::pin(async move {
+            let mut page = self.0.inspect(query).await?;
+            page.lines.iter_mut().for_each(hide);
+            page.lines.retain(|line| !line.holders.is_empty() || line.waiters > 0);
+            Ok(page)
+        })
+    }
+    fn watch(&self, on: bool) {
+        self.0.watch(on);
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.close()
+    }
+}
