@@ -45,6 +45,9 @@ impl Promise {
     }
 }
 
+/// So many trials that a capability excludes are named; all of them are where they were judged, above.
+const NAMED: usize = 6;
+
 /// Runs the trials whose names contain `filter` (all without one) on the store at `url`, in namespaces that begin with
 /// `namespace`, and prints promise by promise. Exit status 0: all hold; 1: one is broken; 2: too little happened to
 /// judge one.
@@ -162,7 +165,11 @@ fn as_text(rule: &str, title: &str, about: &[&Told]) -> String {
         }
     }
     for (why, trials) in reasons {
-        text += &format!("\n     not promised, since {why}: {}", trials.join(", "));
+        let (named, more) = trials.split_at(trials.len().min(NAMED));
+        text += &format!("\n     not promised, since {why}: {}", named.join(", "));
+        if !more.is_empty() {
+            text += &format!(" and {} more", more.len());
+        }
     }
     text
 }
