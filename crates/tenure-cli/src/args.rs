@@ -81,7 +81,9 @@ pub(crate) enum Command {
     Break(BreakArgs),
     Fence(FenceArgs),
     /// Find out what locks cost and what they lose
-    #[command(before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab list")]
+    #[command(
+        before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab chaos --url host: --secs 20\n  tenure lab sim --runs 20000\n  tenure lab list"
+    )]
     Lab(LabArgs),
     /// Measure a store with lock workloads
     #[command(

@@ -113,6 +113,12 @@ const HITS: u64 = 1_000;
 /// How many runs the full simulation has.
 pub const FULL: u64 = 500_000;
 
+/// The points that were hit too rarely in a full number of runs.
+fn rare(sum: &Sum) -> Vec<&'static str> {
+    let points = FAULTS.iter().zip(sum.hits).filter(|(_, hits)| sum.runs >= FULL && *hits < HITS);
+    points.map(|((_, name, _), _)| *name).collect()
+}
+
 /// Runs `runs` seeds from `seed` on. Says what they came to, as a table.
 ///
 /// # Errors
@@ -122,16 +128,13 @@ pub fn simulate(seed: u64, runs: u64) -> Result<String, String> {
     let cpu = crate::num::cpu_ns();
     let sum = sweep(seed..seed.saturating_add(runs), None);
     if let Some((seed, broken)) = &sum.failed {
-        return Err(report::failure(*seed, broken, None));
+        return Err(report::failure(*seed, broken, None).to_string());
     }
-    let took = crate::num::cpu_ns() - cpu;
-    let table = report::table(&sum, took);
-    let rare: Vec<&str> =
-        FAULTS.iter().zip(sum.hits).filter(|(_, hits)| *hits < HITS).map(|((_, name, _), _)| *name).collect();
-    if runs >= FULL && !rare.is_empty() {
-        return Err(format!("{table}\nhit less than {HITS} times: {}", rare.join(", ")));
+    let table = report::table(&sum, crate::num::cpu_ns() - cpu);
+    match rare(&sum).as_slice() {
+        [] => Ok(table),
+        rare => Err(format!("{table}\nhit less than {HITS} times: {}", rare.join(", "))),
     }
-    Ok(table)
 }
 
 /// The names of the wrong protocols.
