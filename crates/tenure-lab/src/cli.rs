@@ -9,11 +9,12 @@ use tenure::StoreUrl;
 pub use crate::bench::BenchArgs;
 pub use crate::chaos::ChaosArgs;
 pub use crate::judge::CheckArgs;
+pub use crate::mutants::MutantsArgs;
 pub use crate::sale::SaleArgs;
 pub use crate::sim::SimArgs;
 
 use crate::failure::{Doing, Outcome};
-use crate::{bench, chaos, guest, judge, sale, sim};
+use crate::{bench, chaos, guest, judge, mutants, sale, sim};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -88,6 +89,12 @@ enum Command {
     /// run, the smallest run that still breaks it, and everything that happens in that one. Exit 0: every rule held; 1: one
     /// was broken; 2: in a full number of runs some fault struck too rarely.
     Sim(SimArgs),
+    /// Wrong protocols, each a few lines away from the right one: chaos must notice every one
+    ///
+    /// Each runs on a redis-server of the lab's own, under faults, until the judge finds a promise broken. Named after
+    /// the accident in the field that it stands for. First the protocol as it is shipped, in which nothing may be
+    /// found. Exit 0: all were caught; 1: one survived.
+    Mutants(MutantsArgs),
 }
 
 /// `tenure lab conform`.
@@ -116,6 +123,7 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
         Command::FlashSale(args) => sale::run(args, globals),
         Command::Chaos(args) => chaos::run(&args, globals),
         Command::Check(args) => judge::check::run(&args, globals),
+        Command::Mutants(args) => mutants::run(&args, globals),
         Command::Conform(args) => guest::conform(&args, globals),
         Command::Sim(args) => sim::main(&args, globals),
     })
@@ -141,6 +149,7 @@ const THERE_IS: &[(&str, &str)] = &[
     ("chaos", "clients under faults, and what became of each promise"),
     ("check", "judges the history of a run again, rule by rule"),
     ("sim", "the engine in virtual time, with faults of every kind, from seeds"),
+    ("mutants", "wrong protocols that chaos must notice, and how long it takes"),
 ];
 
 fn list(globals: &Globals) -> Outcome<ExitCode> {

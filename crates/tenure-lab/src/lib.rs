@@ -8,6 +8,7 @@
 //! - [`broken`]: backends that break one rule each; the trial named for it must notice.
 //! - [`history`]: what the clients of a run saw, as a file that anybody can judge.
 //! - [`judge`]: which promises held, by a history; `report` shows it as a page.
+//! - `mutants`: wrong protocols, each with the accident it stands for; chaos must notice every one.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
 //! - [`server`]: real servers of the lab's own.
 //! - `plain`: a connection to Redis as programs without Tenure have it.
@@ -28,6 +29,7 @@ mod guest;
 pub mod harness;
 pub mod history;
 pub mod judge;
+mod mutants;
 mod num;
 #[allow(missing_docs)] // short enough to read
 pub mod oracle;

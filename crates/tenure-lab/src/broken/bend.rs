@@ -11,12 +11,12 @@ use tenure::{Capabilities, Domain, Key, Result, Token};
 use crate::conform::Twist;
 
 /// The result of most verbs.
-pub(super) type Answered<'a, T = Answer> = BoxFuture<'a, Result<T>>;
+pub(crate) type Answered<'a, T = Answer> = BoxFuture<'a, Result<T>>;
 /// The result of a batch of renewals.
-pub(super) type AllAnswered<'a> = BoxFuture<'a, Vec<Result<Answer>>>;
+pub(crate) type AllAnswered<'a> = BoxFuture<'a, Vec<Result<Answer>>>;
 
 /// A store with something wrong: overrides the verbs that are.
-pub(super) trait Bend: Send + Sync + 'static {
+pub(crate) trait Bend: Send + Sync + 'static {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
         store.attempt(claim)
     }
@@ -95,12 +95,12 @@ impl<B: Bend> Backend for Bent<B> {
 }
 
 /// What a mutex guards, also after a panic.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One store in one bend.
-pub(super) fn around<B: Bend>(bend: &Arc<B>, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+pub(crate) fn around<B: Bend>(bend: &Arc<B>, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
     Arc::new(Bent { bend: bend.clone(), store })
 }
 
@@ -125,7 +125,7 @@ impl<B: Bend> Twist for Store<B> {
 }
 
 /// Breaks a store.
-pub(super) fn store<B: Bend + Default>() -> Arc<dyn Twist> {
+pub(crate) fn store<B: Bend + Default>() -> Arc<dyn Twist> {
     Arc::new(Store::<B> { make: B::default, sink: Mutex::default() })
 }
 
@@ -139,12 +139,12 @@ impl<B: Bend> Twist for Outer<B> {
 }
 
 /// Breaks the engine's side of the link.
-pub(super) fn outer<B: Bend + Default>() -> Arc<dyn Twist> {
+pub(crate) fn outer<B: Bend + Default>() -> Arc<dyn Twist> {
     Arc::new(Outer::<B>(B::default))
 }
 
 /// A runtime with something wrong: overrides what is.
-pub(super) trait Warped: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Warped: fmt::Debug + Send + Sync + 'static {
     fn inner(&self) -> &dyn Runtime;
     fn now(&self) -> Moment {
         self.inner().now()
@@ -159,7 +159,7 @@ pub(super) trait Warped: fmt::Debug + Send + Sync + 'static {
 
 /// Makes a runtime of it.
 #[derive(Debug)]
-pub(super) struct Runs<W>(pub(super) W);
+pub(crate) struct Runs<W>(pub(crate) W);
 
 impl<W: Warped> Runtime for Runs<W> {
     fn now(&self) -> Moment {
@@ -192,12 +192,12 @@ struct AsItIs;
 impl Twist for AsItIs {}
 
 /// Bends nothing.
-pub(super) fn as_it_is() -> Arc<dyn Twist> {
+pub(crate) fn as_it_is() -> Arc<dyn Twist> {
     Arc::new(AsItIs)
 }
 
 /// Gives the engine another runtime.
-pub(super) fn runs<R: Runtime>(
+pub(crate) fn runs<R: Runtime>(
     make: impl Fn(Arc<dyn Runtime>) -> R + Send + Sync + 'static,
 ) -> Arc<dyn Twist> {
     Arc::new(Runtimes(make))

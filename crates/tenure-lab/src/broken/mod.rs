@@ -4,12 +4,12 @@
 //! - `stores`: stores that forget, confuse or make up. - `primitives`: the same, of locks that are no mutex. - `engines`: clocks, threads and links that make an engine do
 //!   what it must not. - `redis`, `patch`: Redis's scripts, changed on their way to a real server. - `bend`: how they are put around what is honest.
 
-mod bend;
-mod engines;
-mod patch;
-mod primitives;
-mod redis;
-mod stores;
+pub(crate) mod bend;
+pub(crate) mod engines;
+pub(crate) mod patch;
+pub(crate) mod primitives;
+pub(crate) mod redis;
+pub(crate) mod stores;
 
 use std::sync::{Arc, LazyLock};
 

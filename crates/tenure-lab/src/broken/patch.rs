@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// What to replace in a script, and by what.
-pub(super) type Patch = (&'static str, &'static str);
+pub(crate) type Patch = (&'static str, &'static str);
 
 /// The proxy. Lives as long as the process.
 #[derive(Debug)]
-pub(super) struct Patched {
+pub(crate) struct Patched {
     /// Where it listens.
-    pub(super) address: String,
+    pub(crate) address: String,
     applied: Arc<Vec<AtomicUsize>>,
 }
 
 impl Patched {
-    pub(super) fn before(server: &str, patches: &'static [Patch]) -> io::Result<Patched> {
+    pub(crate) fn before(server: &str, patches: &'static [Patch]) -> io::Result<Patched> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?.to_string();
         let applied: Arc<Vec<AtomicUsize>> = Arc::new(patches.iter().map(|_| AtomicUsize::new(0)).collect());
@@ -35,8 +35,13 @@ impl Patched {
         Ok(Patched { address, applied })
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
+    }
+
     /// The patches that no script had a place for.
-    pub(super) fn idle(&self) -> usize {
+    pub(crate) fn idle(&self) -> usize {
         self.applied.iter().filter(|n| n.load(Ordering::SeqCst) == 0).count()
     }
 }

@@ -41,7 +41,7 @@ fn reads(claim: &Claim) -> bool {
 
 /// Whoever reads does not wait behind those who wait.
 #[derive(Default)]
-struct Overtakes;
+pub(crate) struct Overtakes;
 
 impl Bend for Overtakes {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
@@ -57,7 +57,7 @@ impl Bend for Overtakes {
 
 /// A writer weighs as little as a reader.
 #[derive(Default)]
-struct Joins;
+pub(crate) struct Joins;
 
 impl Bend for Joins {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {

@@ -104,7 +104,7 @@ impl Sink for Late {
 
 /// After a cut, answers belong to the requests before them: each is told what another one was.
 #[derive(Default)]
-struct Shifted(Mutex<HashMap<Key, Answer>>);
+pub(crate) struct Shifted(Mutex<HashMap<Key, Answer>>);
 
 impl Bend for Shifted {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {

@@ -54,7 +54,7 @@ pub(super) fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
 }
 
 #[derive(Default)]
-struct MadeUp;
+pub(crate) struct MadeUp;
 
 impl Bend for MadeUp {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
@@ -120,7 +120,7 @@ impl Bend for Counter {
 }
 
 #[derive(Default)]
-struct Seconds;
+pub(crate) struct Seconds;
 
 impl Bend for Seconds {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
@@ -129,7 +129,7 @@ impl Bend for Seconds {
 }
 
 #[derive(Default)]
-struct Fast;
+pub(crate) struct Fast;
 
 impl Bend for Fast {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
@@ -226,7 +226,7 @@ impl Bend for Creates {
 }
 
 #[derive(Default)]
-struct Endless;
+pub(crate) struct Endless;
 
 impl Bend for Endless {
     fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {

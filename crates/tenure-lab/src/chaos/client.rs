@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tenure::Locks;
 use tenure::backend::host::faults;
+use tenure::engine::thread::ThreadRuntime;
+use tenure::{Builder, Locks};
 
 use super::holding::{Held, Line, open};
 use super::resource::{Access, Door};
 use crate::failure::{Doing, Outcome};
 use crate::history::{Claim, Event, Fault, Name, Op, Phase, Recorder, Writer};
+use crate::mutants::Mutant;
 use crate::num::Dice;
 use crate::process::{Link, Role};
 
@@ -39,6 +41,10 @@ pub(super) struct Task {
     pub(super) socket: PathBuf,
     /// It may stop or kill itself inside a verb of the store.
     pub(super) inside: bool,
+    /// It holds for longer, so that whatever is wrong has time to show.
+    pub(super) slow: bool,
+    /// What is wrong with it on purpose.
+    pub(super) mutant: Option<String>,
 }
 
 /// What the runner says.
@@ -111,7 +117,7 @@ async fn run(shared: &Arc<Shared>) -> Outcome<()> {
     let ttl = Duration::from_millis(task.ttl_ms);
     let locks = loop {
         let builder = Locks::builder(&task.url).namespace(&task.namespace).ttl(ttl);
-        match builder.connect().await {
+        match bent(builder, task).connect().await {
             Ok(locks) => break locks,
             Err(_) if shared.stop.load(SeqCst) => return Ok(()),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -146,6 +152,18 @@ async fn run(shared: &Arc<Shared>) -> Outcome<()> {
     // What could not be released ends with its lease; the runner looks for residue.
     let _ = locks.close().await;
     Ok(())
+}
+
+/// With what is wrong with it on purpose, if anything is.
+fn bent(builder: Builder, task: &Task) -> Builder {
+    let Some(mutant) = task.mutant.as_deref().and_then(Mutant::find) else { return builder };
+    let twist = mutant.twist();
+    let builder = match twist.runtime(Arc::new(ThreadRuntime::new())) {
+        Some(runtime) => builder.runtime(runtime),
+        None => builder,
+    };
+    let sinks = twist.clone();
+    builder.wrap_sink(move |sink| sinks.sink(sink)).wrap(move |store| twist.outer(store))
 }
 
 /// One task.
@@ -260,7 +278,8 @@ impl Client {
         self.shared.acquired.fetch_add(1, Relaxed);
         let token = held.token();
         self.put(&ok.token(token).deadline(until))?;
-        if let (true, Some(token)) = (want.writes, token) {
+        // Not each time: what is outside the store takes longer than the lock.
+        if let (true, Some(token), 0) = (want.writes, token, self.dice.below(3)) {
             self.use_resource(lock, claim, token, &held, &mut until).await?;
         } else {
             self.linger(claim, &held, &mut until).await?;
@@ -287,14 +306,17 @@ impl Client {
     /// Stays for a while, now and then for longer than the lease; sometimes the runtime is blocked with it.
     async fn linger(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
         let ttl = self.ttl;
-        match self.dice.below(1000) {
+        match self.dice.below(10_000) {
             0..2 if !self.calm() => {
                 let id = self.fault(Phase::Begin, "blocked_runtime", 0)?;
                 std::thread::sleep(ttl.mul_f64(0.3 + self.dice.unit()));
                 self.fault(Phase::End, "blocked_runtime", id)?;
             }
-            2..6 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
-            6..40 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
+            2..8 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
+            8..3_000 if self.shared.task.slow => {
+                tokio::time::sleep(ttl.mul_f64(0.4 * self.dice.unit())).await
+            }
+            8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
             _ => {}
         }
         if self.dice.below(4) == 0 || held.left().is_none() {

@@ -200,6 +200,13 @@ impl Crew {
         Ok(killed)
     }
 
+    /// What there is by now, while all go on.
+    pub(super) fn so_far(&self) -> Merge {
+        let t = boot_ns();
+        let live = self.clients.iter().map(|client| &client.task.part).filter(|path| path.exists());
+        live.fold(self.parts(), |merge, path| merge.part(path)).until(t)
+    }
+
     /// All parts, as they are to be merged.
     pub(super) fn parts(&self) -> Merge {
         self.parts.iter().filter(|(path, _)| path.exists()).fold(Merge::new(), |merge, (path, died)| {

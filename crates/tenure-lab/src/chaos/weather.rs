@@ -254,7 +254,11 @@ impl Weather {
         }
         if let Some(proxy) = &targets.proxy {
             let half = [None, Some(0), Some(1)][usize::try_from(self.dice.below(3)).unwrap_or(0)];
-            let latency = Duration::from_millis(2 + self.dice.below(40));
+            // Some of it is in the order of a lease.
+            let latency = match self.dice.below(3) {
+                0 => self.ttl.mul_f64(0.2 + 0.5 * self.dice.unit()),
+                _ => Duration::from_millis(2 + self.dice.below(40)),
+            };
             proxy.set(|weather| {
                 weather.half = half;
                 match name {

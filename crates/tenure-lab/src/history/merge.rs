@@ -14,6 +14,7 @@ use super::event::{Claim, Event, Op, Phase};
 #[derive(Debug, Default)]
 pub struct Merge {
     parts: Vec<Part>,
+    until: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -63,6 +64,14 @@ impl Merge {
         self
     }
 
+    /// Leaves out what came later: while processes still write, what one had written when it was read may be later than
+    /// what another had.
+    #[must_use]
+    pub fn until(mut self, t: u64) -> Merge {
+        self.until = Some(t);
+        self
+    }
+
     /// Writes the history to `out`, which is replaced.
     ///
     /// # Errors
@@ -86,7 +95,9 @@ impl Merge {
             while let Some(length) = text[from..].iter().position(|b| *b == b'\n') {
                 let to = from + length + 1;
                 let t = stamp(&text[from..to]).map_err(|e| named(&self.parts[part].path, &e))?;
-                lines.push(At { t, part, from, to });
+                if self.until.is_none_or(|until| t <= until) {
+                    lines.push(At { t, part, from, to });
+                }
                 from = to;
             }
         }

@@ -1,0 +1,129 @@
+//! A run of a wrong protocol: it goes on until the judge notices, and while the clients go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::stage::Stage;
+use super::{Aof, ChaosArgs, Plan};
+use crate::cli::Globals;
+use crate::failure::{Doing, Failure, Outcome};
+use crate::history::{Floors, Header, History, Merge};
+use crate::judge::{Facts, Status, Verdict, Windows, judge_with};
+use crate::mutants::Mutant;
+use crate::num::boot_ns;
+
+/// Faults come this much apart: a run is short.
+const GAP: Duration = Duration::from_millis(150);
+/// How often the judge looks.
+const LOOK: Duration = Duration::from_millis(1_500);
+
+/// What is looked for.
+pub(crate) struct Hunt<'a> {
+    /// The wrong protocol; `None`: the one that is shipped, in which nothing may be found.
+    pub(crate) mutant: Option<&'static Mutant>,
+    pub(crate) seed: u64,
+    /// How long there are faults.
+    pub(crate) span: Duration,
+    /// Where the history and the report are kept.
+    pub(crate) out: Option<&'a Path>,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Caught {
+    /// The rule that was broken.
+    pub(crate) rule: &'static str,
+    /// How long after the first client had begun.
+    pub(crate) after: Duration,
+    /// What was acquired until the judge looked.
+    pub(crate) acquisitions: u64,
+    /// How it was broken.
+    pub(crate) what: String,
+}
+
+/// Runs a real server and clients with what is wrong, until the judge finds a rule broken or the time is up. Then it is
+/// judged once more after the faults are over, as every run is.
+pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>> {
+    let args = ChaosArgs {
+        server: Some("redis".into()),
+        secs: hunt.span.as_secs().max(1),
+        seed: Some(hunt.seed),
+        out: None,
+        aof: Some(Aof::Always),
+    };
+    let plan = Plan {
+        mutant: hunt.mutant,
+        slow: true,
+        gap: GAP,
+        floors: Floors::default(),
+        ..Plan::new(&args, globals)?
+    };
+    let home =
+        tempfile::Builder::new().prefix("tenure-mutant-").tempdir().doing(|| "make a directory".into())?;
+    let place = Place::at(hunt, home.path())?;
+    let runtime = Runtime::new().doing(|| "start a runtime".into())?;
+    let mut stage = Stage::set(&plan, globals, home.path(), &runtime)?;
+    let (from, began, mut looked) = (boot_ns(), Instant::now(), Instant::now());
+    while began.elapsed() < hunt.span {
+        // What loses data and what makes the clock wrong take turns.
+        stage.blow(began.elapsed().as_secs() / 4 % 2 == 1)?;
+        if looked.elapsed() >= LOOK {
+            let seen = place.judge(&stage.so_far(), &stage.header(&plan))?;
+            if let Some(caught) = broken(&seen, from, stage.acquired(), true) {
+                return Ok(Some(caught));
+            }
+            looked = Instant::now();
+        }
+    }
+    stage.heal(&plan)?;
+    let acquired = stage.acquired();
+    let (merge, header) = stage.finish(&plan, &runtime)?;
+    Ok(broken(&place.judge(&merge, &header)?, from, acquired, false))
+}
+
+/// The first breach of a rule; of those that can be judged while clients go on, or of all.
+fn broken(verdicts: &[Verdict], from: u64, acquisitions: u64, running: bool) -> Option<Caught> {
+    let found = verdicts.iter().filter(|verdict| {
+        verdict.status == Status::Broken
+            && if running { verdict.rule.starts_with('S') } else { verdict.rule != "twin" }
+    });
+    let firsts = found.filter_map(|verdict| {
+        let breach = verdict.breaches.iter().min_by_key(|breach| breach.t)?;
+        let after = Duration::from_nanos(breach.t.saturating_sub(from));
+        Some(Caught { rule: verdict.rule, after, acquisitions, what: breach.what.clone() })
+    });
+    firsts.min_by_key(|caught| caught.after)
+}
+
+/// Where the history is written and judged.
+struct Place {
+    history: PathBuf,
+    page: Option<PathBuf>,
+}
+
+impl Place {
+    fn at(hunt: &Hunt<'_>, home: &Path) -> Outcome<Place> {
+        let Some(out) = hunt.out else {
+            return Ok(Place { history: home.join("history.jsonl"), page: None });
+        };
+        let dir = out.join(hunt.mutant.map_or("as_shipped", |mutant| mutant.name));
+        fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+        Ok(Place { history: dir.join("history.jsonl"), page: Some(dir.join("report.html")) })
+    }
+
+    fn judge(&self, merge: &Merge, header: &Header) -> Outcome<Vec<Verdict>> {
+        merge.write(header, &self.history).doing(|| "write the history".into())?;
+        let history = History::read(&self.history)
+            .map_err(|error| Failure::run(error.to_string(), "this is a fault of the lab"))?;
+        let (facts, windows) = (Facts::of(&history), Windows::of(&history));
+        let verdicts = judge_with(&facts, &windows);
+        if let Some(file) = &self.page {
+            let page = crate::report::page(&facts, &windows, &verdicts);
+            fs::write(file, page).doing(|| format!("write {}", file.display()))?;
+        }
+        Ok(verdicts)
+    }
+}

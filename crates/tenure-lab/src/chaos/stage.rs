@@ -1,0 +1,264 @@
+//! One run: the server, the path to it, the clients and what the locks protect, from the first fault to the history.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tenure::{Capabilities, Locks, StoreUrl};
+use tokio::runtime::Runtime;
+
+use super::client::Task;
+use super::crew::Crew;
+use super::proxy::Proxy;
+use super::resource::Resources;
+use super::server::{self, Server};
+use super::weather::{Targets, Weather};
+use super::{Plan, holding, shown};
+use crate::broken::patch::Patched;
+use crate::cli::Globals;
+use crate::failure::{Doing, Outcome};
+use crate::history::{Event, Header, Merge, Op, Phase, VERSION, Writer};
+use crate::mutants::{How, Mutant};
+use crate::num::{boot_ns, us};
+
+/// How long a run goes on without faults at the end, beyond one ttl: a lock that nobody is granted for that long is stuck.
+const HEALING: Duration = Duration::from_secs(11);
+/// How long what is left behind may take to end by itself: the waiting lease of those who were killed, and one ttl.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// Everything that takes part.
+pub(super) struct Stage {
+    targets: Targets,
+    weather: Weather,
+    resources: Resources,
+    /// What could not be had.
+    pub(super) notes: Vec<String>,
+    own: PathBuf,
+    url: String,
+    straight: String,
+    namespace: String,
+    versions: serde_json::Map<String, serde_json::Value>,
+    capabilities: serde_json::Value,
+    backend: String,
+}
+
+impl Stage {
+    pub(super) fn set(plan: &Plan, globals: &Globals, home: &Path, runtime: &Runtime) -> Outcome<Stage> {
+        let _on = runtime.enter();
+        let (server, notes) = match plan.server {
+            true => Server::start(home, plan.aof).map(|(server, notes)| (Some(server), notes))?,
+            false => (None, Vec::new()),
+        };
+        let straight = match &server {
+            Some(server) => format!("redis://127.0.0.1:{}", server.port()),
+            None => globals.url.clone(),
+        };
+        let proxy = path_to(&straight, plan, runtime)?;
+        let url = proxy.as_ref().map_or_else(|| straight.clone(), |proxy| through(&straight, proxy.port()));
+        let writes_only = plan.mutant.is_some_and(|mutant| matches!(mutant.how, How::Fence));
+        let resources = Resources::new(writes_only);
+        let socket = home.join("resources");
+        resources.serve(&socket)?;
+        let own = home.join("part-0.jsonl");
+        let writer = Writer::create(&own).doing(|| "make the history".into())?;
+        let namespace = format!("chaos-{}-{}", std::process::id(), us(boot_ns()) % 1_000_000_000);
+        let mut crew = Crew::new(home.to_owned());
+        let (local, private) = (straight.starts_with("host"), straight.starts_with("memory"));
+        let task = Task {
+            p: 0,
+            url: url.clone(),
+            namespace: namespace.clone(),
+            ttl_ms: u64::try_from(plan.ttl.as_millis()).unwrap_or(u64::MAX),
+            tasks: plan.tasks,
+            seed: plan.seed,
+            part: PathBuf::new(),
+            socket,
+            inside: local,
+            slow: plan.slow,
+            mutant: plan.mutant.map(|mutant| mutant.name.to_owned()),
+        };
+        // Before the clients: what cannot be reached or used is said at once.
+        let locks = runtime.block_on(Locks::builder(&straight).namespace(&namespace).connect())?;
+        let capabilities = locks.capabilities();
+        for _ in 0..plan.processes {
+            crew.add(&task)?;
+        }
+        Ok(Stage {
+            weather: Weather::new(plan.seed, plan.ttl, plan.gap),
+            targets: Targets { crew, proxy, server, mortal: !private, notes: writer },
+            resources,
+            notes,
+            own,
+            url: shown(&straight),
+            straight,
+            namespace,
+            versions: versions(plan),
+            capabilities: promised(&capabilities),
+            backend: capabilities.backend.to_owned(),
+        })
+    }
+
+    /// The faults, until there were enough and enough was done under them; at most four times as long.
+    pub(super) fn storm(&mut self, plan: &Plan) -> Outcome<()> {
+        let began = Instant::now();
+        let (span, most) = (Duration::from_secs(plan.secs), Duration::from_secs(4 * plan.secs));
+        loop {
+            let passed = began.elapsed();
+            let enough =
+                self.weather.begun >= plan.floors.windows && self.acquired() >= plan.floors.acquisitions;
+            if passed >= most || (passed >= span && enough) {
+                return Ok(());
+            }
+            self.blow(passed >= span / 2)?;
+        }
+    }
+
+    /// A moment of the faults.
+    pub(super) fn blow(&mut self, second_half: bool) -> Outcome<()> {
+        self.weather.step(&mut self.targets, second_half)?;
+        thread::sleep(Duration::from_millis(5));
+        Ok(())
+    }
+
+    /// No more faults, for as long as a lock that nobody is granted takes to show.
+    pub(super) fn heal(&mut self, plan: &Plan) -> Outcome<()> {
+        self.weather.clear(&mut self.targets)?;
+        thread::sleep(HEALING + plan.ttl);
+        Ok(())
+    }
+
+    /// How often something was acquired, as far as the clients told.
+    pub(super) fn acquired(&self) -> u64 {
+        self.targets.crew.acquired()
+    }
+
+    /// What has been written by now.
+    pub(super) fn so_far(&self) -> Merge {
+        self.targets.crew.so_far().part(&self.own)
+    }
+
+    /// Ends the clients, looks for what is left, and gives what is to be merged.
+    pub(super) fn finish(mut self, plan: &Plan, runtime: &Runtime) -> Outcome<(Merge, Header)> {
+        let stuck = self.targets.crew.end()?;
+        let put = |event: &Event| self.targets.notes.put(event).doing(|| "write the history".into());
+        for (name, value) in self.resources.values() {
+            let fenced = name.ends_with("-fenced");
+            put(&Event::new(boot_ns(), 0, Op::Final, Phase::Ok)
+                .resource(name.as_str(), fenced)
+                .value(value))?;
+        }
+        let mut residue = if self.backend == "memory" {
+            json!({})
+        } else {
+            runtime.block_on(residue(&self.straight, &self.namespace))?
+        };
+        residue["processes"] = json!(stuck);
+        if let Some(proxy) = &self.targets.proxy {
+            residue["connections"] = json!(proxy.open());
+        }
+        put(&Event::new(boot_ns(), 0, Op::Residue, Phase::Ok).detail(residue))?;
+        let header = self.header(plan);
+        Ok((self.targets.crew.parts().part(self.own), header))
+    }
+
+    /// What run it was.
+    pub(super) fn header(&self, plan: &Plan) -> Header {
+        Header {
+            history: VERSION,
+            backend: self.backend.clone(),
+            url: self.url.clone(),
+            seed: plan.seed,
+            ttl_ms: u64::try_from(plan.ttl.as_millis()).unwrap_or(u64::MAX),
+            locks: u32::try_from(holding::NAMES.len()).unwrap_or(0),
+            processes: plan.processes,
+            tasks: plan.tasks,
+            capabilities: self.capabilities.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            fair: false,
+            floors: Some(plan.floors),
+            replay: Some(plan.replay.clone()),
+            versions: Some(self.versions.clone()),
+        }
+    }
+}
+
+/// The path to a server of this machine, which the lab can put itself in front of.
+fn path_to(url: &str, plan: &Plan, runtime: &Runtime) -> Outcome<Option<Proxy>> {
+    let Some(mut port) = local_port(url) else { return Ok(None) };
+    let patches = plan.mutant.map_or(&[][..], Mutant::patches);
+    if !patches.is_empty() {
+        let server = format!("127.0.0.1:{port}");
+        port = Patched::before(&server, patches).doing(|| "start a proxy".into())?.port();
+    }
+    Ok(Some(runtime.block_on(Proxy::to(port)).doing(|| "start a proxy".into())?))
+}
+
+/// The versions of what takes part.
+fn versions(plan: &Plan) -> serde_json::Map<String, serde_json::Value> {
+    let mut versions = serde_json::Map::new();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    versions.insert("kernel".into(), json!(kernel.trim()));
+    if plan.server {
+        versions.insert("redis-server".into(), json!(server::version()));
+        versions.insert("aof".into(), json!(format!("{:?}", plan.aof).to_lowercase()));
+    }
+    versions
+}
+
+/// What a store promises, as the history's header says it.
+fn promised(caps: &Capabilities) -> serde_json::Value {
+    let modes = caps.modes;
+    json!({
+        "scope": caps.scope.to_string(),
+        "hold_end": caps.hold_end.to_string(),
+        "token": caps.token.to_string(),
+        "order": caps.order.to_string(),
+        "modes": { "mutex": modes.mutex, "rw": modes.rw, "semaphore": modes.semaphore },
+        "wakeup": caps.wakeup.to_string(),
+        "visibility": caps.visibility.to_string(),
+        "survives": caps.survives.to_string(),
+    })
+}
+
+/// What the clients left in the store, once leases had their time to end.
+async fn residue(url: &str, namespace: &str) -> Outcome<serde_json::Value> {
+    let locks = Locks::builder(url).namespace(namespace).connect().await?;
+    let until = Instant::now() + ENDING;
+    loop {
+        let lines = locks.list("").await?;
+        let holders: usize = lines.iter().map(|line| line.holders.len()).sum();
+        let waiters: u64 = lines.iter().map(|line| line.waiters).sum();
+        if (holders == 0 && waiters == 0) || Instant::now() >= until {
+            let _ = locks.close().await;
+            return Ok(json!({ "holders": holders, "waiters": waiters }));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The port of a server of this machine that the lab can put itself in front of.
+fn local_port(url: &str) -> Option<u16> {
+    let parsed = StoreUrl::parse(url).ok()?;
+    let rest = parsed.redacted();
+    let (scheme, rest) = rest.split_once("://")?;
+    if !scheme.starts_with("redis") {
+        return None;
+    }
+    let host = rest.rsplit('@').next()?.split(['/', '?']).next()?;
+    match host.split_once(':') {
+        Some(("127.0.0.1" | "localhost", port)) => port.parse().ok(),
+        None if matches!(host, "127.0.0.1" | "localhost") => Some(6379),
+        _ => None,
+    }
+}
+
+/// The same URL by another port.
+fn through(url: &str, port: u16) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    format!("{scheme}://{user}127.0.0.1:{port}{}", &rest[at..])
+}

@@ -1,0 +1,350 @@
+//! The wrong protocols, each a few lines away from what is shipped, and the accident in the field that each stands for.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tenure::backend::{
+    Answer, Backend, BoxFuture, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Released, Sink, Standing,
+};
+use tenure::core::moment::Moment;
+use tenure::engine::Runtime;
+
+use crate::broken::bend::{AllAnswered, Answered, Bend, Runs, Warped, as_it_is, outer, runs};
+use crate::broken::patch::Patch;
+use crate::broken::primitives::{Joins, Overtakes};
+use crate::broken::redis::Shifted;
+use crate::broken::stores::{Endless, Fast, MadeUp, Seconds};
+use crate::conform::Twist;
+use crate::num::boot_ns;
+
+/// A wrong protocol.
+pub(crate) struct Mutant {
+    /// What is wrong with it.
+    pub(crate) name: &'static str,
+    /// Who had that accident.
+    pub(crate) stands_for: &'static str,
+    /// The rules of which it must break one.
+    pub(crate) breaks: &'static [&'static str],
+    pub(crate) how: How,
+}
+
+/// Where it is wrong.
+pub(crate) enum How {
+    /// Between the engine and the store, in every client.
+    Client(fn() -> Arc<dyn Twist>),
+    /// In the scripts, on their way to the server.
+    Scripts(&'static [Patch]),
+    /// At the resource: what is read needs no token.
+    Fence,
+}
+
+impl Mutant {
+    /// The one of this name.
+    pub(crate) fn find(name: &str) -> Option<&'static Mutant> {
+        MUTANTS.iter().find(|mutant| mutant.name == name)
+    }
+
+    /// What is put around a client.
+    pub(crate) fn twist(&self) -> Arc<dyn Twist> {
+        match self.how {
+            How::Client(make) => make(),
+            How::Scripts(_) | How::Fence => as_it_is(),
+        }
+    }
+
+    /// What is changed in the scripts.
+    pub(crate) fn patches(&self) -> &'static [Patch] {
+        match self.how {
+            How::Scripts(patches) => patches,
+            How::Client(_) | How::Fence => &[],
+        }
+    }
+}
+
+macro_rules! mutants {
+    ($($name:ident: $how:expr, $($rule:literal)+, $stands_for:literal;)*) => {
+        /// All of them.
+        pub(crate) const MUTANTS: &[Mutant] = &[$(
+            Mutant { name: stringify!($name), stands_for: $stands_for, breaks: &[$($rule),+], how: $how },
+        )*];
+    };
+}
+
+mutants! {
+    a_deadline_from_the_answer: How::Client(outer::<FromAnswer>), "S1" "S5",
+        "async-redis-lock 0.4: the lease counts from the reply, not from the request";
+    a_renewal_that_is_always_granted: How::Client(outer::<AlwaysYes>), "S1" "S5",
+        "ash-lock 0.1: in a partition the guard stays valid for ever";
+    a_lease_cut_on_its_way: How::Client(outer::<Cut>), "S1" "S5",
+        "EX takes whole seconds: the store's lease is shorter than the believed one";
+    a_clock_that_stands_still_with_the_process: How::Client(stands_still), "S1" "S5",
+        "Instant instead of BOOTTIME: time in which nothing of us ran does not count";
+    a_push_that_counts_from_its_arrival: How::Client(|| Arc::new(FromArrival)), "S1" "S5",
+        "etcd #11456: a waiter was granted the lock although its own lease was over";
+    a_grant_that_nobody_gave: How::Client(outer::<MadeUp>), "S1" "S2",
+        "SETNX whose reply is not looked at";
+    the_answer_to_the_request_before: How::Client(outer::<Shifted>), "S1" "S2" "S4",
+        "redis-rs #698: after an error in a pipeline, replies belong to the request before";
+    one_id_for_all_claims_of_an_object: How::Client(outer::<OneId>), "S1" "S4",
+        "distributed-lock 0.2, distkit 0.7: the owner's id is made with the object, not with the attempt";
+    a_link_that_is_never_made_again: How::Client(outer::<NeverAgain>), "L2",
+        "Redisson #3194: dead after a reconnect";
+    a_lease_without_an_end: How::Client(outer::<Endless>), "L2" "L4",
+        "redis-py #962: a lock without a timeout, and its holder is killed";
+    a_token_of_whole_seconds: How::Client(outer::<Seconds>), "S2",
+        "timestamps as tokens: several holders a second";
+    a_token_by_another_clock: How::Client(outer::<Fast>), "S2" "S3",
+        "ShedLock: the clients' clocks are trusted";
+    a_reader_beside_a_writer: How::Client(outer::<Joins>), "S1",
+        "a read lock and a write lock that count in different keys";
+    a_reader_that_is_let_in_and_not_counted: How::Client(outer::<Overtakes>), "S1" "S2",
+        "Redisson #4217 and its kin: readers that overtake, and writers that do not see them";
+    several_permits_counted_as_one: How::Client(outer::<AsOne>), "S1",
+        "Redisson #4462: permits that are counted wrong";
+    a_release_without_a_look_at_the_owner: How::Scripts(&[
+        (" or holder ~= id", ""),
+        (" or sub(before, 124, 155) ~= id\n", "\n"),
+    ]), "S1" "S4",
+        "DEL without a check of the owner: a late release frees the next one's lock";
+    a_token_by_incr: How::Scripts(&[
+        ("token, marks = call('GET', name), stamp,", "token, marks = call('GET', name), format('%016d', 1),"),
+        ("if last >= stamp then", "if true then"),
+        ("last = math.max(last + 1, now)", "last = last + 1"),
+    ]), "S2" "S3",
+        "INCR as fencing token, and a server that lost its data (dlock 0.2: from 0 after every release)";
+    a_push_with_a_token_of_its_own: How::Scripts(&[
+        ("'1g' .. id .. sub(record, 61, 76) ..", "'1g' .. id .. format('%016d', last + 1) .."),
+        ("'1g' .. heir .. token ..", "'1g' .. heir .. format('%016d', token + 1) .."),
+    ]), "S2" "S3",
+        "a grant that is read ahead: the token that is told is not the one that is stored";
+    a_fence_at_writes_only: How::Fence, "S3",
+        "a resource that checks tokens when it is written, and not when it is first read";
+}
+
+/// The lease counts from the answer: it is believed for longer by as long as the answer took.
+#[derive(Default)]
+struct FromAnswer;
+
+fn longer(answer: tenure::Result<Answer>, sent: u64) -> tenure::Result<Answer> {
+    let mut answer = answer?;
+    if let Standing::Held(Grant { lease: Lease::For(lease), .. }) = &mut answer.standing {
+        *lease += Duration::from_nanos(boot_ns().saturating_sub(sent));
+    }
+    Ok(answer)
+}
+
+impl Bend for FromAnswer {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        let sent = boot_ns();
+        Box::pin(async move { longer(store.attempt(claim).await, sent) })
+    }
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        let sent = boot_ns();
+        Box::pin(async move { store.renew(claims).await.into_iter().map(|a| longer(a, sent)).collect() })
+    }
+}
+
+/// A grant that was told is believed as if it had been given when it was read.
+struct FromArrival;
+
+impl Twist for FromArrival {
+    fn sink(&self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
+        Arc::new(Arrival(sink))
+    }
+}
+
+struct Arrival(Arc<dyn Sink>);
+
+impl Sink for Arrival {
+    fn news(&self, news: News) {
+        self.0.news(match news {
+            News::Granted(id, grant, _) => News::Granted(id, grant, Some(u64::MAX)),
+            other => other,
+        });
+    }
+}
+
+/// Whoever renews hears yes.
+#[derive(Default)]
+struct AlwaysYes;
+
+impl Bend for AlwaysYes {
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        Box::pin(async move {
+            let answers = store.renew(claims).await.into_iter().zip(claims);
+            answers.map(|(answer, claim)| Ok(yes(answer, claim))).collect()
+        })
+    }
+}
+
+fn yes(answer: tenure::Result<Answer>, claim: &Claim) -> Answer {
+    match answer {
+        Ok(Answer { standing: Standing::Held(_) | Standing::Waiting { .. }, .. }) => {}
+        _ => {
+            let grant = Grant { token: tenure::Token::new(1), reserved: 1, lease: Lease::For(claim.ttl) };
+            return Answer { standing: Standing::Held(grant), at: None };
+        }
+    }
+    answer.unwrap_or(Answer { standing: Standing::Busy, at: None })
+}
+
+/// The store is asked for half the lease, and the whole of it is believed.
+#[derive(Default)]
+struct Cut;
+
+fn whole(answer: tenure::Result<Answer>) -> tenure::Result<Answer> {
+    let mut answer = answer?;
+    if let Standing::Held(Grant { lease: Lease::For(lease), .. }) = &mut answer.standing {
+        *lease *= 2;
+    }
+    Ok(answer)
+}
+
+fn half(claim: &Claim) -> Claim {
+    Claim { ttl: claim.ttl / 2, ..claim.clone() }
+}
+
+impl Bend for Cut {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move { whole(store.attempt(&half(claim)).await) })
+    }
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        Box::pin(async move {
+            let halves: Vec<Claim> = claims.iter().map(half).collect();
+            store.renew(&halves).await.into_iter().map(whole).collect()
+        })
+    }
+}
+
+/// After the first error, everything fails.
+#[derive(Default)]
+struct NeverAgain(AtomicBool);
+
+impl NeverAgain {
+    fn down(&self) -> tenure::Error {
+        self.0.store(true, Ordering::SeqCst);
+        tenure::Error::unavailable("the link is down", "it stays down")
+    }
+    fn is_down(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Bend for NeverAgain {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            if self.is_down() {
+                Err(self.down())
+            } else {
+                store.attempt(claim).await.map_err(|_| self.down())
+            }
+        })
+    }
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        Box::pin(async move { store.release(claim, leave).await.map_err(|_| self.down()) })
+    }
+}
+
+/// All tasks of a process that use a lock are one owner.
+#[derive(Default)]
+struct OneId;
+
+fn shared(claim: &Claim) -> Claim {
+    let mut hash = DefaultHasher::new();
+    (claim.key.full(), std::process::id()).hash(&mut hash);
+    Claim { id: ClaimId(u128::from(hash.finish())), ..claim.clone() }
+}
+
+impl Bend for OneId {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move { store.attempt(&shared(claim)).await })
+    }
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        Box::pin(async move {
+            let same: Vec<Claim> = claims.iter().map(shared).collect();
+            store.renew(&same).await
+        })
+    }
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        Box::pin(async move { store.release(&shared(claim), leave).await })
+    }
+}
+
+/// However many permits are asked for, one is taken.
+#[derive(Default)]
+struct AsOne;
+
+impl Bend for AsOne {
+    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+        let weight = if claim.kind == Kind::Semaphore { 1 } else { claim.weight };
+        let light = Claim { weight, ..claim.clone() };
+        Box::pin(async move { store.attempt(&light).await })
+    }
+}
+
+/// How often the standing clock is looked at, and what is too long between two looks for a process that runs.
+const TICK: Duration = Duration::from_millis(5);
+const STOPPED: Duration = Duration::from_millis(100);
+
+/// A clock that does not count the time in which the process was stopped.
+#[derive(Debug)]
+struct Still {
+    inner: Arc<dyn Runtime>,
+    missed: Arc<AtomicU64>,
+    seen: Arc<AtomicU64>,
+}
+
+fn stands_still() -> Arc<dyn Twist> {
+    runs(|inner| {
+        let (missed, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(boot_ns())));
+        let clock = Still { inner, missed, seen };
+        let (missed, seen) = (clock.missed.clone(), clock.seen.clone());
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                look(&missed, &seen);
+            }
+        });
+        Runs(clock)
+    })
+}
+
+fn look(missed: &AtomicU64, seen: &AtomicU64) {
+    let now = boot_ns();
+    let gap = Duration::from_nanos(now.saturating_sub(seen.swap(now, Ordering::SeqCst)));
+    if gap > STOPPED {
+        missed.fetch_add(u64::try_from(gap.as_nanos()).unwrap_or(0), Ordering::SeqCst);
+    }
+}
+
+impl Still {
+    fn lag(&self) -> Duration {
+        Duration::from_nanos(self.missed.load(Ordering::SeqCst))
+    }
+}
+
+impl Warped for Still {
+    fn inner(&self) -> &dyn Runtime {
+        &*self.inner
+    }
+    fn now(&self) -> Moment {
+        look(&self.missed, &self.seen);
+        self.inner.now() - self.lag()
+    }
+    fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
+        self.inner.sleep_until(at + self.lag())
+    }
+}
