@@ -279,7 +279,8 @@ impl Client {
         let token = held.token();
         self.put(&ok.token(token).deadline(until))?;
         // Not each time: what is outside the store takes longer than the lock.
-        if let (true, Some(token), 0) = (want.writes, token, self.dice.below(3)) {
+        let uses = self.shared.task.slow || self.dice.below(3) == 0;
+        if let (true, true, Some(token)) = (want.writes, uses, token) {
             self.use_resource(lock, claim, token, &held, &mut until).await?;
         } else {
             self.linger(claim, &held, &mut until).await?;
@@ -313,13 +314,20 @@ impl Client {
                 self.fault(Phase::End, "blocked_runtime", id)?;
             }
             2..8 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
-            8..3_000 if self.shared.task.slow => {
-                tokio::time::sleep(ttl.mul_f64(0.4 * self.dice.unit())).await
-            }
+            8..2_500 if self.shared.task.slow => self.nap(claim, held, until).await?,
             8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
             _ => {}
         }
         if self.dice.below(4) == 0 || held.left().is_none() {
+            self.check(claim, held, until)?;
+        }
+        Ok(())
+    }
+
+    /// Stays for a part of the lease, and looks several times whether the lock is still held.
+    async fn nap(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
+        for _ in 0..self.dice.below(7) {
+            tokio::time::sleep(self.ttl.mul_f64(0.15 * self.dice.unit())).await;
             self.check(claim, held, until)?;
         }
         Ok(())

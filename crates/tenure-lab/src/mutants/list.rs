@@ -3,7 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tenure::backend::{
@@ -90,8 +90,6 @@ mutants! {
         "redis-rs #698: after an error in a pipeline, replies belong to the request before";
     one_id_for_all_claims_of_an_object: How::Client(outer::<OneId>), "S1" "S4",
         "distributed-lock 0.2, distkit 0.7: the owner's id is made with the object, not with the attempt";
-    a_link_that_is_never_made_again: How::Client(outer::<NeverAgain>), "L2",
-        "Redisson #3194: dead after a reconnect";
     a_lease_without_an_end: How::Client(outer::<Endless>), "L2" "L4",
         "redis-py #962: a lock without a timeout, and its holder is killed";
     a_token_of_whole_seconds: How::Client(outer::<Seconds>), "S2",
@@ -216,40 +214,6 @@ impl Bend for Cut {
             let halves: Vec<Claim> = claims.iter().map(half).collect();
             store.renew(&halves).await.into_iter().map(whole).collect()
         })
-    }
-}
-
-/// After the first error, everything fails.
-#[derive(Default)]
-struct NeverAgain(AtomicBool);
-
-impl NeverAgain {
-    fn down(&self) -> tenure::Error {
-        self.0.store(true, Ordering::SeqCst);
-        tenure::Error::unavailable("the link is down", "it stays down")
-    }
-    fn is_down(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Bend for NeverAgain {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
-        Box::pin(async move {
-            if self.is_down() {
-                Err(self.down())
-            } else {
-                store.attempt(claim).await.map_err(|_| self.down())
-            }
-        })
-    }
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
-        Box::pin(async move { store.release(claim, leave).await.map_err(|_| self.down()) })
     }
 }
 
