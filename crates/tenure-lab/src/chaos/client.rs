@@ -314,7 +314,7 @@ impl Client {
                 self.fault(Phase::End, "blocked_runtime", id)?;
             }
             2..8 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
-            8..2_500 if self.shared.task.slow => self.nap(claim, held, until).await?,
+            8..1_000 if self.shared.task.slow => self.nap(claim, held, until).await?,
             8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
             _ => {}
         }
@@ -326,7 +326,7 @@ impl Client {
 
     /// Stays for a part of the lease, and looks several times whether the lock is still held.
     async fn nap(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
-        for _ in 0..self.dice.below(7) {
+        for _ in 0..self.dice.below(6) {
             tokio::time::sleep(self.ttl.mul_f64(0.15 * self.dice.unit())).await;
             self.check(claim, held, until)?;
         }

@@ -16,7 +16,7 @@ use crate::mutants::Mutant;
 use crate::num::boot_ns;
 
 /// Faults come this much apart: a run is short.
-const GAP: Duration = Duration::from_millis(150);
+const GAP: Duration = Duration::from_millis(250);
 /// How often the judge looks.
 const LOOK: Duration = Duration::from_millis(1_500);
 

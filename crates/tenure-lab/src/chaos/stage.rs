@@ -86,7 +86,12 @@ impl Stage {
             crew.add(&task)?;
         }
         Ok(Stage {
-            weather: Weather::new(plan.seed, plan.ttl, plan.gap),
+            weather: Weather::new(
+                plan.seed,
+                plan.ttl,
+                plan.gap,
+                plan.mutant.map_or(&[], |mutant| mutant.under),
+            ),
             targets: Targets { crew, proxy, server, mortal: !private, notes: writer },
             resources,
             notes,

@@ -112,10 +112,12 @@ pub(super) struct Weather {
     active: Vec<Active>,
     pub(super) begun: u64,
     copied: Instant,
+    /// Only these faults, if any are named.
+    only: &'static [&'static str],
 }
 
 impl Weather {
-    pub(super) fn new(seed: u64, ttl: Duration, mean: Duration) -> Weather {
+    pub(super) fn new(seed: u64, ttl: Duration, mean: Duration, only: &'static [&'static str]) -> Weather {
         let now = Instant::now();
         let (dice, copied) = (Dice::new(seed, 0xFA17), now);
         Weather {
@@ -126,6 +128,7 @@ impl Weather {
             active: Vec::new(),
             begun: 0,
             copied,
+            only,
         }
     }
 
@@ -167,6 +170,9 @@ impl Weather {
 
     /// Whether a fault of this kind can begin now: there is one at a time of the server, the path and the CPU.
     fn possible(&self, draw: &Draw, targets: &Targets, second_half: bool) -> bool {
+        if !self.only.is_empty() && !self.only.contains(&draw.0) {
+            return false;
+        }
         let server = targets.server.as_ref();
         let idle = !self.busy(|undo| matches!(undo, Undo::Server | Undo::Clock | Undo::Disk));
         match draw.2 {
@@ -188,6 +194,9 @@ impl Weather {
     fn begin(&mut self, targets: &mut Targets, second_half: bool) -> Outcome<()> {
         let possible: Vec<&Draw> =
             DRAWS.iter().filter(|draw| self.possible(draw, targets, second_half)).collect();
+        if possible.is_empty() {
+            return Ok(());
+        }
         let mut roll = self.dice.below(possible.iter().map(|draw| draw.1).sum());
         for draw in possible {
             if roll < draw.1 {

@@ -29,6 +29,8 @@ pub(crate) struct Mutant {
     /// The rules of which it must break one.
     pub(crate) breaks: &'static [&'static str],
     pub(crate) how: How,
+    /// The faults under which it shows; none: all there are.
+    pub(crate) under: &'static [&'static str],
 }
 
 /// Where it is wrong.
@@ -65,32 +67,32 @@ impl Mutant {
 }
 
 macro_rules! mutants {
-    ($($name:ident: $how:expr, $($rule:literal)+, $stands_for:literal;)*) => {
+    ($($name:ident: $how:expr, $($rule:literal)+ $(; $($fault:literal)+)?, $stands_for:literal;)*) => {
         /// All of them.
         pub(crate) const MUTANTS: &[Mutant] = &[$(
-            Mutant { name: stringify!($name), stands_for: $stands_for, breaks: &[$($rule),+], how: $how },
+            Mutant { name: stringify!($name), stands_for: $stands_for, breaks: &[$($rule),+], how: $how, under: &[$($($fault),+)?] },
         )*];
     };
 }
 
 mutants! {
-    a_deadline_from_the_answer: How::Client(outer::<FromAnswer>), "S1" "S5",
+    a_deadline_from_the_answer: How::Client(outer::<FromAnswer>), "S1" "S5"; "latency" "pause",
         "async-redis-lock 0.4: the lease counts from the reply, not from the request";
-    a_renewal_that_is_always_granted: How::Client(outer::<AlwaysYes>), "S1" "S5",
+    a_renewal_that_is_always_granted: How::Client(outer::<AlwaysYes>), "S1" "S2" "S5",
         "ash-lock 0.1: in a partition the guard stays valid for ever";
-    a_lease_cut_on_its_way: How::Client(outer::<Cut>), "S1" "S5",
+    a_lease_cut_on_its_way: How::Client(outer::<Cut>), "S1" "S5"; "pause" "latency",
         "EX takes whole seconds: the store's lease is shorter than the believed one";
-    a_clock_that_stands_still_with_the_process: How::Client(stands_still), "S1" "S5",
+    a_clock_that_stands_still_with_the_process: How::Client(stands_still), "S1" "S5"; "pause",
         "Instant instead of BOOTTIME: time in which nothing of us ran does not count";
-    a_push_that_counts_from_its_arrival: How::Client(|| Arc::new(FromArrival)), "S1" "S5",
+    a_push_that_counts_from_its_arrival: How::Client(|| Arc::new(FromArrival)), "S1" "S5"; "pause",
         "etcd #11456: a waiter was granted the lock although its own lease was over";
-    a_grant_that_nobody_gave: How::Client(outer::<MadeUp>), "S1" "S2",
+    a_grant_that_nobody_gave: How::Client(outer::<MadeUp>), "S1" "S2" "S5",
         "SETNX whose reply is not looked at";
     the_answer_to_the_request_before: How::Client(outer::<Shifted>), "S1" "S2" "S4",
         "redis-rs #698: after an error in a pipeline, replies belong to the request before";
-    one_id_for_all_claims_of_an_object: How::Client(outer::<OneId>), "S1" "S4",
+    one_id_for_all_claims_of_an_object: How::Client(outer::<OneId>), "S1" "S2" "S4" "S5",
         "distributed-lock 0.2, distkit 0.7: the owner's id is made with the object, not with the attempt";
-    a_lease_without_an_end: How::Client(outer::<Endless>), "L2" "L4",
+    a_lease_without_an_end: How::Client(outer::<Endless>), "S5" "L2" "L4",
         "redis-py #962: a lock without a timeout, and its holder is killed";
     a_token_of_whole_seconds: How::Client(outer::<Seconds>), "S2",
         "timestamps as tokens: several holders a second";
@@ -98,9 +100,9 @@ mutants! {
         "ShedLock: the clients' clocks are trusted";
     a_reader_beside_a_writer: How::Client(outer::<Joins>), "S1",
         "a read lock and a write lock that count in different keys";
-    a_reader_that_is_let_in_and_not_counted: How::Client(outer::<Overtakes>), "S1" "S2",
+    a_reader_that_is_let_in_and_not_counted: How::Client(outer::<Overtakes>), "S1" "S2" "S5",
         "Redisson #4217 and its kin: readers that overtake, and writers that do not see them";
-    several_permits_counted_as_one: How::Client(outer::<AsOne>), "S1",
+    several_permits_counted_as_one: How::Client(outer::<AsOne>), "S1"; "pause",
         "Redisson #4462: permits that are counted wrong";
     a_release_without_a_look_at_the_owner: How::Scripts(&[
         (" or holder ~= id", ""),
@@ -111,14 +113,14 @@ mutants! {
         ("token, marks = call('GET', name), stamp,", "token, marks = call('GET', name), format('%016d', 1),"),
         ("if last >= stamp then", "if true then"),
         ("last = math.max(last + 1, now)", "last = last + 1"),
-    ]), "S2" "S3",
+    ]), "S2" "S3"; "restart_empty" "restart_older_copy",
         "INCR as fencing token, and a server that lost its data (dlock 0.2: from 0 after every release)";
     a_push_with_a_token_of_its_own: How::Scripts(&[
         ("'1g' .. id .. sub(record, 61, 76) ..", "'1g' .. id .. format('%016d', last + 1) .."),
         ("'1g' .. heir .. token ..", "'1g' .. heir .. format('%016d', token + 1) .."),
-    ]), "S2" "S3",
+    ]), "S2" "S3"; "pause",
         "a grant that is read ahead: the token that is told is not the one that is stored";
-    a_fence_at_writes_only: How::Fence, "S3",
+    a_fence_at_writes_only: How::Fence, "S3"; "pause",
         "a resource that checks tokens when it is written, and not when it is first read";
 }
 
