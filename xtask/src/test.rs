@@ -9,9 +9,10 @@ use crate::{select, servers};
 /// The one profile and the one set of features that clippy and the tests share, so that nothing is built twice.
 pub(crate) const WHOLE: &[&str] = &["--workspace", "--all-features"];
 
-/// The simulation has so many runs, and the model check so many states, that they need an optimised build of their own.
+/// The simulation has so many runs, the model check so many states, and chaos so many clients, that they need an optimised
+/// build of their own.
 /// A debug build only has a few of them.
-const OPTIMISED: &[&str] = &["sim", "model"];
+const OPTIMISED: &[&str] = &["sim", "model", "chaos"];
 
 /// The arguments of `cargo test` for one of those.
 fn optimised(name: &str) -> Vec<String> {

@@ -89,11 +89,11 @@ enum Command {
     /// run, the smallest run that still breaks it, and everything that happens in that one. Exit 0: every rule held; 1: one
     /// was broken; 2: in a full number of runs some fault struck too rarely.
     Sim(SimArgs),
-    /// Wrong protocols, each a few lines away from the right one: chaos must notice every one
+    /// Wrong protocols, each a few lines away from the right one: the lab must notice every one
     ///
-    /// Each runs on a redis-server of the lab's own, under faults, until the judge finds a promise broken. Named after
-    /// the accident in the field that it stands for. First the protocol as it is shipped, in which nothing may be
-    /// found. Exit 0: all were caught; 1: one survived.
+    /// Each runs on a redis-server of the lab's own, under faults, until the judge finds a promise broken; below it
+    /// stands the accident in the field that it stands for. First the protocol as it is shipped, in which nothing may
+    /// be found. Then those of the simulation. Exit 0: all were caught; 1: one survived.
     Mutants(MutantsArgs),
 }
 
@@ -149,7 +149,7 @@ const THERE_IS: &[(&str, &str)] = &[
     ("chaos", "clients under faults, and what became of each promise"),
     ("check", "judges the history of a run again, rule by rule"),
     ("sim", "the engine in virtual time, with faults of every kind, from seeds"),
-    ("mutants", "wrong protocols that chaos must notice, and how long it takes"),
+    ("mutants", "wrong protocols that the lab must notice, and how long it takes"),
 ];
 
 fn list(globals: &Globals) -> Outcome<ExitCode> {

@@ -60,6 +60,10 @@ fn storms(harness: &mut Harness<'_>) {
         storm(&["--url", &format!("host://{}/store", dir.path().display())], &[], 15);
         Verdict::Passed(String::new())
     });
+    harness.test("mutants", || match Redis::missing() {
+        Some(why) => Verdict::Ignored(why),
+        None => mutants().into(),
+    });
     for aof in ["always", "everysec", "none"] {
         harness.test(format!("redis_aof_{aof}"), move || match Redis::missing() {
             Some(why) => Verdict::Ignored(why),
@@ -105,11 +109,41 @@ fn storm(store: &[&str], how: &[&str], secs: u32) {
     assert!(told.contains("repeat with: tenure"), "{told}");
     let again = tenure(&["--json", "lab", "check", &place]);
     assert_eq!(lines(&again), verdicts, "the stored history says something else");
+    obeys(&out.join("history.jsonl"));
     let page = std::fs::read_to_string(out.join("report.html")).expect("a report");
     assert!(
         page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
         "not a page by itself"
     );
+}
+
+/// Every wrong protocol is caught, and the shipped one is not.
+fn mutants() -> Result<String, String> {
+    let output = tenure(&["--json", "lab", "mutants"]);
+    let all = lines(&output);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(all[0]["status"], "held", "the shipped protocol: {told}\n{:#?}", all[0]);
+    let survived: Vec<_> = all[1..].iter().filter(|one| one["status"] != "caught").collect();
+    assert!(survived.is_empty() && output.status.success(), "{told}\n{survived:#?}");
+    let times = all[1..].iter().filter_map(|one| Some((one["mutant"].as_str()?, one["after_ms"].as_u64()?)));
+    let (slowest, ms) = times.clone().max_by_key(|(_, ms)| *ms).ok_or("nobody was caught by chaos")?;
+    if times.count() < 16 {
+        return Err("there are to be sixteen".into());
+    }
+    Ok(format!("{} caught; the slowest, {slowest}, after {ms} ms", all.len() - 1))
+}
+
+/// Every line is what the public format says.
+fn obeys(history: &std::path::Path) {
+    let schema = include_str!("../../../docs/wire/history.schema.json");
+    let schema = serde_json::from_str(schema).expect("a schema");
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
+    let text = std::fs::read_to_string(history).expect("the history");
+    for line in text.lines() {
+        let value: Value = serde_json::from_str(line).expect("an object a line");
+        let wrong: Vec<String> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert!(wrong.is_empty(), "{line}: {wrong:?}");
+    }
 }
 
 fn wrong_usage() {
@@ -121,6 +155,7 @@ fn wrong_usage() {
         (&["--url", "memory:", "lab", "chaos", "--out", &place], "is not empty"),
         (&["--url", "redis://127.0.0.1:1", "lab", "chaos", "--secs", "1"], "127.0.0.1:1"),
         (&["lab", "check", "/nowhere"], "/nowhere"),
+        (&["lab", "mutants", "a_mutant_that_is_not"], "there are"),
     ];
     for (args, said) in cases {
         let output = tenure(args);

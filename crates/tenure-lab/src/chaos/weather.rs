@@ -361,6 +361,17 @@ fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
     targets.tell(active.fault, Phase::End, "")
 }
 
+/// A run that ends early leaves no thread that spins.
+impl Drop for Weather {
+    fn drop(&mut self) {
+        for active in &self.active {
+            if let Undo::Busy(stop) = &active.undo {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// Keeps so many threads busy until the flag is set.
 fn spin(threads: usize) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));

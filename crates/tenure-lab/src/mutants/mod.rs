@@ -21,6 +21,7 @@ use crate::chaos::{Caught, Hunt, hunt};
 use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;
+use crate::sim;
 
 /// `tenure lab mutants`.
 #[derive(Args, Clone, Debug)]
@@ -46,8 +47,9 @@ const CONTROL: Duration = Duration::from_secs(6);
 pub(crate) fn run(args: &MutantsArgs, globals: &Globals) -> Outcome<ExitCode> {
     let filter = args.filter.as_deref().unwrap_or_default();
     let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|mutant| mutant.name.contains(filter)).collect();
-    if chosen.is_empty() {
-        let names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+    let simulated: Vec<&str> = sim::mutants().filter(|name| name.contains(filter)).collect();
+    if chosen.is_empty() && simulated.is_empty() {
+        let names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).chain(sim::mutants()).collect();
         let what = format!("no wrong protocol has {filter:?} in its name");
         return Err(Failure::usage(what, format!("there are {}", names.join(", "))));
     }
@@ -57,19 +59,40 @@ pub(crate) fn run(args: &MutantsArgs, globals: &Globals) -> Outcome<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| boot_ns() % 1_000_000);
     let span = Duration::from_secs(args.secs.clamp(1, 3600));
     let out = args.out.as_deref();
-    let control = hunt(&Hunt { mutant: None, seed, span: CONTROL.min(span), out }, globals)?;
-    let mut well = tell(None, control.as_ref(), globals)?;
+    let mut well = true;
+    if !chosen.is_empty() {
+        let control = hunt(&Hunt { mutant: None, seed, span: CONTROL.min(span), out }, globals)?;
+        well &= tell(None, control.as_ref(), globals)?;
+    }
     for mutant in chosen.iter().copied() {
         let caught = hunt(&Hunt { mutant: Some(mutant), seed, span, out }, globals)?;
         well &= tell(Some(mutant), caught.as_ref(), globals)?;
     }
-    if !globals.json {
+    for name in simulated {
+        well &= simulate(name, globals)?;
+    }
+    if !globals.json && !chosen.is_empty() {
         say(&format!(
             "seed {seed}; repeat one with: tenure lab mutants NAME --seed {seed} --secs {}",
             span.as_secs()
         ))?;
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one of those that need a machine which no lab has: clocks that stand still, networks that repeat themselves.
+fn simulate(name: &str, globals: &Globals) -> Outcome<bool> {
+    let came = sim::catch(name);
+    let status = if came.is_ok() { "caught" } else { "survived" };
+    let what = came.as_ref().unwrap_or_else(|why| why);
+    if globals.json {
+        let line = json!({ "mutant": name, "in": "simulation", "status": status, "what": what });
+        say(&line.to_string())?;
+    } else {
+        let rule = what.split_once(',').map_or(what.as_str(), |(runs, _)| runs);
+        say(&format!("{name:<42} {status:<9} {rule} of the simulation"))?;
+    }
+    Ok(came.is_ok())
 }
 
 /// Prints what came of one, and whether that is as it must be.
@@ -86,6 +109,7 @@ fn tell(mutant: Option<&Mutant>, caught: Option<&Caught>, globals: &Globals) -> 
     if globals.json {
         let line = json!({
             "mutant": mutant.map(|mutant| mutant.name),
+            "in": "chaos",
             "stands_for": mutant.map(|mutant| mutant.stands_for),
             "status": status,
             "rule": caught.map(|caught| caught.rule),
