@@ -1,4 +1,4 @@
-//! The chores of this repository, in Rust: `cargo xtask test | lint | asan | bench | servers`.
+//! The chores of this repository, in Rust: `cargo xtask test | lint | asan | bench | soak | servers`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command talks to its user
 
@@ -11,6 +11,7 @@ mod policy;
 mod process;
 mod select;
 mod servers;
+mod soak;
 mod spelling;
 mod test;
 
@@ -30,6 +31,15 @@ Commands:
   bench [--secs N] [--only WORKLOAD]... [--store host|redis]... [--url URL]
                                          ratios against flock, a futex and other crates' locks on Redis, side by
                                          side; asserts nothing
+  soak [--hours N] [--only STAGE]... [--secs N] [--seed N] [--out DIR]
+                                         the long run: chaos over memory, host and Redis (aof always, everysec, none)
+                                         and simulated runs in turn, with ever new seeds. A line per run, and a sum;
+                                         exit status 1 if anything broke or missed its floor
+         --hours N      how long; fractions are fine (8)
+         --only STAGE   memory, host, redis-always, redis-everysec, redis-none or sim (may be repeated)
+         --secs N       how long the faults of each run last at least (45; less where a round would not fit)
+         --seed N       the first seed; the time of day without it
+         --out DIR      where the histories of failed runs are kept (target/soak)
   servers [--install [NAME]...]          which servers the tests know, and which of them are here
 ";
 
@@ -77,6 +87,7 @@ fn run(args: &[String]) -> Result<bool, Stop> {
         "lint" => lint::run(rest),
         "asan" => asan::run(rest),
         "bench" => bench::run(rest),
+        "soak" => soak::run(rest),
         "servers" => servers::run(rest),
         other => Err(Stop::Usage(format!("there is no chore {other:?}"))),
     }
