@@ -1,9 +1,10 @@
 //! Workloads that measure a store: the same for every store, and for what it is compared with.
 //!
-//! - [`part`]: what one process does. - [`peers`]: the bare calls of the host. - [`redis`]: those of a server.
+//! - [`part`]: what one process does. - [`lock`]: what is taken. - [`peers`]: the bare calls of the host. - [`redis`]: those of a server.
 //! - [`tally`]: what is counted. - [`count`]: counts renewals.
 
 mod count;
+mod lock;
 mod part;
 mod peers;
 mod redis;
@@ -18,6 +19,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use lock::Kind;
 pub(crate) use part::BENCH;
 use part::{Part, Peer, Span, Work};
 use tally::{Histogram, Tally, hand_overs};
@@ -35,6 +37,13 @@ pub struct BenchArgs {
     /// What is done.
     #[arg(long, value_enum, default_value = "spread", value_name = "WORKLOAD")]
     workload: Work,
+    /// What each task takes: mutex, write, read, permit or multi. Several are measured in turns, and the others compared with
+    /// the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "mutex", value_name = "LIST")]
+    lock: Vec<Kind>,
+    /// How many permits there are, where it takes permits.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    permits: u32,
     /// For how many seconds.
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     secs: f64,
@@ -71,11 +80,17 @@ const FAN: u32 = 10;
 /// What a part may take beyond its time before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// Several locks are measured in so many turns.
+const TURNS: u32 = 5;
+
+#[derive(Clone, Copy)]
 struct Plan<'a> {
     args: &'a BenchArgs,
     globals: &'a Globals,
     tasks: u32,
     processes: u32,
+    kind: Kind,
+    secs: f64,
 }
 
 fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
@@ -114,6 +129,13 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
             ));
         }
     }
+    let others = args.lock.iter().any(|kind| *kind != Kind::Mutex);
+    if others && (args.peer != Peer::Tenure || matches!(args.workload, Work::Handoff | Work::Holds)) {
+        return Err(Failure::usage(
+            "only mutexes are measured like this",
+            "leave out --lock, or choose solo, spread, storm or fan and no --peer",
+        ));
+    }
     if matches!(args.peer, Peer::Setnx | Peer::Ping) && !plain::reaches(&globals.url) {
         return Err(Failure::config(
             format!("the peer {} needs a Redis server without TLS", args.peer.name()),
@@ -146,30 +168,80 @@ pub(crate) fn run(args: &BenchArgs, globals: &Globals) -> Outcome<ExitCode> {
     let processes = check(args, globals)?;
     let steps = if args.steps.is_empty() { vec![args.tasks] } else { args.steps.clone() };
     let mut out = std::io::stdout().lock();
-    let mut errors = 0;
-    for (i, tasks) in steps.into_iter().enumerate() {
-        let result = Plan { args, globals, tasks, processes }.measure()?;
-        errors += result.errors;
-        let text = if globals.json {
-            serde_json::to_string(&result).unwrap_or_default() + "\n"
-        } else {
-            result.text(i == 0)
-        };
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).doing(|| "write the results".into())?;
+    let (mut errors, mut head) = (0, true);
+    for tasks in steps {
+        let plan = Plan { args, globals, tasks, processes, kind: args.lock[0], secs: args.secs };
+        for result in plan.results()? {
+            errors += result.errors;
+            let text = if globals.json {
+                serde_json::to_string(&result).unwrap_or_default() + "\n"
+            } else {
+                result.text(head)
+            };
+            head = false;
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).doing(|| "write the results".into())?;
+        }
     }
     Ok(ExitCode::from(u8::from(errors > 0)))
 }
 
+/// The middle one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 impl Plan<'_> {
-    fn part(&self, dir: &std::path::Path) -> Part {
-        let work = self.args.workload;
-        let (clients, tasks) = match work {
+    /// One for each lock.
+    fn results(&self) -> Outcome<Vec<Result>> {
+        let kinds = &self.args.lock;
+        if kinds.len() == 1 {
+            return Ok(vec![Result::new(self, self.measure()?)]);
+        }
+        let mut turns = vec![Vec::new(); kinds.len()];
+        for turn in 0..TURNS {
+            // To and fro, so that whatever changes meanwhile does so for all.
+            let mut order: Vec<usize> = (0..kinds.len()).collect();
+            if turn % 2 == 1 {
+                order.reverse();
+            }
+            for i in order {
+                let plan = Plan { kind: kinds[i], secs: self.secs / f64::from(TURNS), ..*self };
+                turns[i].push(plan.measure()?);
+            }
+        }
+        let all = |i: usize| turns[i].concat();
+        let each = |i: usize| {
+            turns[i].iter().map(move |t| Result::new(&Plan { kind: kinds[i], ..*self }, t.clone()))
+        };
+        let first: Vec<Result> = each(0).collect();
+        let ratio = |i: usize, of: fn(&Result, &Result) -> f64| {
+            round(median(each(i).zip(&first).map(|(a, b)| of(&a, b)).collect()), 3)
+        };
+        let with_ratios = |i: usize| Result {
+            against: (i > 0).then(|| Against {
+                against: kinds[0].name(),
+                cycle_ratio: ratio(i, |a, b| b.cycles_s / a.cycles_s),
+                p50_ratio: ratio(i, |a, b| a.p50_us / b.p50_us),
+            }),
+            ..Result::new(&Plan { kind: kinds[i], ..*self }, all(i))
+        };
+        Ok((0..kinds.len()).map(with_ratios).collect())
+    }
+
+    /// How many clients and tasks there are.
+    fn shape(&self) -> (u32, u32) {
+        match self.args.workload {
             Work::Solo => (1, 1),
             Work::Fan => (self.args.clients.unwrap_or(FAN).min(self.tasks), self.tasks),
             Work::Handoff => (2, 2),
             Work::Holds => (1, self.tasks),
             _ => (self.args.clients.unwrap_or(1), self.tasks),
-        };
+        }
+    }
+
+    fn part(&self, dir: &std::path::Path) -> Part {
+        let (work, (clients, tasks)) = (self.args.workload, self.shape());
         Part {
             work,
             peer: self.args.peer,
@@ -180,21 +252,21 @@ impl Plan<'_> {
             sides: if work == Work::Handoff { vec![0, 1] } else { Vec::new() },
             clients,
             tasks,
-            secs: self.args.secs,
+            kind: self.kind,
+            permits: self.args.permits,
+            secs: self.secs,
         }
     }
 
-    fn measure(&self) -> Outcome<Result> {
+    fn measure(&self) -> Outcome<Vec<Tally>> {
         let dir =
             tempfile::Builder::new().prefix("tenure-bench-").tempdir().doing(|| "make a directory".into())?;
         let whole = self.part(dir.path());
-        let tallies = if self.processes == 1 {
-            let secs = self.args.secs;
-            whole.run(&mut || Ok(Span::from(boot_ns(), secs)))?
+        if self.processes == 1 {
+            whole.run(&mut || Ok(Span::from(boot_ns(), self.secs)))
         } else {
-            self.spread_out(&whole)?
-        };
-        Ok(Result::new(self, &whole, tallies))
+            self.spread_out(&whole)
+        }
     }
 
     /// Deals the clients and their tasks to worker processes.
@@ -219,7 +291,7 @@ impl Plan<'_> {
                 return Err(late());
             }
         }
-        let span = Span::from(boot_ns() + 20_000_000, self.args.secs);
+        let span = Span::from(boot_ns() + 20_000_000, self.secs);
         for worker in &mut workers {
             worker.order(&span)?;
         }
@@ -227,8 +299,7 @@ impl Plan<'_> {
         let mut left = workers.len();
         while left > 0 {
             // A worker that has told its tally closes its output: that is not the end of another.
-            let heard =
-                ear.recv_timeout(Duration::from_secs_f64(self.args.secs) + STUCK).map_err(|_| late())?;
+            let heard = ear.recv_timeout(Duration::from_secs_f64(self.secs) + STUCK).map_err(|_| late())?;
             let Some(said) = heard.said else { continue };
             tallies
                 .extend(serde_json::from_value::<Vec<Tally>>(said).doing(|| "understand a worker".into())?);
@@ -261,31 +332,47 @@ struct Result {
     cost: Option<tally::Cost>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    lock: &'static str,
+    #[serde(flatten)]
+    against: Option<Against>,
+}
+
+/// What a lock costs in units of another: medians of the ratios of each turn.
+#[derive(Debug, Serialize)]
+struct Against {
+    against: &'static str,
+    /// The time of a cycle.
+    cycle_ratio: f64,
+    /// The middle acquire call.
+    p50_ratio: f64,
 }
 
 impl Result {
-    fn new(plan: &Plan<'_>, whole: &Part, tallies: Vec<Tally>) -> Result {
+    fn new(plan: &Plan<'_>, tallies: Vec<Tally>) -> Result {
+        let (work, secs) = (plan.args.workload, plan.secs);
         let sides: Vec<_> = tallies.iter().map(|t| t.stamps.clone()).collect();
         let mut total = Tally::default();
         tallies.into_iter().for_each(|t| total.merge(t));
-        let times: Histogram = if whole.work == Work::Handoff { hand_overs(&sides) } else { total.acquire };
+        let times: Histogram = if work == Work::Handoff { hand_overs(&sides) } else { total.acquire };
         let cycles = total.cycles.iter().sum();
         Result {
-            peer: whole.peer.name(),
-            work: whole.work.name(),
+            peer: plan.args.peer.name(),
+            work: work.name(),
             cycles,
-            cycles_s: round(rate(cycles, plan.args.secs), 1),
+            cycles_s: round(rate(cycles, secs), 1),
             p50_us: round(times.quantile_us(0.5), 2),
             p99_us: round(times.quantile_us(0.99), 2),
             max_us: round(times.max_us(), 2),
             jain: round(jain(total.cycles.iter().copied()), 4),
             errors: total.errors,
             mean_us: round(times.mean_us(), 2),
-            tasks: whole.tasks,
+            tasks: plan.shape().1,
             processes: plan.processes,
-            secs: plan.args.secs,
+            secs,
             cost: total.cost,
             error: total.error,
+            lock: plan.kind.name(),
+            against: None,
         }
     }
 
@@ -293,9 +380,10 @@ impl Result {
         let mut out = String::new();
         if head {
             out += &format!(
-                "{:<8} {:<8} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
+                "{:<8} {:<8} {:<7} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
                 "peer",
                 "work",
+                "lock",
                 "tasks",
                 "cycles/s",
                 "mean us",
@@ -307,9 +395,10 @@ impl Result {
             );
         }
         out += &format!(
-            "{:<8} {:<8} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}\n",
+            "{:<8} {:<8} {:<7} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}\n",
             self.peer,
             self.work,
+            self.lock,
             self.tasks,
             self.cycles_s,
             self.mean_us,
@@ -327,6 +416,11 @@ impl Result {
             if let (Some(cpu), Some(memory)) = (cost.server_cpu_percent, cost.server_memory_kb) {
                 out += &format!("  the server: {cpu:.1} % of a core, {memory:.0} kB\n");
             }
+        }
+        if let Some(Against { against, cycle_ratio, p50_ratio }) = &self.against {
+            out += &format!(
+                "  {cycle_ratio:.2} times the {against} in time per cycle, {p50_ratio:.2} times in the p50 of taking it\n"
+            );
         }
         if let Some(error) = &self.error {
             out += &format!("  first error: {error}\n");

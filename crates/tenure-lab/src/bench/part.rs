@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::count::Renewals;
+use super::lock::{Kind, Lock};
 use super::redis::Meter;
 use super::tally::{Cost, Filling, Tally};
 use super::{peers, redis};
@@ -102,6 +103,9 @@ pub(super) struct Part {
     pub(super) sides: Vec<u32>,
     pub(super) clients: u32,
     pub(super) tasks: u32,
+    /// What is taken, and how many permits a semaphore has.
+    pub(super) kind: Kind,
+    pub(super) permits: u32,
     pub(super) secs: f64,
 }
 
@@ -166,25 +170,25 @@ impl Part {
     }
 
     /// The lock of each task. Tasks are dealt to clients in turn.
-    async fn mutexes(&self) -> Outcome<(Vec<Locks>, Vec<Mutex>)> {
+    async fn locks(&self) -> Outcome<(Vec<Locks>, Vec<Lock>)> {
         let clients = self.connect_all(self.clients as usize).await?;
-        let mut mutexes = Vec::new();
+        let mut locks = Vec::new();
         for task in 0..self.tasks {
             let client = &clients[(task % self.clients) as usize];
             let name =
                 if self.work == Work::Spread { format!("{}/{task}", self.lock) } else { self.lock.clone() };
-            mutexes.push(client.mutex(name)?);
+            locks.push(self.kind.lock(client, &name, self.permits)?);
         }
-        Ok((clients, mutexes))
+        Ok((clients, locks))
     }
 
     fn loops(&self, runtime: &Runtime, ready: &mut dyn FnMut() -> Outcome<Span>) -> Outcome<Tally> {
-        let (clients, mutexes) = runtime.block_on(self.mutexes())?;
+        let (clients, locks) = runtime.block_on(self.locks())?;
         let span = ready()?;
         runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            for mutex in mutexes {
-                tasks.spawn(cycle(mutex, span));
+            for lock in locks {
+                tasks.spawn(cycle(lock, span));
             }
             let mut total = Tally::default();
             while let Some(one) = tasks.join_next().await {
@@ -286,7 +290,7 @@ async fn close(mut clients: Vec<Locks>) -> Outcome<()> {
 }
 
 /// Acquires and releases until the end.
-async fn cycle(mutex: Mutex, span: Span) -> Tally {
+async fn cycle(lock: Lock, span: Span) -> Tally {
     let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
     wait_until(span.from).await;
     loop {
@@ -294,7 +298,7 @@ async fn cycle(mutex: Mutex, span: Span) -> Tally {
         if before >= span.until {
             break;
         }
-        let guard = match mutex.lock().await {
+        let guard = match lock.take().await {
             Ok(guard) => guard,
             Err(error) => {
                 tally.failed(error);
