@@ -380,10 +380,9 @@ impl Result {
         let mut out = String::new();
         if head {
             out += &format!(
-                "{:<8} {:<8} {:<7} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
+                "{:<8} {:<8} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}  {}\n",
                 "peer",
                 "work",
-                "lock",
                 "tasks",
                 "cycles/s",
                 "mean us",
@@ -391,14 +390,14 @@ impl Result {
                 "p99 us",
                 "max us",
                 "jain",
-                "errors"
+                "errors",
+                "lock"
             );
         }
         out += &format!(
-            "{:<8} {:<8} {:<7} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}\n",
+            "{:<8} {:<8} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}  {}\n",
             self.peer,
             self.work,
-            self.lock,
             self.tasks,
             self.cycles_s,
             self.mean_us,
@@ -406,7 +405,8 @@ impl Result {
             self.p99_us,
             self.max_us,
             self.jain,
-            self.errors
+            self.errors,
+            self.lock
         );
         if let Some(cost) = self.cost {
             out += &format!(
