@@ -30,8 +30,8 @@ variants! {
         ("    and sub(text, 156, 171) > stamp and sub(text, 264)", "    and sub(text, 264)"),
     ]), as_it_is(), "s10_renewal_never_revives";
     a_token_by_incr: Store::Redis(&[
-        ("token, marks = call('GET', name), stamp,", "token, marks = call('GET', name), format('%016d', 1),"),
-        ("if last >= stamp then", "if true then"),
+        ("    token = stamp\n    if last >= stamp then", "    if true then"),
+        ("  if last >= stamp then", "  if true then"),
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
     a_time_that_the_client_tells: Store::Redis(&[

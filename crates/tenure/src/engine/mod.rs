@@ -5,7 +5,7 @@
 //! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
 //! - `transfer`: continues a hold under another claim.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
-//! - `detached`: renews and releases what no process keeps.
+//! - `gather`: lets requests of one poll leave together. - `detached`: renews and releases what no process keeps.
 //! - `restate`: changes what is shown of a hold. - `scope`: what one scope of work holds, so that it does not wait for itself.
 //! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
 
@@ -23,6 +23,7 @@ mod acquire;
 pub mod clock;
 pub(crate) mod detached;
 pub mod fork;
+pub(crate) mod gather;
 mod hold;
 mod hub;
 mod janitor;

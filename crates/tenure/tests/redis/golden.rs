@@ -104,7 +104,7 @@ fn layout() {
         (90, "how many hold", field(head, 90, 96) == "0000001"),
         (
             124,
-            "the claim that holds; a mutex that is held only, like the rest",
+            "the claim that holds, of a mutex, or of another lock whose only claim it is; only there, like the rest",
             field(head, 124, 155) == id(10),
         ),
         (156, "the end of its lease", field(head, 156, 171) == format!("{:016}", NOW + 30_000_000)),

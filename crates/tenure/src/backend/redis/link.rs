@@ -22,7 +22,7 @@ use super::scripts::Names;
 use super::stream::Stream;
 use super::together::{self, Queued, To, Verb};
 use crate::core::moment::Moment;
-use crate::engine::Runtime;
+use crate::engine::{Runtime, gather};
 
 /// Why a request has no answer.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ impl Link {
     }
 
     /// Sends a verb, alone or together with others, and waits for its answer.
-    pub(super) async fn ask_verb(&self, verb: Verb) -> Reply {
+    pub(super) async fn ask_verb(self: &Arc<Link>, verb: Verb) -> Reply {
         let (reply, receiver) = oneshot::channel();
         {
             let mut state = self.state();
@@ -154,9 +154,24 @@ impl Link {
                 return Err(unsent(fault));
             }
             state.verbs.push(Queued { verb, reply, since: self.runtime.now() });
-            self.start_writing(state);
+            if !self.gathers(&state) {
+                self.start_writing(state);
+            }
         }
         receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
+    }
+
+    /// Whether more verbs are about to be asked for by this thread: then all of them are written when that is done.
+    fn gathers(self: &Arc<Link>, state: &State) -> bool {
+        if state.writing || !state.waiting.is_empty() {
+            return false;
+        }
+        if state.verbs.len() > 1 {
+            // The first one sees to it for all that follow.
+            return gather::is_open();
+        }
+        let link = Arc::clone(self);
+        gather::at_end(move || link.start_writing(link.state()))
     }
 
     /// Subscribes to one channel: the answer to that is a push.
@@ -193,7 +208,7 @@ impl Link {
             return;
         }
         // Nothing else is under way: no one to share a write with.
-        if state.waiting.len() + state.verbs.len() == 1 {
+        if state.waiting.is_empty() || state.waiting.len() + state.verbs.len() == 1 {
             self.put_together(&mut state);
             match self.write_out(&mut state) {
                 Ok(true) => return,

@@ -15,7 +15,7 @@ local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
 --include take.lua
 
-local reply = ARGV[2] == '1' and take(KEYS[1], ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+local reply = take(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 if reply then
   return reply
 end

@@ -1,4 +1,5 @@
--- The common releases, on the head as it stands: of a mutex that nobody waits for, and to the next in line. Included where
+-- The common releases, on the head as it stands: of a lock that nobody else holds or waits for, and of a mutex to the
+-- next in line. Included where
 -- a verb says `--include give.lua`, before the line, whose functions cost more to define than these to run.
 -- Uses  call, sub, format; stamp: the server's time in µs as 16 digits
 -- Gives  give: what release returns, as one text with a space between fields; or nothing where it is not that simple
@@ -34,12 +35,12 @@ end
 
 local function give(name, id)
   local before = call('GET', name)
-  if not before or sub(before, 1, 2) ~= '11' or sub(before, 90, 96) ~= '0000001' or sub(before, 124, 155) ~= id
+  if not before or sub(before, 1, 1) ~= '1' or sub(before, 90, 96) ~= '0000001' or sub(before, 124, 155) ~= id
     or sub(before, 173, 173) ~= 'h' or sub(before, 156, 171) <= stamp then
     return
   end
   if sub(before, 83, 89) ~= '0000000' then
-    if sub(before, 51, 66) > stamp then
+    if sub(before, 2, 2) == '1' and sub(before, 51, 66) > stamp then
       return hand_on(name, before, id)
     end
   elseif sub(before, 123, 123) == '0' then

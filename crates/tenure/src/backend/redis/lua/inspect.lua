@@ -3,7 +3,7 @@
 -- KEYS  1 the lock's head
 -- ARGV  1 how many waiting claims to show
 -- returns  nothing, or {now, head, holders, waiting, waiters, eviction}: holders and waiting are flat lists of claim, end of
---          its lease, record; the holder of a mutex is in the head and in holders
+--          its lease, record; a holder in the head is in holders as well
 local call, sub, format = redis.call, string.sub, string.format
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -41,10 +41,12 @@ local function list(order, ends, most)
 end
 
 local holders = {}
-if kind ~= '1' then
+if sub(head, 124, 124) ~= '' then
+  if sub(head, 156, 171) > stamp then
+    holders = { sub(head, 124, 155), sub(head, 156, 171), sub(head, 172) }
+  end
+elseif kind ~= '1' then
   holders = list('h', 'e', 10000)
-elseif sub(head, 90, 96) ~= '0000000' and sub(head, 156, 171) > stamp then
-  holders = { sub(head, 124, 155), sub(head, 156, 171), sub(head, 172) }
 end
 local waiters = call('ZCOUNT', base .. 'd', '(' .. stamp, '+inf')
 if #holders == 0 and waiters == 0 then

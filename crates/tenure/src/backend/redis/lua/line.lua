@@ -1,5 +1,5 @@
 -- The line of one lock: what the verbs share. Included where a verb says `--include line.lua`.
--- The head (`l`) holds the counters and, for a mutex, the holder; the other parts exist only while somebody needs them:
+-- The head (`l`) holds the counters and the holder of a mutex, or of any lock whose only claim it is; the other parts exist only while somebody needs them:
 -- `w` waiters by place, `d` when their leases end, `h` and `e` the same of holders that share, `c` records of claims,
 -- `b` the last eviction, `m<id>` a mark. docs/wire/redis.md describes every byte.
 -- Uses  stamp: the server's time in µs, as 16 digits.
@@ -34,7 +34,7 @@ local function open(name)
     seq, soon, keep = tonumber(sub(head, 35, 50)), tonumber(sub(head, 51, 66)), tonumber(sub(head, 67, 82))
     n, k = tonumber(sub(head, 83, 89)), tonumber(sub(head, 90, 96))
     shared, used, broken = tonumber(sub(head, 97, 112)), tonumber(sub(head, 113, 122)), sub(head, 123, 123)
-    if kind == '1' and k > 0 then
+    if k > 0 and sub(head, 124, 124) ~= '' then
       hid, hend, hrec = sub(head, 124, 155), tonumber(sub(head, 156, 171)), sub(head, 172)
     end
   end
@@ -73,6 +73,16 @@ local function outlive(finish, made)
   for letter in string.gmatch(kind == '1' and 'wdc' or 'wdche', '.') do
     call('PEXPIREAT', part(letter), at)
   end
+end
+
+-- A holder that was alone in the head goes where those are who share the lock.
+local function spill()
+  local id, finish = hid, hend
+  call('ZADD', part('h'), seq + 1, id)
+  call('ZADD', part('e'), format('%d', finish), id)
+  call('HSET', part('c'), id, hrec)
+  hid, seq, soon, changed = nil, seq + 1, math.min(soon, finish), true
+  outlive(finish, true)
 end
 
 -- Begins a line where nobody stands.
@@ -204,9 +214,11 @@ end
 
 -- Grants the longest prefix of a line that fits.
 local function admit()
-  local total = 0
+  local total, upto = 0, 0
   while n > 0 do
-    local ids = call('ZRANGE', part('w'), 0, 63, 'WITHSCORES')
+    -- Mostly the first one does not fit, or only that one does.
+    local ids = call('ZRANGE', part('w'), 0, upto, 'WITHSCORES')
+    upto = math.min(2 * upto + 1, 63)
     local names = {}
     for i = 1, #ids, 2 do
       names[#names + 1] = ids[i]
@@ -269,6 +281,9 @@ local function settle()
       mark(hid, '1')
     end
     hid, k, changed = nil, 0, true
+  end
+  if hid and kind ~= '1' then
+    spill()
   end
   if soon <= now then
     sweep()

@@ -9,10 +9,10 @@ local now = time[1] * 1000000 + time[2]
 local stamp = format('%016d', now)
 local replies, rest = {}, {}
 
--- Holders of a mutex: one read, one write each.
+-- Holders who are alone: one read, one write each.
 for i, name in ipairs(KEYS) do
   local id, text = ARGV[2 * i - 1], call('GET', name)
-  if text and sub(text, 1, 2) == '11' and sub(text, 124, 155) == id and sub(text, 173, 173) == 'h'
+  if text and sub(text, 1, 1) == '1' and sub(text, 124, 155) == id and sub(text, 173, 173) == 'h'
     and sub(text, 156, 171) > stamp and sub(text, 264) == ARGV[2 * i] then
     local finish = now + tonumber(sub(text, 194, 204))
     local till = math.max(finish, tonumber(sub(text, 67, 82)), tonumber(sub(text, 19, 34)))

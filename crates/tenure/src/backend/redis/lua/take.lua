@@ -1,4 +1,4 @@
--- The common attempts, on the head as it stands: a mutex is free, or others wait for it. Included where a verb says
+-- The common attempts, on the head as it stands: the lock is free, or it is a mutex and others wait for it. Included where a verb says
 -- `--include take.lua`, before the line, whose functions cost more to define than these to run.
 -- Uses  call, sub, format; stamp: the server's time in µs as 16 digits
 -- Gives  take: what attempt returns, as one text with a space between fields; or nothing where it is not that simple
@@ -24,8 +24,9 @@ local function queue(name, before, id, terms, who)
   return id .. ' W ' .. stamp .. ' ' .. finish .. ' ' .. format('%d', waiting) .. ' ' .. look
 end
 
-local function take(name, id, terms, patient, birth, who)
-  local before, token, marks = call('GET', name), stamp, '0000000000000000'
+-- The only claim of a lock, of whatever kind, lies in the head.
+local function take(name, id, as, terms, patient, birth, who)
+  local before, last, marks = call('GET', name), '0000000000000000', '0000000000000000'
   if stamp - birth > 60000000 then
     return
   end
@@ -35,21 +36,35 @@ local function take(name, id, terms, patient, birth, who)
     if marks > stamp and call('GET', sub(name, 1, -2) .. 'm' .. id) then
       return
     end
-    if state == '11' and patient == '1' then
+    if state == '11' and as == '1' and patient == '1' then
       return queue(name, before, id, terms, who)
     end
     if state ~= '10' then
       return
     end
-    local last = sub(before, 3, 18)
+    last = sub(before, 3, 18)
+  end
+  local token, shared, used = '0000000000000000', '0000000000000000', '0000000000'
+  if as ~= '3' then
+    token = stamp
     if last >= stamp then
       token = format('%016d', last + 1)
+    end
+    last = token
+  end
+  if as ~= '1' then
+    used = sub(terms, 1, 10)
+    if used > sub(terms, 11, 20) then
+      return
+    end
+    if as == '2' and used < '4294967295' then
+      shared = token
     end
   end
   local lease = sub(terms, 21, 31)
   local finish = format('%016d', stamp + lease)
-  call('SET', name, '11' .. token .. marks
-    .. '00000000000000009000000000000000000000000000000000000000000001000000000000000000000000000'
-    .. id .. finish .. '1h' .. terms .. stamp .. token .. who, 'PX', format('%d', lease / 1000 + 600000))
+  call('SET', name, '1' .. as .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
+    .. shared .. used .. '0' .. id .. finish .. '1h' .. terms .. stamp .. token .. who,
+    'PX', format('%d', lease / 1000 + 600000))
   return id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. finish
 end

@@ -15,8 +15,7 @@ local function common(name)
   if words[at] == 'r' then
     return words[at + 2] == '' and give(name, words[at + 1])
   end
-  return words[at + 2] == '1'
-    and take(name, words[at + 1], words[at + 3], words[at + 4], words[at + 5], words[at + 6])
+  return take(name, words[at + 1], words[at + 2], words[at + 3], words[at + 4], words[at + 5], words[at + 6])
 end
 
 local function message(why)
