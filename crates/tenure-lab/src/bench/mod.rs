@@ -380,7 +380,7 @@ impl Result {
         let mut out = String::new();
         if head {
             out += &format!(
-                "{:<8} {:<8} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}  {}\n",
+                "{:<8} {:<13} {:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
                 "peer",
                 "work",
                 "tasks",
@@ -390,14 +390,17 @@ impl Result {
                 "p99 us",
                 "max us",
                 "jain",
-                "errors",
-                "lock"
+                "errors"
             );
         }
+        let work = match self.lock {
+            "mutex" => self.work.to_owned(),
+            other => format!("{}/{other}", self.work),
+        };
         out += &format!(
-            "{:<8} {:<8} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}  {}\n",
+            "{:<8} {:<13} {:>8} {:>12.1} {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>7.3} {:>7}\n",
             self.peer,
-            self.work,
+            work,
             self.tasks,
             self.cycles_s,
             self.mean_us,
@@ -405,8 +408,7 @@ impl Result {
             self.p99_us,
             self.max_us,
             self.jain,
-            self.errors,
-            self.lock
+            self.errors
         );
         if let Some(cost) = self.cost {
             out += &format!(

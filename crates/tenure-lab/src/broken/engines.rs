@@ -153,7 +153,8 @@ impl Bend for SilenceIsWell {
         claim: &'a Claim,
         leave: Leave,
     ) -> Answered<'a, Released> {
-        let soon = Duration::from_millis(100);
+        // Before the engine asks again.
+        let soon = Duration::from_millis(30);
         Box::pin(
             async move { timeout(soon, store.release(claim, leave)).await.unwrap_or(Ok(Released::WasHeld)) },
         )

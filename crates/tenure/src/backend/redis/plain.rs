@@ -71,8 +71,19 @@ struct Plain {
 struct Waits {
     /// How many of its attempts have no answer yet that the engine does not know of, since it called them renewals.
     unanswered: u32,
-    /// It is being withdrawn, by a request that may leave no mark: nothing may be asked for it any more.
-    leaves: bool,
+    stage: Stage,
+}
+
+/// What a renewal of it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Another attempt.
+    #[default]
+    Asks,
+    /// A renewal: it is granted.
+    Over,
+    /// A renewal, which finds nothing: it is being withdrawn, by a request that may leave no mark.
+    Leaves,
 }
 
 impl Drop for Plain {
@@ -153,10 +164,19 @@ impl Plain {
             Ok(Answer { standing: Standing::Waiting { .. }, .. }) => {}
             Err(error) if error.kind().may_pass() => return result,
             Err(_) => {}
-            Ok(_) => drop(waiting.remove(&claim.id)),
+            // What else was asked for it is still under way: its release must know.
+            Ok(_) if waiting.get(&claim.id).is_some_and(|waits| waits.unanswered <= 1) => {
+                waiting.remove(&claim.id);
+            }
+            Ok(_) => {}
         }
         if let Some(waits) = waiting.get_mut(&claim.id) {
             waits.unanswered = waits.unanswered.saturating_sub(1);
+            if waits.stage == Stage::Asks
+                && !matches!(result, Ok(Answer { standing: Standing::Waiting { .. }, .. }) | Err(_))
+            {
+                waits.stage = Stage::Over;
+            }
         }
         drop(waiting);
         result
@@ -189,7 +209,7 @@ impl Plain {
         let waits: Vec<bool> = {
             let mut waiting = self.waiting();
             let mut counted = |c: &Claim| match waiting.get_mut(&c.id) {
-                Some(waits) if !waits.leaves => {
+                Some(waits) if waits.stage == Stage::Asks => {
                     waits.unanswered += 1;
                     true
                 }
@@ -215,8 +235,10 @@ impl Plain {
         let errand = errand_of_release().await;
         let (waited, unsure) = match self.waiting().get_mut(&claim.id) {
             Some(waits) => {
-                waits.leaves = true;
-                (true, waits.unanswered > 0)
+                if waits.stage == Stage::Asks {
+                    waits.stage = Stage::Leaves;
+                }
+                (waits.stage == Stage::Leaves, waits.unanswered > 0)
             }
             None => (false, false),
         };
