@@ -495,7 +495,8 @@ impl Ctx {
         self.until("nobody holds and nobody waits", async || Ok(locks.inspect(name).await?.is_none()))
             .await?;
         let guard = self.lock(locks, name)?.try_lock().await?;
-        ensure!(guard.is_some(), "nobody is listed, and yet {name} is not free");
+        let seen = locks.inspect(name).await?;
+        ensure!(guard.is_some(), "nobody was listed, and yet {name} was not free; now it is {seen:?}");
         drop(guard);
         self.until("and it is free again", async || Ok(locks.inspect(name).await?.is_none())).await
     }
