@@ -29,6 +29,17 @@ impl Why {
     }
 }
 
+impl Fault {
+    /// The same fault for a request that never left.
+    pub(super) fn unsent(&self) -> Fault {
+        match self {
+            Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) | Fault::Together(why) => {
+                Fault::Unsent(why.clone())
+            }
+        }
+    }
+}
+
 /// A request had no answer.
 pub(super) fn of_fault(fault: &Fault) -> Why {
     match fault {

@@ -151,7 +151,7 @@ impl Link {
         {
             let mut state = self.state();
             if let Some(fault) = &state.dead {
-                return Err(unsent(fault));
+                return Err(fault.unsent());
             }
             state.verbs.push(Queued { verb, reply, since: self.runtime.now() });
             if !self.gathers(&state) {
@@ -188,14 +188,14 @@ impl Link {
         }
         match state.dead.clone() {
             None => state.verbs.extend(unsent.verbs),
-            Some(fault) => refuse(unsent.verbs, &fault),
+            Some(fault) => together::unsent(unsent.verbs, &fault),
         }
         self.start_writing(state);
     }
 
     fn push(&self, state: &mut State, request: &[u8], mut waiting: Waiting) {
         if let Some(fault) = &state.dead {
-            return waiting.to.answer(Err(unsent(fault)));
+            return waiting.to.answer(Err(fault.unsent()));
         }
         waiting.from = state.base + state.out.len() as u64;
         waiting.length = request.len();
@@ -307,10 +307,10 @@ impl Link {
         self.ended.notify_one();
         self.write.notify_one();
         for waiting in orphans.0 {
-            let fault = if waiting.from >= orphans.1 { unsent(fault) } else { fault.clone() };
+            let fault = if waiting.from >= orphans.1 { fault.unsent() } else { fault.clone() };
             waiting.to.answer(Err(fault));
         }
-        refuse(orphans.2, fault);
+        together::unsent(orphans.2, fault);
     }
 
     /// Why the link is dead, if it is.
@@ -431,7 +431,7 @@ impl Link {
                 Ok(Parsed::Whole(value, length)) => {
                     at += length;
                     match value {
-                        Value::Push(values) if !subscription(&values) => told.push(values),
+                        Value::Push(values) if !resp::subscribed(&values) => told.push(values),
                         value => answers.push(value),
                     }
                 }
@@ -480,24 +480,4 @@ impl Link {
 pub(super) struct Unsent {
     requests: Vec<(Vec<u8>, Waiting)>,
     verbs: Vec<Queued>,
-}
-
-fn refuse(verbs: Vec<Queued>, fault: &Fault) {
-    for queued in verbs {
-        let _ = queued.reply.send(Err(unsent(fault)));
-    }
-}
-
-/// Whether a push answers a subscription.
-fn subscription(values: &[Value]) -> bool {
-    values.first().and_then(Value::text).is_some_and(|kind| kind == "subscribe" || kind == "unsubscribe")
-}
-
-/// The same fault for a request that never left.
-fn unsent(fault: &Fault) -> Fault {
-    match fault {
-        Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) | Fault::Together(why) => {
-            Fault::Unsent(why.clone())
-        }
-    }
 }

@@ -195,6 +195,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a push answers a subscription.
+pub(super) fn subscribed(values: &[Value]) -> bool {
+    values.first().and_then(Value::text).is_some_and(|kind| kind == "subscribe" || kind == "unsubscribe")
+}
+
 /// Appends a command of these arguments.
 pub(super) fn encode(out: &mut Vec<u8>, arguments: &[&[u8]]) {
     head(out, b'*', arguments.len());

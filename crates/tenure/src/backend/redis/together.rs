@@ -83,6 +83,13 @@ fn begin(out: &mut Vec<u8>, names: &Names, script: Script, keys: usize, argument
     resp::text(out, keys.to_string().as_bytes());
 }
 
+/// Tells whoever asked for these that they never left.
+pub(super) fn unsent(verbs: Vec<Queued>, fault: &Fault) {
+    for queued in verbs {
+        let _ = queued.reply.send(Err(fault.unsent()));
+    }
+}
+
 /// Who gets an answer.
 #[derive(Debug)]
 pub(super) enum To {
