@@ -49,6 +49,8 @@ faults! {
     CancelTime "cancel-time": "a call is dropped at some instant";
     CancelRelease "cancel-release": "a release is dropped before its answer";
     Dropped "dropped": "a guard is dropped, not released";
+    Handed "handed-over": "a hold becomes a handle, which another client adopts, releases or forgets";
+    Twice "handed-twice": "two clients adopt the same handle";
     Hoarded "hoarded": "a guard is kept for longer than its lease";
     Evicted "evicted": "an operator takes a lock away";
     Scramble "scramble": "tasks that are ready run in another order";

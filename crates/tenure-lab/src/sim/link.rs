@@ -20,6 +20,7 @@ pub(super) enum Verb {
     Attempt(Claim, u64),
     Renew(Vec<Claim>),
     Release(Claim, Leave, u64),
+    Transfer(Box<Claim>, Claim, u64),
     Evict(Key, Option<Token>),
 }
 
@@ -48,6 +49,15 @@ pub(super) enum Said {
     Released(Result<Released>),
 }
 
+/// Changes every answer in what was said.
+pub(super) fn each(said: &mut Said, mut change: impl FnMut(&mut Answer)) {
+    match said {
+        Said::Answer(Ok(answer)) => change(answer),
+        Said::Answers(answers) => answers.iter_mut().flatten().for_each(change),
+        _ => {}
+    }
+}
+
 /// The server as one engine sees it.
 #[derive(Debug)]
 pub(super) struct Link(pub(super) Arc<Machine>);
@@ -70,6 +80,9 @@ impl Link {
         let request =
             Request { number: world.serial(), machine: machine.number, verb, sent: machine.clock_now() };
         world.trace(|| format!("client {} asks {}", machine.number, shown(&request.verb)));
+        if let Verb::Release(claim, ..) = &request.verb {
+            locked(&world.judge).releases(claim.id);
+        }
         locked(&machine.waiting).insert(request.number, reply);
         leave(world, machine, request);
         Box::pin(async move { answer.await.ok() })
@@ -88,6 +101,9 @@ fn shown(verb: &Verb) -> String {
             format!("renew {}", ids.join(", "))
         }
         Verb::Release(claim, leave, _) => format!("release {} {} {leave:?}", claim.key, claim.id.short()),
+        Verb::Transfer(from, to, _) => {
+            format!("transfer {} {} to {}", to.key, from.id.short(), to.id.short())
+        }
         Verb::Evict(key, token) => format!("evict {key} {token:?}"),
     }
 }
@@ -118,7 +134,7 @@ fn leave(world: &Arc<World>, machine: &Arc<Machine>, request: Request) {
     if world.strikes(Fault::RequestLost) {
         return lose(world, machine, request.number);
     }
-    let delay = match world.strikes(Fault::AgesLate) {
+    let delay = match !matches!(request.verb, Verb::Evict(..)) && world.strikes(Fault::AgesLate) {
         true => S + world.below(119 * S),
         false => way(world, Fault::RequestLate),
     };
@@ -144,17 +160,17 @@ fn arrive(world: &Arc<World>, machine: &Arc<Machine>, request: &Request) {
     if world.strikes(Fault::Refused) {
         let error = || Error::unavailable("the server is out of memory", "");
         let said = match &request.verb {
-            Verb::Attempt(..) => Said::Answer(Err(error())),
+            Verb::Attempt(..) | Verb::Transfer(..) => Said::Answer(Err(error())),
             Verb::Renew(claims) => Said::Answers(claims.iter().map(|_| Err(error())).collect()),
             Verb::Release(..) | Verb::Evict(..) => Said::Released(Err(error())),
         };
         return answer(world, machine, request, said);
     }
     // A copy arrives before the answer to the first one can have: a claim whose attempts are all answered has none on
-    // its way. What never creates may come at any time.
+    // its way. What never creates may come at any time, but an operator acts once.
     if world.strikes(Fault::RequestTwice) {
         match request.verb {
-            Verb::Attempt(..) => drop(serve(world, request)),
+            Verb::Attempt(..) | Verb::Evict(..) => drop(serve(world, request)),
             _ => {
                 let (machine, request) = (machine.clone(), request.clone());
                 world.after(world.below(5 * S), move |world| {
@@ -212,7 +228,7 @@ fn hear(world: &Arc<World>, machine: &Arc<Machine>, request: &Request, mut said:
         }
     };
     match (&request.verb, &said) {
-        (Verb::Attempt(claim, _), Said::Answer(answer)) => hears(claim, answer),
+        (Verb::Attempt(claim, _) | Verb::Transfer(_, claim, _), Said::Answer(answer)) => hears(claim, answer),
         (Verb::Renew(claims), Said::Answers(answers)) => {
             claims.iter().zip(answers).for_each(|(claim, answer)| hears(claim, answer));
         }
@@ -221,6 +237,9 @@ fn hear(world: &Arc<World>, machine: &Arc<Machine>, request: &Request, mut said:
     drop(judge);
     if let Some(mutant) = &world.mutant {
         mutant.hears(request, now, &mut said);
+    }
+    if world.timeless {
+        each(&mut said, |answer| answer.at = None);
     }
     world.trace(|| format!("client {} hears of {}", machine.number, shown(&request.verb)));
     let _ = reply.send(said);
@@ -240,6 +259,9 @@ fn push(world: &Arc<World>, home: usize, news: News) {
             }
             if let Some(mutant) = &world.mutant {
                 mutant.pushes(&mut news);
+            }
+            if let (News::Granted(_, _, at), true) = (&mut news, world.timeless) {
+                *at = None;
             }
             world.trace(|| format!("client {home} is told {news:?}"));
             machine.told(news);
@@ -294,9 +316,14 @@ impl Backend for Link {
         })
     }
 
-    fn transfer<'a>(&'a self, _: &'a Claim, _: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        let error = Error::unsupported("nobody hands a hold over in a simulation", "");
-        Box::pin(std::future::ready(Err(error)))
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+        let sent = self.send(Verb::Transfer(Box::new(from.clone()), to.clone(), self.birth(to)));
+        Box::pin(async move {
+            match sent.await {
+                Some(Said::Answer(answer)) => answer,
+                _ => Err(broken()),
+            }
+        })
     }
 
     fn evict<'a>(

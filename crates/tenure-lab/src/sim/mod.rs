@@ -44,6 +44,8 @@ struct Sum {
     polls: u64,
     grants: u64,
     judged: [u64; RULES.len()],
+    /// How many writes the unfenced twins lost, of how many.
+    twins: [u64; 2],
     /// The first seed that failed, and how.
     failed: Option<(u64, Broken)>,
 }
@@ -61,6 +63,7 @@ fn sweep(seeds: Range<u64>, wrong: Option<&Wrong>) -> Sum {
         polls: 0,
         grants: 0,
         judged: [0; RULES.len()],
+        twins: [0; 2],
         failed: None,
     });
     std::thread::scope(|scope| {
@@ -81,13 +84,14 @@ fn sweep(seeds: Range<u64>, wrong: Option<&Wrong>) -> Sum {
 
 fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
     let (mut hits, mut runs, mut polls, mut grants) = ([0; COUNT], 0, 0, 0);
-    let (mut judged, mut failed) = ([0; RULES.len()], None);
+    let (mut judged, mut twins, mut failed) = ([0; RULES.len()], [0; 2], None);
     for seed in seeds {
         let came = run::run(&Case::new(seed), wrong, false, &mut hits);
         runs += 1;
         polls += came.polls;
         grants += came.grants;
         judged.iter_mut().zip(came.judged).for_each(|(sum, n)| *sum += n);
+        twins = [twins[0] + came.twins[0], twins[1] + came.twins[1]];
         if let Some(broken) = came.broken {
             failed = Some((seed, broken));
             break;
@@ -96,6 +100,7 @@ fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
     let mut sum = locked(sum);
     sum.hits.iter_mut().zip(hits).for_each(|(sum, n)| *sum += n);
     sum.judged.iter_mut().zip(judged).for_each(|(sum, n)| *sum += n);
+    sum.twins = [sum.twins[0] + twins[0], sum.twins[1] + twins[1]];
     sum.runs += runs;
     sum.polls += polls;
     sum.grants += grants;

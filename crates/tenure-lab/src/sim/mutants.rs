@@ -36,6 +36,10 @@ pub(super) trait Mutant: Send + Sync {
     fn hears(&self, _request: &Request, _now: Moment, _said: &mut Said) {}
     /// A push is about to be told.
     fn pushes(&self, _news: &mut News) {}
+    /// Whether a holder shows its token already when it reads.
+    fn shows_tokens(&self) -> bool {
+        true
+    }
     /// By how much less than the clock the engine is shown.
     fn lag(&self, _machine: &Machine) -> u64 {
         0

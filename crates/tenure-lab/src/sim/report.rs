@@ -110,6 +110,8 @@ pub(super) fn table(sum: &Sum, cpu_ns: u64) -> String {
     }
     let judged: Vec<String> = RULES.iter().zip(sum.judged).map(|(rule, n)| format!("{rule} {n}")).collect();
     let _ = writeln!(out, "judged: {}", judged.join(", "));
+    let [lost, written] = sum.twins;
+    let _ = writeln!(out, "without a look at tokens, {lost} of {written} writes would have been lost");
     let seconds = cpu_ns / 1_000_000_000;
     let _ = write!(
         out,
@@ -130,7 +132,8 @@ fn object(seed: u64, sum: &Sum, failed: Option<&Failed>) -> Value {
             "shrunk": f.shrunk, "trace": f.trace })
     });
     json!({ "sim": 1, "version": env!("CARGO_PKG_VERSION"), "seed": seed, "runs": sum.runs, "polls": sum.polls,
-        "grants": sum.grants, "faults": faults, "judged": judged, "rare": rare(sum), "broken": broken })
+        "grants": sum.grants, "faults": faults, "judged": judged,
+        "unfenced": { "lost": sum.twins[0], "writes": sum.twins[1] }, "rare": rare(sum), "broken": broken })
 }
 
 /// Runs `tenure lab sim`. 1 if a rule was broken, else 2 if a fault struck too rarely in a full number of runs.

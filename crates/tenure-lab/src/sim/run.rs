@@ -52,6 +52,8 @@ pub(super) struct Came {
     pub(super) polls: u64,
     pub(super) grants: u64,
     pub(super) judged: [u64; RULES.len()],
+    /// How many writes the unfenced twins lost, of how many.
+    pub(super) twins: [u64; 2],
 }
 
 /// What stays the same for a whole run.
@@ -64,6 +66,8 @@ pub(super) struct Plan {
     pub(super) workers: u64,
     pub(super) rounds: u64,
     pub(super) latency: u64,
+    /// The server does not tell its time.
+    pub(super) timeless: bool,
     pub(super) rates: [u32; COUNT],
 }
 
@@ -84,6 +88,7 @@ impl Plan {
             workers: (1 + dice.below(2)).min(case.workers),
             rounds: (1 + dice.below(3)).min(case.rounds),
             latency: [MS, 10 * MS, 60 * MS][usize::try_from(dice.below(3)).unwrap_or(0)],
+            timeless: dice.below(4) == 0,
             rates: rates.try_into().unwrap_or([0; COUNT]),
         }
     }
@@ -94,7 +99,7 @@ pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hi
     let plan = Plan::of(case);
     let mutant = wrong.map(|wrong| (wrong.make)());
     let faults = Faults::new(plan.rates, case.skip.clone());
-    let world = World::new(case.seed, Server::new(), faults, plan.latency, mutant, trace);
+    let world = World::new(case.seed, Server::new(), faults, (plan.latency, plan.timeless), mutant, trace);
     let done = catch_unwind(AssertUnwindSafe(|| play(&world, &plan)));
     let mut came = Came { faults: world.faults.serial(), polls: world.polls(), ..Came::default() };
     {
@@ -105,6 +110,7 @@ pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hi
         came.broken = judge.broken.clone();
         came.grants = judge.grants;
         came.judged = judge.judged;
+        came.twins = judge.twins();
     }
     world.faults.add_to(hits);
     world.clear();

@@ -12,7 +12,7 @@ use tenure::core::moment::nanos;
 use tenure::{Error, Result, Token};
 
 use super::clock::Clock;
-use super::judge::{Judge, Serving};
+use super::judge::{Judge, Serving, lock_of};
 use super::link::{Request, Said, Verb};
 
 /// When the server was started, on its own clocks.
@@ -127,7 +127,16 @@ impl Server {
                 self.news(judge, serving, Some(claim.id), now, &mut news);
                 Said::Released(released)
             }
+            Verb::Transfer(from, to, birth) => {
+                self.at_home(to.id, request.machine);
+                let place = self.lines.transfer(from.id.0, &ask(to, *birth), now);
+                let answer = place.map(|place| standing(place, now)).map_err(refused);
+                judge.transferred(serving, from, to, &answer);
+                self.news(judge, serving, Some(to.id), now, &mut news);
+                Said::Answer(answer)
+            }
             Verb::Evict(key, token) => {
+                judge.cleared(lock_of(key));
                 let token = token.map(Token::get);
                 let holds = self.lines.evict(key.full().as_bytes(), token, b"an operator", now);
                 self.news(judge, serving, None, now, &mut news);
@@ -139,20 +148,7 @@ impl Server {
     }
 
     pub(super) fn attempt(&mut self, claim: &Claim, birth: u64, now: Now) -> Result<Answer> {
-        let ask = Ask {
-            id: claim.id.0,
-            key: claim.key.full().as_bytes(),
-            kind: claim.kind,
-            weight: claim.weight,
-            capacity: claim.capacity,
-            stand: claim.stand,
-            ttl: nanos(claim.ttl),
-            waiting: nanos(claim.waiting),
-            birth,
-            slot: NO_SLOT,
-            note: b"",
-        };
-        self.lines.attempt(&ask, now).map(|place| standing(place, now)).map_err(refused)
+        self.lines.attempt(&ask(claim, birth), now).map(|place| standing(place, now)).map_err(refused)
     }
 
     fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {
@@ -212,6 +208,22 @@ pub(super) fn residue<A: Arena>(lines: &mut Lines<A>, now: Now) -> std::result::
         }
     }
     Ok(())
+}
+
+fn ask(claim: &Claim, birth: u64) -> Ask<'_> {
+    Ask {
+        id: claim.id.0,
+        key: claim.key.full().as_bytes(),
+        kind: claim.kind,
+        weight: claim.weight,
+        capacity: claim.capacity,
+        stand: claim.stand,
+        ttl: nanos(claim.ttl),
+        waiting: nanos(claim.waiting),
+        birth,
+        slot: NO_SLOT,
+        note: b"",
+    }
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -17,8 +17,10 @@ use super::world::{MS, S, World, locked};
 /// How often a fault may strike at most, of ten thousand chances.
 pub(super) fn most(fault: Fault) -> u64 {
     match fault {
-        Fault::Silence | Fault::Scramble | Fault::ServerDrift | Fault::ClientDrift => 5_000,
-        Fault::CancelPolls | Fault::CancelTime | Fault::CancelRelease | Fault::Dropped => 3_000,
+        Fault::Silence | Fault::Scramble | Fault::Twice | Fault::ServerDrift | Fault::ClientDrift => 5_000,
+        Fault::CancelPolls | Fault::CancelTime | Fault::CancelRelease | Fault::Dropped | Fault::Handed => {
+            3_000
+        }
         Fault::BadRate | Fault::Hoarded => 1_500,
         Fault::AgesLate | Fault::Refused => 300,
         _ => 1_000,

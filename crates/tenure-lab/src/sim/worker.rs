@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tenure::{ErrorKind, Guard, LockOptions, Mutex, Result};
+use tenure::{ErrorKind, Guard, Handle, LockOptions, Mutex, Result};
 
 use super::faults::Fault;
 use super::judge::NAMES;
@@ -73,7 +73,7 @@ async fn cut<T>(machine: &Machine, polls: u64, ns: u64, work: impl Future<Output
 const LONG: u64 = 100_000 * S;
 
 /// One lock taken, held and let go. False: this client is closed.
-async fn round(machine: &Arc<Machine>, work: Work, progress: &Progress) -> bool {
+async fn round(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) -> bool {
     let world = machine.world().clone();
     let lock = usize::from(world.below(3) == 0);
     let Some(locks) = machine.client() else { return false };
@@ -101,7 +101,9 @@ async fn round(machine: &Arc<Machine>, work: Work, progress: &Progress) -> bool 
     match cut(machine, polls, ns, call).await {
         Some(Ok(Some(guard))) => {
             progress.granted.fetch_add(1, Ordering::Relaxed);
-            hold(machine, lock, Arc::new(guard), floor).await;
+            let guard = Arc::new(guard);
+            locked(&world.judge).acquired(world.now(), lock, machine, &guard, floor);
+            hold(machine, lock, guard, progress).await;
         }
         Some(Err(error)) => {
             world.trace(|| format!("client {} is told: {error}", machine.number));
@@ -114,11 +116,10 @@ async fn round(machine: &Arc<Machine>, work: Work, progress: &Progress) -> bool 
 }
 
 /// Uses a lock: what a holder does, and what it believes meanwhile.
-async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64) {
+async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, progress: &Arc<Progress>) {
     let world = machine.world().clone();
     let token = guard.token().get();
     world.trace(|| format!("client {} has {} with {token}", machine.number, NAMES[lock]));
-    locked(&world.judge).acquired(world.now(), lock, machine, &guard, floor);
     let steps = if world.strikes(Fault::Hoarded) { 6 + world.below(20) } else { world.below(4) };
     let pause = 1 + guard.remaining().as_nanos().try_into().unwrap_or(S) / 8;
     let mut read = None;
@@ -127,7 +128,8 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
             break;
         }
         if step == 0 {
-            read = locked(&world.judge).enter(lock, token);
+            let shown = world.mutant.as_ref().is_none_or(|mutant| mutant.shows_tokens());
+            read = Some(locked(&world.judge).enter(lock, token, shown));
         }
         // Ends with the pause or with the loss.
         drop(cut(machine, u64::MAX, world.below(2 * pause), guard.lost()).await);
@@ -143,6 +145,9 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
     if world.strikes(Fault::Dropped) {
         return drop(guard);
     }
+    if world.strikes(Fault::Handed) {
+        return hand_over(machine, lock, guard, progress).await;
+    }
     let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
     let kept = world.below(4) == 0;
     let keep = Duration::from_nanos(world.below(S));
@@ -151,6 +156,59 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, floor: i64
     if let Some(Ok(())) = released {
         locked(&world.judge).was_ours(world.now(), lock, token);
     }
+}
+
+/// A hold becomes a handle, and somebody else goes on with it.
+async fn hand_over(machine: &Arc<Machine>, lock: usize, guard: Guard, progress: &Arc<Progress>) {
+    let world = machine.world().clone();
+    let token = guard.token().get();
+    let ttl = Duration::from_millis(100 + world.below(4_000));
+    let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
+    let Some(Ok(handle)) = cut(machine, polls, LONG, guard.detach_for(ttl)).await else { return };
+    locked(&world.judge).detached(lock, token);
+    let open: Vec<_> = world.machines().into_iter().filter(|m| !m.dead() && m.client().is_some()).collect();
+    let twice = world.strikes(Fault::Twice);
+    locked(&world.judge).doubled |= twice;
+    for _ in 0..=u32::from(twice) {
+        let next = usize::try_from(world.below(open.len() as u64)).ok().and_then(|n| open.get(n));
+        if let Some(next) = next {
+            go_on(next, lock, handle.clone(), progress);
+        }
+    }
+}
+
+/// Starts somebody who goes on with a handle: adopts it, releases it, or forgets it.
+fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Progress>) {
+    use tenure::engine::Runtime;
+
+    progress.busy.fetch_add(1, Ordering::Relaxed);
+    let (busy, me, world) = (Busy(progress.clone()), machine.clone(), machine.world().clone());
+    machine.spawn(Box::pin(async move {
+        let busy = busy;
+        me.sleep(world.below(S)).await;
+        let Some(locks) = me.client() else { return };
+        let token = handle.token().map_or(0, tenure::Token::get);
+        let polls = if world.strikes(Fault::CancelPolls) { 1 + world.below(6) } else { u64::MAX };
+        match world.below(4) {
+            0 => {}
+            1 => {
+                let released = cut(&me, polls, LONG, locks.release(handle)).await;
+                world.trace(|| format!("client {} released {token} by its handle: {released:?}", me.number));
+                if let Some(Ok(())) = released {
+                    locked(&world.judge).was_ours(world.now(), lock, token);
+                }
+            }
+            _ => match cut(&me, polls, LONG, locks.adopt(handle)).await {
+                Some(Ok(guard)) => {
+                    drop(locks);
+                    let guard = Arc::new(guard);
+                    locked(&world.judge).adopted(world.now(), lock, &me, &guard, token);
+                    hold(&me, lock, guard, &busy.0).await;
+                }
+                other => world.trace(|| format!("client {} does not adopt {token}: {other:?}", me.number)),
+            },
+        }
+    }));
 }
 
 /// The holder looks whether it still holds.

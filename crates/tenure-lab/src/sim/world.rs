@@ -69,6 +69,8 @@ pub(super) struct World {
     pushes_lost: AtomicBool,
     /// The usual longest way of a message, in ns.
     pub(super) latency: u64,
+    /// The server does not tell its time.
+    pub(super) timeless: bool,
     pub(super) mutant: Option<Arc<dyn Mutant>>,
     trace: Option<Mutex<Vec<String>>>,
 }
@@ -95,7 +97,7 @@ impl World {
         seed: u64,
         server: Server,
         faults: Faults,
-        latency: u64,
+        (latency, timeless): (u64, bool),
         mutant: Option<Arc<dyn Mutant>>,
         trace: bool,
     ) -> Arc<World> {
@@ -113,6 +115,7 @@ impl World {
             healed: AtomicU64::new(u64::MAX),
             pushes_lost: AtomicBool::new(false),
             latency,
+            timeless,
             mutant,
             trace: trace.then(Mutex::default),
         })

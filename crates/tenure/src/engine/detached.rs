@@ -58,9 +58,16 @@ pub(crate) async fn release(engine: &Arc<Engine>, claim: &Claim) -> Result<()> {
     engine.usable()?;
     let end = engine.core.runtime.now() + PATIENCE;
     match janitor::release(&engine.core, claim, Leave::Nothing, end).await {
-        janitor::Outcome::Answered { released: Released::WasHeld, .. }
-        | janitor::Outcome::Answered { repeated: true, .. } => Ok(()),
-        janitor::Outcome::Answered { .. } => Err(Lost::new(claim.key.clone(), LostReason::Gone).into()),
+        janitor::Outcome::Answered { released: Released::WasHeld, .. } => Ok(()),
+        janitor::Outcome::Answered { repeated: false, .. } => {
+            Err(Lost::new(claim.key.clone(), LostReason::Gone).into())
+        }
+        // Given back by a try whose answer was lost, or ended before any try arrived: nobody here knows its deadline.
+        janitor::Outcome::Answered { .. } => Err(Error::uncertain(
+            "the release was repeated, and there was nothing to release any more",
+            "the lock is free in any case; whether it was held until now is unknown",
+        )
+        .of(&claim.key)),
         janitor::Outcome::Unknown => Err(Error::uncertain(
             "nobody answered the release",
             "release it again; it ends with its lease at the latest",

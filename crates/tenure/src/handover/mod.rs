@@ -163,7 +163,8 @@ impl Locks {
     /// Gives a hold back that was detached. The handle is used up by that.
     ///
     /// # Errors
-    /// As [`adopt`](Locks::adopt), and `Uncertain` if nobody answered within 5 s.
+    /// As [`adopt`](Locks::adopt), and `Uncertain` if nobody answered within 5 s, or if an answer was lost and nothing was
+    /// found when it was asked again: given back by then, or ended before.
     ///
     /// # Cancel safety
     /// Dropping the future may or may not give it back.

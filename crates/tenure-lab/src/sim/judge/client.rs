@@ -1,0 +1,138 @@
+//! What each client believes and does, and whether it may.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure::Guard;
+use tenure::backend::{ClaimId, Grant, Lease};
+use tenure::core::lease::deadline;
+use tenure::core::moment::{Moment, nanos};
+
+use super::{Belief, Judge, Machine};
+
+impl Judge {
+    /// A client hears of a grant or a renewal that was asked for at `sent`.
+    pub(in super::super) fn told(&mut self, id: ClaimId, sent: Moment, grant: &Grant) {
+        let Lease::For(ttl) = grant.lease else { return };
+        if let Some(record) = self.records.get_mut(&id.0) {
+            record.bound = record.bound.max(deadline(sent, ttl));
+        }
+    }
+
+    /// Before a call: the highest token so far.
+    pub(in super::super) fn floor(&self, lock: usize) -> i64 {
+        self.highest[lock]
+    }
+
+    /// A call returned a guard.
+    pub(in super::super) fn acquired(
+        &mut self,
+        t: u64,
+        lock: usize,
+        machine: &Arc<Machine>,
+        guard: &Arc<Guard>,
+        floor: i64,
+    ) {
+        let token = guard.token().get();
+        let off = self.forgot && self.set_back;
+        self.rule("S2", t, off || token > floor, || format!("{token} after {floor}"));
+        self.highest[lock] = self.highest[lock].max(token);
+        self.believes(t, lock, machine, guard);
+    }
+
+    /// A client has a guard from now on.
+    fn believes(&mut self, t: u64, lock: usize, machine: &Arc<Machine>, guard: &Arc<Guard>) {
+        let token = guard.token().get();
+        let Some(&id) = self.by_token.get(&(lock, token)) else {
+            return self.fail("S2", t, format!("nobody gave the token {token}"));
+        };
+        let twice = self.beliefs.iter().any(|b| b.lock == lock && b.id == id);
+        self.rule("S7", t, !twice, || format!("{} was handed out twice", id.short()));
+        self.nobody_else("S1", t, lock, id);
+        let guard = Arc::downgrade(guard);
+        self.beliefs.push(Belief { lock, id, machine: machine.clone(), guard, lost: false });
+    }
+
+    /// Looks at a guard, as its owner does. `now` is the server's time.
+    pub(in super::super) fn check(&mut self, t: u64, now: u64, guard: &Arc<Guard>) -> bool {
+        let left = guard.check();
+        let mut beliefs = self.beliefs.iter_mut();
+        let Some(belief) = beliefs.find(|b| b.guard.as_ptr() == Arc::as_ptr(guard)) else {
+            return left.is_ok();
+        };
+        let revived = belief.lost && left.is_ok();
+        belief.lost |= left.is_err();
+        let (id, here) = (belief.id, belief.machine.clock_now());
+        self.rule("S5", t, !revived, || format!("{} was lost and is not", id.short()));
+        let (Some(record), Ok(left)) = (self.records.get(&id.0), left) else { return false };
+        let (bound, ends, excused) = (record.bound, record.end, record.excused || record.evicted);
+        let honest = here + left <= bound;
+        self.rule("S5", t, honest, || {
+            let over = Duration::from_nanos(nanos((here + left).since(bound)));
+            format!("{} believes for {over:?} too long", id.short())
+        });
+        let what = || format!("{} believes after its lease ended", id.short());
+        self.rule("S5", t, excused || now < ends, what);
+        true
+    }
+
+    /// The first access of a holder: reads, and shows its token, unless tokens are only looked at when it writes. Reads
+    /// the twin as well.
+    pub(in super::super) fn enter(&mut self, lock: usize, token: i64, shown: bool) -> (Option<u64>, u64) {
+        let resource = &mut self.resources[lock];
+        let read = (token >= resource.highest).then_some(resource.value);
+        if shown {
+            resource.highest = resource.highest.max(token);
+        }
+        (read, resource.twin)
+    }
+
+    /// Writes one more than was read, into the resource if it lets the token in, and into its unfenced twin.
+    pub(in super::super) fn write(&mut self, t: u64, lock: usize, token: i64, read: (Option<u64>, u64)) {
+        let resource = &mut self.resources[lock];
+        (resource.twin, resource.twin_written) = (read.1 + 1, resource.twin_written + 1);
+        let Some(read) = read.0.filter(|_| token >= resource.highest) else { return };
+        (resource.highest, resource.value, resource.written) = (token, read + 1, resource.written + 1);
+        let (value, written, off) =
+            (resource.value, resource.written, self.forgot && (self.set_back || self.doubled));
+        self.rule("S3", t, off || value == written, || format!("{written} writes came to {value}"));
+    }
+
+    /// A release is about to be sent.
+    pub(in super::super) fn releases(&mut self, id: ClaimId) {
+        if let Some(record) = self.records.get_mut(&id.0) {
+            record.releases += 1;
+        }
+    }
+
+    /// A hold has become a handle: nobody keeps it.
+    pub(in super::super) fn detached(&mut self, lock: usize, token: i64) {
+        let id = self.by_token.get(&(lock, token)).copied();
+        if let Some(record) = id.and_then(|id| self.records.get_mut(&id.0)) {
+            record.detached = true;
+        }
+    }
+
+    /// A handle has become a guard, with the token that the handle has.
+    pub(in super::super) fn adopted(
+        &mut self,
+        t: u64,
+        lock: usize,
+        machine: &Arc<Machine>,
+        guard: &Arc<Guard>,
+        token: i64,
+    ) {
+        let now = guard.token().get();
+        self.rule("S2", t, now == token, || format!("{token} was handed over, and {now} arrived"));
+        self.believes(t, lock, machine, guard);
+    }
+
+    /// A release said that the lock was ours until now.
+    pub(in super::super) fn was_ours(&mut self, t: u64, lock: usize, token: i64) {
+        let Some(id) = self.by_token.get(&(lock, token)).copied() else { return };
+        let Some(record) = self.records.get(&id.0) else { return };
+        // Asked twice, a store that has evicted it says what it says after a first release whose answer was lost.
+        let known = record.given_back || record.excused || record.evicted && record.releases > 1;
+        self.rule("S8", t, known, || format!("{} was released, and the server never did", id.short()));
+    }
+}

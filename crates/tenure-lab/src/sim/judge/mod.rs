@@ -1,0 +1,231 @@
+//! What must hold in every run, judged in virtual time while it happens.
+//!
+//! The judge sees both ends: what the server did with each claim, and what each client believes. It knows which
+//! assumption a fault breaks and excuses the claims that rest on it, no others.
+
+mod client;
+mod store;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tenure::backend::{Claim, ClaimId};
+use tenure::core::moment::{Moment, nanos};
+use tenure::{Guard, Key};
+
+use super::machine::Machine;
+
+/// How many locks there are.
+pub(super) const LOCKS: usize = 2;
+/// Their names.
+pub(super) const NAMES: [&str; LOCKS] = ["a", "b"];
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub(super) rule: &'static str,
+    /// True time.
+    pub(super) at: u64,
+    pub(super) what: String,
+}
+
+/// A request as it is served: the true time, the server's, and whose it is.
+#[derive(Clone, Copy)]
+pub(super) struct Serving {
+    pub(super) t: u64,
+    pub(super) now: u64,
+    pub(super) machine: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The server knows nothing of it (any more).
+    Out,
+    Waits,
+    Holds,
+}
+
+/// One claim.
+#[derive(Debug)]
+struct Record {
+    lock: usize,
+    machine: usize,
+    at: At,
+    token: i64,
+    /// When its lease ends on the server's clock.
+    end: u64,
+    /// When it came to wait in line: a number that only grows.
+    stood: Option<u64>,
+    /// How often its release was sent.
+    releases: u32,
+    /// Nobody keeps it: its handle is on its way, or forgotten.
+    detached: bool,
+    /// It was released or withdrawn: never to be granted again.
+    withdrawn: bool,
+    /// What the server promised of it was broken by a fault, which no lock service survives.
+    excused: bool,
+    evicted: bool,
+    /// A release found it holding.
+    given_back: bool,
+    /// Until when its client may believe, on the client's clock.
+    bound: Moment,
+    ttl: Duration,
+}
+
+/// A client that believes, or did.
+struct Belief {
+    lock: usize,
+    id: ClaimId,
+    machine: Arc<Machine>,
+    guard: Weak<Guard>,
+    /// It was found lost: for good.
+    lost: bool,
+}
+
+/// What a lock protects: it refuses lower tokens than the highest it has seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Resource {
+    highest: i64,
+    value: u64,
+    written: u64,
+    /// The same without a look at tokens.
+    twin: u64,
+    twin_written: u64,
+}
+
+/// The rules, in the order of [`Judge::judged`].
+pub(super) const RULES: [&str; 14] =
+    ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "L1/L2", "L3", "L4", "L5"];
+
+/// The judge of one run.
+#[derive(Default)]
+pub(super) struct Judge {
+    records: HashMap<u128, Record>,
+    by_token: HashMap<(usize, i64), ClaimId>,
+    beliefs: Vec<Belief>,
+    highest: [i64; LOCKS],
+    resources: [Resource; LOCKS],
+    /// Until when a hold stays that was released for later, on the server's clock.
+    kept: [u64; LOCKS],
+    stood: u64,
+    /// The server's data was lost; its clock was set back. Both, and tokens may come again.
+    pub(super) forgot: bool,
+    pub(super) set_back: bool,
+    /// One handle went to two clients: a server that forgets an adoption grants a second one, with the same token.
+    pub(super) doubled: bool,
+    /// Claims of these machines are excused from their birth on: their clocks run wrongly.
+    bad_clocks: Vec<usize>,
+    /// Clocks that were stepped: when such a client's claims were born is told wrongly.
+    pub(super) stepped: Vec<usize>,
+    pub(super) broken: Option<Broken>,
+    /// How often each rule was judged: a judge that is never asked finds nothing.
+    pub(super) judged: [u64; RULES.len()],
+    pub(super) grants: u64,
+}
+
+pub(super) fn lock_of(key: &Key) -> usize {
+    NAMES.iter().position(|n| *n == key.name()).unwrap_or(0)
+}
+
+impl Judge {
+    pub(super) fn fail(&mut self, rule: &'static str, at: u64, what: String) {
+        self.broken.get_or_insert(Broken { rule, at, what });
+    }
+
+    /// Judges a rule once.
+    pub(super) fn rule(&mut self, rule: &'static str, at: u64, holds: bool, what: impl FnOnce() -> String) {
+        if let Some(n) = RULES.iter().position(|r| *r == rule) {
+            self.judged[n] += 1;
+        }
+        if !holds {
+            self.fail(rule, at, what());
+        }
+    }
+
+    /// From now on the server's promises of what it knows are worth nothing: its data or its clock changed.
+    pub(super) fn excuse_all(&mut self) {
+        self.kept = [0; LOCKS];
+        self.records.values_mut().for_each(|r| r.excused = true);
+    }
+
+    /// The same for one machine, from now on.
+    pub(super) fn excuse_machine(&mut self, machine: usize) {
+        self.bad_clocks.push(machine);
+        self.records.values_mut().filter(|r| r.machine == machine).for_each(|r| r.excused = true);
+    }
+
+    /// Whether the server is told wrongly when the claims of a machine were born: one of the two clocks was stepped after
+    /// they were compared. A request that is late by more than a mark lives may be let in then.
+    fn born_wrongly(&self, machine: usize) -> bool {
+        self.set_back || self.stepped.contains(&machine)
+    }
+
+    /// What is known of a claim that the server has just heard of.
+    fn record(&mut self, s: Serving, claim: &Claim) -> &mut Record {
+        let excused = self.bad_clocks.contains(&s.machine);
+        self.records.entry(claim.id.0).or_insert_with(|| Record {
+            lock: lock_of(&claim.key),
+            machine: s.machine,
+            at: At::Out,
+            token: 0,
+            end: 0,
+            stood: None,
+            releases: 0,
+            detached: false,
+            withdrawn: false,
+            excused,
+            evicted: false,
+            given_back: false,
+            bound: Moment(0),
+            ttl: claim.ttl,
+        })
+    }
+
+    /// Nobody but `id` believes that it holds the lock.
+    fn nobody_else(&mut self, rule: &'static str, t: u64, lock: usize, id: ClaimId) {
+        let mut other = None;
+        for belief in self.beliefs.iter_mut().filter(|b| b.lock == lock && b.id != id && !b.lost) {
+            let excused = self.records.get(&belief.id.0).is_none_or(|r| r.excused || r.evicted);
+            // Dropped or released: its belief ended then.
+            let Some(guard) = belief.guard.upgrade() else {
+                belief.lost = true;
+                continue;
+            };
+            belief.lost = guard.check().is_err();
+            if !belief.lost && !excused {
+                other = Some((belief.id, belief.machine.number));
+            }
+        }
+        let excused = self.records.get(&id.0).is_none_or(|r| r.excused || r.evicted);
+        let what = || {
+            let (other, machine) = other.unwrap_or((id, 0));
+            format!("{} has it, and client {machine} believes in {}", id.short(), other.short())
+        };
+        self.rule(rule, t, excused || other.is_none(), what);
+    }
+
+    /// Claims that the server still has while no guard and no call is left, by `alive` machines.
+    pub(super) fn ghosts(&mut self, t: u64, now: u64, alive: &[usize]) {
+        let mut ghosts: Vec<String> = self
+            .records
+            .iter()
+            .filter(|(_, r)| r.at != At::Out && r.end > now && !r.excused && !r.detached)
+            .filter(|(_, r)| alive.contains(&r.machine))
+            .map(|(id, r)| format!("{} of client {} ({:?})", ClaimId(*id).short(), r.machine, r.at))
+            .collect();
+        ghosts.sort();
+        self.rule("S6", t, ghosts.is_empty(), || format!("left behind: {}", ghosts.join(", ")));
+    }
+
+    /// The longest lease of any claim, in ns.
+    pub(super) fn longest(&self) -> u64 {
+        self.records.values().map(|r| nanos(r.ttl)).max().unwrap_or(0)
+    }
+
+    /// How many writes the unfenced twins lost, of how many.
+    pub(super) fn twins(&self) -> [u64; 2] {
+        let sum = |f: fn(&Resource) -> u64| self.resources.iter().map(f).sum();
+        [sum(|r| r.twin_written - r.twin), sum(|r| r.twin_written)]
+    }
+}
