@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) struct Machine {
     /// What became ready or arrived while it stood still.
     parked: Mutex<Vec<Arc<Task>>>,
     inbox: Mutex<Vec<News>>,
-    pub(super) sink: OnceLock<Arc<dyn Sink>>,
+    pub(super) sink: Mutex<Option<Arc<dyn Sink>>>,
     /// Kept when it is closed: the last handle to a client waits a real while for what it has not withdrawn.
     pub(super) locks: Mutex<Option<Locks>>,
     closed: AtomicBool,
@@ -67,7 +67,7 @@ impl Machine {
             dead: AtomicBool::new(false),
             parked: Mutex::default(),
             inbox: Mutex::default(),
-            sink: OnceLock::new(),
+            sink: Mutex::default(),
             locks: Mutex::default(),
             closed: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -174,7 +174,8 @@ impl Machine {
         if let News::Granted(id, grant, _) = &news {
             locked(&self.world.judge).told(*id, self.clock_now(), grant);
         }
-        if let Some(sink) = self.sink.get() {
+        let sink = locked(&self.sink).clone();
+        if let Some(sink) = sink {
             sink.news(news);
         }
     }
@@ -194,7 +195,11 @@ impl Machine {
                 drop(future);
             }
         }
-        let rest = (std::mem::take(&mut *locked(&self.parked)), locked(&self.locks).take());
+        let rest = (
+            std::mem::take(&mut *locked(&self.parked)),
+            locked(&self.locks).take(),
+            locked(&self.sink).take(),
+        );
         drop(rest);
         let timers = std::mem::take(&mut *locked(&self.timers));
         drop(timers);

@@ -146,7 +146,7 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
         .runtime(machine.clone())
         .wrap(move |_| link)
         .wrap_sink(move |sink| {
-            let _ = me.sink.set(sink.clone());
+            *locked(&me.sink) = Some(sink.clone());
             sink
         });
     let locks = pollster::block_on(connecting.connect()).expect("a client of nothing but memory");

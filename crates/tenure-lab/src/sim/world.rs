@@ -280,6 +280,7 @@ impl World {
             std::mem::take(&mut *locked(&self.machines)),
             std::mem::take(&mut *locked(&self.events)),
             std::mem::take(&mut *locked(&self.ready)),
+            std::mem::take(&mut *locked(&self.judge)),
         );
         drop(rest);
     }

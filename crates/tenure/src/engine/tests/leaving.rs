@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::{Leave, Released};
+use crate::engine::detached;
 use crate::error::{Error, ErrorKind, LostReason};
 
 /// Acquires with a first attempt whose answer is lost.
@@ -67,6 +68,23 @@ fn s8_a_repeated_release_that_is_answered_too_late_is_uncertain() {
         world.rt.run();
         let released = released.done().expect("finished");
         assert_eq!(released.map_err(|e| e.kind()), if late { Err(ErrorKind::Uncertain) } else { Ok(()) });
+    }
+}
+
+#[test]
+fn s8_a_repeated_release_by_handle_that_finds_nothing_is_uncertain() {
+    for found in [Released::WasHeld, Released::Gone] {
+        let world = World::new();
+        let (turn, engine) = (world.held(), world.engine.clone());
+        let claim = turn.abandon();
+        let mut released = world.rt.go(async move { detached::release(&engine, &claim).await });
+        drop(world.store.release());
+        world.rt.step(Duration::from_secs(2));
+        // Given back by the try whose answer was lost, or ended before that try arrived.
+        world.store.release().answer(found);
+        world.rt.run();
+        let released = released.done().expect("finished").map_err(|e| e.kind());
+        assert_eq!(released, if found == Released::WasHeld { Ok(()) } else { Err(ErrorKind::Uncertain) });
     }
 }
 
