@@ -19,6 +19,7 @@ use super::journal::Journal;
 use super::layout::{RING, SHARDS, slot};
 use super::slots::Who;
 use super::store::Inner;
+use super::verbs::removed;
 use crate::backend::{ClaimId, News, Sink, Standing, local};
 use crate::core::line::{Event, Lines, NO_SLOT, Now, Place};
 
@@ -191,7 +192,12 @@ fn eviction(lines: &Lines<Journal<'_>>, id: u128) -> Option<Letter> {
 impl Inner {
     /// What there is to tell about a waiting claim. It waits no more if there is anything.
     fn news(&self, lines: &Lines<Journal<'_>>, id: u128, waiter: &Waiter) -> Option<Letter> {
-        let place = lines.peek(id);
+        let mut place = lines.peek(id);
+        if let Place::Held { token, .. } = place
+            && !self.stands(self.runtime.now().nanos(), token)
+        {
+            place = removed();
+        }
         // A grant was given a whole lease before the end of it.
         let at = if let Place::Held { end, .. } = place { end.saturating_sub(waiter.ttl) } else { 0 };
         let answer = local::answer(place, Now { ns: at, wall_us: 0, ceiling: 0 });

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::files::AHEAD_US;
 use super::layout::{self, Broken, FILE_LEN, Header, STATIC_WORDS};
 use super::place::{Dir, refused};
 use super::{faults, floor, sys};
@@ -130,7 +131,10 @@ fn build(dir: &Dir, live: BorrowedFd<'_>, boot: u128, runtime: &dyn Runtime) -> 
         let path = &path;
         move |e: Errno| refused(e, what, path)
     };
-    let floor = if dir.durable { floor::read(dir)?.unwrap_or(0) } else { 0 };
+    let known = if dir.durable { floor::read(dir)?.unwrap_or(0) } else { 0 };
+    // There may have been another store here, which somebody uses still.
+    let now = i64::try_from(runtime.wall_us()).unwrap_or(i64::MAX);
+    let floor = known.max(now.saturating_add(AHEAD_US));
     let mut seed = [0; 8];
     runtime.fill(&mut seed);
     let header = Header { boot, seed: u64::from_ne_bytes(seed), floor };

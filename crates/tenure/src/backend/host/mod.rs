@@ -1,6 +1,7 @@
 //! The embedded store: one mapped file that all processes of a user on one machine share. No daemon.
 //!
 //! - `place`: the directory and its files, opened so that nobody can slip something in. - `create`: makes the store.
+//! - `files`: the open files, and whether others find them there.
 //! - `layout`: where everything lies in the file. - `map`: the mapping (unsafe). - `sys`: byte locks (unsafe).
 //! - `lock`: the lock word of a shard, which names its owner. - `rescue`: goes on without an owner that is stopped. - `journal`: the undo log that makes a verb whole even
 //!   if its process is killed at any instruction. - `store`: a shard under its lock; reaping.
@@ -27,6 +28,7 @@ mod bell;
 mod create;
 mod domain;
 pub mod faults;
+mod files;
 mod floor;
 mod journal;
 mod layout;

@@ -63,6 +63,8 @@ pub(super) struct Dir {
     pub(super) durable: bool,
     /// Device and inode: two paths to one directory are one store.
     pub(super) id: (u64, u64),
+    /// The directory that this one was found in, if it can be opened.
+    parent: Option<OwnedFd>,
 }
 
 impl Dir {
@@ -96,7 +98,10 @@ impl Dir {
         let wider = if place.durable { 0o022 } else { 0o077 };
         check_owner(stat.st_uid, stat.st_mode, wider, "directory", path)?;
         check_file_system(fd.as_fd(), path)?;
-        Ok(Dir { fd, path: path.clone(), durable: place.durable, id: (stat.st_dev, stat.st_ino) })
+        let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = path.parent().and_then(|path| rustix::fs::open(path, way, Mode::empty()).ok());
+        let id = (stat.st_dev, stat.st_ino);
+        Ok(Dir { fd, path: path.clone(), durable: place.durable, id, parent })
     }
 
     /// The path of a file in it, to show.
@@ -128,6 +133,17 @@ impl Dir {
         }
         check_owner(stat.st_uid, stat.st_mode, 0o022, "file", &path)?;
         Ok(Some(fd))
+    }
+
+    /// Whether the directory still is where it was found, and not removed, moved or replaced since. Whoever may not look
+    /// any more (the process has less rights now) believes so.
+    pub(super) fn is_here(&self) -> bool {
+        let (Some(parent), Some(name)) = (&self.parent, self.path.file_name()) else { return true };
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => (there.st_dev, there.st_ino) == self.id,
+            Err(Errno::NOENT | Errno::NOTDIR) => false,
+            Err(_) => true,
+        }
     }
 
     /// Whether `name` still is the file that `fd` is open on, and not removed or replaced since.

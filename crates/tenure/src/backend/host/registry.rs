@@ -67,7 +67,7 @@ pub(super) fn open(place: &Place, runtime: &Arc<dyn Runtime>) -> Result<Arc<Stor
             Some(store) => {
                 if let Some(store) = store.upgrade() {
                     drop(guard);
-                    store.0.check_place(runtime.now().nanos())?;
+                    store.0.check_place(runtime.now().nanos(), 0)?;
                     return Ok(store);
                 }
             }

@@ -1,6 +1,8 @@
 //! Process slots: who takes part, who lives, and the removal of what the dead leave behind.
 //!
-//! A process lives as long as it holds its slot's byte of the `live` file ([`sys`]). A slot is taken again by others
+//! A process lives as long as it holds its slot's byte of the store's file ([`sys`]). It has the same byte of `live`,
+//! which outlives a removed `store`, so that nobody builds another one while the process lives. Should `live` be removed,
+//! those who come find the bytes of the store taken, and keep to the other slots. A slot is taken again by others
 //! after its owner's death, so a slot alone names nobody: a [`Who`] is a slot *and* its generation, and it is what lock
 //! words and claims carry. A `Who` that is dead once is dead for ever, which makes stealing and reaping free of races.
 
@@ -54,6 +56,7 @@ impl Who {
 pub(super) struct Slots<'a> {
     pub(super) map: &'a Map,
     pub(super) live: BorrowedFd<'a>,
+    pub(super) store: BorrowedFd<'a>,
 }
 
 impl<'a> Slots<'a> {
@@ -64,22 +67,35 @@ impl<'a> Slots<'a> {
     /// Takes a free slot. The second value: whoever had it before and was not cleaned up after.
     pub(super) fn take(self) -> Result<(Who, Option<Who>)> {
         for slot in 1..u32::try_from(SLOTS).unwrap_or(1) {
-            match sys::lock_byte(self.live, slot) {
-                Ok(true) => return Ok(self.settle_in(slot)),
-                Ok(false) => {}
-                Err(e) => {
-                    return Err(Error::unavailable(
-                        "the store's live file cannot be locked",
-                        "use a file system that has POSIX record locks",
-                    )
-                    .because(e));
-                }
+            if self.lock(slot)? {
+                return Ok(self.settle_in(slot));
             }
         }
         Err(Error::unavailable(
             format!("{} processes use this store already, which is the most it takes", SLOTS - 1),
             "close some, share one process's connection, or give groups of processes directories of their own",
         ))
+    }
+
+    /// Locks the bytes of a slot, if they are free.
+    fn lock(self, slot: u32) -> Result<bool> {
+        let lock = |file, what| {
+            sys::lock_byte(file, slot).map_err(|e| {
+                Error::unavailable(
+                    format!("the store's {what} file cannot be locked"),
+                    "use a file system that has POSIX record locks",
+                )
+                .because(e)
+            })
+        };
+        if !lock(self.live, "live")? {
+            return Ok(false);
+        }
+        let got = lock(self.store, "mapped");
+        if !matches!(got, Ok(true)) {
+            let _ = sys::unlock_byte(self.live, slot);
+        }
+        got
     }
 
     fn settle_in(self, slot: u32) -> (Who, Option<Who>) {
@@ -106,7 +122,8 @@ impl<'a> Slots<'a> {
             return false; // an earlier owner of a slot that has another now
         }
         // Where the kernel does not answer, believe that it lives: a lease ends by itself, a wrong death does not heal.
-        sys::locker(self.live, who.slot(), 1).map_or(true, |locker| locker.is_some())
+        let holds = |file| sys::locker(file, who.slot(), 1).map_or(true, |locker| locker.is_some());
+        holds(self.store) || holds(self.live)
     }
 
     /// The newest owner of a slot.

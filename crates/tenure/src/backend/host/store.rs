@@ -1,17 +1,17 @@
 //! An open store: the mapping, this process's slot, and the locks of its shards.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::alarm::Alarm;
 use super::bell::{Lazy, Pushes, Sinks, Waiting};
+use super::files::{Files, Looks};
 use super::journal::{self, Journal, Room};
 use super::layout::{self, FILE_LEN, Header, SHARDS, header};
 use super::lock::{Got, Lock, NotGot};
@@ -35,8 +35,6 @@ pub(super) const BLOCKED: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for the ceiling, whose owner waits for the disk.
 const PATIENCE_DISK: Duration = Duration::from_secs(10);
-/// How often to look whether the files are still in their place, in ns.
-const LOOK_PLACE: u64 = 1_000_000_000;
 /// How often a verb raises the ceiling before it gives up. Each raise is a minute of tokens.
 const RAISES: u32 = 8;
 /// How often a verb begins anew because it was taken for stopped. Each time it was inside for [`BLOCKED`].
@@ -98,7 +96,7 @@ pub(super) struct Inner {
     pub(super) alarm: Alarm,
     pub(super) watchers: Watchers,
     stop: AtomicBool,
-    looked: AtomicU64,
+    looks: Looks,
     pub(super) born: Birthplace,
     _entry: Entry,
 }
@@ -112,47 +110,15 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// The open files.
-#[derive(Debug)]
-struct Files {
-    dir: Dir,
-    live: OwnedFd,
-    store: OwnedFd,
-}
-
-impl Files {
-    /// Opens the directory's files, and the store where there is none; sure that they are the ones that others see.
-    fn open(mut dir: Dir, runtime: &dyn Runtime) -> Result<(Files, Header)> {
-        for _ in 0..100 {
-            let Some(live) = dir.open_file(create::LIVE, true)? else { continue };
-            let (store, header) = create::open(&dir, live.as_fd(), runtime)?;
-            let files = Files { dir, live, store };
-            if files.in_place() {
-                return Ok((files, header));
-            }
-            dir = files.dir;
-        }
-        Err(Error::unavailable(
-            format!("the store in {} is being removed all the time", dir.path.display()),
-            "find out by whom",
-        ))
-    }
-
-    fn in_place(&self) -> bool {
-        self.dir.is_still(create::STORE, self.store.as_fd())
-            && self.dir.is_still(create::LIVE, self.live.as_fd())
-    }
-}
-
 impl Inner {
     /// Opens the store in `dir`, makes it where there is none, and takes a slot.
     pub(super) fn open(dir: Dir, entry: Entry, runtime: &Arc<dyn Runtime>) -> Result<Inner> {
         let (files, header) = Files::open(dir, &**runtime)?;
-        let map = Map::new(files.store.as_fd(), FILE_LEN).map_err(|e| {
+        let map = Map::new(files.store(), FILE_LEN).map_err(|e| {
             let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
             refused(errno, "the store cannot be mapped", &files.dir.file(create::STORE))
         })?;
-        let (me, left) = Slots { map: &map, live: files.live.as_fd() }.take()?;
+        let (me, left) = Slots { map: &map, live: files.live(), store: files.store() }.take()?;
         let heard = map.words()[layout::slot::head_w(me.slot())].load(Acquire);
         let inner = Inner {
             map,
@@ -167,7 +133,7 @@ impl Inner {
             alarm: Alarm::new()?,
             watchers: Watchers::default(),
             stop: AtomicBool::new(false),
-            looked: AtomicU64::new(0),
+            looks: Looks::default(),
             born: Birthplace::here(),
             _entry: entry,
         };
@@ -181,7 +147,7 @@ impl Inner {
 
     /// The table of process slots.
     pub(super) fn slots(&self) -> Slots<'_> {
-        Slots { map: &self.map, live: self.files.live.as_fd() }
+        Slots { map: &self.map, live: self.files.live(), store: self.files.store() }
     }
 
     /// The directory, to show.
@@ -199,8 +165,8 @@ impl Inner {
         if !self.durable() {
             return domain::of_machine();
         }
-        self.check_place(self.runtime.now().nanos())?;
-        domain::of_directory(&self.files.dir, &self.files.live, &*self.runtime)
+        self.check_place(self.runtime.now().nanos(), 0)?;
+        domain::of_directory(&self.files.dir, self.files.live(), &*self.runtime)
     }
 
     /// Whether the last client is gone.
@@ -208,26 +174,28 @@ impl Inner {
         self.stop.load(Acquire)
     }
 
-    /// Whether the files are where others find them, looked up once a second.
-    pub(super) fn in_place(&self, now: u64) -> bool {
-        let looked = self.looked.load(Relaxed);
-        if now < looked.saturating_add(LOOK_PLACE) && looked != 0 {
-            return true;
-        }
-        let there = self.files.in_place();
-        self.looked.store(if there { now } else { 0 }, Relaxed);
-        there
+    /// Whether a grant with this token (0: without one) counts, or an answer without a grant: not if the files are no
+    /// longer where others find them. Looked up once a second, and for tokens that a store built since could give too.
+    #[inline]
+    pub(super) fn stands(&self, now: u64, token: i64) -> bool {
+        self.looks.fresh(now, token) || self.looks.look(&self.files, &*self.runtime)
     }
 
     /// Refuses a store whose files were removed or replaced under us.
-    pub(super) fn check_place(&self, now: u64) -> Result<()> {
-        if self.in_place(now) {
+    #[inline]
+    pub(super) fn check_place(&self, now: u64, token: i64) -> Result<()> {
+        if self.stands(now, token) {
             return Ok(());
         }
-        Err(Error::unavailable(
+        Err(self.removed())
+    }
+
+    #[cold]
+    fn removed(&self) -> Error {
+        Error::unavailable(
             format!("the store in {} was removed while this process uses it", self.path().display()),
             "its locks exclude nobody any more: stop all programs that use it, and start them again",
-        ))
+        )
     }
 
     /// The clocks and the ceiling, for one step.
@@ -396,7 +364,7 @@ impl Inner {
 
 impl Room for Inner {
     fn allocate(&self, at: u64, len: u64) -> bool {
-        create::allocate(self.files.store.as_fd(), at, len).is_ok()
+        create::allocate(self.files.store(), at, len).is_ok()
     }
 }
 

@@ -73,7 +73,8 @@ impl Inner {
                 Ok(Stood { place, before })
             })?;
             let stood = result.map_err(|refusal| local::refused(refusal, &claim.key, Some(claim.kind)))?;
-            self.check_place(now.ns)?;
+            let token = if let Place::Held { token, .. } = stood.place { token } else { 0 };
+            self.check_place(now.ns, token)?;
             let waits = matches!(stood.place, Place::Waiting { .. });
             if waits {
                 self.listen();
@@ -116,10 +117,9 @@ impl Inner {
         if let Err(e) = self.usable() {
             return claims.iter().map(|_| Err(Error::config(e.what(), e.advice()))).collect();
         }
-        if !self.in_place(self.runtime.now().nanos()) {
-            let gone = || Place::Gone { why: Some("the store's files were removed".to_owned()) };
+        if !self.stands(self.runtime.now().nanos(), 0) {
             let now = Now { ns: self.runtime.now().nanos(), wall_us: 0, ceiling: 0 };
-            return claims.iter().map(|_| Ok(local::answer(gone(), now))).collect();
+            return claims.iter().map(|_| Ok(local::answer(removed(), now))).collect();
         }
         // Whoever holds for so long that it renews is to learn at once that its lock was taken away. An eviction from
         // before is in the answer.
@@ -170,7 +170,11 @@ impl Inner {
                     }
                     _ => self.waiting.remove(id),
                 }
-                let answer = result.map(|place| local::answer(place, now));
+                let stands = |place: &Place| {
+                    if let Place::Held { token, .. } = place { self.stands(now.ns, *token) } else { true }
+                };
+                let place = result.map(|place| if stands(&place) { place } else { removed() });
+                let answer = place.map(|place| local::answer(place, now));
                 answers[i] = Some(answer.map_err(|r| local::refused(r, &claim.key, Some(claim.kind))));
                 rest = more;
             }
@@ -221,7 +225,8 @@ impl Inner {
         let (result, now) =
             self.verb(self.shard_of(ask.key), |lines, now| lines.transfer(from.id.0, &ask, now))?;
         let place = result.map_err(|refusal| local::refused(refusal, &to.key, Some(to.kind)))?;
-        self.check_place(now.ns)?;
+        let token = if let Place::Held { token, .. } = place { token } else { 0 };
+        self.check_place(now.ns, token)?;
         self.changed(now.ns);
         Ok(local::answer(place, now))
     }
@@ -287,6 +292,11 @@ impl Inner {
             .then(|| format!("{shard}:{}", after.map_or(String::new(), |h| format!("{h:x}"))));
         Ok(page)
     }
+}
+
+/// What becomes of claims in a store whose files were removed.
+pub(super) fn removed() -> Place {
+    Place::Gone { why: Some("the store's files were removed".to_owned()) }
 }
 
 /// Reads `shard:hash`.
