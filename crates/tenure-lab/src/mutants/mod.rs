@@ -29,8 +29,8 @@ pub struct MutantsArgs {
     /// Only those whose names contain this.
     #[arg(value_name = "NAME")]
     filter: Option<String>,
-    /// How long each has to be noticed, in seconds of faults.
-    #[arg(long, default_value_t = 24, value_name = "N")]
+    /// How long each has to be noticed, in seconds of faults; most are in the first few.
+    #[arg(long, default_value_t = 60, value_name = "N")]
     secs: u64,
     /// Repeats the faults of a run.
     #[arg(long, value_name = "N")]
