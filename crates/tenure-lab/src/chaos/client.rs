@@ -41,8 +41,8 @@ pub(super) struct Task {
     pub(super) socket: PathBuf,
     /// It may stop or kill itself inside a verb of the store.
     pub(super) inside: bool,
-    /// It holds for longer, so that whatever is wrong has time to show.
-    pub(super) slow: bool,
+    /// Naps of up to this part of a ttl during as large a part of the holds, so that whatever is wrong has time to show. 0: none.
+    pub(super) naps: f64,
     /// What is wrong with it on purpose.
     pub(super) mutant: Option<String>,
 }
@@ -181,6 +181,10 @@ impl Client {
         self.recorder.put(event).doing(|| "write the history".into())
     }
 
+    fn naps(&self) -> f64 {
+        self.shared.task.naps
+    }
+
     fn calm(&self) -> bool {
         self.shared.calm.load(Relaxed)
     }
@@ -279,7 +283,7 @@ impl Client {
         let token = held.token();
         self.put(&ok.token(token).deadline(until))?;
         // Not each time: what is outside the store takes longer than the lock.
-        let uses = self.shared.task.slow || self.dice.below(3) == 0;
+        let uses = self.naps() > 0.0 || self.dice.below(3) == 0;
         if let (true, true, Some(token)) = (want.writes, uses, token) {
             self.use_resource(lock, claim, token, &held, &mut until).await?;
         } else {
@@ -307,6 +311,9 @@ impl Client {
     /// Stays for a while, now and then for longer than the lease; sometimes the runtime is blocked with it.
     async fn linger(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
         let ttl = self.ttl;
+        // The longer naps are, the more of them there are.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 10,000
+        let frequent = (10_000.0 * self.naps()) as u64;
         match self.dice.below(10_000) {
             0..2 if !self.calm() => {
                 let id = self.fault(Phase::Begin, "blocked_runtime", 0)?;
@@ -314,7 +321,7 @@ impl Client {
                 self.fault(Phase::End, "blocked_runtime", id)?;
             }
             2..8 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
-            8..1_000 if self.shared.task.slow => self.nap(claim, held, until).await?,
+            n if (8..frequent).contains(&n) => self.nap(claim, held, until).await?,
             8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
             _ => {}
         }
@@ -327,7 +334,7 @@ impl Client {
     /// Stays for a part of the lease, and looks several times whether the lock is still held.
     async fn nap(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
         for _ in 0..self.dice.below(6) {
-            tokio::time::sleep(self.ttl.mul_f64(0.15 * self.dice.unit())).await;
+            tokio::time::sleep(self.ttl.mul_f64(self.naps() * self.dice.unit())).await;
             self.check(claim, held, until)?;
         }
         Ok(())

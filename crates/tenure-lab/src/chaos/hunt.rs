@@ -12,7 +12,7 @@ use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::history::{Floors, Header, History, Merge};
 use crate::judge::{Facts, Status, Verdict, Windows, judge_with};
-use crate::mutants::Mutant;
+use crate::mutants::{How, Mutant};
 use crate::num::boot_ns;
 
 /// Faults come this much apart: a run is short.
@@ -54,13 +54,12 @@ pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>
         out: None,
         aof: Some(Aof::Always),
     };
-    let plan = Plan {
-        mutant: hunt.mutant,
-        slow: true,
-        gap: GAP,
-        floors: Floors::default(),
-        ..Plan::new(&args, globals)?
-    };
+    // Where answers are late by a good part of a lease, only holds of that length can show it; and a stale reader writes
+    // between another's two accesses only if those are far apart.
+    let long = |mutant: &Mutant| mutant.under.contains(&"latency") || matches!(mutant.how, How::Fence);
+    let naps = if hunt.mutant.is_some_and(long) { 0.4 } else { 0.15 };
+    let plan =
+        Plan { mutant: hunt.mutant, naps, gap: GAP, floors: Floors::default(), ..Plan::new(&args, globals)? };
     let home =
         tempfile::Builder::new().prefix("tenure-mutant-").tempdir().doing(|| "make a directory".into())?;
     let place = Place::at(hunt, home.path())?;

@@ -82,8 +82,8 @@ struct Plan {
     aof: Aof,
     server: bool,
     replay: String,
-    /// Clients hold for longer.
-    slow: bool,
+    /// Clients hold for longer: naps of up to this part of a ttl.
+    naps: f64,
     /// What is wrong on purpose.
     mutant: Option<&'static Mutant>,
 }
@@ -127,7 +127,7 @@ impl Plan {
             aof,
             server,
             replay,
-            slow: false,
+            naps: 0.0,
             mutant: None,
         })
     }

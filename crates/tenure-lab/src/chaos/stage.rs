@@ -76,7 +76,7 @@ impl Stage {
             part: PathBuf::new(),
             socket,
             inside: local,
-            slow: plan.slow,
+            naps: plan.naps,
             mutant: plan.mutant.map(|mutant| mutant.name.to_owned()),
         };
         // Before the clients: what cannot be reached or used is said at once.
