@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: ratios of Tenure to what the kernel offers and to other people's crates, taken side by side in
 //! one run. Asserts nothing: a figure belongs to the machine and the minute it was taken in.
 //!
-//! - here: one host. - `redis`: one Redis server.
+//! - here: one host. - `redis`: one Redis server. - `kinds`: the other locks beside a mutex.
 
+mod kinds;
 mod redis;
 
 use std::fs;
@@ -65,7 +66,8 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     }
     let only: Vec<&str> = args.all("--only").collect();
     let wanted = |work: &str| only.is_empty() || only.contains(&work);
-    let known: Vec<&str> = PAIRS.iter().map(|p| p.work).chain(["dead", "run"]).chain(redis::NAMES).collect();
+    let known: Vec<&str> =
+        PAIRS.iter().map(|p| p.work).chain(["dead", "run", "kinds"]).chain(redis::NAMES).collect();
     if let Some(unknown) = only.iter().find(|o| !known.contains(o)) {
         return Err(Stop::Usage(format!(
             "no workload is called {unknown:?}; there are: {}",
@@ -122,6 +124,9 @@ impl Programs {
         }
         if wanted("run") {
             self.whole_process()?;
+        }
+        if wanted("kinds") {
+            self.kinds(&self.url)?;
         }
         Ok(())
     }

@@ -59,6 +59,10 @@ pub(super) fn run(programs: &Programs, wanted: impl Fn(&str) -> bool) -> Result<
     if wanted("steps") {
         programs.steps(&server)?;
     }
+    if wanted("kinds") {
+        programs.kinds(&server.url())?;
+        programs.multi(server.port)?;
+    }
     Ok(())
 }
 

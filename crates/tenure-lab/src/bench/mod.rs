@@ -81,7 +81,7 @@ const FAN: u32 = 10;
 const STUCK: Duration = Duration::from_secs(60);
 
 /// Several locks are measured in so many turns.
-const TURNS: u32 = 5;
+const TURNS: u32 = 9;
 
 #[derive(Clone, Copy)]
 struct Plan<'a> {

@@ -213,8 +213,9 @@ async fn one_of_crowd(
         match dice.below(2) {
             0 => drop(guard),
             _ => match guard.release().await {
-                // A short lease may end on a busy machine; until then it was believed, and that is what is judged.
-                Err(error) if short && error.kind() == ErrorKind::Lost => {}
+                // A short lease may end on a busy machine, or before an answer comes; until then it was believed, and that
+                // is what is judged.
+                Err(error) if short && matches!(error.kind(), ErrorKind::Lost | ErrorKind::Uncertain) => {}
                 other => other?,
             },
         }

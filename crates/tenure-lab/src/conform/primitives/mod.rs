@@ -2,8 +2,9 @@
 //!
 //! - `readers`: read-write locks. - `permits`: semaphores. - `transfers`: hand-over, and every other change of a hold's
 //!   claim. - `many`: many locks at once. - `leaders`: elections. - `jobs`: jobs that run once. - `owners`: re-entry, and
-//!   waiting for oneself. - `hands`: what child processes do.
+//!   waiting for oneself. - `bad`: what is refused. - `hands`: what child processes do.
 
+mod bad;
 mod hands;
 mod jobs;
 mod leaders;
@@ -29,6 +30,7 @@ pub(super) const TRIALS: &[&[Trial]] = &[
     leaders::TRIALS,
     jobs::TRIALS,
     owners::TRIALS,
+    bad::TRIALS,
 ];
 
 fn no_rw(ctx: &Ctx) -> Option<&'static str> {
