@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, set_child_subreaper, wait, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getsid, pidfd_open, set_child_subreaper, wait, waitpid,
+};
 
 use super::sys::{self, Inherited, Side, SignalFd};
 use super::wire::{Link, Message};
@@ -38,7 +40,9 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
         }
         Side::Parent(guardian) => {
             drop(theirs);
-            Parent { link: ours, guardian, signals: None, may_run: false, started: false, early: Vec::new() }
+            let leads = getsid(None).is_ok_and(|leader| leader == me);
+            let (signals, early) = (None, Vec::new());
+            Parent { link: ours, guardian, leads, signals, may_run: false, started: false, early }
                 .serve()
                 .map_err(failed)?
         }
@@ -48,6 +52,8 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
 struct Parent {
     link: Link,
     guardian: i32,
+    /// There is no shell between us and the terminal: we lead its session.
+    leads: bool,
     /// While it waits for the lock, signals do to it what they do to anybody; afterwards they are the command's.
     signals: Option<SignalFd>,
     /// The command may have been started.
@@ -121,7 +127,8 @@ impl Parent {
     }
 
     /// Signals that somebody sent to us are the command's. Those that the kernel sends to the terminal's foreground
-    /// group have reached the command already. Returns an exit code where there is nothing but us to end.
+    /// group have reached the command already; but when the terminal goes away, it tells the leader of the session alone.
+    /// Returns an exit code where there is nothing but us to end.
     fn hand_on_signals(&mut self) -> Option<u8> {
         while let Some(arrived) = self.signals.as_mut().and_then(SignalFd::next) {
             let number = arrived.signal;
@@ -133,6 +140,9 @@ impl Parent {
                 }
                 Some(sender) => self.link.send(&Message::Signal { number, sender }),
                 None if !self.started => self.early.push(number),
+                None if self.leads && [libc::SIGHUP, libc::SIGCONT].contains(&number) => {
+                    self.link.send(&Message::Signal { number, sender: 0 });
+                }
                 None => {}
             }
         }

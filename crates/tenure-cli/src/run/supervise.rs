@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpgid, getppid, getsid, kill_process_group, wait,
+};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -166,7 +168,7 @@ impl<'g> Supervision<'g> {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
                 Ok(Some((pid, status))) if raw(pid) == self.command => {
                     if status.stopped() {
-                        self.command_stopped();
+                        self.command_stopped(status.stopping_signal());
                     } else if status.continued() {
                         self.wake_parent();
                     } else {
@@ -180,9 +182,16 @@ impl<'g> Supervision<'g> {
         }
     }
 
-    /// The command was stopped, so its job is: the shell must see `tenure run` stop.
-    fn command_stopped(&mut self) {
-        if self.attached && matches!(self.stage, Stage::Running) && getppid() == Some(self.parent) {
+    /// The command was stopped, so its job is: the shell must see `tenure run` stop. Where there is no shell that could
+    /// continue the job (`ssh -t HOST tenure run ...`), Ctrl-Z has no effect, as the kernel holds it without us.
+    fn command_stopped(&mut self, by: Option<i32>) {
+        if !self.attached || !matches!(self.stage, Stage::Running) || getppid() != Some(self.parent) {
+            return;
+        }
+        let group = getpgid(Some(self.parent)).ok().filter(|g| getsid(Some(self.parent)) == Ok(*g));
+        if let (Some(libc::SIGTSTP), Some(leaders)) = (by, group) {
+            let _ = kill_process_group(leaders, Signal::CONT);
+        } else {
             self.stopped = sys::kill(raw(self.parent), libc::SIGSTOP).is_ok();
         }
     }

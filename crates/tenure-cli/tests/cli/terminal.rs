@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{Place, TENURE};
+use crate::support::{Place, TENURE, kill, state, until};
 
 /// A command that leads a session on a terminal of its own.
 struct Terminal {
@@ -20,25 +21,29 @@ struct Terminal {
     seen: String,
 }
 
+/// Starts a command that leads a session on a terminal of its own; the terminal lasts as long as the file.
+fn on_a_terminal(mut command: Command) -> (Child, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    command.stdin(Stdio::from(open())).stdout(Stdio::from(open())).stderr(Stdio::from(open()));
+    // SAFETY: two system calls, both async-signal-safe; nothing is allocated.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+            Ok(())
+        });
+    }
+    let child = command.spawn().unwrap();
+    (child, File::from(master))
+}
+
 impl Terminal {
-    fn start(mut command: Command) -> Terminal {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        command.stdin(Stdio::from(open())).stdout(Stdio::from(open())).stderr(Stdio::from(open()));
-        // SAFETY: two system calls, both async-signal-safe; nothing is allocated.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::setsid()?;
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-                Ok(())
-            });
-        }
-        let child = command.spawn().unwrap();
-        drop(command);
-        let keyboard = File::from(master);
+    fn start(command: Command) -> Terminal {
+        let (child, keyboard) = on_a_terminal(command);
         let mut reader = keyboard.try_clone().unwrap();
         let (send, screen) = channel();
         std::thread::spawn(move || {
@@ -144,7 +149,7 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     assert!(!seen.contains("second"));
     // A job that is stopped for longer than its lease keeps its lock.
     let stopped = std::time::Instant::now();
-    crate::support::until("two leases", || (stopped.elapsed().as_secs() >= 5).then_some(()));
+    until("two leases", || (stopped.elapsed().as_secs() >= 5).then_some(()));
     assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(75));
     std::fs::write(place.file("go"), "").unwrap();
     terminal.expect("run --ttl"); // fg names the job
@@ -185,6 +190,45 @@ fn whoever_waits_is_told_for_whom() {
     assert_eq!(second.finish().1, None);
 }
 
+/// `ssh -t HOST tenure run ...`: no shell stands between the terminal and `tenure run`, which leads the session.
+#[test]
+fn ctrl_z_where_nobody_could_continue_has_no_effect() {
+    let place = Place::new();
+    let script = "echo ready; read word; echo got $word; exit 4";
+    let mut leads = Terminal::tenure(&place, &["run", "x", "--", "sh", "-c", script]);
+    let mut below_a_shell =
+        Terminal::shell(&place, &format!("set +m; $T run y -- sh -c '{script}'; exit $?"));
+    for terminal in [&mut leads, &mut below_a_shell] {
+        terminal.expect("ready");
+        terminal.press("\x1a");
+        terminal.expect("^Z");
+        terminal.press("word\n");
+        terminal.expect("got word");
+    }
+    assert_eq!((leads.finish().1, below_a_shell.finish().1), (Some(4), Some(4)));
+}
+
+/// The kernel sends SIGHUP to the leader of the session alone, and that is `tenure run`.
+#[test]
+fn a_terminal_that_goes_away_ends_the_command() {
+    let place = Place::new();
+    for stopped in [false, true] {
+        let script = "trap 'echo hung up >> hups; exit 7' HUP; echo $$ > pid; while :; do sleep 0.01; done";
+        let (mut child, terminal) = on_a_terminal(place.tenure(&["run", "x", "--", "sh", "-c", script]));
+        let command = place.pid_of("pid");
+        std::fs::remove_file(place.file("pid")).unwrap();
+        if stopped {
+            let run = i32::try_from(child.id()).unwrap();
+            kill(command, Signal::STOP);
+            until("it is stopped", || (state(run) == Some('T')).then_some(()));
+        }
+        drop(terminal);
+        let status = until("run ends", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(7));
+    }
+    assert_eq!(std::fs::read_to_string(place.file("hups")).unwrap(), "hung up\nhung up\n");
+}
+
 #[test]
 fn a_job_that_is_stopped_while_it_waits_does_not_start() {
     let place = Place::new();
@@ -196,7 +240,7 @@ fn a_job_that_is_stopped_while_it_waits_does_not_start() {
     terminal.expect("first=");
     drop(holder);
     // It is granted, and kept.
-    crate::support::until("the grant", || {
+    until("the grant", || {
         let line = place.json(&["show", "x"]).remove(0);
         (line["holders"].as_array()?.len() == 1 && line["waiting"].as_array()?.is_empty()).then_some(())
     });

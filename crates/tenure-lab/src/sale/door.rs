@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::num::Dice;
 use crate::plain::Plain;
 
-/// A strategy of cli.md.
+/// A strategy of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Strategy {
     /// No lock.

@@ -35,7 +35,7 @@ pub(super) fn begin(bar: &ProgressBar, strategy: Strategy) {
     bar.set_message(strategy.name());
 }
 
-/// cli.md's fields in its order, then our own.
+/// The fields that scripts rely on, in their order, then our own.
 #[derive(Serialize)]
 struct Json<'a> {
     strategy: &'a str,
