@@ -2,15 +2,16 @@
 
 mod handle;
 mod run;
+mod wrong;
 
 use std::ffi::OsString;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use tenure::Token;
 use tenure_lab::cli::{BenchArgs, LabArgs};
 
-use crate::exit::{Failure, USAGE};
+use crate::exit::Failure;
 use crate::fence::FenceArgs;
 
 pub(crate) use handle::{AcquireArgs, HandleArg, ReleaseArgs, RenewArgs};
@@ -95,6 +96,9 @@ pub(crate) enum Command {
 }
 
 /// List the locks that are held or waited for
+///
+/// One line for each holder. A slot of `tenure once` is among them as NAME/@LABEL for as long as the store remembers its
+/// run; the reason says what became of it.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure ls\n  tenure ls orders --json")]
 pub(crate) struct PrefixArgs {
@@ -123,7 +127,8 @@ pub(crate) struct WatchArgs {
 /// Take a lock away from its holder
 ///
 /// The hold is removed, the next grant's token is greater, and the next in line is granted. The broken holder learns it
-/// at its next heartbeat at the latest; `tenure run` then stops its command.
+/// at its next heartbeat at the latest; `tenure run` then stops its command. Of a lock with several holders (readers,
+/// permits of a semaphore), all are removed; with --token, all that have that token.
 ///
 /// A resource that checks tokens refuses it from the next holder's first access on; `tenure fence raise` shuts it out at
 /// once.
@@ -178,13 +183,15 @@ pub(crate) enum Parsed {
 /// # Errors
 /// Wrong usage, with a guess where there is one.
 pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
-    let mut cli = match Cli::try_parse_from(argv) {
+    let mut definition = definition();
+    let parsed = definition.try_get_matches_from_mut(argv);
+    let mut cli = match parsed.and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return Ok(Parsed::Help(styled(&error, &std::io::stderr())));
         }
         Err(error) if error.use_stderr() => {
-            return Err(dashes_forgotten(argv, &error).unwrap_or_else(|| usage(&error)));
+            return Err(wrong::usage(argv, &error));
         }
         Err(error) => return Ok(Parsed::Text(styled(&error, &std::io::stdout()))),
     };
@@ -197,19 +204,6 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
     Ok(Parsed::Run(Box::new(cli)))
 }
 
-/// An option that is the command's, since somebody forgot the dashes before it.
-fn dashes_forgotten(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
-    let ours = argv.iter().any(|a| ["run", "once", "elect"].iter().any(|name| a == name));
-    let here = error.kind() == ErrorKind::UnknownArgument && ours && argv.iter().all(|a| a != "--");
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg).filter(|_| here) else {
-        return None;
-    };
-    error
-        .get(ContextKind::SuggestedArg)
-        .is_none()
-        .then(|| Failure::usage(format!("there is no option {word:?} here"), "the command stands behind --"))
-}
-
 /// Help, with colours where it goes to a terminal that wants them.
 fn styled(error: &clap::Error, to: &impl std::io::IsTerminal) -> String {
     let text = error.render();
@@ -217,40 +211,24 @@ fn styled(error: &clap::Error, to: &impl std::io::IsTerminal) -> String {
     format!("{}\n", text.trim_end())
 }
 
-/// A usage error in our own words where a guess can be made, otherwise in clap's.
-fn usage(error: &clap::Error) -> Failure {
-    let get = |kind| match error.get(kind) {
-        Some(ContextValue::String(s)) => Some(s.clone()),
-        Some(ContextValue::Strings(all)) => all.first().cloned(),
-        _ => None,
-    };
-    let (what, guess) = match error.kind() {
-        ErrorKind::InvalidSubcommand => (
-            get(ContextKind::InvalidSubcommand).map(|s| format!("there is no subcommand {s:?}")),
-            get(ContextKind::SuggestedSubcommand),
-        ),
-        ErrorKind::UnknownArgument => (
-            get(ContextKind::InvalidArg).map(|s| format!("there is no option {s:?} here")),
-            get(ContextKind::SuggestedArg),
-        ),
-        _ => (None, None),
-    };
-    let Some(what) = what else {
-        let text = error.render().to_string();
-        return Failure::new(USAGE, text.trim_end().strip_prefix("error: ").unwrap_or(&text).to_owned(), "");
-    };
-    let guess = guess.map(|g| format!("did you mean {g}? ")).unwrap_or_default();
-    Failure::new(USAGE, what, format!("{guess}See tenure --help"))
-}
-
 /// The definition of the command line, for completions and the manual.
 pub(crate) fn definition() -> clap::Command {
+    // Arguments that these share with run, and that mean something else there.
+    fn help(arg: clap::Arg, of: &str, text: &'static str) -> clap::Arg {
+        if arg.get_id() == of { arg.help(text) } else { arg }
+    }
     Cli::command()
+        .mut_subcommand("once", |once| {
+            let wait = "Wait this long at most for a run that is under way [default: not at all]";
+            once.mut_args(|arg| help(help(arg, "names", "The job's name"), "wait", wait))
+        })
+        .mut_subcommand("elect", |elect| elect.mut_args(|arg| help(arg, "names", "The election's name")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::USAGE;
 
     fn run(args: &[&str]) -> Result<(String, Vec<OsString>), Failure> {
         let argv: Vec<OsString> = ["tenure", "run"].iter().chain(args).map(Into::into).collect();

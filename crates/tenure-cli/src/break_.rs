@@ -39,6 +39,7 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     // Whoever was shown is whom the answer was about: another grant that came meanwhile is not broken by it.
     let token = args.token.or_else(|| if ask { only_token(&line) } else { None });
     evict(&locks, args, token)?;
+    let taken = line.holders.iter().filter(|seen| token.is_none() || seen.token == token).count();
     let token = token.or_else(|| only_token(&line));
     if globals.json {
         return out::print(&json_line(&Done {
@@ -48,7 +49,8 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
         }));
     }
     if !globals.quiet {
-        out::note(&format!("tenure: {} was taken away from its holder.\n", escape(&args.name)));
+        let whom = holders(taken);
+        out::note(&format!("tenure: {} was taken away from {whom}.\n", escape(&args.name)));
     }
     Ok(())
 }
@@ -73,6 +75,11 @@ fn not_held(args: &BreakArgs) -> Failure {
     }
 }
 
+/// Readers and permits have several.
+fn holders(n: usize) -> String {
+    if n > 1 { format!("its {n} holders") } else { "its holder".to_owned() }
+}
+
 /// The token of the only holder.
 fn only_token(line: &Line) -> Option<Token> {
     match &line.holders[..] {
@@ -84,7 +91,7 @@ fn only_token(line: &Line) -> Option<Token> {
 /// Shows who holds the lock, and asks.
 fn confirmed(line: &Line, sees: Visibility) -> Result<bool, Failure> {
     out::note(&view::whole(line, text::now_us(), sees));
-    out::note("Take it away from its holder? [y/N] ");
+    out::note(&format!("Take it away from {}? [y/N] ", holders(line.holders.len())));
     let mut answer = String::new();
     stdin()
         .read_line(&mut answer)

@@ -20,16 +20,25 @@ const EXITS: &[(&str, &str)] = &[
         "run, once, elect: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found.",
     ),
     (
+        "1",
+        "lab: a promise was broken, or a strategy did not do what is expected of it; bench: a call failed.",
+    ),
+    ("2", "lab: too little happened to judge."),
+    (
         "64",
         "Wrong usage, bad name, bad duration; or the lock is held by a parent, so that run would wait for itself.",
     ),
-    ("69", "The store cannot be reached."),
+    ("69", "The store cannot be reached; fence: others stay inside for too long."),
+    ("70", "lab, bench: something on this machine is in the way of the run itself."),
     (
         "75",
         "Busy: not acquired in time (another number with -E), or nothing to break; once: somebody else runs it just now.",
     ),
-    ("77", "Denied by the store."),
-    ("78", "Bad URL or configuration, or the backend cannot promise what was asked."),
+    ("77", "Denied by the store, also since it wants a password and none was given; or by the file system."),
+    (
+        "78",
+        "Bad URL or configuration, or the backend cannot promise what was asked; fence: the file is damaged.",
+    ),
     (
         "80",
         "The lock was lost while the command ran, and the command was stopped; renew and release: the hold \

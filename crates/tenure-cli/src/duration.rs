@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(units[at].1));
         total = part
             .and_then(|p| total.checked_add(p))
-            .ok_or_else(|| format!("{text:?} is too long; leave the option out to set no limit"))?;
+            .ok_or_else(|| format!("{text:?} is longer than any clock counts; give a shorter one"))?;
         units = &units[at + 1..];
         rest = next;
     }

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt::Write as _;
 
 use tenure::ErrorKind;
+use tenure_lab::cli::sentence;
 
 /// Wrong usage, bad name, bad duration.
 pub(crate) const USAGE: u8 = 64;
@@ -101,22 +102,6 @@ impl Failure {
         }
         crate::text::escape_lines(&out)
     }
-}
-
-/// A sentence with its full stop, and a capital where it begins a line of thought.
-fn sentence(text: &str, capital: bool) -> String {
-    let text = text.trim();
-    let mut chars = text.chars();
-    // Only plain lower-case words are raised: a quoted or technical beginning stays as it is.
-    let plain = text.split(' ').next().is_some_and(|word| word.chars().all(|c| c.is_ascii_alphabetic()));
-    let mut out = match chars.next() {
-        Some(first) if capital && plain => first.to_uppercase().chain(chars).collect(),
-        _ => text.to_owned(),
-    };
-    if !out.ends_with(['.', '?', '!', ':']) {
-        out.push('.');
-    }
-    out
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ use crate::text::{escape, json_line};
 /// than the highest it has seen. FILE keeps that token beside the resource, with the domain that it belongs to: which store
 /// gave it. Check before every access, reads too: the first one registers the token.
 ///
-/// Exit codes: 81 the token is refused; 69 others stay inside the fence for too long; 78 the file is damaged or cannot be.
+/// Exit codes: 81 the token is refused; 69 others stay inside the fence for too long; 77 the file may not be opened, or is
+/// a link or a device; 78 it is damaged or cannot be.
 #[derive(Args, Debug)]
 #[command(
     before_help = "Examples:\n  tenure run report -- sh -c 'tenure fence check report.fence && ./build-report'\n  \
@@ -275,6 +276,10 @@ fn given<T: std::str::FromStr<Err = tenure::Error>>(
         Failure::usage(what, "run this within tenure run, which sets both variables, or give both options")
     };
     let text = variable(name)?.ok_or_else(missing)?;
+    if text.contains('\n') {
+        let what = format!("{name} has a line for each of several locks");
+        return Err(Failure::usage(what, "say which one protects the resource: --token \"$TENURE_TOKEN_1\""));
+    }
     text.parse().map_err(|e| Failure::from_library(&e, USAGE))
 }
 

@@ -213,7 +213,10 @@ pub(crate) fn rows(line: &Line, now_us: u64, sees: Visibility) -> Vec<Vec<String
 
 /// Everything about one lock, for people.
 pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
-    let mut out = format!("{}: {}, capacity {}", escape(line.key.name()), kind(line), line.capacity);
+    let mut out = format!("{}: {}", escape(line.key.name()), kind(line));
+    if line.kind != Kind::ReadWrite {
+        out += &format!(", capacity {}", line.capacity);
+    }
     if let Some(token) = line.token {
         out += &format!(", newest token {token}");
     }
@@ -228,19 +231,21 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
             .map(|us| format!(" for {}, since {}", short(ago(us, now_us)), rfc3339(us)))
             .unwrap_or_default();
         out += &format!(
-            "  held by {}{since}{token}{lease}, claim {}{}\n",
+            "  held by {}{since}{}{token}{lease}, claim {}{}\n",
             name(&seen.owner),
+            share(line, seen),
             escape(&seen.claim),
             because(seen)
         );
     }
     for (at, seen) in line.waiting.iter().enumerate() {
         out += &format!(
-            "  {:>3}. {} waits for {}, since {}, claim {}{}\n",
+            "  {:>3}. {} waits for {}, since {}{}, claim {}{}\n",
             at + 1,
             name(&seen.owner),
             short(ago(seen.since_us, now_us)),
             rfc3339(seen.since_us),
+            share(line, seen),
             escape(&seen.claim),
             because(seen)
         );
@@ -257,6 +262,22 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
         out += &format!("  taken away{token} at {}: {}\n", rfc3339(broken.at_us), escape(&broken.why));
     }
     out
+}
+
+/// How much of the lock somebody holds or waits for, where that is not all there is.
+fn share(line: &Line, seen: &Seen) -> String {
+    match line.kind {
+        Kind::ReadWrite if seen.weight < line.capacity => ", to read".to_owned(),
+        Kind::ReadWrite => ", to write".to_owned(),
+        Kind::Semaphore if seen.weight == 1 => ", 1 permit".to_owned(),
+        Kind::Semaphore => format!(", {} permits", seen.weight),
+        _ => String::new(),
+    }
+}
+
+/// `1 lock`, `2 locks`.
+pub(crate) fn many(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Who is in the way: `orders/42, held by app@web-1 (pid 4711, charge) since 2026-11-21T08:00:00.123Z`.

@@ -46,7 +46,7 @@ fn screen(lines: &BTreeMap<String, Line>, sees: Visibility) -> String {
     let mut rows = vec![view::head()];
     rows.extend(lines.values().flat_map(|line| view::rows(line, now, sees)));
     let table = text::table(&rows, out::colour(&stdout())).replace('\n', "\x1b[K\n");
-    format!("\x1b[H{}  {} locks\x1b[K\n\n{table}\x1b[J", rfc3339(now), lines.len())
+    format!("\x1b[H{}  {}\x1b[K\n\n{table}\x1b[J", rfc3339(now), view::many(lines.len(), "lock"))
 }
 
 /// What makes two looks at a lock differ: who holds and who waits, not how much of a lease is left.

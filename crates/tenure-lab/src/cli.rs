@@ -8,6 +8,7 @@ use tenure::StoreUrl;
 
 pub use crate::bench::BenchArgs;
 pub use crate::chaos::ChaosArgs;
+pub use crate::failure::sentence;
 pub use crate::judge::CheckArgs;
 pub use crate::mutants::MutantsArgs;
 pub use crate::sale::SaleArgs;
@@ -68,18 +69,33 @@ pub struct LabArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum Command {
     /// What there is in the lab
+    #[command(before_help = "Examples:\n  tenure lab list\n  tenure lab list --json")]
     List,
     /// A hundred clients fight for stock: no lock, a naive lock, Tenure; what each costs and what each loses
+    ///
+    /// Exit 0: every strategy did what is expected of it; 1: one did not.
+    #[command(
+        before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab flash-sale --faults --report sale.html"
+    )]
     FlashSale(SaleArgs),
     /// The trials that every backend must pass: one line per promise, held, broken or not promised
     ///
     /// They work in namespaces of their own and leave nothing behind. On a Redis server they want a database without
     /// other keys than Tenure's, or --yes. Trials that kill a server or wipe its data are made only on servers that the
     /// tests start themselves. Exit 0: every promise holds; 1: one is broken; 2: too little happened to judge one.
+    #[command(before_help = "Examples:\n  tenure lab conform --url host:\n  \
+                             tenure lab conform --url redis://127.0.0.1/15 tokens")]
     Conform(ConformArgs),
     /// Clients under faults: processes stopped and killed, servers restarted, connections cut, clocks stepped
+    ///
+    /// Exit 0: every rule held; 1: one was broken; 2: too little happened to judge one.
+    #[command(before_help = "Examples:\n  tenure lab chaos --url host:\n  \
+                             tenure lab chaos --server redis --secs 20 --out run")]
     Chaos(ChaosArgs),
     /// Judges the history of a run again: rule by rule, and the events that break it
+    ///
+    /// Exit codes as those of chaos.
+    #[command(before_help = "Examples:\n  tenure lab check run\n  tenure lab check run --report run.html")]
     Check(CheckArgs),
     /// The engine in virtual time: hundreds of thousands of runs with faults of every kind
     ///
@@ -88,12 +104,14 @@ enum Command {
     /// no network is touched, and a run is a function of its seed. A broken rule prints the command that repeats its
     /// run, the smallest run that still breaks it, and everything that happens in that one. Exit 0: every rule held; 1: one
     /// was broken; 2: in a full number of runs some fault struck too rarely.
+    #[command(before_help = "Examples:\n  tenure lab sim --runs 20000\n  tenure lab sim --seed 5 --trace")]
     Sim(SimArgs),
     /// Wrong protocols, each a few lines away from the right one: the lab must notice every one
     ///
     /// Each runs on a redis-server of the lab's own, under faults, until the judge finds a promise broken; below it
     /// stands the accident in the field that it stands for. First the protocol as it is shipped, in which nothing may
     /// be found. Then those of the simulation. Exit 0: all were caught; 1: one survived.
+    #[command(before_help = "Examples:\n  tenure lab mutants\n  tenure lab mutants deadline --secs 10")]
     Mutants(MutantsArgs),
 }
 

@@ -63,7 +63,7 @@ impl Failure {
 
     /// What to print: with the cause if `verbose`.
     pub(crate) fn text(&self, verbose: u8) -> String {
-        let mut out = format!("tenure: {}\n  {}", self.what, self.advice);
+        let mut out = format!("tenure: {} {}", sentence(&self.what, false), sentence(&self.advice, true));
         let mut cause = self.source.as_deref().map(|s| s as &(dyn StdError + 'static));
         while let (true, Some(error)) = (verbose > 0, cause) {
             out += &format!("\n  because: {error}");
@@ -108,4 +108,24 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Doing<T> for Result<T, E> {
             Failure::run(format!("could not {}: {e}", what()), "see the cause, then try again").because(e)
         })
     }
+}
+
+/// A sentence with its full stop, and a capital where it begins a line of thought: how the command reports a failure.
+#[must_use]
+pub fn sentence(text: &str, capital: bool) -> String {
+    let text = text.trim();
+    let mut chars = text.chars();
+    // Only plain lower-case words are raised: a quoted or technical beginning stays as it is.
+    let plain = text
+        .split(' ')
+        .next()
+        .is_some_and(|word| word.trim_end_matches([',', ';']).chars().all(|c| c.is_ascii_alphabetic()));
+    let mut out = match chars.next() {
+        Some(first) if capital && plain => first.to_uppercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    };
+    if !out.ends_with(['.', '?', '!', ':']) {
+        out.push('.');
+    }
+    out
 }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::core::calendar;
 use crate::engine::Turn;
 use crate::error::{Error, Lost};
 
@@ -200,7 +201,7 @@ pub(crate) async fn lost(turn: &Turn) -> Lost {
 
 /// A pause that nobody may ask for.
 pub(crate) fn too_long(pause: Duration) -> Error {
-    Error::config(format!("a pause of {pause:?} is too long"), "use at most 400 days")
+    Error::config(format!("a pause of {} is too long", calendar::span(pause)), "use at most 400 days")
 }
 
 /// Takes its waker back when it is dropped.

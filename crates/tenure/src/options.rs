@@ -94,7 +94,10 @@ pub(crate) fn check_ttl(ttl: Duration) -> Result<()> {
     if (TTL_MIN..=TTL_MAX).contains(&ttl) {
         return Ok(());
     }
-    Err(Error::config(format!("a ttl of {ttl:?} is out of range"), "use 100 ms to 24 h"))
+    Err(Error::config(
+        format!("a ttl of {} is out of range", crate::core::calendar::span(ttl)),
+        "use 100 ms to 24 h",
+    ))
 }
 
 pub(crate) fn check_reason(reason: &str) -> Result<()> {

@@ -53,7 +53,10 @@ impl StoreUrl {
     /// `Config`, saying what is wrong with it; the message never holds a password.
     pub fn parse(text: &str) -> Result<StoreUrl> {
         let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(bad("the store URL has no scheme", "write it like host: or redis://127.0.0.1"));
+            return Err(bad(
+                "the store URL has no scheme",
+                "write it with its colon, like host: or redis://127.0.0.1",
+            ));
         };
         let good = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(good) {
@@ -88,8 +91,8 @@ impl StoreUrl {
         }
         if !rest.starts_with("//") && !path.is_empty() {
             return Err(bad(
-                &format!("the store URL has no // after {scheme}:"),
-                &format!("write {scheme}://... or, for a directory, host:///dir"),
+                &format!("the store URL does not go on with // after {scheme:?}"),
+                "write it like host:///dir for a directory, or redis://127.0.0.1:6379 for a server",
             ));
         }
         let (user, password, hosts) = parse_authority(authority)?;
@@ -132,9 +135,13 @@ impl StoreUrl {
     pub fn finish(&self, known: &[&str]) -> Result<()> {
         let Some((key, _)) = self.options.first() else { return Ok(()) };
         let hint = closest(key, known).map(|k| format!("did you mean {k}? ")).unwrap_or_default();
+        let it = if hint.is_empty() { "it" } else { "It" };
         Err(bad(
             &format!("{}: has no URL option {key:?}", self.scheme),
-            &format!("{hint}it takes: {}", if known.is_empty() { "none".into() } else { known.join(", ") }),
+            &match known {
+                [] => "it takes none".to_owned(),
+                _ => format!("{hint}{it} takes: {}", known.join(", ")),
+            },
         ))
     }
 

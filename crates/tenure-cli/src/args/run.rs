@@ -12,7 +12,7 @@ use crate::exit::Failure;
 /// Which lock, or locks, and which command.
 #[derive(Args, Debug)]
 pub(crate) struct Words {
-    /// The lock's name; with run also several, which are taken together
+    /// The lock's name; of several, all are taken together
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// The command and its arguments
@@ -23,7 +23,7 @@ pub(crate) struct Words {
 /// How long to wait and to hold.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct How {
-    /// Wait this long at most [default: for ever; once: not at all]
+    /// Wait this long at most [default: for ever]
     #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
     pub(crate) wait: Option<Duration>,
     /// Do not wait: exit if the lock is not free
@@ -109,6 +109,7 @@ pub(crate) struct RunArgs {
 /// The command sees what `tenure run` sets, and the slot's label in TENURE_SLOT. The lock is NAME/@LABEL.
 #[derive(Args, Debug)]
 #[command(
+    group = clap::ArgGroup::new("which").required(true),
     override_usage = "tenure once [OPTIONS] <--slot LABEL|--every DUR> NAME -- COMMAND [ARG...]",
     before_help = "Examples:\n  tenure once report --every 1d --at 3h -- ./report.sh\n  \
                    tenure once invoices --slot 2026-11 --never-again -- ./invoices.sh"
@@ -117,10 +118,10 @@ pub(crate) struct OnceArgs {
     #[command(flatten)]
     pub(crate) words: Words,
     /// The slot of this label: a month, a version
-    #[arg(long, value_name = "LABEL", conflicts_with = "every")]
+    #[arg(long, value_name = "LABEL", group = "which")]
     pub(crate) slot: Option<String>,
     /// The slot that this machine's clock is in, of slots of this length
-    #[arg(long, value_name = "DUR", value_parser = duration::parse, required_unless_present = "slot")]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, group = "which")]
     pub(crate) every: Option<Duration>,
     /// When slots begin, counted from 1970-01-01T00:00Z: 3h with --every 1d is 03:00 UTC [default: 0s]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "slot")]
@@ -166,6 +167,13 @@ impl Words {
     /// # Errors
     /// No name, no command, or a command without the dashes.
     pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        // Of `run -- COMMAND` the command would be taken for the name.
+        if let (true, [alone]) = (self.names.is_empty(), &self.command[..]) {
+            return Err(Failure::usage(
+                format!("there is no name, or no command: only {alone:?}"),
+                "write it as: NAME -- COMMAND [ARG...]",
+            ));
+        }
         if self.names.is_empty() && !self.command.is_empty() {
             let name = self.command.remove(0).into_string().map_err(|name| {
                 Failure::usage(format!("the name {name:?} is not UTF-8"), "use another name")

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus, set_child_subreaper, setpgid};
-use tenure::{ErrorKind, Key, Locks, Run};
+use tenure::{ErrorKind, Key, Locks, Run, RunState};
 
 use super::Plan;
 use super::bell::Bell;
@@ -190,6 +190,12 @@ impl Guardian {
     fn done_before(&self, run: &Run) -> String {
         let (job, slot) = (self.plan.named(), escape(&run.slot));
         let (who, state) = (view::name(&run.owner), escape(&run.state.to_string()));
+        if run.state == RunState::Abandoned {
+            return format!(
+                "tenure: job {job}: slot {slot} was begun, by {who}, and not finished; it is never run again, so \
+                 nothing to do.\n"
+            );
+        }
         format!("tenure: job {job}: slot {slot} was run before, by {who}: {state}; nothing to do.\n")
     }
 
@@ -283,7 +289,8 @@ impl Guardian {
     }
 
     fn was_lost(&self, why: &str, then: &str) -> String {
-        format!("lock {} was lost: {why}; {then}", self.plan.named())
+        let (one, was) = if self.plan.keys.len() > 1 { ("locks", "were") } else { ("lock", "was") };
+        format!("{one} {} {was} lost: {why}; {then}", self.plan.named())
     }
 
     /// The command and all its descendants ended by themselves.

@@ -111,6 +111,10 @@ pub(crate) fn run(job: Job<'_>, globals: &Globals) -> Result<u8, Failure> {
         Job::Once(args) => once(args, globals)?,
         Job::Elect(args) => {
             args.words.name()?;
+            if let Some(value) = args.value.as_ref().filter(|value| value.len() > REASON_MAX) {
+                let what = format!("--value is {} bytes long", value.len());
+                return Err(Failure::usage(what, format!("use at most {REASON_MAX}")));
+            }
             // An election is a mutex whose reason is the value.
             let mut plan = Plan::new(&args.words, &args.how, Ask::Mutex, globals)?;
             plan.reason = args.value.clone().unwrap_or_else(|| Owner::this_process().host);

@@ -179,6 +179,10 @@ fn what_is_no_fence_is_named() {
     assert!(!fs::exists(place.file("other.fence")).unwrap(), "looking changes nothing");
     let line = place.json(&["fence", "show", "other.fence"]).remove(0);
     assert_eq!(line, json!({"file": "other.fence", "domain": null, "token": null}));
+    // Of several locks, somebody has to say which one.
+    let several = place.output(&["run", "a", "b", "--", TENURE, "fence", "check", "new.fence"]);
+    let said = text(&several.stderr);
+    assert!(several.status.code() == Some(64) && said.contains("TENURE_TOKEN_1"), "{said}");
     let both = Command::new(TENURE)
         .args(["fence", "check", "f"])
         .env("TENURE_TOKEN", "seven")

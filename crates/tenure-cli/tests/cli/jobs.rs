@@ -68,7 +68,10 @@ fn a_run_that_died_is_run_again_or_never() {
             let held = &place.json(&["show", &format!("job/@{slot}")])[0]["holders"];
             held.as_array()?.is_empty().then_some(())
         });
-        assert_eq!(place.code(&second), Some(again), "{more:?}");
+        let output = place.output(&second);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(again), "{more:?}: {said}");
+        assert_eq!(said.contains("was begun") && said.contains("not finished"), again == 0, "{said}");
     }
 }
 

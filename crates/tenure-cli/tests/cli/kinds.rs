@@ -40,6 +40,33 @@ fn a_name_of_another_kind_is_64() {
     }
 }
 
+/// What `show` says for people: who reads and who writes, and how many permits; and whom `break` takes a lock from.
+#[test]
+fn the_share_of_each_is_shown() {
+    let place = Place::new();
+    let _readers = [(); 2].map(|()| place.run(&["-s", "config", "--", "sleep", "1000"]));
+    let _permits = place.run(&["--permits", "2", "--of", "3", "render", "--", "sleep", "1000"]);
+    place.until_held("render");
+    crate::support::until("both read", || {
+        (place.json(&["show", "config"])[0]["holders"].as_array()?.len() == 2).then_some(())
+    });
+    let _writer = place.run(&["-x", "config", "--", "sleep", "1000"]);
+    place.until_waiting("config", 1);
+    let shown = text(&place.output(&["show", "config"]).stdout);
+    assert_eq!(
+        (shown.matches(", to read, token").count(), shown.matches(", to write, claim").count()),
+        (2, 1),
+        "{shown}"
+    );
+    assert!(!shown.contains("capacity"), "{shown}");
+    let shown = text(&place.output(&["show", "render"]).stdout);
+    assert!(shown.contains("capacity 3") && shown.contains(", 2 permits, lease"), "{shown}");
+    for (lock, from) in [("config", "its 2 holders"), ("render", "its holder")] {
+        let said = text(&place.output(&["break", "--yes", lock]).stderr);
+        assert_eq!(said, format!("tenure: {lock} was taken away from {from}.\n"));
+    }
+}
+
 #[test]
 fn so_many_permits_and_no_more() {
     let place = Place::new();

@@ -148,31 +148,77 @@ fn the_environment_is_asked_after_the_options() {
 fn mistyped_words_get_a_guess() {
     assert!(says(&["shwo", "x"]).1.contains("id you mean show?"));
     assert!(says(&["ls", "--jsno"]).1.contains("id you mean --json?"));
-    assert!(says(&["run", "x", "--wait", "10", "--", "true"]).1.contains("did you mean 10s?"));
+    assert!(says(&["run", "x", "--wait", "10", "--", "true"]).1.contains("id you mean 10s?"));
+}
+
+/// Every failure has one form: a sentence that says what is wrong, and one that says what to do.
+#[test]
+fn wrong_usage_is_told_in_two_sentences() {
+    for (line, told) in [
+        ("show", "NAME is missing. Write it as: tenure show <NAME>."),
+        ("once x -- true", "--slot or --every is missing. Write it as: tenure once"),
+        (
+            "run -- true",
+            "there is no name, or no command: only \"true\". Write it as: NAME -- COMMAND [ARG...].",
+        ),
+        ("run --permits 1 x -- true", "--of is missing. Write it as: tenure run"),
+        ("run -w 10 x -- true", "--wait: \"10\" has no unit. Did you mean 10s? Write it like"),
+        (
+            "run --ttl 99999999999999999999h x -- true",
+            "--ttl: \"99999999999999999999h\" is longer than any clock counts.",
+        ),
+        (
+            "run --wait -1s x -- true",
+            "\"-1\" begins with a dash, and is no option. Give a number or a duration",
+        ),
+        ("run -w 1s -n x -- true", "--wait cannot be used together with --no-wait. Leave one of them out."),
+        ("run -w 1s -w 2s x -- true", "--wait is given twice. Give it once."),
+        ("run -E 256 x -- true", "--conflict-exit-code: 256 is out of range. Give 0 to 255."),
+        ("run -E two x -- true", "--conflict-exit-code: \"two\" is no number here. Give a whole number."),
+        ("run x ls -l", "there is no option \"-l\" here. The command stands behind --."),
+        ("ls a b", "the argument \"b\" is one too many. See tenure --help."),
+        ("completions bsh", "SHELL: there is no \"bsh\". Did you mean bash? There are: bash, zsh, fish."),
+        ("break x --yes --token 0", "--token: \"0\" is not a fencing token. Give a positive whole number."),
+        ("lab flash-sale --clients 0", "--clients is 0. Give at least 1"),
+        ("ls --url host", "the store URL has no scheme. Write it with its colon, like host:"),
+        (
+            "ls --url hots:",
+            "there is no backend for the scheme \"hots\". Did you mean host:? This build has: ",
+        ),
+    ] {
+        let (_, said) = says(&line.split(' ').collect::<Vec<_>>());
+        assert!(said.starts_with(&format!("tenure: {told}")) && said.lines().count() == 1, "{line}: {said}");
+    }
 }
 
 #[test]
 fn help_begins_with_two_examples() {
-    for args in [
-        &["--help"][..],
-        &["run", "--help"],
-        &["run", "-h"],
-        &["once", "--help"],
-        &["acquire", "--help"],
-        &["renew", "-h"],
-        &["release", "--help"],
-        &["elect", "--help"],
-        &["ls", "--help"],
-        &["break", "--help"],
-        &["watch", "-h"],
-    ] {
-        let output = bare(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}");
-        let help = text(&output.stdout);
-        let mut lines = help.lines();
-        assert_eq!(lines.next(), Some("Examples:"), "{args:?}");
-        assert!(lines.by_ref().take(2).all(|l| l.starts_with("  tenure ")), "{args:?}: {help}");
+    let mut seen = 0;
+    let mut ahead: Vec<Vec<String>> = vec![Vec::new()];
+    while let Some(command) = ahead.pop() {
+        for flag in ["--help", "-h"] {
+            let mut args: Vec<&str> = command.iter().map(String::as_str).collect();
+            args.push(flag);
+            let output = bare(&args).output().unwrap();
+            assert!(output.status.success(), "{args:?}");
+            let help = text(&output.stdout);
+            let mut lines = help.lines();
+            assert_eq!(lines.next(), Some("Examples:"), "{args:?}");
+            let example = |l: &str| l.starts_with("  ") && l.contains("tenure ");
+            assert!(lines.by_ref().take(2).all(example), "{args:?}: {help}");
+        }
+        // What the summary lists as commands.
+        let mut short: Vec<&str> = command.iter().map(String::as_str).collect();
+        short.push("-h");
+        let summary = text(&bare(&short).output().unwrap().stdout);
+        let listed = summary.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+        let names = listed.filter(|l| l.starts_with("  ") && !l.starts_with("   "));
+        for name in names.filter_map(|l| l.split_whitespace().next()).filter(|name| *name != "help") {
+            seen += 1;
+            ahead.push([command.clone(), vec![name.to_owned()]].concat());
+        }
     }
+    assert!(seen >= 20, "only {seen} subcommands found: this test has gone blind");
     let version = bare(&["--version"]).output().unwrap();
     assert_eq!(text(&version.stdout), format!("tenure {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -452,6 +452,10 @@ pub fn find(scheme: &str) -> Result<&'static Entry> {
         crate::url::closest(scheme, &known).map(|s| format!("did you mean {s}:? ")).unwrap_or_default();
     Err(Error::config(
         format!("there is no backend for the scheme {scheme:?}"),
-        format!("{guess}this build has: {}", schemes.join(", ")),
+        format!(
+            "{guess}{} build has: {}",
+            if guess.is_empty() { "this" } else { "This" },
+            schemes.join(", ")
+        ),
     ))
 }

@@ -1,4 +1,6 @@
-//! Days of the calendar, in UTC.
+//! Days of the calendar, in UTC, and spans of time in words.
+
+use std::time::Duration;
 
 /// A time, in µs since the epoch, as RFC 3339 writes it: to the second, with a fraction only where there is one.
 #[must_use]
@@ -26,6 +28,27 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
+/// A time for a message, in the units in which people give it: `2d`, `1h30m`, `99ms`.
+pub(crate) fn span(time: Duration) -> String {
+    const UNITS: [(&str, u128); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    if time.is_zero() {
+        return "0s".to_owned();
+    }
+    if time.subsec_nanos() % 1_000_000 != 0 {
+        return format!("{time:?}");
+    }
+    let mut left = time.as_millis();
+    let mut text = String::new();
+    for (unit, ms) in UNITS {
+        if left >= ms {
+            text += &format!("{}{unit}", left / ms);
+            left %= ms;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +65,21 @@ mod tests {
             assert_eq!(rfc3339(seconds * 1_000_000), text);
         }
         assert_eq!(rfc3339(1_500_000), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn spans_are_written_as_people_give_them() {
+        for (ms, text) in [
+            (0, "0s"),
+            (99, "99ms"),
+            (1000, "1s"),
+            (5_400_000, "1h30m"),
+            (172_800_000, "2d"),
+            (90_061_001, "1d1h1m1s1ms"),
+        ] {
+            assert_eq!(span(Duration::from_millis(ms)), text);
+        }
+        assert_eq!(span(Duration::from_micros(1500)), "1.5ms");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use self::record::STARTED;
 use self::slot::{Due, micros_of};
 use crate::backend::Leave;
 use crate::capability::{Needs, Visibility};
+use crate::core::calendar;
 use crate::core::lease::KEEP_MAX;
 use crate::core::moment::Moment;
 use crate::engine::{Patience, race, unless};
@@ -238,7 +239,7 @@ impl Once {
     /// `Config` for a longer time.
     pub fn clocks_apart(mut self, tolerance: Duration) -> Result<Once> {
         if tolerance > TOLERANCE.1 {
-            let what = format!("clocks that are apart by {tolerance:?} cannot tell slots");
+            let what = format!("clocks that are apart by {} cannot tell slots", calendar::span(tolerance));
             return Err(Error::config(what, "use at most 24 h, and set the clocks"));
         }
         self.tolerance = tolerance;
@@ -470,7 +471,10 @@ impl<T, E> From<Run> for Outcome<T, E> {
 
 fn kept(time: Duration) -> Result<Duration> {
     if time > KEEP_MAX {
-        return Err(Error::config(format!("a slot cannot be kept for {time:?}"), "use at most 400 days"));
+        return Err(Error::config(
+            format!("a slot cannot be kept for {}", calendar::span(time)),
+            "use at most 400 days",
+        ));
     }
     Ok(time)
 }

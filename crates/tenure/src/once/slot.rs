@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::core::calendar::rfc3339;
+use crate::core::calendar::{self, rfc3339};
 use crate::error::{Error, Result};
 
 /// The longest slot.
@@ -63,7 +63,11 @@ impl Slot {
             What::Every { period, at } => {
                 let whole = period.subsec_nanos() == 0 && at.subsec_nanos() == 0;
                 if !whole || *period < Duration::from_secs(1) || *period > SPAN_MAX || at >= period {
-                    let what = format!("slots every {period:?} from {at:?} on cannot be");
+                    let what = format!(
+                        "slots every {} from {} on cannot be",
+                        calendar::span(*period),
+                        calendar::span(*at)
+                    );
                     let advice = "use whole seconds, a period of 1 s to 366 days, and a begin within it";
                     return Err(Error::config(what, advice));
                 }

@@ -70,6 +70,10 @@ pub(super) fn of_answer(text: &str) -> Why {
         let advice = "check user and password; docs/wire/redis.md lists the permissions that suffice";
         return Why::new(ErrorKind::Denied, format!("the server refuses: {shown}"), advice);
     }
+    if says(&["DB index is out of range"]) {
+        let advice = "name a database that the server has: most have 0 to 15";
+        return Why::new(ErrorKind::Config, format!("the server has no such database: {shown}"), advice);
+    }
     if says(&["READONLY"]) {
         let advice = "connect to its master";
         return Why::new(
@@ -103,6 +107,7 @@ mod tests {
             ("ERR Error running script (call to f_1): @user_script:3: NOPERM no", ErrorKind::Denied),
             ("NOAUTH Authentication required.", ErrorKind::Denied),
             ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
+            ("ERR DB index is out of range", ErrorKind::Config),
             ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
             (
                 "OOM command not allowed when used memory > 'maxmemory'. script: 5, on @user_script:3.",

@@ -66,7 +66,7 @@ impl Target {
         if url.user.is_some() && url.password.is_none() {
             return Err(Error::config(
                 "the store URL has a user without a password",
-                "give the password too",
+                "give the password too, in the URL or in TENURE_PASSWORD",
             ));
         }
         let port = port.unwrap_or(PORT);
