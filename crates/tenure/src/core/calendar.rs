@@ -35,7 +35,7 @@ pub(crate) fn span(time: Duration) -> String {
     if time.is_zero() {
         return "0s".to_owned();
     }
-    if time.subsec_nanos() % 1_000_000 != 0 {
+    if !time.subsec_nanos().is_multiple_of(1_000_000) {
         return format!("{time:?}");
     }
     let mut left = time.as_millis();
