@@ -155,7 +155,7 @@ fn wrong_usage() {
         (&["--url", "memory:", "lab", "chaos", "--out", &place], "is not empty"),
         (&["--url", "redis://127.0.0.1:1", "lab", "chaos", "--secs", "1"], "127.0.0.1:1"),
         (&["lab", "check", "/nowhere"], "/nowhere"),
-        (&["lab", "mutants", "a_mutant_that_is_not"], "there are"),
+        (&["lab", "mutants", "a_mutant_that_is_not"], "There are"),
     ];
     for (args, said) in cases {
         let output = tenure(args);
