@@ -131,7 +131,8 @@ fn leave(world: &Arc<World>, machine: &Arc<Machine>, request: Request) {
     if machine.mute_until.load(Ordering::Relaxed) > world.now() {
         return;
     }
-    if world.strikes(Fault::RequestLost) {
+    let lost = matches!(request.verb, Verb::Renew(_)) && world.renewal_lost();
+    if lost || world.strikes(Fault::RequestLost) {
         return lose(world, machine, request.number);
     }
     let delay = match !matches!(request.verb, Verb::Evict(..)) && world.strikes(Fault::AgesLate) {

@@ -121,7 +121,8 @@ pub const FULL: u64 = 500_000;
 /// The points that were hit too rarely in a full number of runs.
 fn rare(sum: &Sum) -> Vec<&'static str> {
     let points = FAULTS.iter().zip(sum.hits).filter(|(_, hits)| sum.runs >= FULL && *hits < HITS);
-    points.map(|((_, name, _), _)| *name).collect()
+    let weak = sum.runs >= FULL && sum.twins[0] == 0;
+    points.map(|((_, name, _), _)| *name).chain(weak.then_some("a write lost without tokens")).collect()
 }
 
 /// Runs `runs` seeds from `seed` on. Says what they came to, as a table.

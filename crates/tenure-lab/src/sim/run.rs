@@ -9,7 +9,7 @@ use std::time::Duration;
 use tenure::core::lease::{MARK_LIFE, TTL_WAITING};
 use tenure::core::moment::nanos;
 use tenure::engine::Runtime;
-use tenure::{Locks, Owner};
+use tenure::{LockOptions, Locks, Owner};
 
 use super::clock::Clock;
 use super::faults::{COUNT, FAULTS, Fault, Faults, Hits};
@@ -259,12 +259,16 @@ fn nothing_is_left(world: &Arc<World>) {
     locked(&world.judge).rule("L4", world.now(), clean, what);
 }
 
-/// L5: whoever waits learns of its turn by push; a lost push costs `look_again` at most.
+/// A hold that is renewed is kept, though a renewal is lost. L5: whoever waits learns of its turn by push; a lost push
+/// costs `look_again` at most.
 fn handed_over(world: &Arc<World>) {
     let (Some(first), Some(last)) = (open(world).first().cloned(), open(world).last().cloned()) else {
         return;
     };
-    let Some(mutex) = first.client().and_then(|l| l.mutex(NAMES[0]).ok()) else { return };
+    // A third of the time that it is held.
+    let short = LockOptions::new().ttl(Duration::from_secs(1));
+    let mutex = first.client().and_then(|l| l.mutex(NAMES[0]).ok()).and_then(|m| m.with(short).ok());
+    let Some(mutex) = mutex else { return };
     let Some(Ok(guard)) = until(world, &first, 30 * S, async move { mutex.lock().await }) else {
         let what = "a free lock cannot be had within 30 s".into();
         return locked(&world.judge).fail("L1/L2", world.now(), what);
@@ -277,7 +281,14 @@ fn handed_over(world: &Arc<World>) {
         *locked(&slot) = Some(clock.now());
         drop(guard);
     }));
+    world.lose_a_renewal();
     world.run(world.now() + 3 * S + world.below(S), || false);
+    let kept = guard.check();
+    let what = || format!("renewed in good weather, and {kept:?}");
+    locked(&world.judge).rule("L1/L2", world.now(), kept.is_ok(), what);
+    if world.broken() {
+        return;
+    }
     let lost = world.below(2) == 0;
     world.lose_pushes(lost);
     let began = world.now();

@@ -151,7 +151,7 @@ impl Server {
         self.lines.attempt(&ask(claim, birth), now).map(|place| standing(place, now)).map_err(refused)
     }
 
-    fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {
+    pub(super) fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {
         let trace = match leave {
             Leave::Nothing => Trace::Nothing,
             Leave::Mark => Trace::Mark,

@@ -67,6 +67,7 @@ pub(super) struct World {
     /// From then on nothing goes wrong any more.
     healed: AtomicU64,
     pushes_lost: AtomicBool,
+    renewal_lost: AtomicBool,
     /// The usual longest way of a message, in ns.
     pub(super) latency: u64,
     /// The server does not tell its time.
@@ -114,6 +115,7 @@ impl World {
             faults,
             healed: AtomicU64::new(u64::MAX),
             pushes_lost: AtomicBool::new(false),
+            renewal_lost: AtomicBool::new(false),
             latency,
             timeless,
             mutant,
@@ -161,6 +163,15 @@ impl World {
     /// Every push is lost from now on, or none is by this any more.
     pub(super) fn lose_pushes(&self, on: bool) {
         self.pushes_lost.store(on, Ordering::Relaxed);
+    }
+
+    /// The next renewal is lost.
+    pub(super) fn lose_a_renewal(&self) {
+        self.renewal_lost.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn renewal_lost(&self) -> bool {
+        self.renewal_lost.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn pushes_lost(&self) -> bool {

@@ -1,0 +1,96 @@
+//! Wrong protocols, each a few lines away from the right one: the simulation must notice every one of them.
+
+//!
+//! - [`client`]: what clients do wrong. - [`server`]: what the store does wrong.
+
+mod client;
+mod server;
+
+use std::sync::Arc;
+
+use tenure::backend::News;
+use tenure::core::moment::Moment;
+
+use client::{
+    Always, AlwaysOurs, AtWrites, FirstGrant, FreshId, FromAnswer, FromArrival, Misaligned, NoMark,
+    NoWithdrawal, Once, Sleepy, StopsRenewing, Trusts,
+};
+use server::{Blind, Continues, Counting, Creates, Endless, Forgets, Newest, Short, Stays, Unborn};
+
+use super::judge::Judge;
+use super::link::{Request, Said, Verb};
+use super::machine::Machine;
+use super::server::{Served, Server};
+
+/// Where a run can be bent.
+pub(super) trait Mutant: Send + Sync {
+    /// A request is about to leave: changed, or answered at once.
+    fn sends(&self, _verb: &mut Verb) -> Option<Said> {
+        None
+    }
+    /// The server does something else with it.
+    fn serves(
+        &self,
+        _server: &mut Server,
+        _judge: &mut Judge,
+        _t: u64,
+        _request: &Request,
+    ) -> Option<Served> {
+        None
+    }
+    /// An answer is about to be heard at `now`, on the client's clock.
+    fn hears(&self, _request: &Request, _now: Moment, _said: &mut Said) {}
+    /// A push is about to be told.
+    fn pushes(&self, _news: &mut News) {}
+    /// Whether a holder shows its token already when it reads.
+    fn shows_tokens(&self) -> bool {
+        true
+    }
+    /// By how much less than the clock the engine is shown.
+    fn lag(&self, _machine: &Machine) -> u64 {
+        0
+    }
+}
+
+/// A wrong protocol.
+pub(super) struct Wrong {
+    pub(super) name: &'static str,
+    /// The rules of which it breaks one.
+    pub(super) breaks: &'static [&'static str],
+    pub(super) make: fn() -> Arc<dyn Mutant>,
+}
+
+macro_rules! mutants {
+    ($($name:ident: $make:expr, $($rule:literal)+;)*) => {
+        /// All of them.
+        pub(super) const MUTANTS: &[Wrong] =
+            &[$(Wrong { name: stringify!($name), breaks: &[$($rule),+], make: || Arc::new($make) }),*];
+    };
+}
+
+mutants! {
+    a_deadline_from_the_answer: FromAnswer, "S5" "S1";
+    a_renewal_that_creates: Creates, "S10";
+    a_renewal_that_is_always_granted: Always, "S1" "S2" "S5";
+    no_withdrawal_mark: NoMark, "S9" "S6";
+    no_withdrawal_of_what_is_unanswered: NoWithdrawal, "S6" "L1/L2";
+    a_push_trusted_from_its_arrival: FromArrival, "S1" "S5" "S8";
+    a_retry_under_a_fresh_id: FreshId::default(), "S6" "S8" "L1/L2";
+    a_release_without_a_look_at_the_owner: Blind, "S1" "S4" "S5";
+    a_release_that_is_always_ours: AlwaysOurs, "S8";
+    tokens_that_count_from_one: Counting, "S2" "S3";
+    a_birth_that_nobody_checks: Unborn, "S9" "S6";
+    a_lock_without_a_lease: Endless, "L1/L2" "S6";
+    a_clock_that_sleeps_with_the_machine: Sleepy, "S5" "S1";
+    a_waiter_that_trusts_its_push: Trusts, "L5";
+    a_renewal_that_stops_after_an_error: StopsRenewing::default(), "L1/L2";
+    a_deadline_from_the_first_grant: FirstGrant::default(), "L1/L2";
+    a_release_that_is_sent_once: Once::default(), "S6" "S8";
+    a_token_that_is_shown_at_writes_only: AtWrites, "S3";
+    a_line_in_which_the_newest_is_first: Newest::default(), "L3";
+    a_withdrawal_that_waiters_survive: Stays, "S6" "S9";
+    an_eviction_that_leaves_no_mark: Forgets, "S9";
+    a_hold_that_does_not_stay: Short, "S1";
+    a_transfer_that_creates: Continues, "S10" "S2";
+    an_answer_to_another_question: Misaligned::default(), "S1" "S2" "S4" "S5" "S6" "S7";
+}
