@@ -43,6 +43,8 @@ pub(super) struct Task {
     pub(super) inside: bool,
     /// Naps of up to this part of a ttl during as large a part of the holds, so that whatever is wrong has time to show. 0: none.
     pub(super) naps: f64,
+    /// It is in a pid namespace of its own.
+    pub(super) apart: bool,
     /// What is wrong with it on purpose.
     pub(super) mutant: Option<String>,
 }
@@ -85,6 +87,8 @@ struct Shared {
     acquired: AtomicU64,
     calm: AtomicBool,
     stop: AtomicBool,
+    /// The store's files were removed: connect again.
+    removed: AtomicBool,
 }
 
 fn play(link: &Link) -> Outcome<()> {
@@ -98,6 +102,7 @@ fn play(link: &Link) -> Outcome<()> {
         acquired: AtomicU64::new(0),
         calm: AtomicBool::new(false),
         stop: AtomicBool::new(false),
+        removed: AtomicBool::new(false),
     });
     let heard = shared.clone();
     link.on_orders(move |order: Order| {
@@ -113,8 +118,30 @@ fn play(link: &Link) -> Outcome<()> {
 }
 
 async fn run(shared: &Arc<Shared>) -> Outcome<()> {
+    let counted = shared.clone();
+    let teller = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(TELL).await;
+            Link.tell(&Said::Acquired(counted.acquired.load(Relaxed)));
+        }
+    });
+    if shared.task.apart {
+        fault(shared, &recorder(shared, 0), Phase::Begin, "pid_namespace", 0)?;
+    }
+    let mut round = 0;
+    while !shared.stop.load(SeqCst) {
+        live(shared, round).await?;
+        round += 1;
+    }
+    teller.abort();
+    Ok(())
+}
+
+/// Works for as long as it is to, or until the store's files are removed: then everybody has to let go of them.
+async fn live(shared: &Arc<Shared>, round: u64) -> Outcome<()> {
     let task = &shared.task;
     let ttl = Duration::from_millis(task.ttl_ms);
+    shared.removed.store(false, SeqCst);
     let locks = loop {
         let builder = Locks::builder(&task.url).namespace(&task.namespace).ttl(ttl);
         match bent(builder, task).connect().await {
@@ -123,24 +150,15 @@ async fn run(shared: &Arc<Shared>) -> Outcome<()> {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };
-    let counted = shared.clone();
-    let teller = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(TELL).await;
-            Link.tell(&Said::Acquired(counted.acquired.load(Relaxed)));
-        }
-    });
     let mut tasks = Vec::new();
     for number in 0..task.tasks {
         let door = Door::open(&task.socket).await.doing(|| "reach the resources".into())?;
-        let recorder =
-            Recorder::new(shared.writer.clone(), task.p, Name::from(format!("{}.{number}", task.p).as_str()));
         let client = Client {
             shared: shared.clone(),
-            recorder,
+            recorder: recorder(shared, number),
             door,
             lines: Arc::new(open(&locks)?),
-            dice: Dice::new(task.seed, u64::from(task.p) << 16 | u64::from(number)),
+            dice: Dice::new(task.seed, round << 40 | u64::from(task.p) << 16 | u64::from(number)),
             ttl,
         };
         tasks.push(tokio::spawn(client.work()));
@@ -148,10 +166,31 @@ async fn run(shared: &Arc<Shared>) -> Outcome<()> {
     for task in tasks {
         task.await.doing(|| "run a client".into())??;
     }
-    teller.abort();
     // What could not be released ends with its lease; the runner looks for residue.
     let _ = locks.close().await;
     Ok(())
+}
+
+/// What the task of this number writes with.
+fn recorder(shared: &Shared, number: u32) -> Recorder {
+    let p = shared.task.p;
+    Recorder::new(shared.writer.clone(), p, Name::from(format!("{p}.{number}").as_str()))
+}
+
+/// A fault of this process's own making; begun with a new id.
+fn fault(shared: &Shared, recorder: &Recorder, phase: Phase, name: &str, id: u64) -> Outcome<u64> {
+    let p = shared.task.p;
+    let id =
+        if phase == Phase::Begin { u64::from(p) << 20 | shared.faults.fetch_add(1, Relaxed) } else { id };
+    let target = Name::from(format!("client {p}").as_str());
+    let fault = Fault { name: Name::from(name), id, target, breaks: Vec::new() };
+    let mut event = recorder.now(Op::Fault, phase).fault(fault);
+    event.c = None;
+    if phase == Phase::Begin {
+        Link.tell(&Said::Fault(Told { fault: name.to_owned(), id, t: event.t }));
+    }
+    recorder.put(&event).doing(|| "write the history".into())?;
+    Ok(id)
 }
 
 /// With what is wrong with it on purpose, if anything is.
@@ -190,7 +229,7 @@ impl Client {
     }
 
     async fn work(mut self) -> Outcome<()> {
-        while !self.shared.stop.load(Relaxed) {
+        while !self.shared.stop.load(Relaxed) && !self.shared.removed.load(Relaxed) {
             // Half of all goes to the hot lock, which is the first.
             let others = self.lines.len() as u64 - 1;
             let line = if self.dice.below(2) == 0 { 0 } else { 1 + self.dice.below(others) };
@@ -220,23 +259,8 @@ impl Client {
         Ok(Some(id))
     }
 
-    /// A fault of this process's own making; begun with a new id.
     fn fault(&self, phase: Phase, name: &str, id: u64) -> Outcome<u64> {
-        let p = self.shared.task.p;
-        let id = if phase == Phase::Begin {
-            u64::from(p) << 20 | self.shared.faults.fetch_add(1, Relaxed)
-        } else {
-            id
-        };
-        let target = Name::from(format!("client {p}").as_str());
-        let fault = Fault { name: Name::from(name), id, target, breaks: Vec::new() };
-        let mut event = self.recorder.now(Op::Fault, phase).fault(fault);
-        event.c = None;
-        if phase == Phase::Begin {
-            Link.tell(&Said::Fault(Told { fault: name.to_owned(), id, t: event.t }));
-        }
-        self.put(&event)?;
-        Ok(id)
+        fault(&self.shared, &self.recorder, phase, name, id)
     }
 
     /// One acquire, what is done with it, and its end.
@@ -270,7 +294,9 @@ impl Client {
             Ok(Some(held)) => held,
             Ok(None) => return self.put(&now(Phase::Fail)),
             Err(error) => {
-                self.put(&now(Phase::Info).detail(error.to_string()))?;
+                let told = error.to_string();
+                self.shared.removed.fetch_or(told.contains("was removed"), Relaxed);
+                self.put(&now(Phase::Info).detail(told))?;
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 return Ok(());
             }

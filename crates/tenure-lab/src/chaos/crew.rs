@@ -39,12 +39,17 @@ pub(super) struct Crew {
     parts: Vec<(PathBuf, Option<u64>)>,
     /// What the dead had acquired.
     acquired: u64,
+    /// Some are started in a pid namespace of their own.
+    apart: bool,
 }
 
+/// One client in so many, if any.
+const APART: u32 = 3;
+
 impl Crew {
-    pub(super) fn new(dir: PathBuf) -> Crew {
+    pub(super) fn new(dir: PathBuf, apart: bool) -> Crew {
         let (ear, heard) = channel();
-        Crew { clients: Vec::new(), next: 1, dir, ear, heard, parts: Vec::new(), acquired: 0 }
+        Crew { clients: Vec::new(), next: 1, dir, ear, heard, parts: Vec::new(), acquired: 0, apart }
     }
 
     /// Starts one more.
@@ -57,8 +62,10 @@ impl Crew {
     fn start(&mut self, like: &Task) -> Outcome<Client> {
         let p = self.next;
         self.next += 1;
-        let task = Task { p, part: self.dir.join(format!("part-{p}.jsonl")), ..like.clone() };
-        let worker = Worker::start("chaos", p as usize, &task, self.ear.clone())?;
+        let (part, apart) = (self.dir.join(format!("part-{p}.jsonl")), self.apart && p.is_multiple_of(APART));
+        let task = Task { p, part, apart, ..like.clone() };
+        let start = if apart { Worker::start_apart } else { Worker::start };
+        let worker = start("chaos", p as usize, &task, self.ear.clone())?;
         Ok(Client { worker, task, told: Vec::new(), acquired: 0, stopped: false, wakes: None })
     }
 

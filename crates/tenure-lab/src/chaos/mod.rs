@@ -2,9 +2,11 @@
 //!
 //! - `client`: a client process. - `holding`: the locks. - `resource`: what they protect.
 //! - `stage`: one run. - `hunt`: one of a wrong protocol. - `crew`: the processes. - `weather`: the faults. - `proxy`: the path to the server. - `server`: a server to break.
+//! - `files`: a store's files, to remove.
 
 mod client;
 mod crew;
+mod files;
 mod holding;
 mod hunt;
 mod proxy;
@@ -111,7 +113,8 @@ impl Plan {
         };
         let aofs = [Aof::Always, Aof::Everysec, Aof::None];
         let aof = args.aof.unwrap_or(aofs[usize::try_from(seed % 3).unwrap_or(0)]);
-        let store = if server { " --server redis".to_owned() } else { String::new() };
+        let kept = format!("{aof:?}").to_lowercase();
+        let store = if server { format!(" --server redis --aof {kept}") } else { String::new() };
         let url = if server { String::new() } else { format!(" --url {}", shown(&globals.url)) };
         let replay = format!("tenure{url} lab chaos{store} --secs {secs} --seed {seed}");
         let (processes, tasks) = if private { (1, PROCESSES * TASKS) } else { (PROCESSES, TASKS) };

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::client::Task;
 use super::crew::Crew;
+use super::files::Files;
 use super::proxy::Proxy;
 use super::resource::Resources;
 use super::server::{self, Server};
@@ -22,6 +23,7 @@ use crate::failure::{Doing, Outcome};
 use crate::history::{Event, Header, Merge, Op, Phase, VERSION, Writer};
 use crate::mutants::{How, Mutant};
 use crate::num::{boot_ns, us};
+use crate::process::apart;
 
 /// How long a run goes on without faults at the end, beyond one ttl: a lock that nobody is granted for that long is stuck.
 const HEALING: Duration = Duration::from_secs(11);
@@ -47,14 +49,17 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn set(plan: &Plan, globals: &Globals, home: &Path, runtime: &Runtime) -> Outcome<Stage> {
         let _on = runtime.enter();
-        let (server, notes) = match plan.server {
+        let (server, mut notes) = match plan.server {
             true => Server::start(home, plan.aof).map(|(server, notes)| (Some(server), notes))?,
             false => (None, Vec::new()),
         };
-        let straight = match &server {
+        let mut straight = match &server {
             Some(server) => format!("redis://127.0.0.1:{}", server.port()),
             None => globals.url.clone(),
         };
+        let local = straight.starts_with("host");
+        let files = if local { own_files(&mut straight, &mut notes) } else { None };
+        let apart = local && pid_namespaces(&mut notes);
         let proxy = path_to(&straight, plan, runtime)?;
         let url = proxy.as_ref().map_or_else(|| straight.clone(), |proxy| through(&straight, proxy.port()));
         let writes_only = plan.mutant.is_some_and(|mutant| matches!(mutant.how, How::Fence));
@@ -64,8 +69,8 @@ impl Stage {
         let own = home.join("part-0.jsonl");
         let writer = Writer::create(&own).doing(|| "make the history".into())?;
         let namespace = format!("chaos-{}-{}", std::process::id(), us(boot_ns()) % 1_000_000_000);
-        let mut crew = Crew::new(home.to_owned());
-        let (local, private) = (straight.starts_with("host"), straight.starts_with("memory"));
+        let mut crew = Crew::new(home.to_owned(), apart);
+        let private = straight.starts_with("memory");
         let task = Task {
             p: 0,
             url: url.clone(),
@@ -76,6 +81,7 @@ impl Stage {
             part: PathBuf::new(),
             socket,
             inside: local,
+            apart: false,
             naps: plan.naps,
             mutant: plan.mutant.map(|mutant| mutant.name.to_owned()),
         };
@@ -92,7 +98,7 @@ impl Stage {
                 plan.gap,
                 plan.mutant.map_or(&[], |mutant| mutant.under),
             ),
-            targets: Targets { crew, proxy, server, mortal: !private, notes: writer },
+            targets: Targets { crew, proxy, server, files, mortal: !private, notes: writer },
             resources,
             notes,
             own,
@@ -187,6 +193,29 @@ impl Stage {
             versions: Some(self.versions.clone()),
         }
     }
+}
+
+/// The files of a store on `host:` that may be removed, and the URL of that store.
+fn own_files(url: &mut String, notes: &mut Vec<String>) -> Option<Files> {
+    match Files::of(url) {
+        Ok((own, files)) => {
+            *url = own;
+            Some(files)
+        }
+        Err(why) => {
+            notes.push(format!("no deleted files: {why}"));
+            None
+        }
+    }
+}
+
+/// Whether clients can have pid namespaces of their own.
+fn pid_namespaces(notes: &mut Vec<String>) -> bool {
+    let missing = apart::missing();
+    if let Some(why) = &missing {
+        notes.push(format!("no pid namespaces: {why}"));
+    }
+    missing.is_none()
 }
 
 /// The path to a server of this machine, which the lab can put itself in front of.

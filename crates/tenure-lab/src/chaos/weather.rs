@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use super::client::Told;
 use super::crew::Crew;
+use super::files::{self, Files};
 use super::proxy::Proxy;
 use super::server::Server;
 use crate::failure::{Doing, Outcome};
@@ -64,6 +65,8 @@ enum Undo {
     Clock,
     Disk,
     Busy(Arc<AtomicBool>),
+    /// Those who have removed files open have to notice.
+    Files,
 }
 
 struct Active {
@@ -77,6 +80,7 @@ pub(super) struct Targets {
     pub(super) crew: Crew,
     pub(super) proxy: Option<Proxy>,
     pub(super) server: Option<Server>,
+    pub(super) files: Option<Files>,
     /// A client that dies takes nothing with it that others need.
     pub(super) mortal: bool,
     pub(super) notes: Writer,
@@ -112,6 +116,8 @@ pub(super) struct Weather {
     active: Vec<Active>,
     pub(super) begun: u64,
     copied: Instant,
+    /// When files are removed next: not at random, since clients have to come back in between.
+    remove: Instant,
     /// Only these faults, if any are named.
     only: &'static [&'static str],
 }
@@ -128,6 +134,7 @@ impl Weather {
             active: Vec::new(),
             begun: 0,
             copied,
+            remove: now + Duration::from_secs(3),
             only,
         }
     }
@@ -152,11 +159,21 @@ impl Weather {
             self.next = now + self.dice.exponential(self.mean).min(self.mean * 4);
             self.begin(targets, second_half)?;
         }
+        if now >= self.remove && targets.files.is_some() {
+            self.remove = now + Duration::from_millis(8_000 + self.dice.below(4_000));
+            let fault = files::FAULTS[usize::try_from(self.dice.below(3)).unwrap_or(0)];
+            self.strike(fault, targets)?;
+        }
         Ok(())
     }
 
     /// Ends everything.
     pub(super) fn clear(&mut self, targets: &mut Targets) -> Outcome<()> {
+        // That files were removed is not undone by ending the fault.
+        let unnoticed = self.active.iter().filter(|active| matches!(active.undo, Undo::Files));
+        if let Some(last) = unnoticed.map(|active| active.ends).max() {
+            std::thread::sleep(last.saturating_duration_since(Instant::now()));
+        }
         for active in std::mem::take(&mut self.active) {
             undo(targets, active)?;
         }
@@ -227,6 +244,7 @@ impl Weather {
             (_, "reset" | "lose_requests" | "lose_answers" | "half_open" | "latency" | "byte_at_a_time") => {
                 "path".to_owned()
             }
+            (_, name) if files::FAULTS.contains(&name) => "store".to_owned(),
             _ => "server".to_owned(),
         };
         self.begun += 1;
@@ -236,6 +254,7 @@ impl Weather {
         let undo = self.hit(name, victim, targets)?;
         let span = match undo {
             Undo::Nothing => Duration::ZERO,
+            Undo::Files => files::NOTICED,
             _ => self.span(),
         };
         self.active.push(Active { fault, ends: Instant::now() + span, undo });
@@ -255,6 +274,10 @@ impl Weather {
         }
         if name == "busy_cpu" {
             return Ok(Undo::Busy(spin(targets.crew.len())));
+        }
+        if let Some(files) = targets.files.as_ref().filter(|_| files::FAULTS.contains(&name)) {
+            files.remove(name)?;
+            return Ok(Undo::Files);
         }
         if let Some(server) = &mut targets.server
             && let Some(undo) = hit_server(name, server, self.ttl, &mut self.dice)?
@@ -323,6 +346,8 @@ fn breaks(name: &str, forgets: bool) -> &'static [&'static str] {
         "restart_older_copy" => &["S1", "S5", "S10", "L3"],
         "restart_empty" => &["S1", "S5", "L3"],
         "restart" | "full_disk" if forgets => &["S1", "S5", "L3"],
+        // Whoever comes then cannot know of those who hold: two groups, until the old one notices.
+        "delete_directory" => &["S1", "S2", "S5", "L3"],
         // The end of a step back is a step forward.
         "clock_forward" | "clock_back" => &["S1", "S5", "L3"],
         _ => &[],
@@ -331,7 +356,7 @@ fn breaks(name: &str, forgets: bool) -> &'static [&'static str] {
 
 fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
     match active.undo {
-        Undo::Nothing => {}
+        Undo::Nothing | Undo::Files => {}
         Undo::GoOn(p) => targets.crew.go_on(p),
         Undo::Path => {
             if let Some(proxy) = &targets.proxy {

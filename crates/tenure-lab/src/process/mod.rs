@@ -1,8 +1,11 @@
 //! Worker processes: this executable started again with a role, spoken to in JSON lines.
 //!
+//! - `link`: the worker's own side. - `apart`: workers in pid namespaces of their own.
+//!
 //! A worker reads its task and later orders from its standard input and writes events to its standard output. It never
 //! outlives its runner: the kernel kills it when the runner dies, and the runner kills it when it lets go of it.
 
+pub(crate) mod apart;
 mod link;
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,6 +21,7 @@ use serde_json::Value;
 
 pub(crate) use link::{Link, Role, host};
 
+use self::apart::Inner;
 use crate::failure::{Doing, Failure, Outcome};
 
 /// The role that a started executable plays.
@@ -41,6 +45,8 @@ pub(crate) struct Worker {
     /// then.
     child: Mutex<Child>,
     orders: Option<ChildStdin>,
+    /// Where the child is not the worker itself.
+    inner: Option<Inner>,
 }
 
 impl Worker {
@@ -53,7 +59,28 @@ impl Worker {
         task: &impl Serialize,
         ear: Sender<Heard>,
     ) -> Outcome<Worker> {
-        let mut command = command(role)?;
+        Worker::run(command(role)?, role, number, task, ear)
+    }
+
+    /// The same in a pid namespace of its own, where that is allowed ([`apart::missing`]).
+    pub(crate) fn start_apart(
+        role: &str,
+        number: usize,
+        task: &impl Serialize,
+        ear: Sender<Heard>,
+    ) -> Outcome<Worker> {
+        let mut worker = Worker::run(apart::command(role)?, role, number, task, ear)?;
+        worker.inner = Some(Inner::of(worker.pid())?);
+        Ok(worker)
+    }
+
+    fn run(
+        mut command: Command,
+        role: &str,
+        number: usize,
+        task: &impl Serialize,
+        ear: Sender<Heard>,
+    ) -> Outcome<Worker> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().doing(|| format!("start a worker process ({role})"))?;
         let orders = child.stdin.take();
@@ -63,7 +90,7 @@ impl Worker {
                 "this is a fault of the lab; please report it",
             ));
         };
-        let mut worker = Worker { child: Mutex::new(child), orders };
+        let mut worker = Worker { child: Mutex::new(child), orders, inner: None };
         worker.order(task)?;
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -91,11 +118,14 @@ impl Worker {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child().id()
+        self.inner.as_ref().map_or_else(|| self.child().id(), |inner| inner.pid)
     }
 
     /// Sends it a signal. Nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(inner) = &self.inner {
+            return inner.signal(signal);
+        }
         let mut child = self.child();
         // Not reaped while we hold the mutex, so the id is still its own.
         if let (Ok(None), Ok(pid)) = (child.try_wait(), i32::try_from(child.id()))
@@ -107,6 +137,9 @@ impl Worker {
 
     /// Kills it and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Option<ExitStatus> {
+        if let Some(inner) = &self.inner {
+            inner.kill();
+        }
         let mut child = self.child();
         let _ = child.kill(); // does nothing to one that has been reaped
         child.wait().ok()
@@ -158,7 +191,7 @@ mod tests {
     #[test]
     fn a_reaped_process_is_never_signalled() {
         let child = Command::new("true").spawn().expect("true(1)");
-        let mut worker = Worker { child: Mutex::new(child), orders: None };
+        let mut worker = Worker { child: Mutex::new(child), orders: None, inner: None };
         worker.finish().expect("ends by itself");
         assert!(worker.child().try_wait().is_ok_and(|status| status.is_some()));
         // The id may belong to anybody now: this must reach nobody.
@@ -169,7 +202,7 @@ mod tests {
     #[test]
     fn a_worker_that_is_dropped_is_gone() {
         let child = Command::new("sleep").arg("1000").spawn().expect("sleep(1)");
-        let worker = Worker { child: Mutex::new(child), orders: None };
+        let worker = Worker { child: Mutex::new(child), orders: None, inner: None };
         let pid = worker.pid();
         worker.signal(Signal::STOP);
         drop(worker);
