@@ -4,22 +4,36 @@
 //! - `delete_directory`: everything. Who comes then finds nothing, and makes a new store: for a second and a ttl both may
 //!   grant a lock, and tokens alone tell who came later.
 //!
+//! A store that lost only its file starts at the floor of tokens beside it, up to a minute ahead of the clock. Were the
+//! floor removed after that, the next tokens would be lower: a directory's domain of tokens ends with it. No single fault
+//! does that, so a directory is removed in the first half of a run, and a store's file in the second.
+//!
 //! Nothing is ever removed that was there before the run.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tenure::StoreUrl;
 
 use crate::failure::{Doing, Outcome};
+use crate::num::Dice;
 
 /// What can be done to it.
 pub(super) const FAULTS: [&str; 3] = ["delete_store", "delete_live", "delete_directory"];
+
+/// One of the faults of this half.
+pub(super) fn draw(dice: &mut Dice, second_half: bool) -> &'static str {
+    match (dice.below(2), second_half) {
+        (0, _) => "delete_live",
+        (_, true) => "delete_store",
+        (_, false) => "delete_directory",
+    }
+}
+
 /// How long those who have the old files open may take to notice.
 pub(super) const NOTICED: Duration = Duration::from_millis(1050);
 
@@ -59,18 +73,14 @@ impl Files {
         result.doing(|| format!("remove {}", self.dir.display()))
     }
 
-    /// Somebody may make new files meanwhile.
     fn remove_all(&self) -> io::Result<()> {
-        for _ in 0..100 {
-            let result = if self.made { gone(fs::remove_dir_all(&self.dir)) } else { empty(&self.dir) };
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                other => return other,
-            }
+        if !self.made {
+            return empty(&self.dir);
         }
-        Ok(()) // it was emptied often enough
+        // At once, and not file by file: somebody may make new ones meanwhile.
+        let aside = self.dir.with_extension("removed");
+        gone(fs::rename(&self.dir, &aside))?;
+        gone(fs::remove_dir_all(&aside))
     }
 }
 
@@ -91,11 +101,12 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Last of all what keeps others from making a new store.
 fn empty(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)?.flatten() {
+    for entry in fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name() != "live") {
         gone(fs::remove_file(entry.path()))?;
     }
-    Ok(())
+    gone(fs::remove_file(dir.join("live")))
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ impl Weather {
         }
         if now >= self.remove && targets.files.is_some() {
             self.remove = now + Duration::from_millis(8_000 + self.dice.below(4_000));
-            let fault = files::FAULTS[usize::try_from(self.dice.below(3)).unwrap_or(0)];
+            let fault = files::draw(&mut self.dice, second_half);
             self.strike(fault, targets)?;
         }
         Ok(())

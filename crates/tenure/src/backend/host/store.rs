@@ -313,6 +313,8 @@ impl Inner {
         let ceiling = &self.map.words()[header::CEILING_W];
         let result = if ceiling.load(Acquire).cast_signed() > needed {
             Ok(()) // somebody else was faster
+        } else if !self.looks.look(&self.files, &*self.runtime) {
+            Err(self.removed()) // the floor there, if any, is that of others
         } else {
             floor::raise(&self.files.dir, needed, self.runtime.wall_us())
                 .map(|floor| ceiling.store(floor.cast_unsigned(), Release))
