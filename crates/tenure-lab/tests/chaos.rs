@@ -57,7 +57,12 @@ fn storms(harness: &mut Harness<'_>) {
     });
     harness.test("host", || {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
-        storm(&["--url", &format!("host://{}/store", dir.path().display())], &[], 15);
+        let kept = dir.path().join("kept");
+        storm_kept(&["--url", &format!("host://{}/store", dir.path().display())], &[], 15, &kept);
+        Verdict::Passed(files_and_namespaces(&kept))
+    });
+    harness.test("host_default", || {
+        storm(&["--url", "host:"], &[], 8);
         Verdict::Passed(String::new())
     });
     harness.test("mutants", || match Redis::missing() {
@@ -89,7 +94,27 @@ fn lines(output: &Output) -> Vec<Value> {
 /// Every promise holds, the twin loses, and the stored history says the same.
 fn storm(store: &[&str], how: &[&str], secs: u32) {
     let dir = tempfile::tempdir().expect("a directory");
-    let out = dir.path().join("run");
+    storm_kept(store, how, secs, &dir.path().join("run"));
+}
+
+/// Files were removed, in both halves; and clients had pid namespaces, where that is allowed here. Says what there was.
+fn files_and_namespaces(run: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(run.join("history.jsonl")).expect("the history");
+    let begun = |fault: &str| {
+        let fault = format!("\"fault\":\"{fault}\"");
+        text.lines().filter(|line| line.contains(&fault) && line.contains("\"phase\":\"begin\"")).count()
+    };
+    let removed: usize = ["delete_store", "delete_live", "delete_directory"].into_iter().map(begun).sum();
+    assert!(removed > 0, "no files were removed");
+    let flags = ["--pid", "--fork", "--kill-child", "--mount-proc", "true"];
+    let allowed = Command::new("unshare").args(flags).output().is_ok_and(|output| output.status.success());
+    let apart = begun("pid_namespace");
+    assert!(apart > 0 || !allowed, "nobody had a pid namespace");
+    format!("files removed {removed} times, {apart} clients in pid namespaces of their own")
+}
+
+/// The same, with its history kept.
+fn storm_kept(store: &[&str], how: &[&str], secs: u32, out: &std::path::Path) {
     let (secs, place) = (secs.to_string(), out.to_string_lossy().into_owned());
     let args = [store, &["--json", "lab", "chaos"], how, &["--secs", &secs, "--out", &place]].concat();
     let output = tenure(&args);

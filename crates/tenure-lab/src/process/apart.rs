@@ -18,8 +18,9 @@ use crate::failure::{Doing, Failure, Outcome};
 use crate::server::program;
 
 const FLAGS: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-/// A shell gives what it starts in the background no input, so it is handed on.
-const SHELL: &str = r#"exec 3<&0; "$0" <&3 3<&- & exec 3<&-; wait $!"#;
+/// A shell gives what it starts in the background no input, so it is handed on; and it tells of those that are killed,
+/// which nobody wants to read.
+const SHELL: &str = r#"exec 3<&0 4>&2 2>/dev/null; "$0" <&3 2>&4 3<&- 4>&- & exec 3<&- 4>&-; wait $!"#;
 /// How long a worker may take to appear, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
