@@ -42,11 +42,13 @@ impl Drop for Gathering {
 }
 
 /// Whether this thread has one.
+#[cfg(any(feature = "redis", test))] // only its link gathers
 pub(crate) fn is_open() -> bool {
     OPEN.with_borrow(|open| open.depth > 0)
 }
 
 /// Does something at the end of this thread's gathering. `false`: there is none, and it is not done.
+#[cfg(any(feature = "redis", test))] // only its link gathers
 pub(crate) fn at_end(act: impl FnOnce() + 'static) -> bool {
     OPEN.with_borrow_mut(|open| {
         let gathers = open.depth > 0;
