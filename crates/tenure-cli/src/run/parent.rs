@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getsid, pidfd_open, set_child_subreaper, wait, waitpid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, set_child_subreaper, wait, waitpid};
 
 use super::sys::{self, Inherited, Side, SignalFd};
 use super::wire::{Link, Message};
@@ -40,7 +38,7 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
         }
         Side::Parent(guardian) => {
             drop(theirs);
-            let leads = getsid(None).is_ok_and(|leader| leader == me);
+            let leads = sys::group_and_session(raw(me)).is_some_and(|(_, session)| session == raw(me));
             let (signals, early) = (None, Vec::new());
             Parent { link: ours, guardian, leads, signals, may_run: false, started: false, early }
                 .serve()

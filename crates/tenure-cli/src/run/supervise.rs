@@ -9,9 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpgid, getppid, getsid, kill_process_group, wait,
-};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, kill_process_group, wait};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -188,7 +186,8 @@ impl<'g> Supervision<'g> {
         if !self.attached || !matches!(self.stage, Stage::Running) || getppid() != Some(self.parent) {
             return;
         }
-        let group = getpgid(Some(self.parent)).ok().filter(|g| getsid(Some(self.parent)) == Ok(*g));
+        let group = sys::group_and_session(raw(self.parent)).filter(|(group, session)| group == session);
+        let group = group.and_then(|(group, _)| Pid::from_raw(group));
         if let (Some(libc::SIGTSTP), Some(leaders)) = (by, group) {
             let _ = kill_process_group(leaders, Signal::CONT);
         } else {

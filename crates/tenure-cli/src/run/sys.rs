@@ -243,6 +243,14 @@ pub(super) fn group() -> Option<i32> {
     Some(unsafe { libc::getpgrp() }).filter(|group| *group > 0)
 }
 
+/// The group and the session of `pid`, one of ours; `None` where their leader is outside this process's namespace. The
+/// kernel then says zero, which no process identifier of the library can hold.
+pub(super) fn group_and_session(pid: i32) -> Option<(i32, i32)> {
+    // SAFETY: getpgid(2) and getsid(2) touch no memory.
+    let (group, session) = unsafe { (libc::getpgid(pid), libc::getsid(pid)) };
+    (group > 0 && session > 0).then_some((group, session))
+}
+
 /// Sends a signal to one process.
 ///
 /// # Errors

@@ -236,6 +236,26 @@ fn the_command_inherits_what_it_would_without_us() {
     assert_eq!(with, without);
 }
 
+/// As in a container that somebody enters from outside: the leaders of our session and group have no number here.
+#[test]
+fn it_runs_where_its_session_began_outside_its_pid_namespace() {
+    let place = Place::new();
+    let user: &[&str] =
+        if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let enter = |program: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(user).args(["--pid", "--fork", "--mount-proc"]).args(program);
+        command.env("TENURE_URL", place.url()).stdin(Stdio::null()).output()
+    };
+    if !enter(&["true"]).is_ok_and(|output| output.status.success()) {
+        return eprintln!("not tried: no pid namespace can be had here");
+    }
+    let output =
+        enter(&["sh", "-c", &format!("{} run x -- sh -c 'exit 7'; exit $?", crate::support::TENURE)])
+            .unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(7), String::new()));
+}
+
 /// Signals 32 and 33 belong to the C library, which lets nobody hand them on.
 fn without_glibc_signals(line: &str) -> String {
     match line.split_once("SigIgn:\t") {
