@@ -28,29 +28,60 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let slow = if only.is_empty() { OPTIMISED } else { &slow };
     suites.extend(slow.iter().map(|name| optimised(name)));
     servers::prepare(args.has("--no-install"))?;
-    let mut counts = Counts::default();
+    let (mut counts, mut failed) = (Counts::default(), Vec::new());
     for suite in suites {
-        counts += one(&suite)?;
+        counts += one(&suite, &mut failed)?;
     }
-    println!("\n{counts}");
+    // Once more at the end: what was said above is many lines away.
+    println!();
+    for what in failed {
+        println!("failed: {what}");
+    }
+    println!("{counts}");
     Ok(counts.failed == 0)
 }
 
-/// Runs `cargo test` with some more arguments.
-fn one(suite: &[String]) -> Result<Counts, Stop> {
+/// Runs `cargo test` with some more arguments, and adds what failed.
+fn one(suite: &[String], failed: &mut Vec<String>) -> Result<Counts, Stop> {
     let mut command = cargo(&["test", "--no-fail-fast"]);
     if !suite.iter().any(|a| a == "--package") {
         command.arg(WHOLE[0]);
     }
     command.args(&WHOLE[1..]).args(suite);
     let mut counts = Counts::default();
-    let status = watch(&mut command, |line| counts += Counts::of_line(line).unwrap_or_default())?;
+    let status = watch(&mut command, |line| {
+        counts += Counts::of_line(line).unwrap_or_default();
+        failed.extend(failed_test(line).map(str::to_owned));
+    })?;
     if !status.success() && counts.failed == 0 {
         // It did not compile, or a test binary died before it could close.
         counts.failed = 1;
+        failed.push(format!("cargo test {}: {status} before everything was judged", suite.join(" ")));
     }
     if status.success() && counts.is_empty() {
         return Err(Stop::Broken("that selects no test".into()));
     }
     Ok(counts)
+}
+
+/// The name of the test that this line says has failed, if it is such a line.
+fn failed_test(line: &str) -> Option<&str> {
+    let (name, _) = line.strip_prefix("test ")?.split_once(" ... FAILED")?;
+    Some(name.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failed_test;
+
+    #[test]
+    fn failed_tests_are_named() {
+        assert_eq!(failed_test("test a::b ... FAILED"), Some("a::b"));
+        assert_eq!(failed_test("test a::b    ... FAILED (3.2s)"), Some("a::b"));
+        for line in
+            ["test a::b ... ok", "test result: FAILED. 1 passed; 1 failed", "it said: test a ... FAILED"]
+        {
+            assert_eq!(failed_test(line), None, "{line}");
+        }
+    }
 }
