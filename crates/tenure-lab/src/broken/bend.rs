@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released, Sink};
 use tenure::core::moment::Moment;
 use tenure::engine::Runtime;
-use tenure::{Capabilities, Domain, Key, Result, Token};
+use tenure::{Key, Result, Token};
 
 use crate::conform::Twist;
 
@@ -62,12 +62,8 @@ impl<B> fmt::Debug for Bent<B> {
 }
 
 impl<B: Bend> Backend for Bent<B> {
-    fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
-    }
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.store.domain()
-    }
+    tenure::pass_on!(store: capabilities, domain, watch, close);
+
     fn attempt<'a>(&'a self, claim: &'a Claim) -> Answered<'a> {
         self.bend.attempt(&*self.store, claim)
     }
@@ -85,12 +81,6 @@ impl<B: Bend> Backend for Bent<B> {
     }
     fn inspect<'a>(&'a self, query: &'a Query) -> Answered<'a, Page> {
         self.bend.inspect(&*self.store, query)
-    }
-    fn watch(&self, on: bool) {
-        self.store.watch(on);
-    }
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.store.close()
     }
 }
 

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Kind, Leave, Page, Query, RW_CAPACITY, Released};
+use tenure::backend::{Backend, BoxFuture, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
 use tenure::{
-    Capabilities, Domain, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Result, RwLock,
-    Semaphore, Token,
+    Capabilities, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Result, RwLock, Semaphore, Token,
 };
 
 use super::ctx::{Store, owner};
@@ -298,32 +297,8 @@ pub(super) fn hide(line: &mut Line) {
 struct Hiding(Arc<dyn Backend>);
 
 impl Backend for Hiding {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.0.domain()
-    }
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        self.0.attempt(claim)
-    }
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        self.0.renew(claims)
-    }
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
-        self.0.release(claim, leave)
-    }
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        self.0.transfer(from, to)
-    }
-    fn evict<'a>(
-        &'a self,
-        key: &'a Key,
-        token: Option<Token>,
-        why: &'a str,
-    ) -> BoxFuture<'a, Result<Released>> {
-        self.0.evict(key, token, why)
-    }
+    tenure::pass_on!(0: capabilities, domain, attempt, renew, release, transfer, evict, watch, close);
+
     fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
         Box::pin(async move {
             let mut page = self.0.inspect(query).await?;
@@ -331,11 +306,5 @@ impl Backend for Hiding {
             page.lines.retain(|line| !line.holders.is_empty() || line.waiters > 0);
             Ok(page)
         })
-    }
-    fn watch(&self, on: bool) {
-        self.0.watch(on);
-    }
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.0.close()
     }
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released};
-use tenure::{Capabilities, Domain, Error, Key, Result, Token};
+use tenure::{Error, Key, Result, Token};
 use tokio::sync::{oneshot, watch};
 
 /// Which verb is on the wire.
@@ -242,13 +242,7 @@ impl Wired {
 }
 
 impl Backend for Wired {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.inner.domain()
-    }
+    tenure::pass_on!(inner: capabilities, domain, watch, close);
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
         let way = self.way(Verb::Attempt, std::slice::from_ref(claim));
@@ -294,14 +288,6 @@ impl Backend for Wired {
         let (inner, query) = (self.inner.clone(), query.clone());
         self.send(way, Box::pin(async move { inner.inspect(&query).await }), Err)
     }
-
-    fn watch(&self, on: bool) {
-        self.inner.watch(on);
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
-    }
 }
 
 /// A store that is lent to several clients: none of them may end it for the others.
@@ -309,42 +295,7 @@ impl Backend for Wired {
 pub(crate) struct Lent(pub(crate) Arc<dyn Backend>);
 
 impl Backend for Lent {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.0.domain()
-    }
-
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        self.0.attempt(claim)
-    }
-
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        self.0.renew(claims)
-    }
-
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
-        self.0.release(claim, leave)
-    }
-
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        self.0.transfer(from, to)
-    }
-
-    fn evict<'a>(
-        &'a self,
-        key: &'a Key,
-        token: Option<Token>,
-        why: &'a str,
-    ) -> BoxFuture<'a, Result<Released>> {
-        self.0.evict(key, token, why)
-    }
-
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
-        self.0.inspect(query)
-    }
+    tenure::pass_on!(0: capabilities, domain, attempt, renew, release, transfer, evict, inspect);
 
     fn watch(&self, on: bool) {
         // Once somebody watches, all are told: nobody is harmed by news of a change.

@@ -28,6 +28,8 @@ mod local;
 pub mod memory;
 #[cfg(any(feature = "host", feature = "memory"))]
 mod note;
+#[cfg(any(test, feature = "unstable"))]
+mod pass_on;
 #[cfg(feature = "redis")]
 pub mod redis;
 

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Line, Page, Query, Released};
-use tenure::{
-    Capabilities, Domain, ErrorKind, Guard, Key, LockOptions, Locks, Permit, ReadGuard, Result, Token,
-};
+use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Line, Released};
+use tenure::{ErrorKind, Guard, LockOptions, Locks, Permit, ReadGuard, Result, Token};
 use tokio::task::JoinHandle;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -288,17 +286,7 @@ impl Mute {
 }
 
 impl Backend for Mute {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.inner.domain()
-    }
-
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        self.inner.attempt(claim)
-    }
+    tenure::pass_on!(inner: capabilities, domain, attempt, transfer, evict, inspect, watch, close);
 
     fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
         if self.mute(claims) { Box::pin(std::future::pending()) } else { self.inner.renew(claims) }
@@ -307,30 +295,5 @@ impl Backend for Mute {
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
         let mute = self.mute(std::slice::from_ref(claim));
         if mute { Box::pin(std::future::pending()) } else { self.inner.release(claim, leave) }
-    }
-
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        self.inner.transfer(from, to)
-    }
-
-    fn evict<'a>(
-        &'a self,
-        key: &'a Key,
-        token: Option<Token>,
-        why: &'a str,
-    ) -> BoxFuture<'a, Result<Released>> {
-        self.inner.evict(key, token, why)
-    }
-
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
-        self.inner.inspect(query)
-    }
-
-    fn watch(&self, on: bool) {
-        self.inner.watch(on);
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
     }
 }

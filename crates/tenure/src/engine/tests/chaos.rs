@@ -9,10 +9,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::backend::{
-    self, Anchor, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Page, Query, Released, Sink,
+    self, Anchor, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Query, Released, Sink,
 };
-use crate::capability::Capabilities;
-use crate::domain::Domain;
 use crate::engine::{Runtime, race};
 use crate::error::Error;
 use crate::url::StoreUrl;
@@ -97,13 +95,7 @@ fn broken<T>(answer: Option<Result<T>>) -> Result<T> {
 }
 
 impl Backend for Far {
-    fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
-    }
-
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.store.domain()
-    }
+    crate::pass_on!(store: capabilities, domain, evict, inspect, watch, close);
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
         let (claim, network) = (claim.clone(), self.network.clone());
@@ -156,27 +148,6 @@ impl Backend for Far {
             })
         });
         Box::pin(async move { broken(sent.await) })
-    }
-
-    fn evict<'a>(
-        &'a self,
-        key: &'a Key,
-        token: Option<Token>,
-        why: &'a str,
-    ) -> BoxFuture<'a, Result<Released>> {
-        self.store.evict(key, token, why)
-    }
-
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
-        self.store.inspect(query)
-    }
-
-    fn watch(&self, on: bool) {
-        self.store.watch(on);
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.store.close()
     }
 }
 

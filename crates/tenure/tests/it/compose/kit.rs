@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query};
+use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave};
 use tenure::core::moment::Moment;
 use tenure::engine::Runtime;
 use tenure::engine::thread::ThreadRuntime;
-use tenure::{Capabilities, Domain, Error, Key, Locks, Released, Result, Token};
+use tenure::{Error, Locks, Released, Result};
 
 /// How many answers of each verb are lost, after the store has done what was asked.
 #[derive(Debug, Default)]
@@ -39,13 +39,7 @@ struct Forgetful {
 }
 
 impl Backend for Forgetful {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        self.inner.domain()
-    }
+    tenure::pass_on!(inner: capabilities, domain, evict, inspect, watch, close);
 
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move {
@@ -79,27 +73,6 @@ impl Backend for Forgetful {
             self.losses.lose(&self.losses.transfers).await?;
             answer
         })
-    }
-
-    fn evict<'a>(
-        &'a self,
-        key: &'a Key,
-        token: Option<Token>,
-        why: &'a str,
-    ) -> BoxFuture<'a, Result<Released>> {
-        self.inner.evict(key, token, why)
-    }
-
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
-        self.inner.inspect(query)
-    }
-
-    fn watch(&self, on: bool) {
-        self.inner.watch(on);
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
     }
 }
 

@@ -1,0 +1,83 @@
+//! For stores that stand in front of another one: tests and the lab count, delay, lose and falsify what passes.
+
+/// The named verbs of a [`Backend`](crate::backend::Backend), handed on as they are to the store in a field of `self`:
+/// `pass_on!(inner: capabilities, domain, attempt);` inside the implementation. What is not named has to be written, so a
+/// new verb is never handed on by oversight.
+#[macro_export]
+macro_rules! pass_on {
+    (@ $to:tt capabilities) => {
+        fn capabilities(&self) -> $crate::Capabilities {
+            self.$to.capabilities()
+        }
+    };
+    (@ $to:tt domain) => {
+        fn domain(&self) -> $crate::backend::BoxFuture<'_, $crate::Result<$crate::Domain>> {
+            self.$to.domain()
+        }
+    };
+    (@ $to:tt attempt) => {
+        fn attempt<'a>(
+            &'a self,
+            claim: &'a $crate::backend::Claim,
+        ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Answer>> {
+            self.$to.attempt(claim)
+        }
+    };
+    (@ $to:tt renew) => {
+        fn renew<'a>(
+            &'a self,
+            claims: &'a [$crate::backend::Claim],
+        ) -> $crate::backend::BoxFuture<'a, Vec<$crate::Result<$crate::backend::Answer>>> {
+            self.$to.renew(claims)
+        }
+    };
+    (@ $to:tt release) => {
+        fn release<'a>(
+            &'a self,
+            claim: &'a $crate::backend::Claim,
+            leave: $crate::backend::Leave,
+        ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Released>> {
+            self.$to.release(claim, leave)
+        }
+    };
+    (@ $to:tt transfer) => {
+        fn transfer<'a>(
+            &'a self,
+            from: &'a $crate::backend::Claim,
+            to: &'a $crate::backend::Claim,
+        ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Answer>> {
+            self.$to.transfer(from, to)
+        }
+    };
+    (@ $to:tt evict) => {
+        fn evict<'a>(
+            &'a self,
+            key: &'a $crate::Key,
+            token: Option<$crate::Token>,
+            why: &'a str,
+        ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Released>> {
+            self.$to.evict(key, token, why)
+        }
+    };
+    (@ $to:tt inspect) => {
+        fn inspect<'a>(
+            &'a self,
+            query: &'a $crate::backend::Query,
+        ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Page>> {
+            self.$to.inspect(query)
+        }
+    };
+    (@ $to:tt watch) => {
+        fn watch(&self, on: bool) {
+            self.$to.watch(on);
+        }
+    };
+    (@ $to:tt close) => {
+        fn close(&self) -> $crate::backend::BoxFuture<'_, ()> {
+            self.$to.close()
+        }
+    };
+    ($to:tt: $($verb:ident),+) => {
+        $($crate::pass_on!(@ $to $verb);)+
+    };
+}
