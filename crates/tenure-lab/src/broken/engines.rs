@@ -18,14 +18,7 @@ use super::{Store, Variant};
 use crate::conform::Twist;
 use crate::num::boot_ns;
 
-macro_rules! variants {
-    ($($name:ident: $twist:expr, $trial:literal;)*) => {
-        pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, on: Store::Memory, twist: || $twist }),*];
-    };
-}
-
-variants! {
+variants! { Store::Memory,
     a_deadline_from_the_answer: Arc::new(FromAnswer::default()), "s5_the_deadline_counts_from_the_request";
     a_loss_signal_after_the_deadline: runs(|inner| Runs(Late(inner))), "s5_the_signal_comes_by_the_deadline";
     a_clock_that_sleeps_with_the_machine: runs(|_| ThreadRuntime::new()), "s5_suspended_time_counts";

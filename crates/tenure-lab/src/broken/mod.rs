@@ -4,6 +4,19 @@
 //! - `stores`: stores that forget, confuse or make up. - `primitives`: the same, of locks that are no mutex. - `engines`: clocks, threads and links that make an engine do
 //!   what it must not. - `redis`, `patch`: Redis's scripts, changed on their way to a real server. - `bend`: how they are put around what is honest.
 
+/// The table of a file: for each variant its name, the store it is of (or one for all of them, first), how it is made,
+/// and the trial that must notice.
+macro_rules! variants {
+    ($($name:ident: $on:expr, $twist:expr, $trial:literal;)*) => {
+        pub(super) const VARIANTS: &[Variant] =
+            &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
+    };
+    ($on:expr, $($name:ident: $twist:expr, $trial:literal;)*) => {
+        pub(super) const VARIANTS: &[Variant] =
+            &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
+    };
+}
+
 pub(crate) mod bend;
 pub(crate) mod engines;
 pub(crate) mod patch;

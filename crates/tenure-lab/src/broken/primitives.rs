@@ -11,28 +11,21 @@ use super::bend::{AllAnswered, Answered, Bend, locked, store};
 use super::stores::{made_up, with_token};
 use super::{Store, Variant};
 
-macro_rules! variants {
-    ($($name:ident: $what:ident, $trial:literal;)*) => {
-        pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, on: Store::Memory, twist: store::<$what> }),*];
-    };
-}
-
-variants! {
-    a_reader_that_overtakes_a_writer: Overtakes, "l3_a_waiting_writer_is_not_overtaken";
-    a_reader_that_is_in_with_a_writer: Joins, "s1_readers_together";
-    a_token_of_readers_that_is_the_writers: WritersToken, "s2_tokens_of_readers";
-    a_downgrade_in_two_steps: TwoSteps, "s1_a_downgrade_lets_no_writer_in";
-    a_permit_that_leaks_on_a_crash: Leaks, "l1_permits_of_the_dead_come_back";
-    a_semaphore_of_the_first_number: FirstNumber, "s1_a_new_number_of_permits_takes_none_away";
-    a_part_that_is_kept: KeepsAll, "s1_a_part_is_given_back";
-    a_permit_that_comes_back_at_once: AtOnce, "l4_a_rate_limit";
-    a_transfer_that_leaves_the_old_claim: OldLives, "s4_a_transferred_claim_is_dead";
-    a_handle_that_is_adopted_twice: Twice, "s1_adopted_once_only";
-    a_transfer_that_creates: Creates, "s10_a_transfer_never_creates";
-    many_locks_that_leave_one: LeavesOne, "s6_many_locks_dropped_after_n_polls";
-    a_job_that_is_forgotten_with_its_answer: Forgets, "s7_a_job_whose_answers_are_lost";
-    a_leader_under_another_name: NoValue, "o1_observers_see_the_leader";
+variants! { Store::Memory,
+    a_reader_that_overtakes_a_writer: store::<Overtakes>(), "l3_a_waiting_writer_is_not_overtaken";
+    a_reader_that_is_in_with_a_writer: store::<Joins>(), "s1_readers_together";
+    a_token_of_readers_that_is_the_writers: store::<WritersToken>(), "s2_tokens_of_readers";
+    a_downgrade_in_two_steps: store::<TwoSteps>(), "s1_a_downgrade_lets_no_writer_in";
+    a_permit_that_leaks_on_a_crash: store::<Leaks>(), "l1_permits_of_the_dead_come_back";
+    a_semaphore_of_the_first_number: store::<FirstNumber>(), "s1_a_new_number_of_permits_takes_none_away";
+    a_part_that_is_kept: store::<KeepsAll>(), "s1_a_part_is_given_back";
+    a_permit_that_comes_back_at_once: store::<AtOnce>(), "l4_a_rate_limit";
+    a_transfer_that_leaves_the_old_claim: store::<OldLives>(), "s4_a_transferred_claim_is_dead";
+    a_handle_that_is_adopted_twice: store::<Twice>(), "s1_adopted_once_only";
+    a_transfer_that_creates: store::<Creates>(), "s10_a_transfer_never_creates";
+    many_locks_that_leave_one: store::<LeavesOne>(), "s6_many_locks_dropped_after_n_polls";
+    a_job_that_is_forgotten_with_its_answer: store::<Forgets>(), "s7_a_job_whose_answers_are_lost";
+    a_leader_under_another_name: store::<NoValue>(), "o1_observers_see_the_leader";
 }
 
 fn reads(claim: &Claim) -> bool {

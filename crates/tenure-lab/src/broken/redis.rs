@@ -12,13 +12,6 @@ use super::bend::{Answered, Bend, as_it_is, locked, outer};
 use super::{Store, Variant};
 use crate::conform::Twist;
 
-macro_rules! variants {
-    ($($name:ident: $on:expr, $twist:expr, $trial:literal;)*) => {
-        pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
-    };
-}
-
 /// The scripts as they are.
 const LINE: Store = Store::Redis(&[]);
 

@@ -13,30 +13,23 @@ use tenure::{Key, Result, Token};
 use super::bend::{AllAnswered, Answered, Bend, locked, store};
 use super::{Store, Variant};
 
-macro_rules! variants {
-    ($($name:ident: $what:ident, $trial:literal;)*) => {
-        pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, on: Store::Memory, twist: store::<$what> }),*];
-    };
-}
-
-variants! {
-    a_grant_that_is_not_recorded: MadeUp, "s1_exclusion_of_tasks";
-    a_peeked_grant: Peeked, "s2_the_told_token_is_the_stored_one";
-    a_counter_as_token: Counter, "s2_tokens_after_the_data_is_lost";
-    a_token_of_whole_seconds: Seconds, "s2_tokens_grow_through_every_end";
-    a_token_from_a_fast_clock: Fast, "s3_a_fenced_resource";
-    no_owner_check_at_release: NoOwner, "s4_strangers_cannot_release";
-    a_withdrawal_that_is_skipped: Skips, "s6_cancelled_at_every_protocol_point";
-    no_mark_after_withdrawal: NoMark, "s9_late_requests_are_refused";
-    a_mark_that_is_checked_before: Before, "s9_withdrawals_race_requests";
-    a_renewal_that_creates: Creates, "s10_renewal_never_creates";
-    a_lease_without_an_end: Endless, "l1_a_silent_holder_is_followed";
-    order_ignored: Lifo, "l3_first_come_first_served";
-    a_try_that_stands_in_line: Stands, "l3_try_lock_never_stands_in_line";
-    a_pause_without_an_end: LongPause, "l4_no_residue";
-    a_look_that_renews: LookRenews, "o1_looking_changes_nothing";
-    an_eviction_that_does_nothing: NoEviction, "o1_an_eviction_is_told";
+variants! { Store::Memory,
+    a_grant_that_is_not_recorded: store::<MadeUp>(), "s1_exclusion_of_tasks";
+    a_peeked_grant: store::<Peeked>(), "s2_the_told_token_is_the_stored_one";
+    a_counter_as_token: store::<Counter>(), "s2_tokens_after_the_data_is_lost";
+    a_token_of_whole_seconds: store::<Seconds>(), "s2_tokens_grow_through_every_end";
+    a_token_from_a_fast_clock: store::<Fast>(), "s3_a_fenced_resource";
+    no_owner_check_at_release: store::<NoOwner>(), "s4_strangers_cannot_release";
+    a_withdrawal_that_is_skipped: store::<Skips>(), "s6_cancelled_at_every_protocol_point";
+    no_mark_after_withdrawal: store::<NoMark>(), "s9_late_requests_are_refused";
+    a_mark_that_is_checked_before: store::<Before>(), "s9_withdrawals_race_requests";
+    a_renewal_that_creates: store::<Creates>(), "s10_renewal_never_creates";
+    a_lease_without_an_end: store::<Endless>(), "l1_a_silent_holder_is_followed";
+    order_ignored: store::<Lifo>(), "l3_first_come_first_served";
+    a_try_that_stands_in_line: store::<Stands>(), "l3_try_lock_never_stands_in_line";
+    a_pause_without_an_end: store::<LongPause>(), "l4_no_residue";
+    a_look_that_renews: store::<LookRenews>(), "o1_looking_changes_nothing";
+    an_eviction_that_does_nothing: store::<NoEviction>(), "o1_an_eviction_is_told";
 }
 
 /// The same answer with another token, if it holds.
