@@ -171,6 +171,24 @@ pub(super) async fn poll_once<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> O
     .await
 }
 
+/// Polls a whole life so often, a moment apart, and drops it; whether it had ended. `before` is told the number of each
+/// poll.
+pub(super) async fn polled(
+    life: impl Future<Output = tenure::Result<()>>,
+    polls: u64,
+    mut before: impl FnMut(u64),
+) -> tenure::Result<bool> {
+    let mut life = Box::pin(life);
+    for poll in 0..polls {
+        before(poll);
+        if let Some(end) = poll_once(&mut life).await {
+            return end.map(|()| true);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    Ok(false)
+}
+
 /// Every verb takes a moment, so every await of a whole life (lock, hold, release) is one to be dropped at.
 fn n_polls(ctx: &Ctx) -> Verdict {
     let mut dropped = 0u64;
@@ -188,24 +206,12 @@ fn n_polls(ctx: &Ctx) -> Verdict {
                 let mut holder =
                     if round % 2 == 1 { Some(ctx.lock(&plain, &name)?.lock().await?) } else { None };
                 let lock = ctx.lock(&locks, &name)?;
-                let mut life = Box::pin(async move {
+                let life = async move {
                     let guard = lock.lock().await?;
                     guard.while_held(tokio::task::yield_now()).await?;
                     guard.release().await
-                });
-                let mut finished = false;
-                for poll in 0..n {
-                    if poll == 3 {
-                        holder = None;
-                    }
-                    if let Some(end) = poll_once(&mut life).await {
-                        end?;
-                        finished = true;
-                        break;
-                    }
-                    sleep(Duration::from_millis(1)).await;
-                }
-                drop(life);
+                };
+                let finished = polled(life, n, |poll| drop(holder.take_if(|_| poll == 3))).await?;
                 drop(holder);
                 ctx.nothing_left(&locks, &name).await?;
                 if finished {

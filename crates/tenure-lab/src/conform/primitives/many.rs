@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tenure::Locks;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
-use super::super::cancel::poll_once;
+use super::super::cancel::polled;
 use super::super::ctx::mutex;
 use super::super::wire::{Gate, Way, Wire};
 use super::super::worker::{Crowd, Task, alone};
@@ -56,24 +55,12 @@ fn dropped(ctx: &Ctx) -> Verdict {
                 let mut holder =
                     if round % 2 == 1 { Some(mutex(&plain, &names[1])?.lock().await?) } else { None };
                 let many = locks.multi(&names)?;
-                let mut life = Box::pin(async move {
+                let life = async move {
                     let guard = many.lock().await?;
                     guard.while_held(tokio::task::yield_now()).await?;
                     guard.release().await
-                });
-                let mut finished = false;
-                for poll in 0..n {
-                    if poll == 4 {
-                        holder = None;
-                    }
-                    if let Some(end) = poll_once(&mut life).await {
-                        end?;
-                        finished = true;
-                        break;
-                    }
-                    sleep(Duration::from_millis(1)).await;
-                }
-                drop(life);
+                };
+                let finished = polled(life, n, |poll| drop(holder.take_if(|_| poll == 4))).await?;
                 drop(holder);
                 nothing_left(ctx, &locks, &names).await?;
                 if finished {
