@@ -180,14 +180,11 @@ impl Bend for AlwaysYes {
 }
 
 fn yes(answer: tenure::Result<Answer>, claim: &Claim) -> Answer {
+    let grant = Grant { token: tenure::Token::new(1), reserved: 1, lease: Lease::For(claim.ttl) };
     match answer {
-        Ok(Answer { standing: Standing::Held(_) | Standing::Waiting { .. }, .. }) => {}
-        _ => {
-            let grant = Grant { token: tenure::Token::new(1), reserved: 1, lease: Lease::For(claim.ttl) };
-            return Answer { standing: Standing::Held(grant), at: None };
-        }
+        Ok(answer) if matches!(answer.standing, Standing::Held(_) | Standing::Waiting { .. }) => answer,
+        _ => Answer { standing: Standing::Held(grant), at: None },
     }
-    answer.unwrap_or(Answer { standing: Standing::Busy, at: None })
 }
 
 /// The store is asked for half the lease, and the whole of it is believed.
