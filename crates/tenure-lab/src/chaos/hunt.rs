@@ -9,9 +9,10 @@ use tokio::runtime::Runtime;
 use super::stage::Stage;
 use super::{Aof, ChaosArgs, Plan};
 use crate::cli::Globals;
-use crate::failure::{Doing, Failure, Outcome};
-use crate::history::{Floors, Header, History, Merge};
-use crate::judge::{Facts, Status, Verdict, Windows, judge_with};
+use crate::failure::{Doing, Outcome};
+use crate::history::{Floors, Header, Merge};
+use crate::judge::check::judged;
+use crate::judge::{Status, Verdict};
 use crate::mutants::{How, Mutant};
 use crate::num::boot_ns;
 
@@ -71,6 +72,7 @@ pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>
         if looked.elapsed() >= LOOK {
             let seen = place.judge(&stage.so_far(), &stage.header(&plan))?;
             if let Some(caught) = broken(&seen, from, stage.acquired(), true) {
+                place.report()?;
                 return Ok(Some(caught));
             }
             looked = Instant::now();
@@ -79,7 +81,9 @@ pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>
     stage.heal(&plan)?;
     let acquired = stage.acquired();
     let (merge, header) = stage.finish(&plan, &runtime)?;
-    Ok(broken(&place.judge(&merge, &header)?, from, acquired, false))
+    let seen = place.judge(&merge, &header)?;
+    place.report()?;
+    Ok(broken(&seen, from, acquired, false))
 }
 
 /// The first breach of a rule; of those that can be judged while clients go on, or of all.
@@ -114,14 +118,14 @@ impl Place {
 
     fn judge(&self, merge: &Merge, header: &Header) -> Outcome<Vec<Verdict>> {
         merge.write(header, &self.history).doing(|| "write the history".into())?;
-        let history = History::read(&self.history)
-            .map_err(|error| Failure::run(error.to_string(), "this is a fault of the lab"))?;
-        let (facts, windows) = (Facts::of(&history), Windows::of(&history));
-        let verdicts = judge_with(&facts, &windows);
-        if let Some(file) = &self.page {
-            let page = crate::report::page(&facts, &windows, &verdicts);
-            fs::write(file, page).doing(|| format!("write {}", file.display()))?;
+        judged(&self.history, None)
+    }
+
+    /// The report on what was judged last.
+    fn report(&self) -> Outcome<()> {
+        if self.page.is_some() {
+            judged(&self.history, self.page.as_deref())?;
         }
-        Ok(verdicts)
+        Ok(())
     }
 }

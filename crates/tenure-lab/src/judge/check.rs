@@ -29,11 +29,17 @@ pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Outcome<ExitCode> {
 
 /// Judges the history at `path`, prints the verdicts, and writes the report where one is wanted.
 pub(crate) fn conclude(path: &Path, report: Option<&Path>, globals: &Globals) -> Outcome<Vec<Verdict>> {
+    let verdicts = judged(path, report)?;
+    tell(&verdicts, globals)?;
+    Ok(verdicts)
+}
+
+/// The verdicts on the history at `path`; the report too, where one is wanted.
+pub(crate) fn judged(path: &Path, report: Option<&Path>) -> Outcome<Vec<Verdict>> {
     let history = History::read(path).map_err(|error| unreadable(path, &error))?;
     let facts = Facts::of(&history);
     let windows = Windows::of(&history);
     let verdicts = judge_with(&facts, &windows);
-    tell(&verdicts, globals)?;
     if let Some(file) = report {
         let page = crate::report::page(&facts, &windows, &verdicts);
         std::fs::write(file, page).doing(|| format!("write {}", file.display()))?;
