@@ -8,7 +8,7 @@ use serde::Serialize;
 use tenure::{Guard, Handle, LockOptions, Locks, Owner};
 
 use crate::args::{AcquireArgs, Globals, HandleArg, ReleaseArgs, RenewArgs};
-use crate::exit::{BUSY, CONFIG, Failure, UNAVAILABLE, USAGE};
+use crate::exit::{CONFIG, Failure, UNAVAILABLE, USAGE};
 use crate::store::{Store, variable};
 use crate::text::{escape, json_line};
 use crate::{out, run, view, who};
@@ -126,17 +126,17 @@ fn wait(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Result<Guard, F
     if let Some(guard) = mutex.blocking_try_lock().map_err(usage)? {
         return Ok(guard);
     }
-    let patient = !args.no_wait && args.wait != Some(Duration::ZERO);
-    if patient && !globals.quiet && stderr().is_terminal() {
+    let most = args.patience.most();
+    if most != Some(Duration::ZERO) && !globals.quiet && stderr().is_terminal() {
         out::note(&format!("tenure: waiting for {}.\n", holder(locks, &args.name, false)));
     }
-    let guard = match args.wait {
-        _ if !patient => None,
+    let guard = match most {
+        Some(Duration::ZERO) => None,
         Some(wait) => mutex.blocking_try_lock_for(wait).map_err(usage)?,
         None => Some(mutex.blocking_lock().map_err(usage)?),
     };
     guard.ok_or_else(|| {
-        let code = args.conflict_exit_code.unwrap_or(BUSY);
+        let code = args.patience.conflict();
         match globals.quiet {
             true => Failure::silent(code),
             false => Failure::new(code, format!("not acquired: {}", holder(locks, &args.name, true)), ""),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::run::Patience;
 use crate::duration;
 
 /// Take a lock and print its handle
@@ -22,15 +23,8 @@ use crate::duration;
 pub(crate) struct AcquireArgs {
     /// The lock's name
     pub(crate) name: String,
-    /// Wait this long at most [default: for ever]
-    #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
-    pub(crate) wait: Option<Duration>,
-    /// Do not wait: exit if the lock is not free
-    #[arg(short, long)]
-    pub(crate) no_wait: bool,
-    /// Exit code if the lock was not acquired in time [default: 75]
-    #[arg(short = 'E', long, value_name = "N")]
-    pub(crate) conflict_exit_code: Option<u8>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// The lease: the lock ends so long after it was taken or renewed
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5m")]
     pub(crate) ttl: Duration,

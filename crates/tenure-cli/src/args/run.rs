@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use crate::duration;
-use crate::exit::Failure;
+use crate::exit::{BUSY, Failure};
 
 /// Which lock, or locks, and which command.
 #[derive(Args, Debug)]
@@ -20,18 +20,37 @@ pub(crate) struct Words {
     pub(crate) command: Vec<OsString>,
 }
 
+/// How long to wait, and what it means that the lock was not to be had.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Wait this long at most [default: for ever]
+    #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
+    wait: Option<Duration>,
+    /// Do not wait: exit if the lock is not free
+    #[arg(short, long)]
+    no_wait: bool,
+    /// Exit code if the lock was not acquired in time [default: 75]
+    #[arg(short = 'E', long, value_name = "N")]
+    conflict_exit_code: Option<u8>,
+}
+
+impl Patience {
+    /// The longest wait, which may be none at all; `None`: for ever.
+    pub(crate) fn most(self) -> Option<Duration> {
+        if self.no_wait { Some(Duration::ZERO) } else { self.wait }
+    }
+
+    /// The exit code if the lock was not acquired.
+    pub(crate) fn conflict(self) -> u8 {
+        self.conflict_exit_code.unwrap_or(BUSY)
+    }
+}
+
 /// How long to wait and to hold.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct How {
-    /// Wait this long at most [default: for ever]
-    #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
-    pub(crate) wait: Option<Duration>,
-    /// Do not wait: exit if the lock is not free
-    #[arg(short, long)]
-    pub(crate) no_wait: bool,
-    /// Exit code if the lock was not acquired in time [default: 75]
-    #[arg(short = 'E', long, value_name = "N")]
-    pub(crate) conflict_exit_code: Option<u8>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// The lease: how long the lock outlives its last renewal
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "30s")]
     pub(crate) ttl: Duration,

@@ -27,7 +27,7 @@ use std::time::Duration;
 use tenure::{Key, Owner, Slot};
 
 use crate::args::{ElectArgs, Globals, How, OnceArgs, RunArgs, Words};
-use crate::exit::{BUSY, Failure};
+use crate::exit::Failure;
 use crate::store::Store;
 use crate::who::shortened;
 use env::Held;
@@ -167,10 +167,10 @@ impl Plan {
     fn new(words: &Words, how: &How, ask: Ask, globals: &Globals) -> Result<Plan, Failure> {
         let store = Store::new(globals)?;
         let keys = words.names.iter().map(|name| store.key(name)).collect::<Result<Vec<Key>, _>>()?;
-        let wait = match (how.no_wait, how.wait) {
-            (true, _) | (_, Some(Duration::ZERO)) => Wait::No,
-            (_, Some(wait)) => Wait::For(wait),
-            _ => Wait::Forever,
+        let wait = match how.patience.most() {
+            Some(Duration::ZERO) => Wait::No,
+            Some(wait) => Wait::For(wait),
+            None => Wait::Forever,
         };
         let grace = how.grace.unwrap_or_else(|| GRACE.min(how.ttl / 3));
         if grace > how.ttl / 2 {
@@ -190,7 +190,7 @@ impl Plan {
             command: words.command.clone(),
             program,
             wait,
-            conflict: how.conflict_exit_code.unwrap_or(BUSY),
+            conflict: how.patience.conflict(),
             ttl: how.ttl,
             grace,
             reason: shortened(typed, REASON_MAX),
