@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use tenure::backend::host::faults;
 use tenure::engine::thread::ThreadRuntime;
@@ -16,7 +17,7 @@ use super::resource::{Access, Door};
 use crate::failure::{Doing, Outcome};
 use crate::history::{Claim, Event, Fault, Name, Op, Phase, Recorder, Writer};
 use crate::mutants::Mutant;
-use crate::num::Dice;
+use crate::num::{Dice, boot_ns};
 use crate::process::{Link, Role};
 
 /// The role.
@@ -27,6 +28,9 @@ const RENEWED: u64 = 20_000_000;
 
 /// How often the runner is told how much was done.
 const TELL: Duration = Duration::from_millis(200);
+
+/// A process stops in the middle of what it does under a lock once in a time below this, in ns.
+const DOZES: u64 = 20_000_000_000;
 
 /// What the process is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,6 +91,8 @@ struct Shared {
     acquired: AtomicU64,
     calm: AtomicBool,
     stop: AtomicBool,
+    /// When the process stops next between two accesses, in ns.
+    dozes: AtomicU64,
     /// The store's files were removed: connect again.
     removed: AtomicBool,
 }
@@ -94,6 +100,7 @@ struct Shared {
 fn play(link: &Link) -> Outcome<()> {
     let task: Task = link.task()?;
     let writer = Arc::new(Writer::create(&task.part).doing(|| "make the part of a history".into())?);
+    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(DOZES / 2);
     let shared = Arc::new(Shared {
         task,
         writer,
@@ -102,6 +109,7 @@ fn play(link: &Link) -> Outcome<()> {
         acquired: AtomicU64::new(0),
         calm: AtomicBool::new(false),
         stop: AtomicBool::new(false),
+        dozes: AtomicU64::new(boot_ns() + first),
         removed: AtomicBool::new(false),
     });
     let heard = shared.clone();
@@ -402,6 +410,7 @@ impl Client {
             let event = self.accessed(Op::Enter, access).lock(lock).claim(claim);
             self.put(&event.token(Some(token).filter(|t| *t > 0)).resource(name.as_str(), token > 0))?;
         }
+        self.doze()?;
         self.linger(claim, held, until).await?;
         for (value, (name, token)) in values.into_iter().zip([(&fenced, token), (&twin, 0)]) {
             let Some(value) = value else { continue };
@@ -409,6 +418,21 @@ impl Client {
             let event = self.accessed(Op::Write, access).lock(lock).claim(claim);
             self.put(&event.token(Some(token).filter(|t| *t > 0)).resource(name.as_str(), token > 0))?;
         }
+        Ok(())
+    }
+
+    /// Stops the whole process now and then, until the runner wakes it: pauses that come at any time seldom come between
+    /// two accesses, where they do the most harm.
+    fn doze(&mut self) -> Outcome<()> {
+        let (due, now) = (self.shared.dozes.load(Relaxed), boot_ns());
+        let next = now + DOZES / 4 + self.dice.below(DOZES * 3 / 4);
+        let dozes = now >= due && !self.calm();
+        if !dozes || self.shared.dozes.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
+            return Ok(());
+        }
+        let id = self.fault(Phase::Begin, "pause_between_accesses", 0)?;
+        kill_process(getpid(), Signal::STOP).doing(|| "stop this process".into())?;
+        self.fault(Phase::End, "pause_between_accesses", id)?;
         Ok(())
     }
 

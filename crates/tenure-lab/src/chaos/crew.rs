@@ -171,12 +171,19 @@ impl Crew {
         Ok(ended)
     }
 
-    /// Tells all to cause no more trouble, and wakes them. Faults of their own that end with that.
-    pub(super) fn calm(&mut self) -> Outcome<Vec<Told>> {
-        self.listen();
+    /// Wakes all.
+    pub(super) fn wake(&mut self) {
         for client in &mut self.clients {
             client.worker.signal(Signal::CONT);
             (client.stopped, client.wakes) = (false, None);
+        }
+    }
+
+    /// Tells all to cause no more trouble, and wakes them. Faults of their own that end with that.
+    pub(super) fn calm(&mut self) -> Outcome<Vec<Told>> {
+        self.listen();
+        self.wake();
+        for client in &mut self.clients {
             client.worker.order(&Order::Calm)?;
         }
         Ok(self.clients.iter_mut().flat_map(|client| client.told.drain(..)).collect())

@@ -136,7 +136,12 @@ impl Stage {
     /// No more faults, for as long as a lock that nobody is granted takes to show.
     pub(super) fn heal(&mut self, plan: &Plan) -> Outcome<()> {
         self.weather.clear(&mut self.targets)?;
-        thread::sleep(HEALING + plan.ttl);
+        let until = Instant::now() + HEALING + plan.ttl;
+        while Instant::now() < until {
+            // One may have been about to stop itself when it was told to cause no more trouble.
+            self.targets.crew.wake();
+            thread::sleep(Duration::from_millis(100));
+        }
         Ok(())
     }
 
