@@ -60,7 +60,7 @@ pub struct BenchArgs {
     #[arg(long)]
     fair: bool,
     /// Keep an idle lease for a moment.
-    #[arg(long)]
+    #[arg(long, hide = true)]
     linger: bool,
     /// One line for each of these numbers of tasks.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
@@ -312,7 +312,7 @@ impl Plan<'_> {
     }
 }
 
-/// cli.md's fields in its order, then our own.
+/// What scripts read: fields are added at the end only.
 #[derive(Debug, Serialize)]
 struct Result {
     peer: &'static str,

@@ -27,7 +27,7 @@ pub(super) const HOLD: Duration = Duration::from_millis(20);
 /// The lease of `holds`: each is renewed once a second.
 const HOLDS_TTL: Duration = Duration::from_secs(3);
 
-/// The workloads of cli.md.
+/// The workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Work {

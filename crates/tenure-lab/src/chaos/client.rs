@@ -13,6 +13,7 @@ use tenure::engine::thread::ThreadRuntime;
 use tenure::{Builder, Locks};
 
 use super::holding::{Held, Line, open};
+use super::queue::{self, Noting};
 use super::resource::{Access, Door};
 use crate::failure::{Doing, Outcome};
 use crate::history::{Claim, Event, Fault, Name, Op, Phase, Recorder, Writer};
@@ -201,16 +202,18 @@ fn fault(shared: &Shared, recorder: &Recorder, phase: Phase, name: &str, id: u64
     Ok(id)
 }
 
-/// With what is wrong with it on purpose, if anything is.
+/// With an eye on the line, and with what is wrong on purpose, if anything is.
 fn bent(builder: Builder, task: &Task) -> Builder {
-    let Some(mutant) = task.mutant.as_deref().and_then(Mutant::find) else { return builder };
+    let Some(mutant) = task.mutant.as_deref().and_then(Mutant::find) else {
+        return builder.wrap(|store| Arc::new(Noting(store)));
+    };
     let twist = mutant.twist();
     let builder = match twist.runtime(Arc::new(ThreadRuntime::new())) {
         Some(runtime) => builder.runtime(runtime),
         None => builder,
     };
     let sinks = twist.clone();
-    builder.wrap_sink(move |sink| sinks.sink(sink)).wrap(move |store| twist.outer(store))
+    builder.wrap_sink(move |sink| sinks.sink(sink)).wrap(move |store| Arc::new(Noting(twist.outer(store))))
 }
 
 /// One task.
@@ -286,10 +289,10 @@ impl Client {
             _ => self.ttl.mul_f64(0.2 + self.dice.unit()),
         };
         let lines = self.lines.clone();
-        let acquire = lines[line].acquire(want, wait);
+        let acquire = queue::noted(lines[line].acquire(want, wait));
         // Some are dropped in the middle.
         let patience = Duration::from_micros(self.dice.below(8_000));
-        let result = if (20..35).contains(&kind) {
+        let (result, queued) = if (20..35).contains(&kind) {
             match tokio::time::timeout(patience, acquire).await {
                 Ok(result) => result,
                 Err(_) => return self.put(&self.recorder.now(Op::Cancel, Phase::Ok).lock(lock).claim(claim)),
@@ -314,6 +317,10 @@ impl Client {
         let mut until =
             ok.t + held.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
         self.shared.acquired.fetch_add(1, Relaxed);
+        if let Some(t) = queued {
+            let line = self.recorder.now(Op::Queued, Phase::Ok).lock(lock).claim(claim);
+            self.put(&Event { t, ..line })?;
+        }
         let token = held.token();
         self.put(&ok.token(token).deadline(until))?;
         // Not each time: what is outside the store takes longer than the lock.

@@ -2,7 +2,7 @@
 //!
 //! - `client`: a client process. - `holding`: the locks. - `resource`: what they protect.
 //! - `stage`: one run. - `hunt`: one of a wrong protocol. - `crew`: the processes. - `weather`: the faults. - `proxy`: the path to the server. - `server`: a server to break.
-//! - `files`: a store's files, to remove.
+//! - `files`: a store's files, to remove. - `queue`: when a claim came to stand in line.
 
 mod client;
 mod crew;
@@ -10,6 +10,7 @@ mod files;
 mod holding;
 mod hunt;
 mod proxy;
+mod queue;
 mod resource;
 mod server;
 mod stage;

@@ -61,13 +61,14 @@ fn never(facts: &Facts<'_>, lock: Name, asked: &Hold, waited: u64) -> Breach {
 pub(super) fn residue(facts: &Facts<'_>) -> Verdict {
     let mut tally = Tally::default();
     let last = facts.history.events.iter().enumerate().rfind(|(_, event)| event.op == Op::Residue);
-    let mut left = Vec::new();
+    let (mut left, mut none) = (Vec::new(), Vec::new());
     if let Some((index, event)) = last {
         let detail = event.detail.as_ref().and_then(|detail| detail.as_object());
         for (what, count) in detail.into_iter().flatten() {
             tally.judge(true);
-            if count.as_f64() != Some(0.0) {
-                left.push(format!("{count} {what}"));
+            match count.as_f64() {
+                Some(0.0) => none.push(what.as_str()),
+                _ => left.push(format!("{count} {what}")),
             }
         }
         if !left.is_empty() {
@@ -75,7 +76,11 @@ pub(super) fn residue(facts: &Facts<'_>) -> Verdict {
             tally.breach(false, || Breach { t: event.t, what, events: facts.events(vec![index]) });
         }
     }
-    tally.verdict("L4", "no residue", "kinds of residue")
+    let mut verdict = tally.verdict("L4", "no residue", "kinds of residue");
+    if left.is_empty() && !none.is_empty() {
+        verdict.text = format!("no {} left", none.join(", no "));
+    }
+    verdict
 }
 
 /// Whether enough happened for the verdicts to mean something; what the header asks for, and one acquisition at least.

@@ -23,7 +23,7 @@ impl Window {
 
     /// Whether a client is stopped for longer than this.
     pub(crate) fn pauses_longer_than(&self, ns: u64) -> bool {
-        self.name.as_str() == "pause"
+        matches!(self.name.as_str(), "pause" | "pause_between_accesses")
             && self.target.as_str().starts_with("client")
             && self.to - self.from > ns
     }

@@ -21,7 +21,7 @@ use crate::num::cpu_ns;
 #[derive(Args, Clone, Debug)]
 pub struct SimArgs {
     /// How many runs; 500000 without --seed, which takes about a minute of two cores.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
     /// The seed of the first run. Without --runs: of the only one.
     #[arg(long, value_name = "N")]
