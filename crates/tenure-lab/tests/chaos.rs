@@ -120,7 +120,7 @@ fn storm_kept(store: &[&str], how: &[&str], secs: u32, out: &std::path::Path) {
     let output = tenure(&args);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let verdicts = lines(&output);
-    for rule in ["S1", "S2", "S3", "S4", "S5", "L2", "L4"] {
+    for rule in ["S1", "S2", "S3", "S4", "S5", "L2", "L3", "L4"] {
         let status = &verdicts.iter().find(|v| v["rule"] == rule).expect("a verdict")["status"];
         assert_eq!(status, "held", "{rule}: {told}\n{verdicts:#?}");
     }

@@ -101,7 +101,7 @@ struct Shared {
 fn play(link: &Link) -> Outcome<()> {
     let task: Task = link.task()?;
     let writer = Arc::new(Writer::create(&task.part).doing(|| "make the part of a history".into())?);
-    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(DOZES / 2);
+    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(DOZES / 8);
     let shared = Arc::new(Shared {
         task,
         writer,

@@ -90,7 +90,11 @@ pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>
 fn broken(verdicts: &[Verdict], from: u64, acquisitions: u64, running: bool) -> Option<Caught> {
     let found = verdicts.iter().filter(|verdict| {
         verdict.status == Status::Broken
-            && if running { verdict.rule.starts_with('S') } else { verdict.rule != "twin" }
+            && if running {
+                verdict.rule.starts_with('S') || verdict.rule == "L3"
+            } else {
+                verdict.rule != "twin"
+            }
     });
     let firsts = found.filter_map(|verdict| {
         let breach = verdict.breaches.iter().min_by_key(|breach| breach.t)?;

@@ -119,6 +119,10 @@ mutants! {
         ("'1g' .. heir .. token ..", "'1g' .. heir .. last .."),
     ]), "S2" "S3"; "pause",
         "a token that is read before the grant is made";
+    a_lock_for_the_last_in_line: How::Scripts(&[
+        ("call('ZPOPMIN', base .. 'w')", "call('ZPOPMAX', base .. 'w')"),
+    ]), "L3",
+        "rslock, async-redis-lock: waiters sleep at random, and who came last may be first, again and again";
     a_fence_at_writes_only: How::Fence, "S3"; "pause",
         "a resource that checks tokens when it is written, and not when it is first read";
 }

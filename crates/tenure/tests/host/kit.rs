@@ -25,6 +25,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
+    /// Where the floor of tokens has copies: in the pages that are not empty.
+    pub(crate) fn copies_of_the_floor(&self) -> Vec<u64> {
+        let bytes = std::fs::read(self.file("floor")).expect("the floor");
+        let used = bytes.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+        used.map(|(page, _)| page as u64 * 4096).collect()
+    }
+
+    /// The floor of tokens that is on disk: a process's copy has it as its third word.
+    pub(crate) fn floor(&self) -> i64 {
+        let bytes = std::fs::read(self.file("floor")).expect("the floor");
+        let floors = bytes.chunks(4096).filter_map(|page| page.get(16..24)?.try_into().ok());
+        floors.map(i64::from_le_bytes).max().expect("a copy")
+    }
+
     pub(crate) fn new() -> Dir {
         Dir::below(&std::env::temp_dir())
     }

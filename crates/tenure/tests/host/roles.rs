@@ -27,6 +27,7 @@ fn child() {
         "rescue" => rescue(&dir, args[0], args[1].parse().expect("a number")),
         "grow" => grow(&dir, args[0].parse().expect("a number")),
         "stop" => stop(&dir, args[0]),
+        "raise" => raise(&dir, args[0].parse().expect("a number")),
         "make" => make(&dir, args[0].parse().expect("a number")),
         "many" => many(&dir),
         "reap" => reap(&dir, args[0].parse().expect("a number")),
@@ -351,6 +352,19 @@ fn grow(dir: &Path, n: u64) {
     stands(4);
     faults::kill_after(u64::MAX);
     assert!(cells().0 > before, "it did not grow");
+    std::process::exit(0);
+}
+
+/// Takes the first lock of a store, for which the ceiling of tokens has to be raised, and stops at store number `n` of it.
+fn raise(dir: &Path, n: u64) {
+    let client = open(dir).expect("opens");
+    say("ready");
+    let mut go = String::new();
+    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+    faults::stop_after(n);
+    let token = client.take(&client.claim("mine"));
+    faults::kill_after(u64::MAX);
+    say(&format!("token {token} mine"));
     std::process::exit(0);
 }
 

@@ -113,6 +113,41 @@ fn a_rescuer_dies_at_every_store() {
     }
 }
 
+/// Wherever a process stops that raises the ceiling of tokens for all, others raise it themselves; and no token is given
+/// above what is on disk, also when it goes on.
+#[test]
+fn a_stopped_raise_of_the_ceiling_delays_nobody() {
+    for there in [false, true] {
+        let mut n = 0;
+        loop {
+            let dir = Dir::new();
+            if there {
+                faults::raise_floor(&dir.0, 1).expect("raised");
+            }
+            let client = open(&dir.0).expect("opens");
+            let mut child = Role::start("raise", &dir.0, &[&n.to_string()]);
+            child.hears("ready");
+            child.tell("go");
+            let stopped = child.is_stopped_or_gone();
+            let ours = client.take(&client.claim("ours"));
+            assert!(dir.floor() > ours, "stopped at store {n}: a token above the floor");
+            if stopped {
+                signal(&child, Signal::CONT);
+            }
+            let told = child.says();
+            assert!(child.child.wait().expect("the child ends").success(), "stopped at store {n}");
+            let [(_, theirs)] = told[..] else { panic!("stopped at store {n}: {told:?}") };
+            assert!(dir.floor() > theirs, "stopped at store {n}: {theirs} above the floor");
+            faults::check(&dir.0).expect("whole");
+            if !stopped {
+                assert!(n > 20, "the first grant of a store has {n} stores only");
+                break;
+            }
+            n += 1;
+        }
+    }
+}
+
 /// Processes that hammer one lock, stopped at random; each checks by a witness that it is alone inside.
 #[test]
 fn at_random_while_many_hammer_one_lock() {
@@ -126,8 +161,6 @@ fn at_random_while_many_hammer_one_lock() {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (dice >> 33) % sides
     };
-    // The first token of all raises their ceiling, for a minute; whoever is stopped just then is waited for.
-    probe(&client, "hot");
     let mut children: Vec<Role> = (0..3).map(|_| Role::start("hammer", &dir.0, &["hot", "0"])).collect();
     // And until the children, which take a while to begin, have done enough under stops.
     let grants = || {

@@ -130,7 +130,7 @@ mod inspection {
     /// Whatever keeps it from being written.
     pub fn raise_floor(dir: &Path, token: i64) -> Result<()> {
         let dir = Dir::open(&Place { path: dir.to_owned(), durable: true })?;
-        floor::raise(&dir, token, 0).map(drop)
+        floor::raise(&dir, 0, token, 0).map(drop)
     }
 
     /// Makes the store in `dir` look as if an earlier boot had left it. Nobody may have it open.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -20,7 +20,7 @@ use super::place::{Dir, refused};
 use super::registry::Entry;
 use super::slots::{Slots, Who};
 use super::watch::Watchers;
-use super::{create, domain, floor};
+use super::{create, domain, faults, floor};
 use crate::core::line::{Lines, Now, Refusal};
 use crate::domain::Domain;
 use crate::engine::Runtime;
@@ -97,6 +97,8 @@ pub(super) struct Inner {
     pub(super) watchers: Watchers,
     stop: AtomicBool,
     looks: Looks,
+    /// Held by the thread that writes this process's floor.
+    raising: Mutex<()>,
     pub(super) born: Birthplace,
     _entry: Entry,
 }
@@ -134,6 +136,7 @@ impl Inner {
             watchers: Watchers::default(),
             stop: AtomicBool::new(false),
             looks: Looks::default(),
+            raising: Mutex::new(()),
             born: Birthplace::here(),
             _entry: entry,
         };
@@ -302,25 +305,38 @@ impl Inner {
             .into())
     }
 
-    /// Raises the ceiling of tokens above `needed`, on disk first.
+    /// Raises the ceiling of tokens above `needed`, on disk first. One process does it for all; but where it takes longer
+    /// than a thread may be blocked, another one does it as well, since the first may be stopped.
     fn raise(&self, needed: i64) -> Outcome<()> {
         let lock =
             Lock { word: &self.map.halves()[header::RAISING_H], turns: &self.map.words()[header::RAISED_W] };
-        if let Err(not_got) = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)) {
-            let owner = if let NotGot::Stuck(owner) = not_got { owner } else { None };
-            return Err(Halt::Stuck(PATIENCE_DISK, self.stuck(owner)));
-        }
-        let ceiling = &self.map.words()[header::CEILING_W];
-        let result = if ceiling.load(Acquire).cast_signed() > needed {
-            Ok(()) // somebody else was faster
-        } else if !self.looks.look(&self.files, &*self.runtime) {
-            Err(self.removed()) // the floor there, if any, is that of others
+        let alone = lock.take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)).is_ok();
+        let own = self.raising.try_lock();
+        let result = if matches!(own, Err(TryLockError::WouldBlock)) {
+            // Another thread of this process is at it. It is not stopped, since this one is not.
+            Err(Halt::Stuck(PATIENCE_DISK, self.stuck(Some(self.me))))
         } else {
-            floor::raise(&self.files.dir, needed, self.runtime.wall_us())
-                .map(|floor| ceiling.store(floor.cast_unsigned(), Release))
+            self.raise_now(needed).map_err(Halt::from)
         };
-        let _ = lock.let_go(); // these words are in no area
-        Ok(result?)
+        if alone {
+            let _ = lock.let_go(); // these words are in no area
+        }
+        result
+    }
+
+    fn raise_now(&self, needed: i64) -> Result<()> {
+        let ceiling = &self.map.words()[header::CEILING_W];
+        if ceiling.load(Acquire).cast_signed() > needed {
+            return Ok(()); // somebody else was faster
+        }
+        if !self.looks.look(&self.files, &*self.runtime) {
+            return Err(self.removed()); // the floor there, if any, is that of others
+        }
+        let floor = floor::raise(&self.files.dir, self.me.slot(), needed, self.runtime.wall_us())?;
+        // Never lower than what somebody else has reached meanwhile.
+        ceiling.fetch_max(floor.unsigned_abs(), AcqRel);
+        faults::point();
+        Ok(())
     }
 
     /// Removes everything that a dead process left behind, in all shards, once.
