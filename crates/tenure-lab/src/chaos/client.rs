@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use tenure::backend::host::faults;
 use tenure::engine::thread::ThreadRuntime;
@@ -31,7 +30,7 @@ const RENEWED: u64 = 20_000_000;
 const TELL: Duration = Duration::from_millis(200);
 
 /// A process stops in the middle of what it does under a lock once in a time below this, in ns.
-const DOZES: u64 = 20_000_000_000;
+const DOZES: u64 = 40_000_000_000;
 
 /// What the process is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,11 +40,16 @@ pub(super) struct Task {
     pub(super) namespace: String,
     pub(super) ttl_ms: u64,
     pub(super) tasks: u32,
+    /// How many processes began the run, and have the lowest numbers.
+    pub(super) processes: u32,
     pub(super) seed: u64,
     pub(super) part: PathBuf,
     pub(super) socket: PathBuf,
     /// It may stop or kill itself inside a verb of the store.
     pub(super) inside: bool,
+    /// How much rarer a store that is so much faster needs what a client does seldom: whoever stops or sleeps with a lock
+    /// holds up all others for a lease.
+    pub(super) rarer: u64,
     /// Naps of up to this part of a ttl during as large a part of the holds, so that whatever is wrong has time to show. 0: none.
     pub(super) naps: f64,
     /// It is in a pid namespace of its own.
@@ -101,7 +105,9 @@ struct Shared {
 fn play(link: &Link) -> Outcome<()> {
     let task: Task = link.task()?;
     let writer = Arc::new(Writer::create(&task.part).doing(|| "make the part of a history".into())?);
-    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(DOZES / 8);
+    // The first processes early, so that it is in every run; those in the place of the dead like all others.
+    let early = if task.p <= task.processes { 8 } else { 1 };
+    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(DOZES / early);
     let shared = Arc::new(Shared {
         task,
         writer,
@@ -241,9 +247,9 @@ impl Client {
 
     async fn work(mut self) -> Outcome<()> {
         while !self.shared.stop.load(Relaxed) && !self.shared.removed.load(Relaxed) {
-            // Half of all goes to the hot lock, which is the first.
+            // Two fifths of all goes to the hot lock, which is the first.
             let others = self.lines.len() as u64 - 1;
-            let line = if self.dice.below(2) == 0 { 0 } else { 1 + self.dice.below(others) };
+            let line = if self.dice.below(5) < 2 { 0 } else { 1 + self.dice.below(others) };
             let inside = self.arm()?;
             self.once(usize::try_from(line).unwrap_or(0)).await?;
             if let Some(id) = inside {
@@ -256,7 +262,7 @@ impl Client {
 
     /// Has this process stopped, or killed, at some store of one of the next verbs.
     fn arm(&mut self) -> Outcome<Option<u64>> {
-        if !self.shared.task.inside || self.calm() || self.dice.below(4000) != 0 {
+        if !self.shared.task.inside || self.calm() || self.dice.below(4000 * self.shared.task.rarer) != 0 {
             return Ok(None);
         }
         let n = self.dice.below(120);
@@ -286,7 +292,7 @@ impl Client {
         let wait = match kind {
             0..20 => Duration::ZERO,
             20..35 => self.ttl * 2,
-            _ => self.ttl.mul_f64(0.2 + self.dice.unit()),
+            _ => self.ttl.mul_f64(0.05 + 0.6 * self.dice.unit()),
         };
         let lines = self.lines.clone();
         let acquire = queue::noted(lines[line].acquire(want, wait));
@@ -356,6 +362,7 @@ impl Client {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 10,000
         let frequent = (10_000.0 * self.naps()) as u64;
         match self.dice.below(10_000) {
+            0..8 if self.dice.below(self.shared.task.rarer) > 0 => {}
             0..2 if !self.calm() => {
                 let id = self.fault(Phase::Begin, "blocked_runtime", 0)?;
                 std::thread::sleep(ttl.mul_f64(0.3 + self.dice.unit()));
@@ -438,7 +445,7 @@ impl Client {
             return Ok(());
         }
         let id = self.fault(Phase::Begin, "pause_between_accesses", 0)?;
-        kill_process(getpid(), Signal::STOP).doing(|| "stop this process".into())?;
+        faults::stop_now();
         self.fault(Phase::End, "pause_between_accesses", id)?;
         Ok(())
     }

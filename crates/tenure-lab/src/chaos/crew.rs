@@ -44,7 +44,7 @@ pub(super) struct Crew {
 }
 
 /// One client in so many, if any.
-const APART: u32 = 3;
+const APART: u32 = 6;
 
 impl Crew {
     pub(super) fn new(dir: PathBuf, apart: bool) -> Crew {

@@ -108,7 +108,7 @@ impl Plan {
         let ttl = Duration::from_millis(300 + seed * 7919 % 500);
         let per = |n: u64| n * secs / 45;
         let (acquisitions, windows, gap) = match (local, private) {
-            (true, _) => (per(300_000), per(200), 120),
+            (true, _) => (per(300_000), per(200), 280),
             (_, true) => (per(100_000), per(40), 500),
             _ => (per(40_000), per(60), 380),
         };

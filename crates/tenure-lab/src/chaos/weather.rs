@@ -160,7 +160,7 @@ impl Weather {
             self.begin(targets, second_half)?;
         }
         if now >= self.remove && targets.files.is_some() {
-            self.remove = now + Duration::from_millis(8_000 + self.dice.below(4_000));
+            self.remove = now + Duration::from_millis(10_000 + self.dice.below(10_000));
             let fault = files::draw(&mut self.dice, second_half);
             self.strike(fault, targets)?;
         }
@@ -193,8 +193,9 @@ impl Weather {
         let server = targets.server.as_ref();
         let idle = !self.busy(|undo| matches!(undo, Undo::Server | Undo::Clock | Undo::Disk));
         match draw.2 {
-            Needs::Nothing => !self.busy(|undo| matches!(undo, Undo::Busy(_))),
-            Needs::Client => true,
+            // All clients have to come out of a store that was removed: whoever sleeps meanwhile holds up everything.
+            Needs::Nothing => !self.busy(|undo| matches!(undo, Undo::Busy(_) | Undo::Files)),
+            Needs::Client => !self.busy(|undo| matches!(undo, Undo::Files)),
             Needs::Mortal => targets.mortal,
             Needs::Path => targets.proxy.is_some() && !self.busy(|undo| matches!(undo, Undo::Path)),
             // A restart of a server that keeps nothing is a loss of data.
@@ -214,12 +215,18 @@ impl Weather {
         if possible.is_empty() {
             return Ok(());
         }
-        let mut roll = self.dice.below(possible.iter().map(|draw| draw.1).sum());
+        // Where nothing but clients can be hit, most of them die: a pause holds up all others for a lease or two.
+        let weight = |draw: &Draw| match draw.0 {
+            "pause" if targets.proxy.is_none() => 3,
+            "kill" if targets.proxy.is_none() => 12,
+            _ => draw.1,
+        };
+        let mut roll = self.dice.below(possible.iter().copied().map(weight).sum());
         for draw in possible {
-            if roll < draw.1 {
+            if roll < weight(draw) {
                 return self.strike(draw.0, targets);
             }
-            roll -= draw.1;
+            roll -= weight(draw);
         }
         Ok(())
     }

@@ -26,6 +26,11 @@ mod hook {
         STOP.store(true, SeqCst);
     }
 
+    /// Stops this process here and now: the thread that calls this does nothing more until somebody lets the process go on.
+    pub fn stop_now() {
+        super::super::sys::stop_here();
+    }
+
     /// How many points were passed since [`kill_after`].
     #[must_use]
     pub fn passed() -> u64 {
@@ -153,7 +158,7 @@ mod inspection {
 }
 
 #[cfg(feature = "unstable")]
-pub use hook::{kill_after, passed, stop_after};
+pub use hook::{kill_after, passed, stop_after, stop_now};
 #[cfg(feature = "unstable")]
 pub use inspection::{cells, check, raise_floor, reboot, rescues, shard};
 
