@@ -32,6 +32,11 @@ const TELL: Duration = Duration::from_millis(200);
 /// A process stops in the middle of what it does under a lock once in a time below this, in ns.
 const DOZES: u64 = 40_000_000_000;
 
+/// The same; more often where something is wrong and has to show.
+fn dozes(task: &Task) -> u64 {
+    if task.naps > 0.0 { DOZES / 5 } else { DOZES }
+}
+
 /// What the process is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Task {
@@ -107,7 +112,7 @@ fn play(link: &Link) -> Outcome<()> {
     let writer = Arc::new(Writer::create(&task.part).doing(|| "make the part of a history".into())?);
     // The first processes early, so that it is in every run; those in the place of the dead like all others.
     let early = if task.p <= task.processes { 8 } else { 1 };
-    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(DOZES / early);
+    let first = Dice::new(task.seed, u64::from(task.p) << 32).below(dozes(&task) / early);
     let shared = Arc::new(Shared {
         task,
         writer,
@@ -439,7 +444,8 @@ impl Client {
     /// two accesses, where they do the most harm.
     fn doze(&mut self) -> Outcome<()> {
         let (due, now) = (self.shared.dozes.load(Relaxed), boot_ns());
-        let next = now + DOZES / 4 + self.dice.below(DOZES * 3 / 4);
+        let span = dozes(&self.shared.task);
+        let next = now + span / 4 + self.dice.below(span * 3 / 4);
         let dozes = now >= due && !self.calm();
         if !dozes || self.shared.dozes.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
             return Ok(());

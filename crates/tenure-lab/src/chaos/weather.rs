@@ -215,10 +215,12 @@ impl Weather {
         if possible.is_empty() {
             return Ok(());
         }
-        // Where nothing but clients can be hit, most of them die: a pause holds up all others for a lease or two.
+        // Where nothing but clients can be hit, most of them die: a pause holds up all others for a lease or two. And
+        // where latency is looked for, it is there most of the time.
         let weight = |draw: &Draw| match draw.0 {
             "pause" if targets.proxy.is_none() => 3,
             "kill" if targets.proxy.is_none() => 12,
+            "latency" if !self.only.is_empty() => 6,
             _ => draw.1,
         };
         let mut roll = self.dice.below(possible.iter().copied().map(weight).sum());
@@ -293,8 +295,9 @@ impl Weather {
         }
         if let Some(proxy) = &targets.proxy {
             let half = [None, Some(0), Some(1)][usize::try_from(self.dice.below(3)).unwrap_or(0)];
-            // Some of it is in the order of a lease.
-            let latency = match self.dice.below(3) {
+            // Some of it is in the order of a lease; all of it where that is what is looked for.
+            let some = if self.only.is_empty() { 3 } else { 1 };
+            let latency = match self.dice.below(some) {
                 0 => self.ttl.mul_f64(0.2 + 0.5 * self.dice.unit()),
                 _ => Duration::from_millis(2 + self.dice.below(40)),
             };
