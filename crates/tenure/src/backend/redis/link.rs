@@ -3,7 +3,8 @@
 //! Whoever sends writes to the socket at once when nothing else is under way, on its own thread: no hop, and a guard that
 //! is dropped by the last statement of `main` has its release on the wire. With requests under way, or when several answers
 //! came at once and several tasks are about to ask, what is sent is collected, and the driver writes it all at once:
-//! attempts and releases as one call (`together`). The driver is one task; when it is dropped with its runtime, the link is dead
+//! attempts and releases as one call (`together`). What is enough for a call of its own is written without waiting for the
+//! rest, so that the server works while this side does. The driver is one task; when it is dropped with its runtime, the link is dead
 //! and everybody who waits learns it.
 
 use std::collections::VecDeque;
@@ -154,7 +155,9 @@ impl Link {
                 return Err(fault.unsent());
             }
             state.verbs.push(Queued { verb, reply, since: self.runtime.now() });
-            if !self.gathers(&state) {
+            if state.verbs.len() >= together::ENOUGH && state.out.is_empty() {
+                self.write_now(state);
+            } else if !self.gathers(&state) {
                 self.start_writing(state);
             }
         }
@@ -209,20 +212,28 @@ impl Link {
         }
         // Nothing else is under way: no one to share a write with.
         if state.waiting.is_empty() || state.waiting.len() + state.verbs.len() == 1 {
-            self.put_together(&mut state);
-            match self.write_out(&mut state) {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => {
-                    drop(state);
-                    return self
-                        .fail(&Fault::Lost(format!("writing to the connection failed: {error}").into()));
-                }
-            }
+            return self.write_now(state);
         }
         state.writing = true;
         drop(state);
         self.write.notify_one();
+    }
+
+    /// Writes what is there, on this thread; the driver writes what there is no room for.
+    fn write_now(&self, mut state: MutexGuard<'_, State>) {
+        self.put_together(&mut state);
+        match self.write_out(&mut state) {
+            Ok(true) => {}
+            Ok(false) => {
+                state.writing = true;
+                drop(state);
+                self.write.notify_one();
+            }
+            Err(error) => {
+                drop(state);
+                self.fail(&Fault::Lost(format!("writing to the connection failed: {error}").into()));
+            }
+        }
     }
 
     /// Puts the verbs that wait into bytes, as few calls as will do.
