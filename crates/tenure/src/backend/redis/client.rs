@@ -15,9 +15,9 @@ use std::task::{Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::fault::{Why, of_answer, of_fault};
+use super::fault::{Fault, Why, of_answer, of_fault};
 use super::handshake;
-use super::link::{Fault, Link};
+use super::link::Link;
 use super::names;
 use super::place::Thread;
 use super::resp::Value;

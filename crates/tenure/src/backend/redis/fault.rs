@@ -1,7 +1,21 @@
-//! What a failure means to the caller.
+//! Why a request has no answer, and what that means to the caller.
 
-use super::link::Fault;
+use std::sync::Arc;
+
 use crate::error::{Error, ErrorKind};
+
+/// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// It never left this process.
+    Unsent(Arc<str>),
+    /// It may have left, and nobody knows what became of it.
+    Lost(Arc<str>),
+    /// What came was not an answer.
+    Garbage(Arc<str>),
+    /// It was asked in company, and the server refused that call or this part of it.
+    Together(Arc<str>),
+}
 
 /// An error that can be told more than once.
 #[derive(Clone, Debug)]

@@ -18,25 +18,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::fault::Fault;
 use super::resp::{self, Parsed, Value};
 use super::scripts::Names;
 use super::stream::Stream;
 use super::together::{self, Queued, To, Verb};
 use crate::core::moment::Moment;
 use crate::engine::{Runtime, gather};
-
-/// Why a request has no answer.
-#[derive(Clone, Debug)]
-pub(super) enum Fault {
-    /// It never left this process.
-    Unsent(Arc<str>),
-    /// It may have left, and nobody knows what became of it.
-    Lost(Arc<str>),
-    /// What came was not an answer.
-    Garbage(Arc<str>),
-    /// It was asked in company, and the server refused that call or this part of it.
-    Together(Arc<str>),
-}
 
 /// The answer to a request.
 pub(super) type Reply = Result<Value, Fault>;

@@ -18,8 +18,8 @@ use tokio::task::JoinError;
 
 use self::answer::{Fields, hex};
 use self::client::{Client, Errand, errand_of_release};
-use self::fault::Why;
-use self::link::{Fault, Link};
+use self::fault::{Fault, Why};
+use self::link::Link;
 use self::place::Thread;
 use self::resp::Value;
 use self::scripts::Script;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::client::{Client, Errand, Slot};
-use super::fault::{Why, of_fault};
+use super::fault::{Fault, Why, of_fault};
 use super::handshake::{self, Hello};
-use super::link::{Fault, Link};
+use super::link::Link;
 use super::names;
 use super::stream::Stream;
 use crate::backend::News;

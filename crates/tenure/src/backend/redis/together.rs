@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::link::{Fault, Reply};
+use super::fault::Fault;
+use super::link::Reply;
 use super::resp::{self, Value};
 use super::scripts::{Names, Script};
 use crate::core::moment::Moment;
