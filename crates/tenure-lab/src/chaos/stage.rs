@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tenure::{Capabilities, Locks, Order, StoreUrl};
+use tenure::{Capabilities, Locks, StoreUrl};
 use tokio::runtime::Runtime;
 
 use super::client::Task;
@@ -44,8 +44,6 @@ pub(super) struct Stage {
     versions: serde_json::Map<String, serde_json::Value>,
     capabilities: serde_json::Value,
     backend: String,
-    /// Everybody stands in the store's line.
-    fair: bool,
 }
 
 impl Stage {
@@ -112,7 +110,6 @@ impl Stage {
             versions: versions(plan),
             capabilities: promised(&capabilities),
             backend: capabilities.backend.to_owned(),
-            fair: capabilities.order == Order::Fifo,
         })
     }
 
@@ -197,7 +194,7 @@ impl Stage {
             tasks: plan.tasks,
             capabilities: self.capabilities.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fair: self.fair,
+            fair: false,
             floors: Some(plan.floors),
             replay: Some(plan.replay.clone()),
             versions: Some(self.versions.clone()),

@@ -1,4 +1,4 @@
-//! L3: where strict first come was asked for, nobody overtakes.
+//! L3: where strict first come was asked for, or the store declares it, nobody overtakes.
 //!
 //! A stood in line before B if the store had put it there before B was invoked. B overtook it if it was granted first:
 //! B returned before A did, those who then believed left no room for A beside them (so A was not yet granted), and
@@ -13,14 +13,16 @@ use crate::history::{Kind, Name};
 
 pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> Verdict {
     let mut tally = Tally::default();
-    if facts.history.header.fair {
+    let header = &facts.history.header;
+    let declared = header.fair || header.capabilities["order"] == "fifo";
+    if declared {
         for (lock, claims) in &facts.locks {
             overtaken(facts, windows, *lock, claims, &mut tally);
         }
     }
     let mut verdict = tally.verdict("L3", "declared order", "grants in line");
-    if !facts.history.header.fair {
-        verdict.text = "strict first come was not asked for".into();
+    if !declared {
+        verdict.text = "the store declares no order, and none was asked for".into();
     }
     verdict
 }
