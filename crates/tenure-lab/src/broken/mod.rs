@@ -12,8 +12,7 @@ macro_rules! variants {
             &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
     };
     ($on:expr, $($name:ident: $twist:expr, $trial:literal;)*) => {
-        pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
+        variants! { $($name: $on, $twist, $trial;)* }
     };
 }
 

@@ -1,10 +1,11 @@
 //! When the store put a claim in line: who judges an order has to know who stood there before whom came.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tenure::Result;
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, ClaimId, Standing};
 
+use crate::broken::bend::locked;
 use crate::num::boot_ns;
 
 tokio::task_local! {
@@ -17,19 +18,15 @@ tokio::task_local! {
 struct Asking(Mutex<(Option<ClaimId>, Option<u64>)>);
 
 impl Asking {
-    fn seen(&self) -> MutexGuard<'_, (Option<ClaimId>, Option<u64>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn asks(&self, id: ClaimId) {
-        let mut seen = self.seen();
+        let mut seen = locked(&self.0);
         if seen.0 != Some(id) {
             *seen = (Some(id), None);
         }
     }
 
     fn waits(&self, id: ClaimId) {
-        let mut seen = self.seen();
+        let mut seen = locked(&self.0);
         if seen.0 == Some(id) {
             seen.1.get_or_insert_with(boot_ns);
         }
@@ -40,7 +37,7 @@ impl Asking {
 pub(super) async fn noted<F: Future>(acquire: F) -> (F::Output, Option<u64>) {
     let asking = Arc::new(Asking::default());
     let outcome = ASKING.scope(asking.clone(), acquire).await;
-    let queued = asking.seen().1;
+    let queued = locked(&asking.0).1;
     (outcome, queued)
 }
 

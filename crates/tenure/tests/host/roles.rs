@@ -57,6 +57,13 @@ pub(crate) fn say(word: &str) {
     writeln!(out, "{word}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
+/// Says that it is ready, and waits for the parent's word.
+fn say_ready_and_wait() {
+    say("ready");
+    let mut go = String::new();
+    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+}
+
 /// Takes a lock, says so, and keeps it until it is killed or its input ends.
 fn hold(dir: &Path, name: &str, share: Option<u32>) {
     let client = open(dir).expect("opens");
@@ -81,9 +88,7 @@ fn script(dir: &Path, n: u64, fault: fn(u64)) {
     if token(client.attempt(&shared).expect("attempt").standing).is_none() {
         client.wait(&shared, None);
     }
-    say("ready");
-    let mut go = String::new();
-    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+    say_ready_and_wait();
     fault(n);
     let tokens = crate::kills::script(&client, &shared);
     faults::kill_after(u64::MAX);
@@ -130,9 +135,7 @@ fn many(dir: &Path) {
 /// Wants a lock of a process that is dead by then, and dies at store number `n` of getting it.
 fn reap(dir: &Path, n: u64) {
     let client = open(dir).expect("opens");
-    say("ready");
-    let mut go = String::new();
-    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+    say_ready_and_wait();
     faults::kill_after(n);
     client.take(&client.claim(crate::kills::MANY[0]));
     faults::kill_after(u64::MAX);
@@ -268,9 +271,7 @@ fn fill(dir: &Path) {
 
 /// Hammers when told to.
 fn hammer_late(dir: &Path, name: &str, rounds: u64) {
-    say("ready");
-    let mut go = String::new();
-    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+    say_ready_and_wait();
     let _ = rustix::fs::mkdir(dir, rustix::fs::Mode::RWXU);
     hammer(dir, name, rounds);
 }
@@ -358,9 +359,7 @@ fn grow(dir: &Path, n: u64) {
 /// Takes the first lock of a store, for which the ceiling of tokens has to be raised, and stops at store number `n` of it.
 fn raise(dir: &Path, n: u64) {
     let client = open(dir).expect("opens");
-    say("ready");
-    let mut go = String::new();
-    std::io::stdin().read_line(&mut go).expect("the parent speaks");
+    say_ready_and_wait();
     faults::stop_after(n);
     let token = client.take(&client.claim("mine"));
     faults::kill_after(u64::MAX);
