@@ -115,6 +115,17 @@ grades! {
     }
 }
 
+grades! {
+    /// How tasks of one client that want one lock take their turns.
+    Turns {
+        /// Each is a claim of its own in the store's line.
+        Each => "each",
+        /// Those that wait together share one claim and pass the lock on among themselves, each with a token of its own:
+        /// the store can reserve several for one grant. `LockOptions::fair` makes each a claim of its own.
+        Shared => "shared",
+    }
+}
+
 /// Which primitives a backend can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -155,6 +166,8 @@ pub struct Capabilities {
     pub wakeup: Wakeup,
     /// What can be seen.
     pub visibility: Visibility,
+    /// How tasks of one client take their turns.
+    pub turns: Turns,
     /// What its state survives.
     pub survives: Survives,
 }
@@ -172,6 +185,7 @@ impl Capabilities {
             modes: Modes::ALL,
             wakeup: Wakeup::Push,
             visibility: Visibility::Full,
+            turns: Turns::Shared,
             survives: Survives::PowerLoss,
         }
     }

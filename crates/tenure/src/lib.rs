@@ -61,7 +61,7 @@ mod engine;
 
 pub use backend::{Broken, Kind, Line, Owner, Released, Seen};
 pub use capability::{
-    Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
+    Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
 };
 pub use domain::Domain;
 pub use election::{Election, Leader, LeaderInfo, Observer};

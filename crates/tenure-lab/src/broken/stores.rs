@@ -43,7 +43,7 @@ pub(super) fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i6
 
 /// A grant with a token that the claim makes up.
 pub(super) fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
-    Grant { token: Token::new(i64::try_from(claim.birth.nanos()).unwrap_or(i64::MAX)), reserved: 1, lease }
+    Grant { token: Token::new(i64::try_from(claim.birth.nanos()).unwrap_or(i64::MAX)), lease }
 }
 
 #[derive(Default)]

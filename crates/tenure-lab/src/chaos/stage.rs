@@ -259,6 +259,7 @@ fn promised(caps: &Capabilities) -> serde_json::Value {
         "modes": { "mutex": modes.mutex, "rw": modes.rw, "semaphore": modes.semaphore },
         "wakeup": caps.wakeup.to_string(),
         "visibility": caps.visibility.to_string(),
+        "turns": caps.turns.to_string(),
         "survives": caps.survives.to_string(),
     })
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tenure::backend::{
-    self, Anchor, Answer, Backend, Claim, ClaimId, Grant, Kind, Leave, News, Opening, Query, Released, Sink,
-    Standing,
+    self, Anchor, Answer, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, News, Opening, Query,
+    Released, Sink, Standing,
 };
 use tenure::core::lease::TTL_WAITING;
 use tenure::engine::Runtime;
@@ -425,6 +425,7 @@ impl Store {
             stand: true,
             ttl: Duration::from_secs(30),
             waiting: TTL_WAITING,
+            cohort: Cohort::ALONE,
             birth: self.runtime.now(),
             anchor: Anchor::Process,
             owner: Arc::new(owner("raw")),

@@ -184,7 +184,7 @@ impl Bend for AlwaysYes {
 }
 
 fn yes(answer: tenure::Result<Answer>, claim: &Claim) -> Answer {
-    let grant = Grant { token: tenure::Token::new(1), reserved: 1, lease: Lease::For(claim.ttl) };
+    let grant = Grant { token: tenure::Token::new(1), lease: Lease::For(claim.ttl) };
     match answer {
         Ok(answer) if matches!(answer.standing, Standing::Held(_) | Standing::Waiting { .. }) => answer,
         _ => Answer { standing: Standing::Held(grant), at: None },

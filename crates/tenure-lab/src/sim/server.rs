@@ -234,9 +234,7 @@ fn refused(refusal: Refusal) -> Error {
 pub(super) fn standing(place: Place, now: Now) -> Answer {
     let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(now.ns)));
     let standing = match place {
-        Place::Held { token, end } => {
-            Standing::Held(Grant { token: Token::new(token), reserved: 1, lease: lease(end) })
-        }
+        Place::Held { token, end } => Standing::Held(Grant { token: Token::new(token), lease: lease(end) }),
         Place::Waiting { ahead, end, look } => {
             let pause = Duration::from_nanos(look.saturating_sub(now.ns));
             let look_again = pause.clamp(Duration::from_millis(10), LOOK_AGAIN_MAX);

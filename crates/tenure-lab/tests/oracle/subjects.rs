@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::backend::{
-    self, Anchor, Answer, Backend, BoxFuture, Claim, ClaimId, Lease, News, Opening, Query, Released, Sink,
-    Standing,
+    self, Anchor, Answer, Backend, BoxFuture, Claim, ClaimId, Cohort, Lease, News, Opening, Query, Released,
+    Sink, Standing,
 };
 use tenure::core::line::{self, Event, Found, Lines, Now, Place, Refusal, Trace, VecArena};
 use tenure::core::moment::Moment;
@@ -275,6 +275,7 @@ impl Store {
             stand: ask.stand,
             ttl: Duration::from_nanos(ask.leases[0]),
             waiting: Duration::from_nanos(ask.leases[1]),
+            cohort: Cohort::ALONE,
             birth: Moment(ask.birth),
             anchor: Anchor::Process,
             owner: self.owner.clone(),

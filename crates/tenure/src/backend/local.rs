@@ -55,7 +55,7 @@ pub(super) fn answer(place: Place, now: Now) -> Answer {
 }
 
 fn grant(token: i64, lease: Lease) -> Grant {
-    Grant { token: Token::new(token), reserved: 1, lease }
+    Grant { token: Token::new(token), lease }
 }
 
 /// Takes out what happened to claims other than `own`, as news for them.

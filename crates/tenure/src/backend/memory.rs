@@ -9,7 +9,7 @@ use super::{
     Sink, local, note,
 };
 use crate::capability::{
-    Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Visibility, Wakeup,
+    Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
 };
 use crate::core::line::{Found, Lines, NO_SLOT, Now, Place, Refusal, VecArena};
 use crate::domain::Domain;
@@ -34,6 +34,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     modes: Modes::ALL,
     wakeup: Wakeup::Push,
     visibility: Visibility::Full,
+    turns: Turns::Each,
     survives: Survives::Nothing,
 };
 
@@ -231,7 +232,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::backend::{Anchor, Kind, Lease, Owner, Standing};
+    use crate::backend::{Anchor, Cohort, Kind, Lease, Owner, Standing};
     use crate::core::moment::Moment;
     use crate::error::ErrorKind;
     use crate::url::StoreUrl;
@@ -307,6 +308,7 @@ mod tests {
             stand: true,
             ttl: Duration::from_secs(30),
             waiting: Duration::from_secs(10),
+            cohort: Cohort::ALONE,
             birth: Moment(0),
             anchor: Anchor::Process,
             owner: Owner { user: "ann".into(), host: "box".into(), pid: 42, program: "job".into() }.into(),

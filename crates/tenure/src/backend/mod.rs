@@ -95,6 +95,25 @@ pub enum Anchor {
     Time,
 }
 
+/// How one claim serves several tasks of its client, which pass its hold on among themselves. Each of them needs a fencing
+/// token of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cohort {
+    /// How many tokens are to be the claim's own, from that of its grant on. At least 1.
+    pub tokens: u32,
+    /// How many of them were used, as a release and the first claim of a transfer say it: the last one used is the
+    /// lock's newest token then, and the others go back. At least 1.
+    pub used: u32,
+    /// How many tasks wait for the hold to be passed on to them: shown to people, never judged. A renewal that carries
+    /// another number than the store knows replaces it.
+    pub behind: u32,
+}
+
+impl Cohort {
+    /// One task.
+    pub const ALONE: Cohort = Cohort { tokens: 1, used: 1, behind: 0 };
+}
+
 /// One attempt to hold a lock.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -108,6 +127,9 @@ pub struct Claim {
     pub weight: u32,
     /// The capacity that it assumes.
     pub capacity: u32,
+    /// For how many tasks of its client it stands: [`Cohort::ALONE`] where the store's
+    /// [`turns`](Capabilities::turns) are none or the kind is not a mutex.
+    pub cohort: Cohort,
     /// Whether it stands in line when it cannot be granted at once.
     pub stand: bool,
     /// Its lease once granted.
@@ -134,13 +156,11 @@ pub enum Lease {
     Unbounded,
 }
 
-/// Tokens of one grant.
+/// What a claim that holds was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The fencing token; `None` where the kind has none.
+    /// The fencing token, the first of those that the claim asked for; `None` where the kind has none.
     pub token: Option<Token>,
-    /// How many tokens from `token` on are this grant's own. 1 unless the backend reserves blocks.
-    pub reserved: u32,
     /// How long it lasts.
     pub lease: Lease,
 }
@@ -340,7 +360,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>>;
 
     /// Continues the hold of `from` under the claim `to`, in one step: the same lock, kind, token and since-time; the
-    /// id, owner, reason, lease and anchor of `to`, and its weight, which is at most what is held. Afterwards `from` is
+    /// id, owner, reason, lease and anchor of `to`, and its weight, which is at most what is held. Of several tokens it
+    /// goes on with the last one that was used. Afterwards `from` is
     /// unknown, so whoever still has that id can do nothing with it; what became free is granted. The lease restarts
     /// with `to.ttl`, which may be less than was left.
     ///
@@ -352,7 +373,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// where `to` weighs more than `from` holds or is of another kind.
     fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>>;
 
-    /// Takes the lock away: from whoever holds it with `token`, or from all that hold it. The next token is greater.
+    /// Takes the lock away: from whoever holds it with `token` (any of those that were given with its grant), or from all
+    /// that hold it. The next token is greater.
     fn evict<'a>(
         &'a self,
         key: &'a Key,

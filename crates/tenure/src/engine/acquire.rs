@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::hold::{Dropped, Hold, Phase};
 use super::timing::{LazyTimer, race};
 use super::{Engine, janitor, scope, telling};
-use crate::backend::{Anchor, Claim, Grant, Kind, Leave, Owner, Released};
+use crate::backend::{Anchor, Claim, Cohort, Grant, Kind, Leave, Owner, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
@@ -99,6 +99,7 @@ impl Turn {
             stand,
             ttl: request.ttl,
             waiting: lease::TTL_WAITING,
+            cohort: Cohort::ALONE,
             birth: engine.core.runtime.now(),
             anchor,
             owner: request.owner.clone(),

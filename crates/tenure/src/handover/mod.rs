@@ -8,7 +8,7 @@ mod handle;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Anchor, Claim, Kind};
+use crate::backend::{Anchor, Claim, Cohort, Kind};
 use crate::core::lease::TTL_WAITING;
 use crate::engine::{Request, Turn, adopt, detached};
 use crate::error::{Error, ErrorKind, LostReason, Result};
@@ -201,6 +201,7 @@ impl Locks {
             stand: true,
             ttl: handle.ttl,
             waiting: TTL_WAITING,
+            cohort: Cohort::ALONE,
             birth: self.engine.core.runtime.now(),
             anchor: Anchor::Time,
             owner: handle.owner.clone().into(),

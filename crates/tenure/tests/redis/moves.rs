@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use tenure::backend::{
-    Anchor, Backend, Claim, ClaimId, Grant, Kind, Leave, News, Opening, Owner, Query, Released, Sink,
+    Anchor, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, News, Opening, Owner, Query, Released, Sink,
     Standing, find,
 };
 use tenure::engine::Runtime;
@@ -62,6 +62,7 @@ impl Store {
             stand: false,
             ttl: Duration::from_secs(30),
             waiting: Duration::from_secs(10),
+            cohort: Cohort::ALONE,
             birth: self.runtime.now(),
             anchor: Anchor::Process,
             owner: self.owner.clone(),

@@ -36,7 +36,7 @@ impl Mutant for Always {
             for (claim, answer) in claims.iter().zip(answers) {
                 if let Ok(Answer { standing: standing @ Standing::Gone { .. }, .. }) = answer {
                     let lease = Lease::For(claim.ttl);
-                    *standing = Standing::Held(Grant { token: Token::new(1), reserved: 1, lease });
+                    *standing = Standing::Held(Grant { token: Token::new(1), lease });
                 }
             }
         }

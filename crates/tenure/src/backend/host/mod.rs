@@ -46,7 +46,7 @@ mod watch;
 use self::place::Place;
 use self::store::{Halt, Inner, Outcome, Store};
 use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
-use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength};
+use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength, Turns};
 use crate::domain::Domain;
 use crate::engine::Runtime;
 use crate::error::{Error, Result};
@@ -58,6 +58,7 @@ const BEST: Capabilities = Capabilities {
     scope: Scope::Host,
     hold_end: HoldEnd::LeaseOrProcess,
     token: TokenStrength::Durable,
+    turns: Turns::Each,
     survives: Survives::PowerLoss,
     ..Capabilities::strongest("host")
 };

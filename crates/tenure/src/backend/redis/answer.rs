@@ -68,7 +68,7 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
     let standing = match fields.letter() {
         "H" => {
             let grant = token(i64::try_from(fields.number(3)?).ok()?);
-            Standing::Held(Grant { token: grant, reserved: 1, lease: Lease::For(until(fields.number(4)?)) })
+            Standing::Held(Grant { token: grant, lease: Lease::For(until(fields.number(4)?)) })
         }
         "W" => Standing::Waiting {
             lease: Lease::For(until(fields.number(3)?)),
@@ -153,7 +153,7 @@ pub(super) fn news(text: &str) -> Option<News> {
             let (grant, now, lease) = (number(33..49)?, number(49..65)?, number(65..76)?);
             let grant = Grant {
                 token: token(i64::try_from(grant).ok()?),
-                reserved: 1,
+
                 lease: Lease::For(Duration::from_micros(lease)),
             };
             Some(News::Granted(id, grant, Some(now.saturating_mul(1000))))

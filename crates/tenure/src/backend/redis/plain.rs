@@ -19,7 +19,7 @@ use crate::backend::{
     Answer, Backend, BoxFuture, Claim, ClaimId, Entry, Kind, Lease, Leave, Opened, Opening, Page, Query,
     Released, Standing, larger,
 };
-use crate::capability::{Capabilities, Modes, Order, TokenStrength, Visibility, Wakeup};
+use crate::capability::{Capabilities, Modes, Order, TokenStrength, Turns, Visibility, Wakeup};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -31,6 +31,7 @@ const MOST: Capabilities = Capabilities {
     modes: Modes::MUTEX,
     wakeup: Wakeup::Poll,
     visibility: Visibility::Holders,
+    turns: Turns::Each,
     ..Capabilities::strongest("redis+setnx")
 };
 

@@ -70,7 +70,7 @@ fn request(ttl: Duration) -> Request {
 }
 
 fn grant(token: i64) -> Grant {
-    Grant { token: Token::new(token), reserved: 1, lease: Lease::For(TTL) }
+    Grant { token: Token::new(token), lease: Lease::For(TTL) }
 }
 
 fn held(token: i64, at: Option<u64>) -> Answer {

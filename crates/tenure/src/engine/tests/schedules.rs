@@ -21,7 +21,7 @@ use shuttle::thread;
 
 use self::hold::{Hold, Next, Phase};
 use super::{gone, grant, held, owner, request, waiting};
-use crate::backend::{Anchor, Claim, ClaimId, Leave};
+use crate::backend::{Anchor, Claim, ClaimId, Cohort, Leave};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::LostReason;
@@ -42,6 +42,7 @@ fn fresh() -> Arc<Hold> {
         stand: true,
         ttl: request.ttl,
         waiting: lease::TTL_WAITING,
+        cohort: Cohort::ALONE,
         birth: SENT,
         anchor: Anchor::Process,
         owner: owner(1),

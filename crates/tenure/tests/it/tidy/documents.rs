@@ -65,9 +65,9 @@ fn row(c: &Capabilities) -> String {
     let modes: Vec<&str> = modes.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect();
     let (name, modes) = (c.backend, modes.join(", "));
     let (scope, end, token, order) = (c.scope, c.hold_end, c.token, c.order);
-    let (wakeup, visibility, survives) = (c.wakeup, c.visibility, c.survives);
+    let (wakeup, visibility, turns, survives) = (c.wakeup, c.visibility, c.turns, c.survives);
     format!(
-        "| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {survives} |"
+        "| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {turns} | {survives} |"
     )
 }
 
