@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenure::backend::{
-    Anchor, Answer, Backend, Claim, ClaimId, Kind, Leave, News, Opening, Owner, Query, Released, Sink,
-    Standing,
+    Anchor, Answer, Backend, Claim, ClaimId, Cohort, Kind, Leave, News, Opening, Owner, Query, Released,
+    Sink, Standing,
 };
 use tenure::core::moment::Moment;
 use tenure::engine::Runtime;
@@ -116,6 +116,7 @@ impl Client {
             stand: true,
             ttl: Duration::from_secs(30),
             waiting: Duration::from_secs(10),
+            cohort: Cohort::ALONE,
             birth: self.now(),
             anchor: Anchor::Process,
             owner: Arc::new(Owner {
