@@ -103,6 +103,14 @@ impl Error {
         self
     }
 
+    /// The same error once more, for another caller; its source in words.
+    pub(crate) fn again(&self) -> Error {
+        let Repr { kind, what, advice, key, lost, source } = &*self.repr;
+        let source = source.as_ref().map(|source| source.to_string().into());
+        let (what, advice, key, lost) = (what.clone(), advice.clone(), key.clone(), lost.clone());
+        Error { repr: Box::new(Repr { kind: *kind, what, advice, key, lost, source }) }
+    }
+
     /// What a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

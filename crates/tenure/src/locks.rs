@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::backend::{self, Backend, BoxFuture, Kind, Line, Opening, Owner, Query, Released, Sink};
-use crate::capability::{Capabilities, Modes, Needs};
+use crate::capability::{Capabilities, Modes, Needs, Turns};
 use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
 use crate::domain::Domain;
@@ -50,6 +50,7 @@ struct Shared {
     url: String,
     namespace: String,
     ttl: Duration,
+    fair: bool,
 }
 
 impl fmt::Debug for Locks {
@@ -129,7 +130,8 @@ impl Locks {
     /// What a face asks for, with the client's defaults.
     pub(crate) fn request(&self, key: Key, kind: Kind, weight: u32, capacity: u32) -> Request {
         let (ttl, owner) = (self.shared.ttl, self.engine.owner.clone());
-        Request { key, kind, weight, capacity, ttl, owner, reason: Arc::from("") }
+        let fair = self.shared.fair || self.capabilities().turns == Turns::Each;
+        Request { key, kind, weight, capacity, ttl, owner, reason: Arc::from(""), fair }
     }
 
     /// A mutex of a name that was checked, on a store that carries one.
@@ -438,6 +440,7 @@ pub struct Builder {
     url: String,
     namespace: String,
     ttl: Duration,
+    fair: bool,
     user: Option<String>,
     password: Option<Secret>,
     owner: Option<Owner>,
@@ -461,6 +464,7 @@ impl Builder {
             url: url.to_owned(),
             namespace: NAMESPACE.to_owned(),
             ttl: TTL_DEFAULT,
+            fair: false,
             user: None,
             password: None,
             owner: None,
@@ -479,6 +483,13 @@ impl Builder {
     /// The lease of locks that say nothing else: 100 ms to 24 h; 30 s by default.
     pub fn ttl(mut self, ttl: Duration) -> Builder {
         self.ttl = ttl;
+        self
+    }
+
+    /// Makes every task that waits for a mutex a claim of its own in the store's line, for all locks of this client. See
+    /// [`LockOptions::fair`](crate::LockOptions::fair).
+    pub fn fair(mut self) -> Builder {
+        self.fair = true;
         self
     }
 
@@ -585,7 +596,7 @@ impl Builder {
             None => backend,
         };
         let engine = Engine::new(backend, runtime, hub, owner);
-        let shared = Shared { url: shown, namespace: self.namespace, ttl: self.ttl };
+        let shared = Shared { url: shown, namespace: self.namespace, ttl: self.ttl, fair: self.fair };
         Ok(Locks { engine, shared: Arc::new(shared) })
     }
 

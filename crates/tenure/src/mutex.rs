@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, Patience, Request, acquire};
+use crate::engine::{Engine, Patience, Request, acquire, acquire_in_turn};
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::key::Key;
@@ -43,8 +43,14 @@ impl Mutex {
         &self.request.key
     }
 
+    /// Acquires with a claim of its own.
     pub(crate) async fn take(&self, patience: Patience) -> Result<Option<Guard>> {
         Ok(acquire(&self.engine, &self.request, patience).await?.map(Guard::new))
+    }
+
+    /// Acquires, with a claim that tasks may share.
+    async fn take_in_turn(&self, patience: Patience) -> Result<Option<Guard>> {
+        Ok(acquire_in_turn(&self.engine, &self.request, patience).await?.map(Guard::new))
     }
 
     /// Waits in line until the lock is granted.
@@ -65,7 +71,7 @@ impl Mutex {
     pub async fn lock(&self) -> Result<Guard> {
         loop {
             // `None` only where a patience ran out, and there is none.
-            if let Some(guard) = self.take(Patience::Forever).await? {
+            if let Some(guard) = self.take_in_turn(Patience::Forever).await? {
                 return Ok(guard);
             }
         }
@@ -103,7 +109,7 @@ impl Mutex {
     /// As [`lock`](Mutex::lock); a store that answers the request with nothing for 2 s, or with errors only, is
     /// `Unavailable`, not busy.
     pub async fn try_lock_for(&self, wait: Duration) -> Result<Option<Guard>> {
-        self.take(Patience::lasting(wait, &*self.engine.core.runtime)).await
+        self.take_in_turn(Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
     /// [`lock`](Mutex::lock) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.

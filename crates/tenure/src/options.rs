@@ -30,6 +30,7 @@ pub struct LockOptions {
     pub(crate) ttl: Option<Duration>,
     pub(crate) reason: Option<Arc<str>>,
     pub(crate) owner: Option<Arc<Owner>>,
+    pub(crate) fair: bool,
 }
 
 impl LockOptions {
@@ -61,6 +62,24 @@ impl LockOptions {
         self
     }
 
+    /// Makes every task that waits for the mutex a claim of its own in the store's line: strictly first come, first
+    /// served among all tasks of all clients, each of them listed.
+    ///
+    /// Otherwise, where the store can reserve fencing tokens ([`Turns::Shared`](crate::Turns::Shared)), the tasks of one
+    /// client that wait for one mutex together stand behind one claim of theirs, and pass the lock on among themselves
+    /// without asking the store: first come among the claims, and first come among the tasks of each. With a hundred
+    /// tasks that is faster by far, and a client that stops holds its place in line once and not a hundred times. A
+    /// claim is closed to newcomers once it is granted, so nobody waits for more than those who waited then. Only tasks
+    /// that ask alike (ttl, owner, reason) share a claim; it is listed once, with the number of those behind it.
+    ///
+    /// Nothing else changes: each has its own guard, token, deadline and loss signal. Read-write locks and semaphores,
+    /// and locks of several names, are always fair.
+    #[must_use]
+    pub fn fair(mut self) -> LockOptions {
+        self.fair = true;
+        self
+    }
+
     /// Changes a request.
     pub(crate) fn apply(&self, request: &mut Request) -> Result<()> {
         self.check()?;
@@ -73,6 +92,7 @@ impl LockOptions {
         if let Some(owner) = &self.owner {
             request.owner = owner.clone();
         }
+        request.fair |= self.fair;
         Ok(())
     }
 

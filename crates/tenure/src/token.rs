@@ -24,6 +24,11 @@ impl Token {
         }
     }
 
+    /// The token that is so many later; `None` past the greatest there is.
+    pub(crate) fn later(self, by: u32) -> Option<Token> {
+        self.0.get().checked_add(i64::from(by)).and_then(Token::new)
+    }
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> i64 {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use tracing::Instrument;
 
 use super::hold::{Dropped, Hold, Phase};
 use super::timing::{LazyTimer, race};
-use super::{Engine, janitor, scope, telling};
+use super::turn::Asker;
+use super::{Engine, cohort, janitor, scope, telling, turn};
 use crate::backend::{Anchor, Claim, Cohort, Grant, Kind, Leave, Owner, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
@@ -26,13 +28,24 @@ pub(crate) struct Request {
     pub(crate) ttl: Duration,
     pub(crate) owner: Arc<Owner>,
     pub(crate) reason: Arc<str>,
+    /// Whether every task is to be a claim of its own, always.
+    pub(crate) fair: bool,
 }
 
 impl Request {
+    /// Whether one claim can stand for both.
+    pub(super) fn same_claim(&self, other: &Request) -> bool {
+        let terms = |r: &Request| (r.kind, r.weight, r.capacity, r.ttl);
+        terms(self) == terms(other)
+            && self.key == other.key
+            && self.owner == other.owner
+            && self.reason == other.reason
+    }
+
     /// What a claim asked for.
     pub(crate) fn of(claim: Claim) -> Request {
         let Claim { key, kind, weight, capacity, ttl, owner, reason, .. } = claim;
-        Request { key, kind, weight, capacity, ttl, owner, reason }
+        Request { key, kind, weight, capacity, ttl, owner, reason, fair: true }
     }
 }
 
@@ -48,6 +61,15 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
+    /// Until when; what never stands in line ends at once.
+    pub(super) fn until(self) -> Moment {
+        match self {
+            Patience::None => Moment(0),
+            Patience::Until(at) => at,
+            Patience::Forever => Moment::NEVER,
+        }
+    }
+
     /// For `wait` from now; for a `wait` of zero, not at all.
     pub(crate) fn lasting(wait: Duration, runtime: &dyn super::Runtime) -> Patience {
         if wait.is_zero() { Patience::None } else { Patience::Until(runtime.now() + wait) }
@@ -66,12 +88,18 @@ const CLAIMS_MAX: usize = 1_000_000;
 pub(crate) struct Turn {
     pub(crate) engine: Arc<Engine>,
     pub(crate) hold: Arc<Hold>,
+    /// How many of the hold's tokens others have used, who passed it on.
+    pub(crate) used: u32,
+    /// Who waits for it to be passed on.
+    pub(super) cohort: Option<cohort::Number>,
+    /// It was passed on.
+    pub(super) passed: AtomicBool,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         // A forked child has no part in its parent's claims.
-        if !self.engine.forked() {
+        if !self.passed.load(Ordering::Relaxed) && !self.engine.forked() && !self.pass() {
             janitor::withdraw(&self.engine.core, &self.hold);
         }
     }
@@ -79,8 +107,18 @@ impl Drop for Turn {
 
 impl Turn {
     /// Made before the first request leaves, so that there is never a claim without an owner.
-    pub(super) fn new(engine: &Arc<Engine>, request: &Request, stand: bool) -> Result<Turn> {
-        Turn::anchored(engine, request, stand, Anchor::Process)
+    pub(super) fn new(engine: &Arc<Engine>, request: &Request, stand: bool, tokens: u32) -> Result<Turn> {
+        Turn::made(engine, request, stand, tokens, Anchor::Process)
+    }
+
+    /// The turn of a task that goes on with a claim of another.
+    pub(super) fn passed_on(
+        engine: &Arc<Engine>,
+        hold: Arc<Hold>,
+        used: u32,
+        cohort: Option<cohort::Number>,
+    ) -> Turn {
+        Turn { engine: engine.clone(), hold, used, cohort, passed: AtomicBool::new(false) }
     }
 
     /// The same, anchored to something else than this process.
@@ -88,6 +126,16 @@ impl Turn {
         engine: &Arc<Engine>,
         request: &Request,
         stand: bool,
+        anchor: Anchor,
+    ) -> Result<Turn> {
+        Turn::made(engine, request, stand, 1, anchor)
+    }
+
+    fn made(
+        engine: &Arc<Engine>,
+        request: &Request,
+        stand: bool,
+        tokens: u32,
         anchor: Anchor,
     ) -> Result<Turn> {
         let claim = Claim {
@@ -99,7 +147,7 @@ impl Turn {
             stand,
             ttl: request.ttl,
             waiting: lease::TTL_WAITING,
-            cohort: Cohort::ALONE,
+            cohort: Cohort { tokens, ..Cohort::ALONE },
             birth: engine.core.runtime.now(),
             anchor,
             owner: request.owner.clone(),
@@ -116,7 +164,7 @@ impl Turn {
             return Err(super::closed());
         }
         drop(registry);
-        Ok(Turn { engine: engine.clone(), hold })
+        Ok(Turn::passed_on(engine, hold, 0, None))
     }
 
     /// Until when we hold, by arithmetic alone.
@@ -130,7 +178,9 @@ impl Turn {
     /// The grant, while held.
     pub(crate) fn grant(&self) -> Option<Grant> {
         match self.hold.inner().phase {
-            Phase::Held(grant) => Some(grant),
+            Phase::Held(grant) => {
+                Some(Grant { token: grant.token.and_then(|t| t.later(self.used)), ..grant })
+            }
             _ => None,
         }
     }
@@ -145,6 +195,11 @@ impl Turn {
     /// Gives the lock back, and says whether it was ours until now.
     pub(crate) async fn release(&self, leave: Leave) -> Result<()> {
         self.check()?;
+        if leave == Leave::Nothing && self.pass() {
+            telling::released();
+            return Ok(());
+        }
+        self.disband();
         let core = &self.engine.core;
         let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
         let unanswered = self.hold.leave(leave);
@@ -152,7 +207,8 @@ impl Turn {
         let key = &self.hold.claim.key;
         // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.
         let end = deadline.min(core.runtime.now() + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
-        let outcome = janitor::release(core, &self.hold.claim, janitor::marked(leave, unanswered), end).await;
+        let outcome =
+            janitor::release(core, &self.hold.parting(), janitor::marked(leave, unanswered), end).await;
         match outcome {
             janitor::Outcome::Answered { released: Released::WasHeld, .. } => {}
             // The first try was sent while we held, and its answer was lost: it was ours, and it is given back. Heard
@@ -189,6 +245,28 @@ pub(crate) async fn acquire(
     request: &Request,
     patience: Patience,
 ) -> Result<Option<Turn>> {
+    begin(engine, request, patience, drive(engine, request, patience, &mut Asker::alone())).await
+}
+
+/// The same, together with the other tasks of this client that want the lock: see [`cohort`].
+pub(crate) async fn acquire_in_turn(
+    engine: &Arc<Engine>,
+    request: &Request,
+    patience: Patience,
+) -> Result<Option<Turn>> {
+    if request.fair || patience == Patience::None {
+        return acquire(engine, request, patience).await;
+    }
+    begin(engine, request, patience, turn::take(engine, request, patience)).await
+}
+
+/// What all acquiring begins and ends with.
+async fn begin(
+    engine: &Arc<Engine>,
+    request: &Request,
+    patience: Patience,
+    work: impl Future<Output = Result<Option<Turn>>>,
+) -> Result<Option<Turn>> {
     // A local store answers at once: without this, a task that locks in a loop would never let others run.
     tokio::task::coop::consume_budget().await;
     engine.usable()?;
@@ -198,7 +276,7 @@ pub(crate) async fn acquire(
     let span = telling::span(&request.key);
     let began = engine.core.runtime.now();
     let waiting = telling::Waiting::begin();
-    let result = drive(engine, request, patience).instrument(span.clone()).await;
+    let result = work.instrument(span.clone()).await;
     drop(waiting);
     if let Ok(Some(turn)) = &result {
         scope::note(turn);
@@ -208,28 +286,41 @@ pub(crate) async fn acquire(
     result
 }
 
-async fn drive(engine: &Arc<Engine>, request: &Request, patience: Patience) -> Result<Option<Turn>> {
+/// Asks with claims of `asker`, beginning with the one that it has.
+pub(super) async fn drive(
+    engine: &Arc<Engine>,
+    request: &Request,
+    patience: Patience,
+    asker: &mut Asker,
+) -> Result<Option<Turn>> {
     let core = &engine.core;
     let until = match patience {
         Patience::None => core.runtime.now() + TRY_PATIENCE,
-        Patience::Until(at) => at,
-        Patience::Forever => Moment::NEVER,
+        _ => patience.until(),
     };
     let mut rounds = 0;
     let mut late = None;
     loop {
-        let turn = Turn::new(engine, request, patience != Patience::None)?;
         let first_sent = core.runtime.now();
-        match ask(&turn, first_sent, until).await? {
-            Asked::Held if turn.check().is_ok() => return Ok(Some(turn)),
+        let asked = match &asker.turn {
+            // It stands in line, or did so when it changed hands.
+            Some(_) => Asked::Waiting,
+            None => {
+                let turn = Turn::new(engine, request, patience != Patience::None, asker.tokens())?;
+                ask(asker.ask_with(turn), first_sent, until).await?
+            }
+        };
+        let Some(turn) = &asker.turn else { continue };
+        match asked {
+            Asked::Held if turn.check().is_ok() => return Ok(asker.granted()),
             Asked::Busy => return Ok(None),
             Asked::TimeUp(Some(error)) => return Err(error.of(&request.key)),
             Asked::TimeUp(None) if late.is_some() => return Err(slow(&request.key)),
             Asked::TimeUp(None) if core.runtime.now() < first_sent + PATIENCE => return Ok(None),
             // Nobody answered for that long: "busy" would be a guess.
             Asked::TimeUp(None) => return Err(unanswered(&request.key)),
-            Asked::Waiting => match wait(&turn, until).await {
-                Waited::Held if turn.check().is_ok() => return Ok(Some(turn)),
+            Asked::Waiting => match wait(turn, until).await {
+                Waited::Held if turn.check().is_ok() => return Ok(asker.granted()),
                 Waited::TimeUp => return Ok(None),
                 Waited::Unanswered => {
                     engine.usable()?;
@@ -250,7 +341,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request, patience: Patience) -> R
             Asked::Gone => {}
         }
         engine.usable()?;
-        drop(turn);
+        asker.turn = None;
         rounds += 1;
         let again = core.runtime.now() + pause(engine, rounds);
         if again >= until {

@@ -1,5 +1,6 @@
 //! One claim's life on our side: asking, waiting, held, lost, done.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::backend::{Answer, Claim, Grant, Lease, Leave, Owner, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
@@ -19,6 +20,8 @@ pub(crate) struct Hold {
     pub(crate) claim: Claim,
     /// Until when we believe that we hold, in ns of the boot clock; 0 while we do not.
     deadline: AtomicU64,
+    /// How many of its tokens were used by tasks that passed it on.
+    used: AtomicU32,
     inner: Mutex<Inner>,
 }
 
@@ -92,7 +95,7 @@ impl Drop for Locked<'_> {
 }
 
 /// Runs code of the user's executor: should it panic, the others are woken all the same, and the keeper lives on.
-fn unharmed(run: impl FnOnce()) {
+pub(super) fn unharmed(run: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
         tracing::error!("a waker panicked");
     }
@@ -145,6 +148,7 @@ impl Hold {
         Hold {
             claim,
             deadline: AtomicU64::new(0),
+            used: AtomicU32::new(0),
             inner: Mutex::new(Inner {
                 phase: Phase::Asking,
                 sent: Moment(0),
@@ -181,6 +185,35 @@ impl Hold {
         (claim.owner, claim.reason) = (inner.owner.clone(), inner.reason.clone());
         drop(inner);
         claim
+    }
+
+    /// The claim as it is to be released or continued: with the number of tokens that were used.
+    pub(crate) fn parting(&self) -> Cow<'_, Claim> {
+        if self.claim.cohort.tokens == 1 {
+            return Cow::Borrowed(&self.claim);
+        }
+        let mut claim = self.claim.clone();
+        claim.cohort.used = self.used() + 1;
+        Cow::Owned(claim)
+    }
+
+    /// How many of its tokens were used by tasks that passed it on.
+    pub(crate) fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// It is passed on to the task that uses the token after these.
+    pub(super) fn use_tokens(&self, used: u32) {
+        self.used.store(used, Ordering::Relaxed);
+    }
+
+    /// Whether it is held, and shown as it was asked for.
+    pub(super) fn as_claimed(&self) -> bool {
+        let inner = self.inner();
+        matches!(inner.phase, Phase::Held(_))
+            && inner.leaving.is_none()
+            && Arc::ptr_eq(&inner.owner, &self.claim.owner)
+            && Arc::ptr_eq(&inner.reason, &self.claim.reason)
     }
 
     /// The deadline; `None` while not held.

@@ -89,7 +89,7 @@ pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
         _ => {}
     }
     telling::withdrawn(&before);
-    start(core, hold.claim.clone(), leave, unanswered);
+    start(core, hold.parting().into_owned(), leave, unanswered);
 }
 
 /// `close` takes a hold away from its guard.
@@ -107,7 +107,7 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
         inner.unanswered > 0
     };
     core.forget(hold);
-    start(core, hold.claim.clone(), Leave::Nothing, unanswered);
+    start(core, hold.parting().into_owned(), Leave::Nothing, unanswered);
 }
 
 /// What a release is to leave, if an attempt of the claim may still be `unanswered` and on its way.

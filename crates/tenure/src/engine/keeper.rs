@@ -127,7 +127,7 @@ fn consider(hold: &Arc<Hold>, now: Moment) -> Due {
 fn send(core: &Arc<Core>, batch: Vec<Arc<Hold>>) {
     let shared = core.clone();
     core.runtime.spawn(Box::pin(async move {
-        let claims: Vec<_> = batch.iter().map(|hold| hold.claim_now()).collect();
+        let claims: Vec<_> = batch.iter().map(|hold| shared.claim_now(hold)).collect();
         let sent = shared.runtime.now();
         let mut useless = sent;
         for hold in &batch {

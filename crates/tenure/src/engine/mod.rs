@@ -2,6 +2,7 @@
 //!
 //! - [`Runtime`]: clock, randomness, timers and a place to run, given from outside; `thread` is the real one.
 //! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
+//! - `cohort`, `turn`: tasks that want one lock share a claim, and pass its hold on among themselves.
 //! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
 //! - `transfer`: continues a hold under another claim.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
@@ -15,12 +16,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, BoxFuture, ClaimId, News, Owner, Sink};
+use crate::backend::{Backend, BoxFuture, Claim, ClaimId, News, Owner, Sink};
 use crate::core::moment::Moment;
 use crate::error::{Error, Result};
 
 mod acquire;
 pub mod clock;
+mod cohort;
 pub(crate) mod detached;
 pub mod fork;
 pub(crate) mod gather;
@@ -38,12 +40,14 @@ mod tests;
 pub mod thread;
 mod timing;
 mod transfer;
+mod turn;
 
-pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire};
+pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire, acquire_in_turn};
 pub(crate) use hub::Hub;
 pub(crate) use timing::{join_all, race, unless};
 pub(crate) use transfer::adopt;
 
+use cohort::Cohorts;
 use fork::Birthplace;
 use hold::{Hold, Next};
 use janitor::Janitor;
@@ -76,6 +80,7 @@ pub(crate) struct Core {
     registry: Mutex<Registry>,
     nudge: Notify,
     janitor: Janitor,
+    cohorts: Cohorts,
 }
 
 impl Core {
@@ -108,6 +113,15 @@ impl Core {
         } else if late {
             self.nudge.notify_one();
         }
+    }
+
+    /// A hold's claim as a renewal says it.
+    fn claim_now(&self, hold: &Hold) -> Claim {
+        let mut claim = hold.claim_now();
+        if claim.cohort.tokens > 1 {
+            claim.cohort.behind = self.cohorts.behind(&claim.key, claim.id);
+        }
+        claim
     }
 
     fn forget(&self, hold: &Hold) {
@@ -145,6 +159,7 @@ impl Engine {
             registry: Mutex::default(),
             nudge: Notify::new(),
             janitor: Janitor::default(),
+            cohorts: Cohorts::default(),
         });
         hub.serve(&core);
         Arc::new(Engine { core, hub, owner, born: Birthplace::here(), ids: Mutex::default() })

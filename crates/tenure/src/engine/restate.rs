@@ -23,7 +23,7 @@ impl Turn {
         let mut tries = 0;
         loop {
             let deadline = self.check()?;
-            let claim = self.hold.claim_now();
+            let claim = core.claim_now(&self.hold);
             let sent = core.runtime.now();
             let patience =
                 (sent + lease::renew_patience(claim.ttl).max(Duration::from_millis(50))).min(deadline);

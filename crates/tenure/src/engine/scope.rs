@@ -29,8 +29,9 @@ pub(crate) struct Scope {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// With each hold, the client that it was taken by: another client's hold is another matter.
-    by_name: HashMap<Key, Vec<(Client, Weak<Hold>)>>,
+    /// With each hold, the client that it was taken by: another client's hold is another matter; and how many of its
+    /// tokens were used then: it may have been passed on since.
+    by_name: HashMap<Key, Vec<(Client, Weak<Hold>, u32)>>,
     crowded: usize,
 }
 
@@ -67,10 +68,10 @@ impl Scope {
     fn weight(&self, engine: &Arc<Engine>, key: &Key) -> u64 {
         let now = engine.core.runtime.now();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = |(of, hold): &(Client, Weak<Hold>)| {
+        let of_client = |(of, hold, used): &(Client, Weak<Hold>, u32)| {
             let hold = hold.upgrade().filter(|_| *of == client(engine))?;
             // What is being given back, or is lost, comes free without our doing.
-            let ours = hold.inner().leaving.is_none() && hold.check(now).is_ok();
+            let ours = hold.used() == *used && hold.inner().leaving.is_none() && hold.check(now).is_ok();
             ours.then(|| u64::from(hold.claim.weight))
         };
         let here: u64 = held.by_name.get(key).into_iter().flatten().filter_map(of_client).sum();
@@ -81,11 +82,11 @@ impl Scope {
     fn add(&self, turn: &Turn) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let list = held.by_name.entry(turn.hold.claim.key.clone()).or_default();
-        list.retain(|(_, hold)| hold.strong_count() > 0);
-        list.push((client(&turn.engine), Arc::downgrade(&turn.hold)));
+        list.retain(|(_, hold, _)| hold.strong_count() > 0);
+        list.push((client(&turn.engine), Arc::downgrade(&turn.hold), turn.used));
         if held.by_name.len() > held.crowded.max(MANY) {
             held.by_name.retain(|_, list| {
-                list.retain(|(_, hold)| hold.strong_count() > 0);
+                list.retain(|(_, hold, _)| hold.strong_count() > 0);
                 !list.is_empty()
             });
             held.crowded = held.by_name.len() * 2;

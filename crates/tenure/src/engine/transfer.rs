@@ -29,9 +29,10 @@ impl Turn {
         let next = Turn::anchored(&engine, request, true, anchor)?;
         // As in a release: what renewals say of the old claim from now on is no loss.
         let unanswered = self.hold.leave(Leave::Nothing);
+        self.disband();
         // Not renewed any more, and still there for `close` to find.
         engine.core.replan(&self.hold, Next::At(Moment::NEVER));
-        if let Err(error) = drive(&next, &self.hold.claim, deadline).await {
+        if let Err(error) = drive(&next, &self.hold.parting(), deadline).await {
             match error.lost().map(Lost::why) {
                 Some(LostReason::Gone) => self.hold.gone(None),
                 Some(LostReason::Evicted(why)) => self.hold.gone(Some(why.clone())),

@@ -79,7 +79,7 @@ impl Turn {
     pub(crate) async fn detach(self, ttl: Duration) -> Result<Handle> {
         let domain = self.engine.core.backend.domain().await?;
         let Claim { key, kind, weight, capacity, owner, reason, .. } = self.hold.claim_now();
-        let request = Request { key, kind, weight, capacity, ttl, owner, reason };
+        let request = Request { key, kind, weight, capacity, ttl, owner, reason, fair: true };
         let next = self.transfer(&request, Anchor::Time).await?;
         let token = next.grant().and_then(|grant| grant.token);
         let Claim { id, key, owner, reason, .. } = next.abandon();
@@ -137,6 +137,7 @@ impl Locks {
             ttl: from.ttl,
             owner: self.engine.owner.clone(),
             reason: from.reason.clone(),
+            fair: true,
         };
         adopt(&self.engine, &from, &request).await.map_err(used_up)
     }

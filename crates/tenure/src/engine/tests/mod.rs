@@ -9,6 +9,7 @@ mod pushes;
 mod schedules;
 mod script;
 mod transferring;
+mod turns;
 mod virtual_time;
 
 use std::sync::Arc;
@@ -66,7 +67,16 @@ fn granted(asked: &mut Handle<Result<Option<Turn>>>) -> Turn {
 
 fn request(ttl: Duration) -> Request {
     let key = Key::new("default", "a").expect("a good name");
-    Request { key, kind: Kind::Mutex, weight: 1, capacity: 1, ttl, owner: owner(1), reason: "".into() }
+    Request {
+        key,
+        kind: Kind::Mutex,
+        weight: 1,
+        capacity: 1,
+        ttl,
+        owner: owner(1),
+        reason: "".into(),
+        fair: true,
+    }
 }
 
 fn grant(token: i64) -> Grant {

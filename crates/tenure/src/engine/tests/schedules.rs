@@ -7,7 +7,7 @@
 #[path = "../hold.rs"]
 mod hold;
 mod sync {
-    pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     pub(super) use shuttle::sync::{Mutex, MutexGuard};
 }
 use crate::engine::telling;

@@ -1,0 +1,229 @@
+//! Local turns: a task that waits in a cohort, a task that leads one, and the hold that is passed on.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Wake, Waker};
+
+use super::acquire::{Patience, Request, Turn, drive};
+use super::cohort::{Entered, Given, Lead, Number, Seat};
+use super::hold::{Hold, Phase};
+use super::timing::LazyTimer;
+use super::{Core, Engine};
+use crate::core::lease;
+use crate::core::moment::Moment;
+use crate::error::{Error, Result};
+use crate::key::Key;
+
+/// Acquires together with those tasks of this client that wait for the same lock.
+///
+/// Cancel safe at every await: a seat, a lead and a hold that was passed on all go to the next.
+pub(super) async fn take(
+    engine: &Arc<Engine>,
+    request: &Request,
+    patience: Patience,
+) -> Result<Option<Turn>> {
+    let began = engine.core.runtime.now();
+    loop {
+        let mut asker = match engine.core.cohorts.enter(request) {
+            Entered::Leads(lead) => Asker::leading(engine, request, lead, None),
+            Entered::Sits(seat) => {
+                let waiter = Waiter { engine, request, seat };
+                match waiter.wait(patience.until()).await {
+                    None => return Ok(None),
+                    Some(Accepted::Refused(error)) => return Err(error),
+                    Some(Accepted::Leads(asker)) => asker,
+                    Some(Accepted::Holds(turn)) if turn.check().is_ok() => return Ok(Some(turn)),
+                    // Lost between the hands: those behind it have been moved already.
+                    Some(Accepted::Holds(_)) => {
+                        engine.usable()?;
+                        continue;
+                    }
+                }
+            }
+        };
+        let result = drive(engine, request, patience, &mut asker).await;
+        if let Err(error) = &result {
+            let waited = engine.core.runtime.now().since(began);
+            asker.refused(error, patience == Patience::Forever || waited >= lease::TTL_WAITING);
+        }
+        return result;
+    }
+}
+
+/// A task in its seat. Dropped, it gives on what it was given.
+struct Waiter<'a> {
+    engine: &'a Arc<Engine>,
+    request: &'a Request,
+    seat: Arc<Seat>,
+}
+
+enum Accepted {
+    Holds(Turn),
+    Leads(Asker),
+    Refused(Error),
+}
+
+impl Waiter<'_> {
+    /// `None`: not by then.
+    async fn wait(&self, until: Moment) -> Option<Accepted> {
+        let mut timer = LazyTimer::new(&*self.engine.core.runtime, until);
+        let given = poll_fn(|cx| match self.seat.poll(cx.waker()) {
+            Poll::Ready(given) => Poll::Ready(Some(given)),
+            Poll::Pending => timer.poll(cx).map(|()| None),
+        })
+        .await?;
+        Some(self.accept(given))
+    }
+
+    fn accept(&self, given: Given) -> Accepted {
+        match given {
+            Given::Hold(hold, used, number) => {
+                Accepted::Holds(Turn::passed_on(self.engine, hold, used, Some(number)))
+            }
+            Given::Lead(lead, hold) => Accepted::Leads(Asker::leading(self.engine, self.request, lead, hold)),
+            Given::Refusal(error) => Accepted::Refused(error),
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.engine.forked() {
+            return;
+        }
+        self.engine.core.cohorts.leave(&self.request.key, &self.seat);
+        drop(self.seat.take().map(|given| self.accept(given)));
+    }
+}
+
+/// Who asks the store, and the claim that it asks with. Dropped, the claim is withdrawn, unless another task of its cohort
+/// goes on with it.
+#[derive(Default)]
+pub(super) struct Asker {
+    pub(super) turn: Option<Turn>,
+    leading: Option<Leading>,
+}
+
+struct Leading {
+    engine: Arc<Engine>,
+    key: Key,
+    lead: Lead,
+}
+
+impl Asker {
+    /// For itself only.
+    pub(super) fn alone() -> Asker {
+        Asker::default()
+    }
+
+    fn leading(engine: &Arc<Engine>, request: &Request, lead: Lead, hold: Option<Arc<Hold>>) -> Asker {
+        let turn = hold.map(|hold| Turn::passed_on(engine, hold, 0, None));
+        let leading = Leading { engine: engine.clone(), key: request.key.clone(), lead };
+        Asker { turn, leading: Some(leading) }
+    }
+
+    /// How many tokens to ask for.
+    pub(super) fn tokens(&self) -> u32 {
+        self.leading.as_ref().map_or(1, |leading| leading.lead.tokens)
+    }
+
+    /// Goes on with this claim.
+    pub(super) fn ask_with(&mut self, turn: Turn) -> &Turn {
+        if let Some(Leading { engine, key, lead }) = self.leading.as_ref().filter(|l| l.lead.tokens > 1) {
+            engine.core.cohorts.asks(key, lead.number, turn.hold.claim.id);
+        }
+        self.turn.insert(turn)
+    }
+
+    /// The claim was granted. Those who wait in the cohort come after this one.
+    pub(super) fn granted(&mut self) -> Option<Turn> {
+        let mut turn = self.turn.take()?;
+        let Some(Leading { engine, key, lead }) = self.leading.take() else { return Some(turn) };
+        if engine.core.cohorts.close(&key, lead.number) {
+            turn.cohort = Some(lead.number);
+            let watch = Watch { core: Arc::downgrade(&engine.core), key, number: lead.number };
+            let watch = Waker::from(Arc::new(watch));
+            if turn.hold.listen(&mut None, &watch).is_some() {
+                watch.wake();
+            }
+        }
+        Some(turn)
+    }
+
+    /// The store refused, or does not answer. `all`: whoever waits in the cohort has waited in vain as well; otherwise it
+    /// is only this one who gives up.
+    fn refused(&mut self, error: &Error, all: bool) {
+        if (all || !error.kind().may_pass())
+            && let Some(Leading { engine, key, lead }) = self.leading.take()
+        {
+            engine.core.cohorts.refuse(&key, lead.number, error);
+        }
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        let Some(Leading { engine, key, lead }) = self.leading.take() else { return };
+        if engine.forked() {
+            return;
+        }
+        let worth = |turn: &Turn| matches!(turn.hold.inner().phase, Phase::Waiting | Phase::Held(_));
+        match self.turn.take().filter(worth) {
+            Some(turn) => {
+                if engine.core.cohorts.succeed(&key, lead, Some(turn.hold.clone())) {
+                    turn.let_go();
+                }
+            }
+            None => drop(engine.core.cohorts.succeed(&key, lead, None)),
+        }
+    }
+}
+
+/// Sees to it that nobody waits for a hold that is lost, whatever its last holder does.
+struct Watch {
+    core: Weak<Core>,
+    key: Key,
+    number: Number,
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Watch>) {
+        if let Some(core) = self.core.upgrade() {
+            core.cohorts.dissolve(&self.key, self.number);
+        }
+    }
+}
+
+impl Turn {
+    /// Passes the hold on to the next task of its cohort, as it is: with the lease that the keeper renews. Says whether
+    /// there was one; otherwise whoever waited behind it asks anew, and the hold is to be released.
+    pub(super) fn pass(&self) -> bool {
+        let Some(number) = self.cohort else { return false };
+        let (core, hold, used) = (&self.engine.core, &self.hold, self.used + 1);
+        let key = &hold.claim.key;
+        // With the lease of a store that is away the next would not get far.
+        let enough = core.runtime.now() + hold.claim.ttl / 2;
+        let fresh = hold.deadline().is_some_and(|deadline| deadline > enough);
+        let left = used < hold.claim.cohort.tokens;
+        let passed = fresh && left && hold.as_claimed() && core.cohorts.pass(key, number, hold, used);
+        if passed {
+            self.passed.store(true, Ordering::Relaxed);
+        } else {
+            core.cohorts.dissolve(key, number);
+        }
+        passed
+    }
+
+    /// Whoever waits behind it asks anew.
+    pub(super) fn disband(&self) {
+        if let Some(number) = self.cohort {
+            self.engine.core.cohorts.dissolve(&self.hold.claim.key, number);
+        }
+    }
+
+    /// Another task has the claim now.
+    fn let_go(self) {
+        self.passed.store(true, Ordering::Relaxed);
+    }
+}
