@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
     Answer, Backend, BoxFuture, Claim, ClaimId, Entry, Key, Leave, News, Opening, Page, Query, Released,
-    Sink, local, note,
+    Sink, local, note, one_token,
 };
 use crate::capability::{
     Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
@@ -121,6 +121,7 @@ impl Memory {
     }
 
     fn attempt_now(&self, claim: &Claim) -> Result<Answer> {
+        one_token(claim)?;
         let done = self.run(Some(claim.id), |store, now| {
             note::encode(&claim.owner, &claim.reason, &mut store.note);
             (store.lines.attempt(&local::ask(claim, NO_SLOT, &store.note), now), false)
@@ -150,6 +151,7 @@ impl Memory {
     }
 
     fn transfer_now(&self, from: &Claim, to: &Claim) -> Result<Answer> {
+        one_token(to)?;
         let done = self.run(Some(to.id), |store, now| {
             note::encode(&to.owner, &to.reason, &mut store.note);
             let place = store.lines.transfer(from.id.0, &local::ask(to, NO_SLOT, &store.note), now);
@@ -349,6 +351,17 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
         assert!(text.contains("a read-write lock") && text.contains("a mutex"), "{text}");
+    }
+
+    #[test]
+    fn several_tokens_are_refused() {
+        let (b, ..) = store();
+        let one = claim(1, "a", Kind::Mutex);
+        let more = Claim { cohort: Cohort { tokens: 2, ..Cohort::ALONE }, ..claim(2, "a", Kind::Mutex) };
+        assert_eq!(ready(b.attempt(&more)).expect_err("refused").kind(), ErrorKind::Config);
+        stand(&b, &one);
+        assert_eq!(ready(b.transfer(&one, &more)).expect_err("refused").kind(), ErrorKind::Config);
+        assert_eq!(ready(b.release(&one, Leave::Nothing)).expect("answered"), Released::WasHeld);
     }
 
     #[test]

@@ -401,6 +401,16 @@ pub(crate) fn larger() -> Error {
     )
 }
 
+/// Refuses a claim that asks for several tokens, where none can be set aside for it.
+#[cfg(any(feature = "memory", feature = "host", feature = "redis"))]
+pub(crate) fn one_token(claim: &Claim) -> Result<()> {
+    if claim.cohort.tokens == 1 {
+        return Ok(());
+    }
+    let what = format!("a claim cannot have {} tokens here", claim.cohort.tokens);
+    Err(Error::config(what, "ask for one token, or for a mutex of a store whose locks count each for itself"))
+}
+
 /// Everything that a backend is opened with.
 pub struct Opening {
     /// Where the store is.

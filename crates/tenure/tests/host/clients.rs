@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use tenure::backend::host::faults;
-use tenure::backend::{Claim, Kind, News, RW_CAPACITY, Standing};
+use tenure::backend::{Claim, Cohort, Kind, News, RW_CAPACITY, Standing};
 use tenure::{ErrorKind, Released};
 
 use crate::kit::{Client, Dir, PATIENCE, Role, open, refused, token};
@@ -276,6 +276,18 @@ fn watchers_hear_of_changes_by_other_processes() {
     while client.news.try_recv().is_ok() {}
     client.take(&client.claim("y"));
     assert!(client.news.recv_timeout(Duration::from_millis(100)).is_err(), "news after the watch ended");
+}
+
+#[test]
+fn a_claim_of_several_tokens_is_refused() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    let holds = client.claim("x");
+    let more = Claim { cohort: Cohort { tokens: 2, ..Cohort::ALONE }, ..client.claim("x") };
+    refused(client.attempt(&more), ErrorKind::Config, "2 tokens");
+    client.take(&holds);
+    refused(pollster::block_on(client.backend.transfer(&holds, &more)), ErrorKind::Config, "2 tokens");
+    assert_eq!(client.release(&holds).expect("answers"), Released::WasHeld);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn records() {
     let text = told.list()[2].text();
     assert_eq!(text, format!("1g{}{}{NOW:016}{:011}", id(11), NOW + 1, 30_000_000));
     let eve = "000000000000c02beve\tweb-3\t7\tship\t";
-    scripts.run("transfer", &[HEAD], &[&id(11), &id(13), "1", &terms, &birth, eve]);
+    scripts.run("transfer", &[HEAD], &[&id(11), &id(13), "1", &terms, &birth, eve, "0000000001"]);
     assert_eq!(examples[2], dump(&mut scripts.raw));
     // Everything goes by itself.
     for key in scripts.raw.ask(&["KEYS", "tenure:*"]).list() {
@@ -112,7 +112,7 @@ fn layout() {
         (23, "lease of a holder", field(record, 23, 33) == "00030000000"),
         (34, "lease of a waiter", field(record, 34, 44) == "00010000000"),
         (45, "since when it holds or waits", field(record, 45, 60) == format!("{NOW:016}")),
-        (61, "token, or 0", field(record, 61, 76) == format!("{NOW:016}")),
+        (61, "token, the first of a block, or 0", field(record, 61, 76) == format!("{NOW:016}")),
         (77, "client, 16 hexadecimal digits: who is told", field(record, 77, 92) == "000000000000c001"),
     ] {
         assert!(rows.contains(&(from, what)), "the document has no row {from} {what:?}");

@@ -6,7 +6,10 @@ use libtest_mimic::{Arguments, Trial};
 
 mod access;
 mod basics;
+mod cohort;
+mod cohort_histories;
 mod compose;
+mod contract;
 mod cuts;
 mod faces;
 mod faults;
@@ -41,6 +44,8 @@ fn all() -> Vec<Trial> {
     [
         access::trials(),
         basics::trials(),
+        cohort::trials(),
+        cohort_histories::trials(),
         compose::trials(),
         cuts::trials(),
         faces::trials(),

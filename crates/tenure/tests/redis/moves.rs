@@ -1,19 +1,13 @@
 //! A hold that goes on under another claim, through the contract, on both forms of the store.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tenure::backend::{
-    Anchor, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, News, Opening, Owner, Query, Released, Sink,
-    Standing, find,
-};
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
-use tenure::{ErrorKind, Key, StoreUrl};
+use tenure::ErrorKind;
+use tenure::backend::{Claim, Kind, Leave, Released, Standing};
 
-use crate::server::Server;
-use crate::{multi, trial};
+use crate::contract::{Store, gone, held, on_both};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -22,92 +16,18 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-#[derive(Debug)]
-struct Deaf;
-
-impl Sink for Deaf {
-    fn news(&self, _: News) {}
-}
-
-struct Store {
-    backend: Arc<dyn Backend>,
-    runtime: Arc<ThreadRuntime>,
-    owner: Arc<Owner>,
-}
-
-fn on_both(test: fn(Store)) {
-    let server = Server::start();
-    for url in [server.url(), server.url().replace("redis:", "redis+setnx:")] {
-        let runtime = Arc::new(ThreadRuntime::new());
-        let owner = Arc::new(Owner { user: "u".into(), host: "h".into(), pid: 1, program: "p".into() });
-        let url = StoreUrl::parse(&url).expect("a good URL");
-        let open = find(&url.scheme).expect("compiled in").open;
-        let opening = Opening { url, sink: Arc::new(Deaf), runtime: runtime.clone(), owner: owner.clone() };
-        let multi = multi();
-        let backend = multi.block_on(open(opening)).expect("opens");
-        test(Store { backend, runtime, owner });
-    }
-}
-
-impl Store {
-    fn claim(&self, reason: &str) -> Claim {
-        let mut id = [0; 16];
-        self.runtime.fill(&mut id);
-        Claim {
-            id: ClaimId(u128::from_ne_bytes(id)),
-            key: Key::new("default", "moved").expect("a good name"),
-            kind: Kind::Mutex,
-            weight: 1,
-            capacity: 1,
-            stand: false,
-            ttl: Duration::from_secs(30),
-            waiting: Duration::from_secs(10),
-            cohort: Cohort::ALONE,
-            birth: self.runtime.now(),
-            anchor: Anchor::Process,
-            owner: self.owner.clone(),
-            reason: reason.into(),
-        }
-    }
-
-    fn take(&self, claim: &Claim) -> Grant {
-        held(pollster::block_on(self.backend.attempt(claim)).expect("answers").standing).expect("free")
-    }
-
-    fn transfer(&self, from: &Claim, to: &Claim) -> Standing {
-        pollster::block_on(self.backend.transfer(from, to)).expect("answers").standing
-    }
-
-    fn release(&self, claim: &Claim, leave: Leave) -> Released {
-        pollster::block_on(self.backend.release(claim, leave)).expect("answers")
-    }
-
-    /// Reason and since-time of the only holder.
-    fn holder(&self) -> (String, u64) {
-        let query = Query { namespace: "default".into(), name: Some("moved".into()), ..Query::default() };
-        let page = pollster::block_on(self.backend.inspect(&query)).expect("answers");
-        let seen = &page.lines[0].holders[0];
-        (seen.reason.clone(), seen.since_us)
-    }
-}
-
-fn held(standing: Standing) -> Option<Grant> {
-    match standing {
-        Standing::Held(grant) => Some(grant),
-        _ => None,
-    }
-}
-
-fn gone(why: Option<&str>) -> Standing {
-    Standing::Gone { why: why.map(str::to_owned) }
+/// Reason and since-time of the only holder.
+fn holder(store: &Store) -> (String, u64) {
+    let line = store.line().expect("held");
+    (line.holders[0].reason.clone(), line.holders[0].since_us)
 }
 
 fn goes_on_once(store: Store) {
     let [a, b, c] = ["first", "second", "third"].map(|reason| store.claim(reason));
     let token = store.take(&a).token;
-    let since = store.holder().1;
+    let since = holder(&store).1;
     assert_eq!(held(store.transfer(&a, &b)).expect("goes on").token, token);
-    assert_eq!(store.holder(), ("second".into(), since));
+    assert_eq!(holder(&store), ("second".into(), since));
     assert_eq!(held(store.transfer(&a, &b)).expect("asked again").token, token);
     assert_eq!(store.transfer(&a, &c), gone(None), "continued once only");
     assert_eq!(store.release(&a, Leave::Nothing), Released::Gone, "the old id can do nothing");

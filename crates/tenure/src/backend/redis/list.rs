@@ -142,9 +142,12 @@ fn read(link: &Link, key: &Key, value: &Value) -> Result<Option<Line>> {
         let (holders, first) = claims(holders.list()?, now)?;
         let (waiting, next) = claims(waiting.list()?, now)?;
         let kind = kind(head.get(1..2)?)?;
-        let mut line = Line::new(key.clone(), kind, first.or(next).unwrap_or(1));
+        let capacity = if kind == Kind::Mutex { None } else { first.or(next) };
+        let mut line = Line::new(key.clone(), kind, capacity.unwrap_or(1));
         line.token = holders.iter().filter_map(|h| h.token).max();
-        line.waiters = u64::try_from(waiters.number()?).ok()?;
+        // People, as far as they are known: of those who stand behind a claim only it knows.
+        let behind: u64 = holders.iter().chain(&waiting).map(|c| u64::from(c.behind)).sum();
+        line.waiters = u64::try_from(waiters.number()?).ok()?.saturating_add(behind);
         line.broken = broken(eviction.text()?);
         (line.holders, line.waiting) = (holders, waiting);
         Some(line)
@@ -152,7 +155,7 @@ fn read(link: &Link, key: &Key, value: &Value) -> Result<Option<Line>> {
     line().map(Some).ok_or_else(|| nonsense(link))
 }
 
-/// The claims of a flat list, and the capacity that the first one assumes.
+/// The claims of a flat list, and the capacity in the record of the first one.
 fn claims(list: &[Value], now: u64) -> Option<(Vec<Seen>, Option<u32>)> {
     let (mut seen, mut capacity) = (Vec::new(), None);
     for claim in list.as_chunks::<3>().0 {

@@ -27,6 +27,7 @@ use self::supervise::Part;
 use self::target::Target;
 use super::{
     Answer, Backend, BoxFuture, Claim, Entry, Kind, Leave, Opening, Page, Query, RW_CAPACITY, Released,
+    one_token,
 };
 use crate::capability::{Capabilities, Survives, TokenStrength};
 use crate::domain::Domain;
@@ -54,6 +55,9 @@ mod together;
 
 /// The most claims in one renewal: a longer script would hold the server up.
 const BATCH: usize = 100;
+
+/// The most tokens that one claim may ask for.
+const TOKENS: u32 = 65_536;
 
 const MOST: Capabilities = Capabilities { token: TokenStrength::Hybrid, ..Capabilities::strongest("redis") };
 
@@ -188,6 +192,7 @@ impl Redis {
         let errand = errand_of_release().await;
         let (head, id) = (names::head(&claim.key), hex(claim.id));
         let trace = match leave {
+            Leave::Nothing if claim.cohort.tokens > 1 => format!("t{:010}", claim.cohort.used),
             Leave::Nothing => String::new(),
             Leave::Mark => "m".to_owned(),
             Leave::For(pause) => format!("{:016}", micros(pause)),
@@ -200,12 +205,14 @@ impl Redis {
     }
 
     async fn ask_transfer(&self, from: &Claim, to: &Claim) -> Result<Answer> {
+        check_tokens(to)?;
         let client = &self.client;
         let (head, held, id) = (names::head(&to.key), hex(from.id), hex(to.id));
         let terms = record::terms(to);
         let birth = format!("{:016}", client.server_us(to.birth));
         let who = record::who(&client.id, to);
-        let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who].map(str::as_bytes);
+        let used = format!("{:010}", from.cohort.used);
+        let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who, &used].map(str::as_bytes);
         let asked = client.run(Errand::Command, Script::Transfer, &[head.as_bytes()], &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         self.judge(&link, &value, &id, |fields| answer::standing(fields, to))
@@ -232,7 +239,19 @@ fn check(claim: &Claim) -> Result<()> {
         let what = format!("a weight of {} does not fit a capacity of {}", claim.weight, claim.capacity);
         return Err(Error::config(what, "ask for at least one permit, and for no more than there are"));
     }
-    Ok(())
+    check_tokens(claim)
+}
+
+/// Refuses a claim that asks for more tokens than its kind has, or a store gives at once.
+fn check_tokens(claim: &Claim) -> Result<()> {
+    match (claim.kind, claim.cohort.tokens) {
+        (Kind::Mutex, 1..=TOKENS) => Ok(()),
+        (Kind::Mutex, asked) => {
+            let advice = format!("ask for at least one, and for {TOKENS} at most");
+            Err(Error::config(format!("a claim cannot have {asked} tokens"), advice))
+        }
+        _ => one_token(claim),
+    }
 }
 
 /// As [`Redis::judge`].

@@ -17,7 +17,7 @@ use super::scripts::Script;
 use super::{BATCH, answer, evicted, judge, list, open_client, record, store_name, supervise};
 use crate::backend::{
     Answer, Backend, BoxFuture, Claim, ClaimId, Entry, Kind, Lease, Leave, Opened, Opening, Page, Query,
-    Released, Standing, larger,
+    Released, Standing, larger, one_token,
 };
 use crate::capability::{Capabilities, Modes, Order, TokenStrength, Turns, Visibility, Wakeup};
 use crate::domain::Domain;
@@ -121,10 +121,11 @@ impl Plain {
         if claim.kind != Kind::Mutex {
             return Err(mutexes_only());
         }
+        one_token(claim)?;
         let (keys, id) = (self.keys(&claim.key), hex(claim.id));
         let (mark, lease) = (keys.mark(&id), millis(claim.ttl));
         let birth = format!("{:016}", self.client.server_us(claim.birth));
-        let note = record::note(claim);
+        let note = record::plain_note(claim);
         let names = [&keys.key, &keys.record, &mark].map(|k| k.as_bytes());
         let words = [&id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = self.client.run(errand, Script::PlainAttempt, &names, &words).await;
@@ -188,7 +189,7 @@ impl Plain {
         let names: Vec<String> =
             all.iter().flat_map(|(k, id)| [k.key.clone(), k.record.clone(), k.mark(id)]).collect();
         let words: Vec<String> =
-            claims.iter().flat_map(|c| [hex(c.id), millis(c.ttl), record::note(c)]).collect();
+            claims.iter().flat_map(|c| [hex(c.id), millis(c.ttl), record::plain_note(c)]).collect();
         let names: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
         let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
         let (value, link) = match self.client.run(Errand::Keeper, Script::PlainRenew, &names, &words).await {
@@ -268,10 +269,11 @@ impl Plain {
         if to.weight > 1 {
             return Err(larger());
         }
+        one_token(to)?;
         let (keys, id, held) = (self.keys(&to.key), hex(to.id), hex(from.id));
         let marks = [keys.mark(&held), keys.mark(&id)];
         let birth = format!("{:016}", self.client.server_us(to.birth));
-        let (lease, note) = (millis(to.ttl), record::note(to));
+        let (lease, note) = (millis(to.ttl), record::plain_note(to));
         let names = [&keys.key, &keys.record, &marks[0], &marks[1]].map(|k| k.as_bytes());
         let words = [&held, &id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = self.client.run(Errand::Command, Script::PlainTransfer, &names, &words).await;

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::micros;
-use crate::backend::{Claim, ClaimId, Owner, Seen};
+use crate::backend::{Claim, ClaimId, Kind, Owner, Seen};
 use crate::token::Token;
 
-/// Weight, capacity and the two leases, as digits of fixed width.
+/// Weight, capacity and the two leases, as digits of fixed width. A mutex has no capacity but 1: in its place, how many
+/// tokens it asks for.
 pub(super) fn terms(claim: &Claim) -> String {
     let lease = |d| micros(d).min(99_999_999_999);
-    format!("{:010}{:010}{:011}{:011}", claim.weight, claim.capacity, lease(claim.ttl), lease(claim.waiting))
+    let capacity = if claim.kind == Kind::Mutex { claim.cohort.tokens } else { claim.capacity };
+    format!("{:010}{:010}{:011}{:011}", claim.weight, capacity, lease(claim.ttl), lease(claim.waiting))
 }
 
 /// The client that is told, and the note.
@@ -20,14 +22,29 @@ pub(super) fn who(client: &str, claim: &Claim) -> String {
     out
 }
 
-/// Who asks and why: user, host, pid, program and reason, between tabs.
+/// Who asks and why: user, host, pid, program and reason, between tabs; and how many tasks wait behind it, if any do.
 pub(super) fn note(claim: &Claim) -> String {
     let mut out = String::with_capacity(128);
     write_note(&mut out, claim);
     out
 }
 
+/// The same in the dialect, where nobody stands behind a claim.
+pub(super) fn plain_note(claim: &Claim) -> String {
+    let mut out = String::with_capacity(128);
+    write_asker(&mut out, claim);
+    out
+}
+
 fn write_note(out: &mut String, claim: &Claim) {
+    write_asker(out, claim);
+    if claim.cohort.behind > 0 {
+        out.push('\t');
+        out.push_str(&claim.cohort.behind.to_string());
+    }
+}
+
+fn write_asker(out: &mut String, claim: &Claim) {
     let owner = &claim.owner;
     write_field(out, &owner.user);
     out.push('\t');
@@ -71,12 +88,13 @@ fn read_field(text: &str) -> String {
     out
 }
 
-/// Owner and reason of a note; what cannot be read is empty.
-pub(super) fn read_note(note: &str) -> (Owner, String) {
+/// Owner and reason of a note, and how many tasks wait behind the claim; what cannot be read is empty.
+pub(super) fn read_note(note: &str) -> (Owner, String, u32) {
     let mut fields = note.split('\t');
     let mut next = || read_field(fields.next().unwrap_or_default());
     let (user, host, pid, program, reason) = (next(), next(), next(), next(), next());
-    (Owner { user, host, pid: pid.parse().unwrap_or(0), program }, reason)
+    let behind = next().parse().unwrap_or(0);
+    (Owner { user, host, pid: pid.parse().unwrap_or(0), program }, reason, behind)
 }
 
 /// A claim's record.
@@ -94,14 +112,14 @@ impl<'a> Record<'a> {
         self.text.get(from..to)?.parse().ok()
     }
 
-    /// The capacity that it assumes.
+    /// The capacity that it assumes; of a mutex, how many tokens it asked for.
     pub(super) fn capacity(&self) -> Option<u32> {
         u32::try_from(self.number(12, 22)?).ok()
     }
 
     /// What `inspect` shows of it.
     pub(super) fn seen(&self, id: &str, end: u64, now: u64) -> Option<Seen> {
-        let (owner, reason) = read_note(self.text.get(92..)?);
+        let (owner, reason, behind) = read_note(self.text.get(92..)?);
         Some(Seen {
             claim: ClaimId(u128::from_str_radix(id, 16).ok()?).short(),
             owner,
@@ -110,7 +128,7 @@ impl<'a> Record<'a> {
             expires_in: Some(Duration::from_micros(end.saturating_sub(now))),
             weight: u32::try_from(self.number(2, 12)?).ok()?,
             token: Token::new(i64::try_from(self.number(60, 76)?).ok()?),
-            behind: 0,
+            behind,
         })
     }
 }
@@ -137,7 +155,7 @@ pub(super) fn plain_seen(record: &str, holder: &[u8], expires_in: Option<Duratio
     };
     let ours = || {
         let id = record.get(17..49).filter(|id| record.starts_with('1') && id.as_bytes() == holder)?;
-        let (owner, reason) = read_note(record.get(65..)?);
+        let (owner, reason, _) = read_note(record.get(65..)?);
         Some(Seen {
             claim: ClaimId(u128::from_str_radix(id, 16).ok()?).short(),
             owner,

@@ -3,7 +3,8 @@
 -- nobody waits. A claim that was withdrawn, or is so old that its mark may be gone, is never granted.
 -- KEYS  1 the lock's head, tenure:{namespace/name}:l
 -- ARGV  1 claim (32 hex digits)  2 kind: 1 mutex, 2 read-write, 3 semaphore
---       3 terms: weight (10 digits), capacity (10), lease of a holder in µs (11), lease of a waiter in µs (11)
+--       3 terms: weight (10 digits), capacity (10), lease of a holder in µs (11), lease of a waiter in µs (11). A mutex
+--         has no capacity but 1: in its place, how many tokens are to be the claim's own, from that of its grant on
 --       4 whether to stand in line: 1 or 0  5 birth in µs on the server's clock (16 digits)
 --       6 who: client (16 hex digits), then the note
 -- returns  as a list, or in the common cases as one text with a space between fields:

@@ -1,7 +1,7 @@
 -- evict: takes the lock away from whoever holds it with a token, or from all holders.
 -- Those evicted are told, their claims leave a mark with the reason, and the next in line is granted with a greater token.
 -- KEYS  1 the lock's head
--- ARGV  1 token (16 digits), or '' for all  2 by whom and why
+-- ARGV  1 token (16 digits), or '' for all  2 by whom and why. Of several tokens of one claim, any
 -- returns  {'E', now, how many} | {'V', now, byte} the head is of another version
 local call, sub, format = redis.call, string.sub, string.format
 local time = call('TIME')
@@ -15,8 +15,9 @@ end
 settle()
 local whom, records, taken = {}, {}, nil
 local function take(id, record)
-  if ARGV[1] == '' or sub(record, 61, 76) == ARGV[1] then
-    taken = taken or sub(record, 61, 76)
+  local t, own = sub(record, 61, 76), kind == '1' and sub(record, 13, 22) or 1
+  if ARGV[1] == '' or ARGV[1] >= t and tonumber(ARGV[1]) < t + own then
+    taken = taken or (ARGV[1] == '' and t or ARGV[1])
     whom[#whom + 1], records[#records + 1] = id, record
   end
 end

@@ -2,7 +2,8 @@
 -- next in line. Included where
 -- a verb says `--include give.lua`, before the line, whose functions cost more to define than these to run.
 -- Uses  call, sub, format; stamp: the server's time in µs as 16 digits
--- Gives  give: what release returns, as one text with a space between fields; or nothing where it is not that simple
+-- Gives  give: what release returns, as one text with a space between fields; or nothing where it is not that simple. Its
+--        last argument is the release's trace: '', or `t` and how many tokens were used
 
 -- Hands the lock on to the first in line. Nobody's lease has ended, so the first one's has not. A claim in line without a
 -- record is dropped, and the line put right by those functions.
@@ -20,6 +21,10 @@ local function hand_on(name, before, id)
   if last >= stamp then
     token = format('%016d', last + 1)
   end
+  last = token
+  if sub(record, 13, 22) ~= '0000000001' then
+    last = format('%016d', token + sub(record, 13, 22) - 1)
+  end
   if finish > till then
     till = finish
   end
@@ -27,17 +32,24 @@ local function hand_on(name, before, id)
     till = sub(before, 19, 34)
   end
   local left = format('%07d', sub(before, 83, 89) - 1)
-  call('SET', name, '11' .. token .. sub(before, 19, 82) .. left .. sub(before, 90, 123) .. heir .. finish .. '1h'
+  call('SET', name, '11' .. last .. sub(before, 19, 82) .. left .. sub(before, 90, 123) .. heir .. finish .. '1h'
     .. sub(record, 3, 44) .. stamp .. token .. sub(record, 77), 'PXAT', format('%d', till / 1000 + 600000))
   call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), '1g' .. heir .. token .. stamp .. lease)
   return id .. ' h ' .. stamp
 end
 
-local function give(name, id)
+local function give(name, id, trace)
   local before = call('GET', name)
   if not before or sub(before, 1, 1) ~= '1' or sub(before, 90, 96) ~= '0000001' or sub(before, 124, 155) ~= id
     or sub(before, 173, 173) ~= 'h' or sub(before, 156, 171) <= stamp then
     return
+  end
+  if trace ~= '' and sub(before, 2, 2) == '1' then
+    -- The tokens that were not used go back, if none was given since.
+    local spent, own, token = tonumber(sub(trace, 2)), tonumber(sub(before, 184, 193)), tonumber(sub(before, 232, 247))
+    if spent and spent >= 1 and spent <= own and tonumber(sub(before, 3, 18)) == token + own - 1 then
+      before = '11' .. format('%016d', token + spent - 1) .. sub(before, 19)
+    end
   end
   if sub(before, 83, 89) ~= '0000000' then
     if sub(before, 2, 2) == '1' and sub(before, 51, 66) > stamp then

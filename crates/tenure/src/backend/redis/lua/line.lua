@@ -117,9 +117,12 @@ local function token(weight)
   return last
 end
 
--- The record of a claim that is granted now.
+-- The record of a claim that is granted now. One of a mutex may ask for several tokens, from that of its grant on.
 local function granted(record)
   local t = token(tonumber(sub(record, 3, 12)))
+  if kind == '1' and sub(record, 13, 22) ~= '0000000001' then
+    last = last + tonumber(sub(record, 13, 22)) - 1
+  end
   return '1h' .. sub(record, 3, 44) .. stamp .. format('%016d', t) .. sub(record, 77)
 end
 

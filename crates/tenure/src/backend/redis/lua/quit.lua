@@ -6,10 +6,17 @@ local function quit(id, trace, birth)
   local found = 'g'
   if state == 'h' or state == 'w' then
     found = state
-    if state == 'h' and trace ~= '' and trace ~= 'm' then
+    local spent = sub(trace, 1, 1) == 't' and (tonumber(sub(trace, 2)) or 0)
+    if state == 'h' and trace ~= '' and trace ~= 'm' and not spent then
       put(id, state, '1k' .. sub(record, 3), now + tonumber(trace), true)
     else
       if hid == id then
+        -- A mutex: what shares a lock does not lie in the head now. The tokens that were not used go back, if none was
+        -- given since.
+        local own, t = tonumber(sub(record, 13, 22)), tonumber(sub(record, 61, 76))
+        if spent and spent >= 1 and spent <= own and last == t + own - 1 then
+          last = t + spent - 1
+        end
         hid, k, changed = nil, 0, true
       elseif state == 'h' then
         leave({ id })

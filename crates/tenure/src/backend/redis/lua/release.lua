@@ -1,7 +1,9 @@
 -- release: ends a hold, or withdraws a waiting claim.
 -- What became free is granted to the next in line, who is told. A second release finds nothing.
 -- KEYS  1 the lock's head
--- ARGV  1 claim  2 what to leave: '' nothing, 'm' a mark, or for how many µs the hold goes on (16 digits)  3 birth (16 digits)
+-- ARGV  1 claim  2 what to leave: '' nothing, 'm' a mark, or for how many µs the hold goes on (16 digits); `t` and how many
+--         (10 digits): nothing, and of several tokens of a mutex so many were used; the others go back, if none was given
+--         since  3 birth (16 digits)
 -- returns  as a list, or in the common cases as one text with a space between fields:
 --          {claim, 'h', now} it held | {claim, 'w', now} it waited | {claim, 'g', now} not known
 --          | {claim, 'V', now, byte} the head is of another version
@@ -10,7 +12,7 @@ local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
 --include give.lua
 
-local reply = ARGV[2] == '' and give(KEYS[1], ARGV[1])
+local reply = (ARGV[2] == '' or sub(ARGV[2], 1, 1) == 't') and give(KEYS[1], ARGV[1], ARGV[2])
 if reply then
   return reply
 end

@@ -60,6 +60,8 @@ local function take(name, id, as, terms, patient, birth, who)
     if as == '2' and used < '4294967295' then
       shared = token
     end
+  elseif sub(terms, 11, 20) ~= '0000000001' then
+    last = format('%016d', token + sub(terms, 11, 20) - 1)
   end
   local lease = sub(terms, 21, 31)
   local finish = format('%016d', stamp + lease)

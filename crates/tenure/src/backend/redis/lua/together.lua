@@ -13,7 +13,8 @@ local words, replies, at = ARGV, {}, 1
 
 local function common(name)
   if words[at] == 'r' then
-    return words[at + 2] == '' and give(name, words[at + 1])
+    local trace = words[at + 2]
+    return (trace == '' or sub(trace, 1, 1) == 't') and give(name, words[at + 1], trace)
   end
   return take(name, words[at + 1], words[at + 2], words[at + 3], words[at + 4], words[at + 5], words[at + 6])
 end

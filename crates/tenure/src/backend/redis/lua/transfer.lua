@@ -1,8 +1,10 @@
 -- transfer: continues a hold under another claim, which has the weight of the first one or less.
 -- Token, place and since-time stay; a writer that becomes a reader gets the readers' token. The first claim is unknown
 -- afterwards, and what became free is granted. Never creates a hold.
+-- Of several tokens of a mutex it goes on with the last one that was used; the others do not go back.
 -- KEYS  1 the lock's head
 -- ARGV  1 the claim that holds  2 the claim that goes on  3 kind  4 terms of the second  5 its birth  6 who: client, note
+--       7 how many tokens of the first one were used (10 digits); 1 where it is not given
 -- returns  what attempt returns to the second claim: 'H', 'W', 'G', 'E', 'K' or 'V' | {claim, 'L', now} it weighs more
 local call, sub, format = redis.call, string.sub, string.format
 local from, id, terms = ARGV[1], ARGV[2], ARGV[4]
@@ -40,6 +42,10 @@ local function go_on()
   local t = sub(record, 61, 76)
   if kind == '2' and held == WRITER and weight < WRITER then
     t = format('%016d', token(weight))
+  elseif kind == '1' then
+    local spent = math.min(math.max(tonumber(ARGV[7] or 1), 1), tonumber(sub(record, 13, 22)))
+    local goes = tonumber(t) + spent - 1
+    last, t = math.max(last, goes + tonumber(sub(terms, 11, 20)) - 1), format('%016d', goes)
   end
   finish = now + tonumber(sub(terms, 21, 31))
   record = '1h' .. terms .. sub(record, 45, 60) .. t .. ARGV[6]
