@@ -22,6 +22,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial("cohort::s2_one_call_for_many_counts_alike", one_call_for_many_counts_alike),
         trial("cohort::s2_a_lease_that_ends_gives_nothing_back", a_lease_that_ends_gives_nothing_back),
+        trial(
+            "cohort::s2_unused_tokens_go_back_the_longer_way_too",
+            unused_tokens_go_back_the_longer_way_too,
+        ),
+        trial(
+            "cohort::s2_tokens_that_are_not_the_last_stay",
+            tokens_that_are_not_the_last_stay_where_they_are,
+        ),
         trial("cohort::s2_nothing_else_gives_tokens_back", nothing_else_gives_tokens_back),
         trial("cohort::s2_what_cannot_have_been_used_is_ignored", what_cannot_have_been_used_is_ignored),
         trial("cohort::s4_any_of_its_tokens_evicts", any_of_its_tokens_evicts),
@@ -190,7 +198,6 @@ fn a_lease_that_ends_gives_nothing_back() {
     let late = told.release(1, &format!("t{:010}", 3));
     assert_eq!(fields(&told.run("release", 1, &late))[1], "g");
     assert_eq!(last(&told.server), 30);
-    // It is still the end of the block when the last one comes back, by the way of those who find that leases ended.
     let gives = told.release(2, &format!("t{:010}", 4));
     assert_eq!(fields(&told.run("release", 1, &gives))[1], "h");
     assert_eq!(last(&told.server), 15);
@@ -205,6 +212,39 @@ fn a_lease_that_ends_gives_nothing_back() {
     told.scripts.set_clock(told.now);
     let fresh = told.attempt(5, 1);
     assert_eq!(fields(&told.run("attempt", 1, &fresh))[3], format!("{:016}", FAR + 22));
+}
+
+/// While an eviction is remembered, a release goes the longer way.
+fn unused_tokens_go_back_the_longer_way_too() {
+    let (server, store) = far();
+    let [evicted, next] = [(1, 1), (10, 4)].map(|(k, used)| asks(&store, k, used));
+    assert_eq!(token(store.attempt(&evicted)), 1);
+    assert!(waits(&store.attempt(&next)));
+    pollster::block_on(store.backend.evict(&next.key, None, "enough")).expect("answers");
+    assert_eq!(token(store.renew(&next)), 2);
+    assert_eq!(last(&server), 11);
+    assert_eq!(store.release(&next, Leave::Nothing), Released::WasHeld);
+    assert_eq!(last(&server), 5);
+    assert_eq!(store.release(&next, Leave::Nothing), Released::Gone);
+    assert_eq!(last(&server), 5, "once only");
+}
+
+/// The tokens of a claim are not the last ones any more that the lock gave.
+fn tokens_that_are_not_the_last_stay_where_they_are() {
+    for remembered in [false, true] {
+        let (server, store) = far();
+        let from = asks(&store, 20, 2);
+        if remembered {
+            store.take(&store.claim(""));
+            assert!(waits(&store.attempt(&from)));
+            pollster::block_on(store.backend.evict(&from.key, None, "enough")).expect("answers");
+        }
+        let first = token(store.attempt(&from));
+        let to = asks(&store, 3, 1);
+        assert_eq!(token(store.transfer(&from, &to)), first + 1);
+        assert_eq!(store.release(&to, Leave::Nothing), Released::WasHeld);
+        assert_eq!(last(&server), first + 19, "{remembered}");
+    }
 }
 
 fn nothing_else_gives_tokens_back() {
