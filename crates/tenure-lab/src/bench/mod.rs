@@ -254,6 +254,7 @@ impl Plan<'_> {
             tasks,
             kind: self.kind,
             permits: self.args.permits,
+            fair: self.args.fair,
             secs: self.secs,
         }
     }

@@ -106,6 +106,8 @@ pub(super) struct Part {
     /// What is taken, and how many permits a semaphore has.
     pub(super) kind: Kind,
     pub(super) permits: u32,
+    /// Every task stands in the store's line by itself.
+    pub(super) fair: bool,
     pub(super) secs: f64,
 }
 
@@ -154,7 +156,9 @@ impl Part {
     }
 
     async fn connect(&self) -> Outcome<Locks> {
-        Ok(Locks::builder(&self.url).namespace(&self.namespace).connect().await?)
+        let builder = Locks::builder(&self.url).namespace(&self.namespace);
+        let builder = if self.fair { builder.fair() } else { builder };
+        Ok(builder.connect().await?)
     }
 
     /// So many clients, each with connections of its own; clones of one where a store is private to its client.

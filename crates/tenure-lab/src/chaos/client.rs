@@ -163,7 +163,8 @@ async fn live(shared: &Arc<Shared>, round: u64) -> Outcome<()> {
     let ttl = Duration::from_millis(task.ttl_ms);
     shared.removed.store(false, SeqCst);
     let locks = loop {
-        let builder = Locks::builder(&task.url).namespace(&task.namespace).ttl(ttl);
+        // Each task with a claim of its own: the judge knows holds by their claims.
+        let builder = Locks::builder(&task.url).namespace(&task.namespace).ttl(ttl).fair();
         match bent(builder, task).connect().await {
             Ok(locks) => break locks,
             Err(_) if shared.stop.load(SeqCst) => return Ok(()),

@@ -194,7 +194,7 @@ impl Stage {
             tasks: plan.tasks,
             capabilities: self.capabilities.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fair: false,
+            fair: true,
             floors: Some(plan.floors),
             replay: Some(plan.replay.clone()),
             versions: Some(self.versions.clone()),

@@ -247,7 +247,15 @@ impl Ctx {
 
     /// A client with a lease of 30 s.
     pub(crate) fn client(&self) -> Client<'_> {
-        Client { ctx: self, ttl: Duration::from_secs(30), wire: None, ear: None, runtime: None, owner: None }
+        Client {
+            ctx: self,
+            ttl: Duration::from_secs(30),
+            wire: None,
+            ear: None,
+            runtime: None,
+            owner: None,
+            shared: false,
+        }
     }
 
     /// A client with nothing special about it.
@@ -310,9 +318,16 @@ pub(crate) struct Client<'a> {
     ear: Option<Arc<Ear>>,
     runtime: Option<Arc<dyn Runtime>>,
     owner: Option<Owner>,
+    shared: bool,
 }
 
 impl Client<'_> {
+    /// Its tasks may share claims: the trials are about the store's line otherwise.
+    pub(crate) fn sharing(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
     pub(crate) fn ttl_ms(mut self, ms: u64) -> Self {
         self.ttl = Duration::from_millis(ms);
         self
@@ -359,6 +374,9 @@ impl Client<'_> {
         }
         let url = if inject { "memory:" } else { &ctx.url };
         let mut builder = Locks::builder(url).namespace(&ctx.namespace).ttl(self.ttl);
+        if !self.shared {
+            builder = builder.fair();
+        }
         if let Some(owner) = self.owner {
             builder = builder.owner(owner);
         }

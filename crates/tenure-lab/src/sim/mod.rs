@@ -43,6 +43,8 @@ struct Sum {
     hits: Hits,
     polls: u64,
     grants: u64,
+    /// How many holds were passed on from task to task.
+    passed: u64,
     judged: [u64; RULES.len()],
     /// How many writes the unfenced twins lost, of how many.
     twins: [u64; 2],
@@ -62,6 +64,7 @@ fn sweep(seeds: Range<u64>, wrong: Option<&Wrong>) -> Sum {
         hits: [0; COUNT],
         polls: 0,
         grants: 0,
+        passed: 0,
         judged: [0; RULES.len()],
         twins: [0; 2],
         failed: None,
@@ -83,13 +86,14 @@ fn sweep(seeds: Range<u64>, wrong: Option<&Wrong>) -> Sum {
 }
 
 fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
-    let (mut hits, mut runs, mut polls, mut grants) = ([0; COUNT], 0, 0, 0);
+    let (mut hits, mut runs, mut polls, mut grants, mut passed) = ([0; COUNT], 0, 0, 0, 0);
     let (mut judged, mut twins, mut failed) = ([0; RULES.len()], [0; 2], None);
     for seed in seeds {
         let came = run::run(&Case::new(seed), wrong, false, &mut hits);
         runs += 1;
         polls += came.polls;
         grants += came.grants;
+        passed += came.passed;
         judged.iter_mut().zip(came.judged).for_each(|(sum, n)| *sum += n);
         twins = [twins[0] + came.twins[0], twins[1] + came.twins[1]];
         if let Some(broken) = came.broken {
@@ -104,6 +108,7 @@ fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
     sum.runs += runs;
     sum.polls += polls;
     sum.grants += grants;
+    sum.passed += passed;
     if let Some(failed) = failed {
         let first = sum.failed.as_ref().is_none_or(|(seed, _)| failed.0 < *seed);
         if first {
@@ -121,8 +126,10 @@ pub const FULL: u64 = 500_000;
 /// The points that were hit too rarely in a full number of runs.
 fn rare(sum: &Sum) -> Vec<&'static str> {
     let points = FAULTS.iter().zip(sum.hits).filter(|(_, hits)| sum.runs >= FULL && *hits < HITS);
-    let weak = sum.runs >= FULL && sum.twins[0] == 0;
-    points.map(|((_, name, _), _)| *name).chain(weak.then_some("a write lost without tokens")).collect()
+    let full = sum.runs >= FULL;
+    let twin = (full && sum.twins[0] == 0).then_some("a write lost without tokens");
+    let passed = (full && sum.passed < HITS).then_some("a hold that was passed on");
+    points.map(|((_, name, _), _)| *name).chain(twin).chain(passed).collect()
 }
 
 /// Runs `runs` seeds from `seed` on. Says what they came to, as a table.

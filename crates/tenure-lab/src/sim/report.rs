@@ -115,8 +115,8 @@ pub(super) fn table(sum: &Sum, cpu_ns: u64) -> String {
     let seconds = cpu_ns / 1_000_000_000;
     let _ = write!(
         out,
-        "{} runs, {} polls of tasks, {} grants, no rule broken; {seconds} s of CPU",
-        sum.runs, sum.polls, sum.grants
+        "{} runs, {} polls of tasks, {} grants and {} holds passed on, no rule broken; {seconds} s of CPU",
+        sum.runs, sum.polls, sum.grants, sum.passed
     );
     out
 }
@@ -132,7 +132,7 @@ fn object(seed: u64, sum: &Sum, failed: Option<&Failed>) -> Value {
             "shrunk": f.shrunk, "trace": f.trace })
     });
     json!({ "sim": 1, "version": env!("CARGO_PKG_VERSION"), "seed": seed, "runs": sum.runs, "polls": sum.polls,
-        "grants": sum.grants, "faults": faults, "judged": judged,
+        "grants": sum.grants, "passed": sum.passed, "faults": faults, "judged": judged,
         "unfenced": { "lost": sum.twins[0], "writes": sum.twins[1] }, "rare": rare(sum), "broken": broken })
 }
 

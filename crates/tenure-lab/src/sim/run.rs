@@ -38,7 +38,7 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn new(seed: u64) -> Case {
-        Case { seed, clients: 4, workers: 2, rounds: 3, skip: BTreeSet::new() }
+        Case { seed, clients: 4, workers: 6, rounds: 3, skip: BTreeSet::new() }
     }
 }
 
@@ -51,6 +51,8 @@ pub(super) struct Came {
     pub(super) faults: u32,
     pub(super) polls: u64,
     pub(super) grants: u64,
+    /// How many holds were passed on from task to task.
+    pub(super) passed: u64,
     pub(super) judged: [u64; RULES.len()],
     /// How many writes the unfenced twins lost, of how many.
     pub(super) twins: [u64; 2],
@@ -65,6 +67,8 @@ pub(super) struct Plan {
     pub(super) clients: u64,
     pub(super) workers: u64,
     pub(super) rounds: u64,
+    /// Every task is a claim of its own.
+    pub(super) fair: bool,
     pub(super) latency: u64,
     /// The server does not tell its time.
     pub(super) timeless: bool,
@@ -85,8 +89,9 @@ impl Plan {
             storm: S / 2 + dice.below(6 * S),
             ttl: [100, 300, 1_000, 4_000][usize::try_from(dice.below(4)).unwrap_or(0)],
             clients: (1 + dice.below(3)).min(case.clients),
-            workers: (1 + dice.below(2)).min(case.workers),
+            workers: [1, 2, 2, 6][usize::try_from(dice.below(4)).unwrap_or(0)].min(case.workers),
             rounds: (1 + dice.below(3)).min(case.rounds),
+            fair: dice.below(4) == 0,
             latency: [MS, 10 * MS, 60 * MS][usize::try_from(dice.below(3)).unwrap_or(0)],
             timeless: dice.below(4) == 0,
             rates: rates.try_into().unwrap_or([0; COUNT]),
@@ -99,7 +104,8 @@ pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hi
     let plan = Plan::of(case);
     let mutant = wrong.map(|wrong| (wrong.make)());
     let faults = Faults::new(plan.rates, case.skip.clone());
-    let world = World::new(case.seed, Server::new(), faults, (plan.latency, plan.timeless), mutant, trace);
+    let world =
+        World::new(case.seed, Server::new(), faults, (plan.latency, plan.timeless, plan.fair), mutant, trace);
     let done = catch_unwind(AssertUnwindSafe(|| play(&world, &plan)));
     let mut came = Came { faults: world.faults.serial(), polls: world.polls(), ..Came::default() };
     {
@@ -108,7 +114,7 @@ pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hi
             judge.fail("panic", world.now(), text(&*panic));
         }
         came.broken = judge.broken.clone();
-        came.grants = judge.grants;
+        (came.grants, came.passed) = (judge.grants, judge.passed);
         came.judged = judge.judged;
         came.twins = judge.twins();
     }
@@ -149,6 +155,7 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
             *locked(&me.sink) = Some(sink.clone());
             sink
         });
+    let connecting = if world.fair { connecting.fair() } else { connecting };
     let locks = pollster::block_on(connecting.connect()).expect("a client of nothing but memory");
     *locked(&machine.locks) = Some(locks);
     world.trace(|| format!("client {} starts, its clock {ppm} ppm fast", machine.number));

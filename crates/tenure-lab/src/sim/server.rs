@@ -18,6 +18,8 @@ use super::link::{Request, Said, Verb};
 /// When the server was started, on its own clocks.
 const BOOTED: u64 = 5_000_000_000_000;
 const EPOCH_US: u64 = 1_700_000_000_000_000;
+/// How many tokens each grant has: more than a claim asks for.
+pub(super) const TOKENS: i64 = 512;
 
 /// The server.
 pub(super) struct Server {
@@ -32,6 +34,10 @@ pub(super) struct Server {
     /// While it is down or stands still, until then.
     pub(super) down_until: u64,
     pub(super) still_until: u64,
+    /// By how many tokens a hold is ahead of its grant's first one: it was passed on before it was continued.
+    ahead: HashMap<u128, i64>,
+    /// How many tokens each grant has: the line's own count is as many times coarser.
+    pub(super) tokens: i64,
     /// Tokens count up from one, for a mutant.
     pub(super) counting: bool,
 }
@@ -61,6 +67,8 @@ impl Server {
             homes: HashMap::new(),
             down_until: 0,
             still_until: 0,
+            ahead: HashMap::new(),
+            tokens: TOKENS,
             counting: false,
         }
     }
@@ -114,7 +122,7 @@ impl Server {
                 let mut answers = Vec::new();
                 for claim in claims {
                     let place = self.lines.renew(claim.id.0, claim.key.full().as_bytes(), None, now);
-                    let answer = place.map(|place| standing(place, now)).map_err(refused);
+                    let answer = place.map(|place| self.standing(claim.id, place, now)).map_err(refused);
                     self.news(judge, serving, Some(claim.id), now, &mut news);
                     judge.renewed(serving, claim, &answer);
                     answers.push(answer);
@@ -130,14 +138,17 @@ impl Server {
             Verb::Transfer(from, to, birth) => {
                 self.at_home(to.id, request.machine);
                 let place = self.lines.transfer(from.id.0, &ask(to, *birth), now);
-                let answer = place.map(|place| standing(place, now)).map_err(refused);
+                let ahead =
+                    self.ahead.get(&from.id.0).copied().unwrap_or(0) + i64::from(from.cohort.used) - 1;
+                self.ahead.entry(to.id.0).or_insert(ahead);
+                let answer = place.map(|place| self.standing(to.id, place, now)).map_err(refused);
                 judge.transferred(serving, from, to, &answer);
                 self.news(judge, serving, Some(to.id), now, &mut news);
                 Said::Answer(answer)
             }
             Verb::Evict(key, token) => {
                 judge.cleared(lock_of(key));
-                let token = token.map(Token::get);
+                let token = token.map(|token| self.of_line(token));
                 let holds = self.lines.evict(key.full().as_bytes(), token, b"an operator", now);
                 self.news(judge, serving, None, now, &mut news);
                 let released = |n| if n > 0 { Released::WasHeld } else { Released::Gone };
@@ -148,7 +159,8 @@ impl Server {
     }
 
     pub(super) fn attempt(&mut self, claim: &Claim, birth: u64, now: Now) -> Result<Answer> {
-        self.lines.attempt(&ask(claim, birth), now).map(|place| standing(place, now)).map_err(refused)
+        let place = self.lines.attempt(&ask(claim, birth), now);
+        place.map(|place| self.standing(claim.id, place, now)).map_err(refused)
     }
 
     pub(super) fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {
@@ -178,7 +190,7 @@ impl Server {
         let events: Vec<Event> = self.lines.drain_events().collect();
         for event in events {
             let (Event::Granted { id, .. } | Event::Evicted { id, .. }) = event;
-            let place = standing(self.lines.peek(id), now).standing;
+            let place = self.standing(ClaimId(id), self.lines.peek(id), now).standing;
             let piece = match (&event, place) {
                 (Event::Granted { .. }, Standing::Held(grant)) => {
                     judge.granted(serving, ClaimId(id), grant);
@@ -230,18 +242,28 @@ fn refused(refusal: Refusal) -> Error {
     Error::config(format!("{refusal:?}"), "")
 }
 
-/// What a place in the line is, as an answer.
-pub(super) fn standing(place: Place, now: Now) -> Answer {
-    let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(now.ns)));
-    let standing = match place {
-        Place::Held { token, end } => Standing::Held(Grant { token: Token::new(token), lease: lease(end) }),
-        Place::Waiting { ahead, end, look } => {
-            let pause = Duration::from_nanos(look.saturating_sub(now.ns));
-            let look_again = pause.clamp(Duration::from_millis(10), LOOK_AGAIN_MAX);
-            Standing::Waiting { lease: lease(end), ahead: Some(ahead), look_again }
-        }
-        Place::Busy => Standing::Busy,
-        Place::Gone { why } => Standing::Gone { why },
-    };
-    Answer { standing, at: Some(now.ns) }
+impl Server {
+    /// What a claim's place in the line is, as an answer.
+    pub(super) fn standing(&self, id: ClaimId, place: Place, now: Now) -> Answer {
+        let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(now.ns)));
+        let standing = match place {
+            Place::Held { token, end } => {
+                let token = token * self.tokens + self.ahead.get(&id.0).copied().unwrap_or(0);
+                Standing::Held(Grant { token: Token::new(token), lease: lease(end) })
+            }
+            Place::Waiting { ahead, end, look } => {
+                let pause = Duration::from_nanos(look.saturating_sub(now.ns));
+                let look_again = pause.clamp(Duration::from_millis(10), LOOK_AGAIN_MAX);
+                Standing::Waiting { lease: lease(end), ahead: Some(ahead), look_again }
+            }
+            Place::Busy => Standing::Busy,
+            Place::Gone { why } => Standing::Gone { why },
+        };
+        Answer { standing, at: Some(now.ns) }
+    }
+
+    /// The line's token of which this is one.
+    pub(super) fn of_line(&self, token: Token) -> i64 {
+        token.get() / self.tokens
+    }
 }

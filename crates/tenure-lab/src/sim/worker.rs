@@ -77,7 +77,9 @@ async fn round(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) -> 
     let world = machine.world().clone();
     let lock = usize::from(world.below(3) == 0);
     let Some(locks) = machine.client() else { return false };
-    let ttl = Duration::from_millis(work.ttl + world.below(work.ttl * 2));
+    // Those who ask for the same lease share claims.
+    let other = if world.below(3) == 0 { world.below(work.ttl * 2) } else { 0 };
+    let ttl = Duration::from_millis(work.ttl + other);
     let Ok(mutex) = locks.mutex(NAMES[lock]).and_then(|m| m.with(LockOptions::new().ttl(ttl))) else {
         return false;
     };

@@ -72,6 +72,8 @@ pub(super) struct World {
     pub(super) latency: u64,
     /// The server does not tell its time.
     pub(super) timeless: bool,
+    /// Every task is a claim of its own.
+    pub(super) fair: bool,
     pub(super) mutant: Option<Arc<dyn Mutant>>,
     trace: Option<Mutex<Vec<String>>>,
 }
@@ -98,7 +100,7 @@ impl World {
         seed: u64,
         server: Server,
         faults: Faults,
-        (latency, timeless): (u64, bool),
+        (latency, timeless, fair): (u64, bool, bool),
         mutant: Option<Arc<dyn Mutant>>,
         trace: bool,
     ) -> Arc<World> {
@@ -118,6 +120,7 @@ impl World {
             renewal_lost: AtomicBool::new(false),
             latency,
             timeless,
+            fair,
             mutant,
             trace: trace.then(Mutex::default),
         })

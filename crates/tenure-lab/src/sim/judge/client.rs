@@ -8,7 +8,7 @@ use tenure::backend::{ClaimId, Grant, Lease};
 use tenure::core::lease::deadline;
 use tenure::core::moment::{Moment, nanos};
 
-use super::{Belief, Judge, Machine};
+use super::{At, Belief, Judge, Machine};
 
 impl Judge {
     /// A client hears of a grant or a renewal that was asked for at `sent`.
@@ -43,14 +43,15 @@ impl Judge {
     /// A client has a guard from now on.
     fn believes(&mut self, t: u64, lock: usize, machine: &Arc<Machine>, guard: &Arc<Guard>) {
         let token = guard.token().get();
-        let Some(&id) = self.by_token.get(&(lock, token)) else {
+        let Some(id) = self.by_token(lock, token) else {
             return self.fail("S2", t, format!("nobody gave the token {token}"));
         };
-        let twice = self.beliefs.iter().any(|b| b.lock == lock && b.id == id);
+        self.passed += u64::from(!self.by_token.contains_key(&(lock, token)));
+        let twice = self.beliefs.iter().any(|b| b.lock == lock && b.id == id && b.token == token);
         self.rule("S7", t, !twice, || format!("{} was handed out twice", id.short()));
-        self.nobody_else("S1", t, lock, id);
+        self.nobody_else("S1", t, lock, id, Some(token));
         let guard = Arc::downgrade(guard);
-        self.beliefs.push(Belief { lock, id, machine: machine.clone(), guard, lost: false });
+        self.beliefs.push(Belief { lock, id, token, machine: machine.clone(), guard, lost: false });
     }
 
     /// Looks at a guard, as its owner does. `now` is the server's time.
@@ -107,7 +108,7 @@ impl Judge {
 
     /// A hold has become a handle: nobody keeps it.
     pub(in super::super) fn detached(&mut self, lock: usize, token: i64) {
-        let id = self.by_token.get(&(lock, token)).copied();
+        let id = self.by_token(lock, token);
         if let Some(record) = id.and_then(|id| self.records.get_mut(&id.0)) {
             record.detached = true;
         }
@@ -129,10 +130,12 @@ impl Judge {
 
     /// A release said that the lock was ours until now.
     pub(in super::super) fn was_ours(&mut self, t: u64, lock: usize, token: i64) {
-        let Some(id) = self.by_token.get(&(lock, token)).copied() else { return };
+        let Some(id) = self.by_token(lock, token) else { return };
         let Some(record) = self.records.get(&id.0) else { return };
         // Asked twice, a store that has evicted it says what it says after a first release whose answer was lost.
-        let known = record.given_back || record.excused || record.evicted && record.releases > 1;
+        // Passed on, the server was not asked: what counts is that its claim held.
+        let passed = record.shared && record.releases == 0 && (record.at == At::Holds || record.evicted);
+        let known = record.given_back || record.excused || passed || record.evicted && record.releases > 1;
         self.rule("S8", t, known, || format!("{} was released, and the server never did", id.short()));
     }
 }

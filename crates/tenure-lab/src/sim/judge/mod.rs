@@ -6,7 +6,7 @@
 mod client;
 mod store;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tenure::core::moment::{Moment, nanos};
 use tenure::{Guard, Key};
 
 use super::machine::Machine;
+use super::server::TOKENS;
 
 /// How many locks there are.
 pub(super) const LOCKS: usize = 2;
@@ -71,12 +72,15 @@ struct Record {
     /// Until when its client may believe, on the client's clock.
     bound: Moment,
     ttl: Duration,
+    /// Tasks pass it on.
+    shared: bool,
 }
 
 /// A client that believes, or did.
 struct Belief {
     lock: usize,
     id: ClaimId,
+    token: i64,
     machine: Arc<Machine>,
     guard: Weak<Guard>,
     /// It was found lost: for good.
@@ -102,7 +106,8 @@ pub(super) const RULES: [&str; 14] =
 #[derive(Default)]
 pub(super) struct Judge {
     records: HashMap<u128, Record>,
-    by_token: HashMap<(usize, i64), ClaimId>,
+    /// By the first token of each grant.
+    by_token: BTreeMap<(usize, i64), ClaimId>,
     beliefs: Vec<Belief>,
     highest: [i64; LOCKS],
     resources: [Resource; LOCKS],
@@ -122,6 +127,8 @@ pub(super) struct Judge {
     /// How often each rule was judged: a judge that is never asked finds nothing.
     pub(super) judged: [u64; RULES.len()],
     pub(super) grants: u64,
+    /// How many of the holds were passed on by another task.
+    pub(super) passed: u64,
 }
 
 pub(super) fn lock_of(key: &Key) -> usize {
@@ -161,6 +168,12 @@ impl Judge {
         self.set_back || self.stepped.contains(&machine)
     }
 
+    /// Whose grant a token is one of.
+    fn by_token(&self, lock: usize, token: i64) -> Option<ClaimId> {
+        let grants = self.by_token.range((lock, token.saturating_sub(TOKENS) + 1)..=(lock, token));
+        grants.last().map(|(_, id)| *id)
+    }
+
     /// What is known of a claim that the server has just heard of.
     fn record(&mut self, s: Serving, claim: &Claim) -> &mut Record {
         let excused = self.bad_clocks.contains(&s.machine);
@@ -179,13 +192,17 @@ impl Judge {
             given_back: false,
             bound: Moment(0),
             ttl: claim.ttl,
+            shared: claim.cohort.tokens > 1,
         })
     }
 
-    /// Nobody but `id` believes that it holds the lock.
-    fn nobody_else(&mut self, rule: &'static str, t: u64, lock: usize, id: ClaimId) {
+    /// Nobody but `id` believes that it holds the lock; of those who pass it on, nobody but who has the token.
+    fn nobody_else(&mut self, rule: &'static str, t: u64, lock: usize, id: ClaimId, token: Option<i64>) {
         let mut other = None;
-        for belief in self.beliefs.iter_mut().filter(|b| b.lock == lock && b.id != id && !b.lost) {
+        for belief in self.beliefs.iter_mut().filter(|b| b.lock == lock && !b.lost) {
+            if belief.id == id && token.is_none_or(|token| belief.token == token) {
+                continue;
+            }
             let excused = self.records.get(&belief.id.0).is_none_or(|r| r.excused || r.evicted);
             // Dropped or released: its belief ended then.
             let Some(guard) = belief.guard.upgrade() else {

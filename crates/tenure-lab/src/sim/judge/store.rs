@@ -95,7 +95,9 @@ impl Judge {
         if excused {
             return;
         }
-        self.nobody_else("S5", s.t, lock, id);
+        let (used, off) = (self.highest[lock], self.forgot && self.set_back || stood == 0);
+        self.rule("S2", s.t, off || token > used, || format!("{token} is granted, and {used} was used"));
+        self.nobody_else("S5", s.t, lock, id, None);
         let kept = self.kept[lock];
         self.rule("S1", s.t, kept <= s.now, || format!("{} has what was to stay until {kept}", id.short()));
         let first = |r: &Record| r.at == At::Waits && r.end > s.now && r.stood.is_some_and(|at| at < stood);
@@ -120,7 +122,8 @@ impl Judge {
         let stepped = self.born_wrongly(s.machine);
         let before = self.records.get(&from.id.0);
         let excused = before.is_none_or(|r| r.excused);
-        let held = before.filter(|r| r.at == At::Holds && r.end > s.now).map(|r| r.token);
+        let used = i64::from(from.cohort.used) - 1;
+        let held = before.filter(|r| r.at == At::Holds && r.end > s.now).map(|r| r.token + used);
         let record = self.record(s, to);
         record.excused |= excused;
         // It stands where the other one stood: before everybody who waits.

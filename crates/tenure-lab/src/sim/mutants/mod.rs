@@ -15,7 +15,7 @@ use client::{
     Always, AlwaysOurs, AtWrites, FirstGrant, FreshId, FromAnswer, FromArrival, Misaligned, NoMark,
     NoWithdrawal, Once, Sleepy, StopsRenewing, Trusts,
 };
-use server::{Blind, Continues, Counting, Creates, Endless, Forgets, Newest, Short, Stays, Unborn};
+use server::{Blind, Continues, Counting, Creates, Endless, Forgets, Newest, OneToken, Short, Stays, Unborn};
 
 use super::judge::Judge;
 use super::link::{Request, Said, Verb};
@@ -79,6 +79,7 @@ mutants! {
     a_release_without_a_look_at_the_owner: Blind, "S1" "S4" "S5";
     a_release_that_is_always_ours: AlwaysOurs, "S8";
     tokens_that_count_from_one: Counting, "S2" "S3";
+    a_grant_with_fewer_tokens_than_it_is_for: OneToken, "S2" "S3";
     a_birth_that_nobody_checks: Unborn, "S9" "S6";
     a_lock_without_a_lease: Endless, "L1/L2" "S6";
     a_clock_that_sleeps_with_the_machine: Sleepy, "S5" "S1";

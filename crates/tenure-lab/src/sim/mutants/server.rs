@@ -46,6 +46,16 @@ impl Mutant for Blind {
     }
 }
 
+/// Each grant has one token, though more were asked for.
+pub(super) struct OneToken;
+
+impl Mutant for OneToken {
+    fn serves(&self, server: &mut Server, _: &mut Judge, _: u64, _: &Request) -> Option<Served> {
+        server.tokens = 1;
+        None
+    }
+}
+
 /// The next token is the last one and one more, in memory.
 pub(super) struct Counting;
 
@@ -131,7 +141,8 @@ impl Mutant for Forgets {
         let Verb::Evict(lock, token) = &request.verb else { return None };
         let (key, now, mut news) = (lock.full().as_bytes(), server.now(t), Vec::new());
         let holders = server.lines.view(key, 0, now).map(|row| row.holders).unwrap_or_default();
-        for holder in holders.iter().filter(|h| token.is_none_or(|t| t.get() == h.token)) {
+        let token = token.map(|token| server.of_line(token));
+        for holder in holders.iter().filter(|h| token.is_none_or(|t| t == h.token)) {
             let _ = server.lines.release(holder.id, key, now.ns, Trace::Nothing, now);
             judge.evicted(ClaimId(holder.id));
         }
