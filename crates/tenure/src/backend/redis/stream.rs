@@ -4,8 +4,10 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// How much is read at once.
@@ -101,7 +103,7 @@ impl Stream {
 
     /// Appends what has arrived. 0: the other side is done. `WouldBlock`: nothing yet.
     pub(super) fn receive(&self, into: &mut Vec<u8>) -> io::Result<usize> {
-        let Some(session) = &self.tls else { return read_some(&mut Socket(&self.tcp), into) };
+        let Some(session) = &self.tls else { return self.receive_plain(into) };
         let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match read_some(&mut session.reader(), into) {
@@ -116,6 +118,18 @@ impl Stream {
                 return Ok(0);
             }
         }
+    }
+
+    fn receive_plain(&self, into: &mut Vec<u8>) -> io::Result<usize> {
+        into.reserve(CHUNK);
+        let (room, mut got) = (into.capacity() - into.len(), 0);
+        let outcome = self.tcp.try_io(Interest::READABLE, || {
+            got = rustix::io::read(&self.tcp, spare_capacity(into))?;
+            // There was less than there is room for, so there is no more until the socket says so again: one call less
+            // than to ask. (As tokio's own readers do; that the other side is done is remembered apart from this.)
+            if (1..room).contains(&got) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if got > 0 { Ok(got) } else { outcome.map(|()| 0) }
     }
 
     /// Sends as much as there is room for: how many bytes were taken, and whether all that was taken has left.
