@@ -28,7 +28,7 @@ pub(super) async fn take(
         let mut asker = match engine.core.cohorts.enter(request) {
             Entered::Leads(lead) => Asker::leading(engine, request, lead, None),
             Entered::Sits(seat) => {
-                let waiter = Waiter { engine, request, seat };
+                let mut waiter = Waiter { engine, request, seat, served: false };
                 match waiter.wait(patience.until()).await {
                     None => return Ok(None),
                     Some(Accepted::Refused(error)) => return Err(error),
@@ -56,6 +56,8 @@ struct Waiter<'a> {
     engine: &'a Arc<Engine>,
     request: &'a Request,
     seat: Arc<Seat>,
+    /// It was given something: no cohort knows the seat any more, and none has to be searched for it.
+    served: bool,
 }
 
 enum Accepted {
@@ -66,13 +68,14 @@ enum Accepted {
 
 impl Waiter<'_> {
     /// `None`: not by then.
-    async fn wait(&self, until: Moment) -> Option<Accepted> {
+    async fn wait(&mut self, until: Moment) -> Option<Accepted> {
         let mut timer = LazyTimer::new(&*self.engine.core.runtime, until);
         let given = poll_fn(|cx| match self.seat.poll(cx.waker()) {
             Poll::Ready(given) => Poll::Ready(Some(given)),
             Poll::Pending => timer.poll(cx).map(|()| None),
         })
         .await?;
+        self.served = true;
         Some(self.accept(given))
     }
 
@@ -89,7 +92,7 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        if self.engine.forked() {
+        if self.served || self.engine.forked() {
             return;
         }
         self.engine.core.cohorts.leave(&self.request.key, &self.seat);
