@@ -441,7 +441,7 @@ async fn wait(turn: &Turn, until: Moment) -> Waited {
     .await
 }
 
-fn unanswered(key: &Key) -> Error {
+pub(super) fn unanswered(key: &Key) -> Error {
     Error::unavailable(
         "the store does not answer",
         "check that it runs; the claim is withdrawn in the background",

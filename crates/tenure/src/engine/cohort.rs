@@ -11,7 +11,7 @@
 //! while a hold's is taken, and never while somebody is woken.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use super::Request;
@@ -103,7 +103,7 @@ struct Cohort {
     /// What each of them asks for.
     request: Request,
     tokens: u32,
-    claim: Option<ClaimId>,
+    claim: Option<(ClaimId, Weak<Hold>)>,
     granted: bool,
     members: VecDeque<Arc<Seat>>,
 }
@@ -174,17 +174,25 @@ impl Cohorts {
     }
 
     /// The claim that the leader asks with.
-    pub(super) fn asks(&self, key: &Key, number: Number, claim: ClaimId) {
+    pub(super) fn asks(&self, key: &Key, number: Number, hold: &Arc<Hold>) {
         if let Some(cohort) = self.queues().find(key, number) {
-            cohort.claim = Some(claim);
+            cohort.claim = Some((hold.claim.id, Arc::downgrade(hold)));
         }
+    }
+
+    /// The claim behind which a task has its seat, if there is one by now.
+    pub(super) fn claim(&self, key: &Key, seat: &Arc<Seat>) -> Option<Weak<Hold>> {
+        let queues = self.queues();
+        let mut of_lock = queues.by_key.get(key).into_iter().flatten();
+        let its = of_lock.find(|cohort| cohort.members.iter().any(|other| Arc::ptr_eq(other, seat)))?;
+        its.claim.as_ref().map(|(_, hold)| hold.clone())
     }
 
     /// How many tasks wait behind a claim.
     pub(super) fn behind(&self, key: &Key, claim: ClaimId) -> u32 {
         let queues = self.queues();
         let mut of_lock = queues.by_key.get(key).into_iter().flatten();
-        let found = of_lock.find(|cohort| cohort.claim == Some(claim));
+        let found = of_lock.find(|cohort| cohort.claim.as_ref().is_some_and(|(id, _)| *id == claim));
         found.map_or(0, |cohort| u32::try_from(cohort.members.len()).unwrap_or(u32::MAX))
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 
-use super::acquire::{Patience, Request, Turn, drive};
+use super::acquire::{PATIENCE, Patience, Request, Turn, drive, unanswered};
 use super::cohort::{Entered, Given, Lead, Number, Seat};
 use super::hold::{Hold, Phase};
 use super::timing::LazyTimer;
@@ -67,16 +67,26 @@ enum Accepted {
 }
 
 impl Waiter<'_> {
-    /// `None`: not by then.
+    /// `None`: not by then, and the store knows that they wait.
     async fn wait(&mut self, until: Moment) -> Option<Accepted> {
         let mut timer = LazyTimer::new(&*self.engine.core.runtime, until);
         let given = poll_fn(|cx| match self.seat.poll(cx.waker()) {
             Poll::Ready(given) => Poll::Ready(Some(given)),
             Poll::Pending => timer.poll(cx).map(|()| None),
         })
-        .await?;
+        .await;
+        let Some(given) = given else { return self.silence().map(Accepted::Refused) };
         self.served = true;
         Some(self.accept(given))
+    }
+
+    /// Nobody has answered the claim for so long that "busy" would be a guess.
+    fn silence(&self) -> Option<Error> {
+        let core = &self.engine.core;
+        let claim = core.cohorts.claim(&self.request.key, &self.seat)?.upgrade()?;
+        let silent =
+            claim.inner().phase == Phase::Asking && core.runtime.now() >= claim.claim.birth + PATIENCE;
+        silent.then(|| unanswered(&self.request.key))
     }
 
     fn accept(&self, given: Given) -> Accepted {
@@ -134,7 +144,7 @@ impl Asker {
     /// Goes on with this claim.
     pub(super) fn ask_with(&mut self, turn: Turn) -> &Turn {
         if let Some(Leading { engine, key, lead }) = self.leading.as_ref().filter(|l| l.lead.tokens > 1) {
-            engine.core.cohorts.asks(key, lead.number, turn.hold.claim.id);
+            engine.core.cohorts.asks(key, lead.number, &turn.hold);
         }
         self.turn.insert(turn)
     }

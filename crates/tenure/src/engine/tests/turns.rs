@@ -254,6 +254,23 @@ fn what_the_store_refuses_one_it_refuses_all_who_ask_the_same() {
 }
 
 #[test]
+fn s8_a_store_that_never_answered_the_leader_is_not_busy_for_those_behind_it() {
+    let world = World::new();
+    let _first = world.ask(alike(), Patience::Forever);
+    world.store.attempt().answer(waiting(0, Some(1)));
+    let _leader = world.ask(alike(), Patience::Forever);
+    let until = world.rt.now() + 3000 * MS;
+    let mut short = world.ask(alike(), Patience::Until(world.rt.now() + 500 * MS));
+    let mut member = world.ask(alike(), Patience::Until(until));
+    world.rt.step(600 * MS);
+    assert!(matches!(short.done(), Some(Ok(None))), "an answer may take that long");
+    for _ in 0..5 {
+        world.rt.step(500 * MS);
+    }
+    assert_eq!(member.done().expect("told").expect_err("silence").kind(), ErrorKind::Unavailable);
+}
+
+#[test]
 fn s5_a_lease_that_was_not_renewed_for_long_is_given_back_and_not_passed_on() {
     let world = World::new();
     let (turn, claim, mut others) = world.served(2);
