@@ -23,7 +23,6 @@ pub(super) async fn take(
     request: &Request,
     patience: Patience,
 ) -> Result<Option<Turn>> {
-    let began = engine.core.runtime.now();
     loop {
         let mut asker = match engine.core.cohorts.enter(request) {
             Entered::Leads(lead) => Asker::leading(engine, request, lead, None),
@@ -42,10 +41,12 @@ pub(super) async fn take(
                 }
             }
         };
+        // What it sat for before says nothing of the store.
+        let began = engine.core.runtime.now();
         let result = drive(engine, request, patience, &mut asker).await;
         if let Err(error) = &result {
-            let waited = engine.core.runtime.now().since(began);
-            asker.refused(error, patience == Patience::Forever || waited >= lease::TTL_WAITING);
+            let asked = engine.core.runtime.now().since(began);
+            asker.refused(error, patience == Patience::Forever || asked >= lease::TTL_WAITING);
         }
         return result;
     }

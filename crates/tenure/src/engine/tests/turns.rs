@@ -271,6 +271,37 @@ fn s8_a_store_that_never_answered_the_leader_is_not_busy_for_those_behind_it() {
 }
 
 #[test]
+fn a_leader_that_asked_in_vain_for_a_moment_speaks_for_itself_only() {
+    let world = World::new();
+    let (before, claim, mut others) = world.crowd(1);
+    let until = world.rt.now() + lease::TTL_WAITING + 1000 * MS;
+    let mut next = world.ask(alike(), Patience::Until(until));
+    let mut last = world.ask(alike(), Patience::Forever);
+    world.release(before);
+    world.push(claim.id, 100);
+    let turn = granted(&mut others[0]);
+    for _ in 0..20 {
+        world.rt.step(500 * MS);
+        while let Some(sent) = world.store.next_renewal() {
+            sent.answer_all(&held(100, Some(3)));
+        }
+        world.rt.run();
+    }
+    // Not passed on: the next one leads, and the store is away for its last second.
+    turn.describe(owner(77));
+    drop(turn);
+    let mut told = None;
+    while told.is_none() {
+        assert!(world.store.failing("away") || world.rt.now() < until);
+        world.rt.step(50 * MS);
+        told = next.done();
+    }
+    assert_eq!(told.expect("told").expect_err("errors only").kind(), ErrorKind::Unavailable);
+    world.rt.run();
+    assert!(last.done().is_none(), "it has no end to its patience");
+}
+
+#[test]
 fn s5_a_lease_that_was_not_renewed_for_long_is_given_back_and_not_passed_on() {
     let world = World::new();
     let (turn, claim, mut others) = world.served(2);
