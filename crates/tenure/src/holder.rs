@@ -78,6 +78,9 @@ macro_rules! holder {
 
             /// Gives it back, and says whether it was ours until now.
             ///
+            /// A mutex for which another task of this client waits behind the same claim is passed on to that task: nobody is
+            /// asked, and that it was ours is judged by the deadline.
+            ///
             /// # Errors
             /// `Lost` if it was no longer ours; `Uncertain` if nobody answered before the lease ended.
             ///

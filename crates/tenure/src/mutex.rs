@@ -12,7 +12,9 @@ use crate::options::LockOptions;
 /// A named lock that one holder has at a time. Made by `Locks::mutex`; cheap to clone.
 ///
 /// Waiters stand in line in the store and are woken by push, first come first served, where the backend declares it
-/// (`Locks::capabilities`). It is not re-entrant: a task that holds it and locks it again waits for itself, unless it
+/// (`Locks::capabilities`). Where it shares [`turns`](crate::Capabilities::turns), tasks of one client that wait together with
+/// the same options stand behind one claim and pass the lock on among themselves, each with a token of its own;
+/// [`LockOptions::fair`] makes each a claim. It is not re-entrant: a task that holds it and locks it again waits for itself, unless it
 /// does so as an owner ([`lock_as`](Mutex::lock_as)); within a [`scope`](crate::scope()) that is an error and not a hang.
 ///
 /// **Which lock do you need?** Tasks of one process that share memory are better served by `tokio::sync::Mutex`.

@@ -74,6 +74,17 @@ impl LockOptions {
     ///
     /// Nothing else changes: each has its own guard, token, deadline and loss signal. Read-write locks and semaphores,
     /// and locks of several names, are always fair.
+    ///
+    /// ```
+    /// use tenure::{LockOptions, Locks, Turns};
+    ///
+    /// let locks = Locks::memory(); // any store; only where it shares turns is there a difference
+    /// let sale = locks.mutex("tickets/42")?.with(LockOptions::new().fair())?;
+    /// let guard = sale.blocking_lock()?; // before all who came later, whichever program they are of
+    /// guard.blocking_release()?;
+    /// assert_eq!(locks.capabilities().turns, Turns::Each);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
     #[must_use]
     pub fn fair(mut self) -> LockOptions {
         self.fair = true;

@@ -56,7 +56,8 @@ pub struct BenchArgs {
     /// How many clients share the tasks, each with connections of its own (1; fan: 10). handoff has two.
     #[arg(long, value_name = "N")]
     clients: Option<u32>,
-    /// Every task stands in the store's line by itself.
+    /// Every task is a claim of its own in the store's line. Otherwise, where the store shares turns, tasks of one client that
+    /// wait for one mutex share a claim and pass the lock on among themselves.
     #[arg(long)]
     fair: bool,
     /// Keep an idle lease for a moment.
