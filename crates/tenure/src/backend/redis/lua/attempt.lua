@@ -11,12 +11,13 @@
 --          {claim, 'H', now, token, end} it holds | {claim, 'W', now, end, ahead, look} it waits | {claim, 'B', now} busy
 --          | {claim, 'G', now} gone | {claim, 'E', now, why} evicted | {claim, 'K', now, kind} the line is of this kind
 --          | {claim, 'F', now} too many wait | {claim, 'V', now, byte} the head is of another version
-local call, sub, format = redis.call, string.sub, string.format
+local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
+local name, id, as, terms, patient, birth, who = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local reply
 local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
 --include take.lua
 
-local reply = take(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 if reply then
   return reply
 end
@@ -24,10 +25,10 @@ end
 --include line.lua
 --include stand.lua
 
-if not open(KEYS[1]) then
-  return other(ARGV[1])
+if not open(name) then
+  return other(id)
 end
 settle()
-reply = stand(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6])
+reply = stand(id, as, terms, patient, tonumber(birth), who)
 save()
 return reply

@@ -1,67 +1,69 @@
 -- The common releases, on the head as it stands: of a lock that nobody else holds or waits for, and of a mutex to the
--- next in line. Included where
--- a verb says `--include give.lua`, before the line, whose functions cost more to define than these to run.
--- Uses  call, sub, format; stamp: the server's time in µs as 16 digits
--- Gives  give: what release returns, as one text with a space between fields; or nothing where it is not that simple. Its
---        last argument is the release's trace: '', or `t` and how many tokens were used
-
--- Hands the lock on to the first in line. Nobody's lease has ended, so the first one's has not. A claim in line without a
--- record is dropped, and the line put right by those functions.
-local function hand_on(name, before, id)
-  local base = sub(name, 1, -2)
-  local heir = call('ZPOPMIN', base .. 'w')[1]
-  local record = heir and call('HGET', base .. 'c', heir)
-  if not record then
-    return
+-- next in line. Included where a verb says `--include give.lua`, as take.lua is.
+-- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; name: the lock's head; id, trace: the arguments of
+--       release; reply: nothing
+-- Gives  reply: what release returns, as one text with a space between fields; or nothing where it is not that simple
+repeat
+  if trace ~= '' and sub(trace, 1, 1) ~= 't' then
+    break
   end
-  call('ZREM', base .. 'd', heir)
-  call('HDEL', base .. 'c', heir)
-  local token, lease, till = stamp, sub(record, 23, 33), sub(before, 67, 82)
-  local last, finish = sub(before, 3, 18), format('%016d', stamp + lease)
-  if last >= stamp then
-    token = format('%016d', last + 1)
-  end
-  last = token
-  if sub(record, 13, 22) ~= '0000000001' then
-    last = format('%016d', token + sub(record, 13, 22) - 1)
-  end
-  if finish > till then
-    till = finish
-  end
-  if sub(before, 19, 34) > till then
-    till = sub(before, 19, 34)
-  end
-  local left = format('%07d', sub(before, 83, 89) - 1)
-  call('SET', name, '11' .. last .. sub(before, 19, 82) .. left .. sub(before, 90, 123) .. heir .. finish .. '1h'
-    .. sub(record, 3, 44) .. stamp .. token .. sub(record, 77), 'PXAT', format('%d', till / 1000 + 600000))
-  call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), '1g' .. heir .. token .. stamp .. lease)
-  return id .. ' h ' .. stamp
-end
-
-local function give(name, id, trace)
   local before = call('GET', name)
-  if not before or sub(before, 1, 1) ~= '1' or sub(before, 90, 96) ~= '0000001' or sub(before, 124, 155) ~= id
-    or sub(before, 173, 173) ~= 'h' or sub(before, 156, 171) <= stamp then
-    return
+  if not before or byte(before) ~= 49 or sub(before, 124, 155) ~= id
+    or byte(before, 173) ~= 104 or sub(before, 156, 171) <= stamp then
+    break
   end
-  if trace ~= '' and sub(before, 2, 2) == '1' then
+  if trace ~= '' and byte(before, 2) == 49 then
     -- The tokens that were not used go back, if none was given since.
     local spent, own, token = tonumber(sub(trace, 2)), tonumber(sub(before, 184, 193)), tonumber(sub(before, 232, 247))
     if spent and spent >= 1 and spent <= own and tonumber(sub(before, 3, 18)) == token + own - 1 then
       before = '11' .. format('%016d', token + spent - 1) .. sub(before, 19)
     end
   end
-  if sub(before, 83, 89) ~= '0000000' then
-    if sub(before, 2, 2) == '1' and sub(before, 51, 66) > stamp then
-      return hand_on(name, before, id)
+  -- How many wait, and how many hold.
+  local counts = sub(before, 83, 96)
+  if counts ~= '00000000000001' then
+    if byte(before, 2) == 49 and sub(counts, 8) == '0000001' and sub(before, 51, 66) > stamp then
+      -- To the first in line. Nobody's lease has ended, so the first one's has not. A claim in line without a record is
+      -- dropped, and the line put right by its own functions.
+      local base = sub(name, 1, -2)
+      local heir = call('ZPOPMIN', base .. 'w')[1]
+      local record = heir and call('HGET', base .. 'c', heir)
+      if not record then
+        break
+      end
+      call('ZREM', base .. 'd', heir)
+      call('HDEL', base .. 'c', heir)
+      local token, lease, till = stamp, sub(record, 23, 33), sub(before, 67, 82)
+      local last, finish = sub(before, 3, 18), format('%016d', stamp + lease)
+      if last >= stamp then
+        token = format('%016d', last + 1)
+      end
+      last = token
+      if sub(record, 13, 22) ~= '0000000001' then
+        last = format('%016d', token + sub(record, 13, 22) - 1)
+      end
+      if finish > till then
+        till = finish
+      end
+      if sub(before, 19, 34) > till then
+        till = sub(before, 19, 34)
+      end
+      local left = format('%07d', sub(counts, 1, 7) - 1)
+      call('SET', name, '11' .. last .. sub(before, 19, 82) .. left .. sub(before, 90, 123) .. heir .. finish .. '1h'
+        .. sub(record, 3, 44) .. stamp .. token .. sub(record, 77), 'PXAT', format('%d', till / 1000 + 600000))
+      call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), '1g' .. heir .. token .. stamp .. lease)
+      reply = id .. ' h ' .. stamp
     end
-  elseif sub(before, 123, 123) == '0' then
-    -- A short lease leaves the expiry that its grant set, of ten minutes after it: a new one costs more than all the rest.
-    if sub(before, 156, 171) - stamp <= 60000000 then
-      call('SET', name, '10' .. sub(before, 3, 34), 'KEEPTTL')
-    else
-      call('SET', name, '10' .. sub(before, 3, 34), 'PX', '600000')
-    end
-    return id .. ' h ' .. stamp
+    break
   end
-end
+  if byte(before, 123) ~= 48 then
+    break
+  end
+  -- A short lease leaves the expiry that its grant set, of ten minutes after it: a new one costs more than all the rest.
+  if sub(before, 194, 204) <= '00060000000' then
+    call('SET', name, '10' .. sub(before, 3, 34), 'KEEPTTL')
+  else
+    call('SET', name, '10' .. sub(before, 3, 34), 'PX', '600000')
+  end
+  reply = id .. ' h ' .. stamp
+until true

@@ -7,12 +7,13 @@
 -- returns  as a list, or in the common cases as one text with a space between fields:
 --          {claim, 'h', now} it held | {claim, 'w', now} it waited | {claim, 'g', now} not known
 --          | {claim, 'V', now, byte} the head is of another version
-local call, sub, format = redis.call, string.sub, string.format
+local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
+local name, id, trace = KEYS[1], ARGV[1], ARGV[2]
+local reply
 local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
 --include give.lua
 
-local reply = (ARGV[2] == '' or sub(ARGV[2], 1, 1) == 't') and give(KEYS[1], ARGV[1], ARGV[2])
 if reply then
   return reply
 end
@@ -20,10 +21,10 @@ end
 --include line.lua
 --include quit.lua
 
-if not open(KEYS[1]) then
-  return other(ARGV[1])
+if not open(name) then
+  return other(id)
 end
 settle()
-reply = quit(ARGV[1], ARGV[2], tonumber(ARGV[3]))
+reply = quit(id, trace, tonumber(ARGV[3]))
 save()
 return reply

@@ -3,37 +3,50 @@
 -- KEYS  the head of each verb's lock; the same one may come twice
 -- ARGV  for each key: 'a' and the arguments of attempt, or 'r' and those of release
 -- returns  for each key what the verb returns, as one text with a space between fields; or '!' and why it failed
-local call, sub, format = redis.call, string.sub, string.format
+local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
---include take.lua
---include give.lua
-
 local words, replies, at = ARGV, {}, 1
+local heads = KEYS
 
 local function common(name)
+  local id, reply = words[at + 1], nil
   if words[at] == 'r' then
     local trace = words[at + 2]
-    return (trace == '' or sub(trace, 1, 1) == 't') and give(name, words[at + 1], trace)
+    --include give.lua
+  else
+    local as, terms, patient, birth, who = words[at + 2], words[at + 3], words[at + 4], words[at + 5], words[at + 6]
+    --include take.lua
   end
-  return take(name, words[at + 1], words[at + 2], words[at + 3], words[at + 4], words[at + 5], words[at + 6])
+  return reply
 end
 
-local function message(why)
-  return '!' .. tostring(type(why) == 'table' and why.err or why)
+-- Verb by verb, with what is guarded against an error being the whole of it: to guard each costs more.
+local i = 1
+local function all(verb)
+  while heads[i] do
+    local reply = verb(heads[i])
+    if not reply then
+      return
+    end
+    replies[i] = reply
+    i, at = i + 1, at + (words[at] == 'r' and 4 or 7)
+  end
 end
 
-local rest
-for i, name in ipairs(KEYS) do
-  local done, reply = pcall(common, name)
-  if done and not reply then
-    rest = i
-    break
+local function through(verb)
+  while true do
+    local done, why = pcall(all, verb)
+    if done then
+      return
+    end
+    replies[i] = '!' .. tostring(type(why) == 'table' and why.err or why)
+    i, at = i + 1, at + (words[at] == 'r' and 4 or 7)
   end
-  replies[i] = done and reply or message(reply)
-  at = at + (words[at] == 'r' and 4 or 7)
 end
-if not rest then
+
+through(common)
+if not heads[i] then
   return replies
 end
 
@@ -60,9 +73,5 @@ local function verb(name)
   return table.concat(reply, ' ')
 end
 
-for i = rest, #KEYS do
-  local done, reply = pcall(verb, KEYS[i])
-  replies[i] = done and reply or message(reply)
-  at = at + (words[at] == 'r' and 4 or 7)
-end
+through(verb)
 return replies
