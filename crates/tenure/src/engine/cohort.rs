@@ -11,11 +11,12 @@
 //! while a hold's is taken, and never while somebody is woken.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use super::Request;
 use super::hold::{Hold, unharmed};
+use super::sync::{Mutex, MutexGuard};
 use crate::backend::ClaimId;
 use crate::error::Error;
 use crate::key::Key;
@@ -154,6 +155,11 @@ pub(crate) struct Cohorts {
 impl Cohorts {
     fn queues(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues().by_key.is_empty()
     }
 
     /// A task wants a lock.

@@ -1,4 +1,4 @@
-//! What a hold is synchronised with: the standard library's. A test puts others in its place, which try out the
+//! What holds and cohorts are synchronised with: the standard library's. A test puts others in its place, which try out the
 //! schedules that threads may run in.
 
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,8 +1,12 @@
-//! A hold between threads: the very code of `hold.rs`, in many of the schedules that its threads may run in.
+//! Holds and cohorts between threads: the very code of `hold.rs` and `cohort.rs`, in many of the schedules that their threads
+//! may run in.
 //!
 //! Shuttle finds a lost wake-up as a deadlock: somebody waits and nobody runs.
 
 // Compiled once more, with the synchronisation of the module beside it.
+#[allow(dead_code, clippy::duplicate_mod)]
+#[path = "../cohort.rs"]
+mod cohort;
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../hold.rs"]
 mod hold;
@@ -14,13 +18,14 @@ use crate::engine::telling;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Wake, Waker};
 
 use shuttle::future::block_on;
 use shuttle::thread;
 
+use self::cohort::{Cohorts, Entered, Given, Lead, Number};
 use self::hold::{Hold, Next, Phase};
-use super::{gone, grant, held, owner, request, waiting};
+use super::{Request, gone, grant, held, owner, request, waiting};
 use crate::backend::{Anchor, Claim, ClaimId, Cohort, Leave};
 use crate::core::lease;
 use crate::core::moment::Moment;
@@ -197,4 +202,120 @@ fn a_release_that_has_begun_is_not_told_as_a_loss() {
         late_words(&hold);
     };
     shuttle::check_random(scenario, SCHEDULES);
+}
+
+/// Tasks of one client at one lock.
+struct Scene {
+    cohorts: Cohorts,
+    request: Request,
+    /// All holds that there were, and which tokens of each have been believed in.
+    holds: sync::Mutex<Vec<(Arc<Hold>, Vec<u32>)>>,
+}
+
+/// What the holder's watch does.
+struct Watch(Arc<Scene>, Number);
+
+impl Wake for Watch {
+    fn wake(self: Arc<Watch>) {
+        self.0.cohorts.dissolve(&self.0.request.key, self.1);
+    }
+}
+
+impl Scene {
+    fn new() -> Arc<Scene> {
+        Arc::new(Scene {
+            cohorts: Cohorts::default(),
+            request: Request { fair: false, ..request(super::TTL) },
+            holds: sync::Mutex::default(),
+        })
+    }
+
+    /// What a task does, from its coming to its going. An impatient one leaves at the first opportunity.
+    fn task(self: &Arc<Scene>, impatient: bool) {
+        let seat = match self.cohorts.enter(&self.request) {
+            Entered::Leads(lead) => return self.lead(lead, None, impatient),
+            Entered::Sits(seat) => seat,
+        };
+        if impatient {
+            self.cohorts.leave(&self.request.key, &seat);
+            if let Some(given) = seat.take() {
+                self.accept(given, true);
+            }
+            return;
+        }
+        let given = block_on(poll_fn(|cx| seat.poll(cx.waker())));
+        self.accept(given, false);
+    }
+
+    fn accept(self: &Arc<Scene>, given: Given, impatient: bool) {
+        match given {
+            Given::Hold(hold, used, number) => self.holds(&hold, used, Some(number)),
+            Given::Lead(lead, hold) => self.lead(lead, hold, impatient),
+            Given::Refusal(_) => {}
+        }
+    }
+
+    fn lead(self: &Arc<Scene>, lead: Lead, hold: Option<Arc<Hold>>, impatient: bool) {
+        let key = &self.request.key;
+        let hold = hold.unwrap_or_else(in_line);
+        self.cohorts.asks(key, lead.number, &hold);
+        if impatient {
+            self.cohorts.succeed(key, lead, Some(hold));
+            return;
+        }
+        hold.granted(grant(1), Some(1), NOW);
+        self.holds.lock().expect("whole").push((hold.clone(), Vec::new()));
+        if !self.cohorts.close(key, lead.number) {
+            return self.holds(&hold, 0, None);
+        }
+        let watch = Waker::from(Arc::new(Watch(self.clone(), lead.number)));
+        if hold.listen(&mut None, &watch).is_some() {
+            watch.wake();
+        }
+        self.holds(&hold, 0, Some(lead.number));
+    }
+
+    /// Holds for a moment, and passes it on.
+    fn holds(&self, hold: &Arc<Hold>, used: u32, number: Option<Number>) {
+        {
+            let mut holds = self.holds.lock().expect("whole");
+            let known = holds.iter_mut().find(|(known, _)| Arc::ptr_eq(known, hold));
+            let (_, believed) = known.expect("granted");
+            assert!(!believed.contains(&used), "a token is given to one task");
+            believed.push(used);
+        }
+        let key = &self.request.key;
+        let passed = number.is_some_and(|n| hold.as_claimed() && self.cohorts.pass(key, n, hold, used + 1));
+        if !passed {
+            number.into_iter().for_each(|n| self.cohorts.dissolve(key, n));
+            hold.end();
+        }
+    }
+}
+
+#[test]
+fn s6_nobody_waits_for_a_turn_that_never_comes_and_no_turn_is_given_to_two() {
+    let scenario = || {
+        let scene = Scene::new();
+        // Asks for itself only, so that those who come next share a claim.
+        let Entered::Leads(first) = scene.cohorts.enter(&scene.request) else { panic!("nobody is there") };
+        let mut threads: Vec<_> = [false, false, true, true, false]
+            .map(|impatient| {
+                let scene = scene.clone();
+                thread::spawn(move || scene.task(impatient))
+            })
+            .into();
+        let of_store = scene.clone();
+        threads.push(thread::spawn(move || {
+            // Whoever holds by now loses.
+            let held: Vec<_> = of_store.holds.lock().expect("whole").iter().map(|(h, _)| h.clone()).collect();
+            held.iter().for_each(|hold| hold.gone(None));
+        }));
+        assert!(!scene.cohorts.close(&scene.request.key, first.number), "nobody stands behind it");
+        all(threads);
+        assert!(scene.cohorts.is_empty(), "and nothing is left");
+        let holds = scene.holds.lock().expect("whole");
+        assert!(holds.iter().all(|(hold, _)| hold.check(NOW).is_err()), "somebody gave each of them back");
+    };
+    shuttle::check_random(scenario, SCHEDULES * 2);
 }

@@ -107,6 +107,7 @@ fn s2_a_hold_is_passed_on_first_come_first_served_each_with_a_token_of_its_own()
     let last = world.release(turn);
     assert_eq!((last.id, last.cohort.used), (claim.id, 4), "the others of its tokens go back");
     assert_eq!(world.engine.live(), 0);
+    assert!(world.engine.core.cohorts.is_empty());
 }
 
 #[test]
