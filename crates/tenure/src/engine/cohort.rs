@@ -16,7 +16,7 @@ use std::task::{Poll, Waker};
 
 use super::Request;
 use super::hold::{Hold, unharmed};
-use super::sync::{Mutex, MutexGuard};
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::backend::ClaimId;
 use crate::error::Error;
 use crate::key::Key;
@@ -48,8 +48,10 @@ pub(super) enum Given {
 }
 
 /// Where a task waits in a cohort.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seat {
+    /// In which cohort. Changed under the cohorts' mutex only.
+    number: AtomicU64,
     state: Mutex<SeatState>,
 }
 
@@ -60,6 +62,18 @@ struct SeatState {
 }
 
 impl Seat {
+    fn of(number: Number) -> Arc<Seat> {
+        Arc::new(Seat { number: AtomicU64::new(number.0), state: Mutex::default() })
+    }
+
+    fn number(&self) -> Number {
+        Number(self.number.load(Ordering::Relaxed))
+    }
+
+    fn move_to(&self, number: Number) {
+        self.number.store(number.0, Ordering::Relaxed);
+    }
+
     fn state(&self) -> MutexGuard<'_, SeatState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,6 +140,7 @@ impl Queues {
     fn made(&mut self, request: &Request, tokens: u32, members: VecDeque<Arc<Seat>>) -> (Lead, Cohort) {
         self.last += 1;
         let number = Number(self.last);
+        members.iter().for_each(|seat| seat.move_to(number));
         let request = request.clone();
         let cohort = Cohort { number, request, tokens, claim: None, granted: false, members };
         (Lead { number, tokens }, cohort)
@@ -167,7 +182,7 @@ impl Cohorts {
         let mut queues = self.queues();
         let tokens = match queues.by_key.get_mut(&request.key).and_then(VecDeque::back_mut) {
             Some(last) if last.takes(request) && last.members.len() + 1 < MOST as usize => {
-                let seat = Arc::new(Seat::default());
+                let seat = Seat::of(last.number);
                 last.members.push_back(seat.clone());
                 return Entered::Sits(seat);
             }
@@ -188,9 +203,8 @@ impl Cohorts {
 
     /// The claim behind which a task has its seat, if there is one by now.
     pub(super) fn claim(&self, key: &Key, seat: &Arc<Seat>) -> Option<Weak<Hold>> {
-        let queues = self.queues();
-        let mut of_lock = queues.by_key.get(key).into_iter().flatten();
-        let its = of_lock.find(|cohort| cohort.members.iter().any(|other| Arc::ptr_eq(other, seat)))?;
+        let mut queues = self.queues();
+        let its = queues.find(key, seat.number())?;
         its.claim.as_ref().map(|(_, hold)| hold.clone())
     }
 
@@ -250,6 +264,7 @@ impl Cohorts {
         let Some(Cohort { request, mut members, .. }) = queues.remove(key, number) else { return };
         let open = queues.by_key.get_mut(key).into_iter().flatten().find(|other| other.takes(&request));
         if let Some(open) = open {
+            members.iter().for_each(|seat| seat.move_to(open.number));
             members.append(&mut open.members);
             open.members = members;
             return;
@@ -273,11 +288,9 @@ impl Cohorts {
     /// A task that waits does so no more. What it was given meanwhile is still with its seat.
     pub(super) fn leave(&self, key: &Key, seat: &Arc<Seat>) {
         let mut queues = self.queues();
-        for cohort in queues.by_key.get_mut(key).into_iter().flatten() {
-            if let Some(at) = cohort.members.iter().position(|other| Arc::ptr_eq(other, seat)) {
-                cohort.members.remove(at);
-                return;
-            }
+        let Some(cohort) = queues.find(key, seat.number()) else { return };
+        if let Some(at) = cohort.members.iter().position(|other| Arc::ptr_eq(other, seat)) {
+            cohort.members.remove(at);
         }
     }
 }

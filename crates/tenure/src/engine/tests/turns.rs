@@ -230,6 +230,28 @@ fn s5_nobody_waits_for_a_hold_that_is_lost_whatever_its_holder_does() {
 }
 
 #[test]
+fn s6_a_task_that_leaves_after_its_cohort_was_dissolved_is_passed_nothing() {
+    let world = World::new();
+    let (_turn, claim, mut others) = world.served(4);
+    // One of the next cohort too, which those of the lost hold join.
+    let mut late = world.ask(alike(), Patience::Forever);
+    let sent = world.store.attempt();
+    let id = sent.what.id;
+    sent.answer(waiting(0, Some(2)));
+    world.hub.news(News::Gone(claim.id, None));
+    world.rt.run();
+    others.remove(1).cancel();
+    world.rt.run();
+    world.push(id, 500);
+    world.pass(granted(&mut late));
+    let next = granted(&mut others[0]);
+    world.pass(next);
+    let last = granted(&mut others[1]);
+    assert_eq!(world.release(last).cohort.used, 3, "nothing for the one that left");
+    assert!(world.engine.core.cohorts.is_empty());
+}
+
+#[test]
 fn what_the_store_refuses_one_it_refuses_all_who_ask_the_same() {
     let world = World::new();
     let _first = world.ask(alike(), Patience::Forever);
