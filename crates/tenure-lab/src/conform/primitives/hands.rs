@@ -1,11 +1,14 @@
 //! What child processes do for these trials.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use tenure::{Guard, Locks, Outcome};
+use tenure::{ErrorKind, Guard, Locks, Mutex, Outcome, Result};
+use tokio::task::JoinSet;
 
 use super::super::worker::{Event, Order};
 use super::jobs::job;
-use crate::failure::Outcome as Done;
+use crate::failure::{Failure, Outcome as Done};
 use crate::process::Link;
 
 /// What a child does. It tells of what it has begun, and, but for [`Jobs`](Hands::Jobs), goes on until it is killed.
@@ -21,6 +24,8 @@ pub(crate) enum Hands {
     Jobs { slots: u64 },
     /// Begins the job of slot 0, and does not finish it.
     Stuck { never_again: bool },
+    /// So many tasks take and give back one mutex, and tell of each token.
+    Turns { tasks: u64 },
 }
 
 pub(crate) fn play(link: &Link, locks: &Locks, name: &str, what: Hands) -> Done<()> {
@@ -56,6 +61,36 @@ pub(crate) fn play(link: &Link, locks: &Locks, name: &str, what: Hands) -> Done<
             let once = if never_again { once.never_again() } else { once };
             once.blocking_run(|_| stay(link, "job").map_err(|failure| failure.text(1)))?;
             Ok(())
+        }
+        Hands::Turns { tasks } => turns(&locks.mutex(name)?, tasks),
+    }
+}
+
+fn turns(lock: &Mutex, tasks: u64) -> Done<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::run("no runtime", "see the cause").because(e))?;
+    runtime.block_on(async {
+        let mut all = JoinSet::new();
+        for _ in 0..tasks {
+            all.spawn(one_of_turns(lock.clone()));
+        }
+        while let Some(Ok(done)) = all.join_next().await {
+            done?;
+        }
+        Ok(())
+    })
+}
+
+async fn one_of_turns(lock: Mutex) -> Result<()> {
+    loop {
+        let guard = lock.lock().await?;
+        Link.tell(&Event::Began(guard.token().to_string()));
+        // Long enough for the others to wait for it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        match guard.release().await {
+            // A short lease may end on a busy machine, or before an answer comes.
+            Err(error) if matches!(error.kind(), ErrorKind::Lost | ErrorKind::Uncertain) => {}
+            other => other?,
         }
     }
 }

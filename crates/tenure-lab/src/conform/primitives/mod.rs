@@ -2,7 +2,7 @@
 //!
 //! - `readers`: read-write locks. - `permits`: semaphores. - `transfers`: hand-over, and every other change of a hold's
 //!   claim. - `many`: many locks at once. - `leaders`: elections. - `jobs`: jobs that run once. - `owners`: re-entry, and
-//!   waiting for oneself. - `bad`: what is refused. - `hands`: what child processes do.
+//!   waiting for oneself. - `turns`: tasks that share a claim. - `bad`: what is refused. - `hands`: what child processes do.
 
 mod bad;
 mod hands;
@@ -13,6 +13,7 @@ mod owners;
 mod permits;
 mod readers;
 mod transfers;
+mod turns;
 
 use tenure::{Locks, Visibility};
 use tokio::task::JoinSet;
@@ -31,6 +32,7 @@ pub(super) const TRIALS: &[&[Trial]] = &[
     jobs::TRIALS,
     owners::TRIALS,
     bad::TRIALS,
+    turns::TRIALS,
 ];
 
 fn no_rw(ctx: &Ctx) -> Option<&'static str> {
