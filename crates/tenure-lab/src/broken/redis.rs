@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::Key;
-use tenure::backend::{Answer, Backend, Claim, News, Sink};
+use tenure::backend::{Answer, Backend, Claim, Cohort, Leave, News, Released, Sink};
 
-use super::bend::{Answered, Bend, as_it_is, locked, outer};
+use super::bend::{AllAnswered, Answered, Bend, as_it_is, locked, outer, store};
 use super::{Store, Variant};
 use crate::conform::Twist;
 
@@ -49,6 +49,24 @@ variants! {
     a_try_script_that_queues: Store::Redis(&[
         ("  if patient == '0' then\n    return { id, 'B', stamp }\n  end\n", ""),
     ]), as_it_is(), "l3_try_lock_never_stands_in_line";
+    a_claim_with_one_token_whatever_it_asked_for: Store::Redis(&[
+        ("last = format('%016d', token + sub(terms, 11, 20) - 1)", "last = token"),
+        ("last = format('%016d', token + sub(record, 13, 22) - 1)", "last = token"),
+        ("last = last + tonumber(sub(record, 13, 22)) - 1", "last = last"),
+    ]), as_it_is(), "s2_the_tokens_of_a_cohort";
+    a_release_that_gives_a_used_token_back: Store::Redis(&[
+        ("before = '11' .. format('%016d', token + spent - 1)", "before = '11' .. format('%016d', token + spent - 2)"),
+        ("last = t + spent - 1", "last = t + spent - 2"),
+    ]), as_it_is(), "s2_the_tokens_of_a_cohort";
+    a_release_that_gives_no_token_back: Store::Redis(&[
+        ("spent >= 1 and spent <= own and tonumber(sub(before, 3, 18)) == token + own - 1", "false"),
+        ("spent >= 1 and spent <= own and last == t + own - 1", "false"),
+    ]), as_it_is(), "s2_the_tokens_of_a_cohort";
+    an_eviction_by_the_first_token_only: Store::Redis(&[
+        ("ARGV[1] >= t and tonumber(ARGV[1]) < t + own", "ARGV[1] == t"),
+    ]), as_it_is(), "s5_an_evicted_cohort";
+    a_cohort_that_is_kept_when_it_has_gone: LINE, store::<Kept>(), "s6_a_task_of_a_cohort_dropped";
+    a_listing_without_those_behind: LINE, store::<Hidden>(), "o1_those_behind_a_claim_are_counted";
     a_late_push_that_is_believed: LINE, Arc::new(LatePush), "s5_the_deadline_of_a_push";
     the_answer_to_the_request_before: LINE, outer::<Shifted>(), "s1_exclusion_of_tasks";
     a_dialect_with_a_blind_del: Store::Setnx(&[
@@ -92,6 +110,36 @@ impl Sink for Late {
             std::thread::sleep(LATE);
             sink.news(news);
         });
+    }
+}
+
+/// Forgets to give back what several tasks may have had.
+#[derive(Default)]
+struct Kept;
+
+impl Bend for Kept {
+    fn release<'a>(
+        &'a self,
+        store: &'a dyn Backend,
+        claim: &'a Claim,
+        leave: Leave,
+    ) -> Answered<'a, Released> {
+        if claim.cohort.tokens > 1 {
+            return Box::pin(async { Ok(Released::WasHeld) });
+        }
+        store.release(claim, leave)
+    }
+}
+
+/// Does not store how many wait behind a claim.
+#[derive(Default)]
+struct Hidden;
+
+impl Bend for Hidden {
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        let alone = |claim: &Claim| Claim { cohort: Cohort { behind: 0, ..claim.cohort }, ..claim.clone() };
+        let claims: Vec<Claim> = claims.iter().map(alone).collect();
+        Box::pin(async move { store.renew(&claims).await })
     }
 }
 
