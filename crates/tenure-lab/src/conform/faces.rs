@@ -11,7 +11,8 @@ use tenure::{
     Capabilities, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Result, RwLock, Semaphore, Token,
 };
 
-use super::ctx::{Store, owner};
+use super::ctx::owner;
+use super::raw::Store;
 use super::{Ctx, Verdict};
 
 /// What is taken as the lock.

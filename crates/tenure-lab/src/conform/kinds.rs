@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::ErrorKind;
 use tenure::backend::{Claim, Kind, Leave, RW_CAPACITY, Standing};
 
-use super::ctx::Store;
+use super::raw::Store;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 use crate::num::Dice;
 

@@ -1,8 +1,9 @@
 //! The conformance suite: the trials that every backend must pass, each naming the rules of the contract that it holds.
 //!
 //! - [`Trial`], [`trials`]: the table. - `place`: where it runs by itself. - `lanes`: how it runs, for tests.
-//! - `ctx`: what a trial is given: clients, raw stores, patience. - `wire`, `ear`, `warp`: a backend, a sink and a
-//!   runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what they did.
+//! - `ctx`: what a trial is given: clients, patience. - `raw`: stores without an engine. - `wire`, `ear`, `warp`: a
+//!   backend, a sink and a runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what
+//!   they did.
 //! - `primitives`: trials of read-write locks, semaphores, elections and so on. - `print`: `tenure lab conform`.
 //!
 //! A trial never passes by waiting long enough: it waits for events, and gives up (fails) when nothing happens for a
@@ -28,6 +29,7 @@ mod owners;
 mod place;
 mod primitives;
 mod print;
+mod raw;
 mod renewals;
 mod seen;
 mod sick;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::backend::{Claim, ClaimId, Leave, Standing};
 use tenure::{ErrorKind, Released};
 
-use super::ctx::Store;
+use super::raw::Store;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 

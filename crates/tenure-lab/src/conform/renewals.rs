@@ -5,8 +5,8 @@ use std::time::Duration;
 use tenure::backend::{Claim, Leave, Standing};
 use tenure::{ErrorKind, LostReason};
 
-use super::ctx::Store;
 use super::faces::evicts_all;
+use super::raw::Store;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[

@@ -6,7 +6,7 @@ use tenure::Released;
 use tenure::backend::{Claim, Leave, Standing};
 use tenure::core::lease::MARK_LIFE;
 
-use super::ctx::Store;
+use super::raw::Store;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
