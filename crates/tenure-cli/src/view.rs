@@ -36,6 +36,9 @@ struct Who<'a> {
     program: &'a str,
     reason: &'a str,
     since: Option<String>,
+    /// How many more tasks of its program wait behind this claim, for the lock to be passed on to them.
+    #[serde(skip_serializing_if = "is_zero")]
+    behind: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +75,13 @@ fn who(seen: &Seen) -> Who<'_> {
         program: &seen.owner.program,
         reason: &seen.reason,
         since: known(seen.since_us).map(rfc3339),
+        behind: seen.behind,
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde wants it
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// An instant, unless the store does not know it: another program holds, and left no word.
@@ -231,26 +240,31 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
             .map(|us| format!(" for {}, since {}", short(ago(us, now_us)), rfc3339(us)))
             .unwrap_or_default();
         out += &format!(
-            "  held by {}{since}{}{token}{lease}, claim {}{}\n",
+            "  held by {}{since}{}{token}{lease}, claim {}{}{}\n",
             name(&seen.owner),
             share(line, seen),
             escape(&seen.claim),
+            behind(seen),
             because(seen)
         );
     }
     for (at, seen) in line.waiting.iter().enumerate() {
         out += &format!(
-            "  {:>3}. {} waits for {}, since {}{}, claim {}{}\n",
+            "  {:>3}. {} waits for {}, since {}{}, claim {}{}{}\n",
             at + 1,
             name(&seen.owner),
             short(ago(seen.since_us, now_us)),
             rfc3339(seen.since_us),
             share(line, seen),
             escape(&seen.claim),
+            behind(seen),
             because(seen)
         );
     }
-    let more = line.waiters.saturating_sub(line.waiting.len() as u64);
+    let named = |seen: &Seen| u64::from(seen.behind);
+    let named: u64 =
+        line.holders.iter().chain(&line.waiting).map(named).sum::<u64>() + line.waiting.len() as u64;
+    let more = line.waiters.saturating_sub(named);
     if more > 0 {
         out += &format!("       and {more} more\n");
     }
@@ -262,6 +276,15 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
         out += &format!("  taken away{token} at {}: {}\n", rfc3339(broken.at_us), escape(&broken.why));
     }
     out
+}
+
+/// Who stands behind a claim without one of their own.
+fn behind(seen: &Seen) -> String {
+    match seen.behind {
+        0 => String::new(),
+        1 => ", 1 more task of it waits behind".to_owned(),
+        n => format!(", {n} more tasks of it wait behind"),
+    }
 }
 
 /// How much of the lock somebody holds or waits for, where that is not all there is.
@@ -295,4 +318,58 @@ pub(crate) fn held_by(line: &Line, elapsed: bool) -> String {
     };
     let why = if first.reason.is_empty() { String::new() } else { format!(" ({})", escape(&first.reason)) };
     format!("{lock}, held by {}{more}{time}{why}", name(&first.owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tenure::{Key, Token};
+
+    use super::*;
+
+    fn seen(claim: &str, behind: u32) -> Seen {
+        Seen {
+            claim: claim.into(),
+            owner: Owner { user: "app".into(), host: "web-1".into(), pid: 4711, program: "charge".into() },
+            reason: "night run".into(),
+            since_us: 1_795_248_000_123_456,
+            expires_in: Some(Duration::from_secs(20)),
+            weight: 1,
+            token: None,
+            behind,
+        }
+    }
+
+    /// One holds with three tasks behind it, one waits alone, one with a single task behind it, and two are not shown.
+    fn crowded() -> Line {
+        let mut line = Line::new(Key::new("shop", "orders/42").expect("a name"), Kind::Mutex, 1);
+        line.holders = vec![Seen { token: Token::new(7), ..seen("aaaaaa", 3) }];
+        line.waiting = vec![seen("bbbbbb", 0), seen("cccccc", 1)];
+        line.waiters = 3 + 1 + 2 + 2;
+        line
+    }
+
+    #[test]
+    fn tasks_behind_a_claim_are_told_of_and_counted_once() {
+        let said = whole(&crowded(), 1_795_248_001_123_456, Visibility::Full);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 5, "{said}");
+        assert!(lines[1].ends_with(", claim aaaaaa, 3 more tasks of it wait behind: night run"), "{said}");
+        assert!(lines[2].ends_with(", claim bbbbbb: night run"), "{said}");
+        assert!(lines[3].ends_with(", claim cccccc, 1 more task of it waits behind: night run"), "{said}");
+        assert_eq!(lines[4].trim(), "and 2 more", "{said}");
+        let table = rows(&crowded(), 1_795_248_001_123_456, Visibility::Full);
+        assert_eq!(table[0][6], "8", "{table:?}");
+    }
+
+    #[test]
+    fn the_number_behind_a_claim_is_in_its_object_if_there_is_anybody() {
+        let line = crowded();
+        let shown: serde_json::Value =
+            serde_json::from_str(&Shown::line(&line, Visibility::Full).json()).expect("an object");
+        assert_eq!(shown["holders"][0]["behind"], 3, "{shown}");
+        assert_eq!(shown["waiting"][1]["behind"], 1, "{shown}");
+        assert!(shown["waiting"][0].get("behind").is_none(), "{shown}");
+    }
 }

@@ -51,7 +51,7 @@ fn screen(lines: &BTreeMap<String, Line>, sees: Visibility) -> String {
 
 /// What makes two looks at a lock differ: who holds and who waits, not how much of a lease is left.
 fn gist(line: &Line) -> impl PartialEq + '_ {
-    let one = |s: &'_ Seen| (s.claim.clone(), s.owner.clone(), s.reason.clone(), s.token, s.weight);
+    let one = |s: &'_ Seen| (s.claim.clone(), s.owner.clone(), s.reason.clone(), s.token, s.weight, s.behind);
     let all = |seen: &[Seen]| seen.iter().map(one).collect::<Vec<_>>();
     (line.capacity, line.token, all(&line.holders), all(&line.waiting), line.waiters, line.broken.clone())
 }
