@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use crate::Trials;
 use crate::server::Server;
-use crate::support::{Place, text};
+use crate::support::{Place, text, until};
 
 pub(crate) const TRIALS: Trials = &[
     ("looking::the_fields_are_the_contracts", the_fields_are_the_contracts),
     ("looking::changes_nothing", changes_nothing),
     ("looking::a_prefix_and_a_namespace", a_prefix_and_a_namespace),
     ("looking::watch_streams_what_changes", watch_streams_what_changes),
+    ("looking::tasks_behind_a_claim_are_told_of", tasks_behind_a_claim_are_told_of),
 ];
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -100,4 +101,34 @@ fn watch_streams_what_changes() {
     }
     watch.kill().unwrap();
     watch.wait().unwrap();
+}
+
+/// One program with five tasks that want the lock: one has a claim of its own, one another, and three are behind that.
+fn tasks_behind_a_claim_are_told_of() {
+    let server = Server::start();
+    let place = Place::at(server.url());
+    let holder = place.hold("x");
+    let lock = tenure::Locks::builder(&server.url()).blocking_connect().unwrap().mutex("x").unwrap();
+    let mut tasks = Vec::new();
+    for task in 0..5 {
+        let lock = lock.clone();
+        tasks.push(std::thread::spawn(move || lock.blocking_lock().unwrap().blocking_release()));
+        if task == 0 {
+            place.until_waiting("x", 1);
+        }
+    }
+    let line = until("three are behind the second claim", || {
+        let line = place.json(&["show", "x"]).remove(0);
+        (line["waiting"][1]["behind"] == 3).then_some(line)
+    });
+    assert_eq!(line["waiting"].as_array().unwrap().len(), 2, "{line}");
+    assert!(!keys(&line["waiting"][0]).contains(&"behind"), "{line}");
+    let said = text(&place.output(&["show", "x"]).stdout);
+    assert!(said.contains(", 3 more tasks of it wait behind\n"), "{said}");
+    let table = text(&place.output(&["ls"]).stdout);
+    assert!(table.lines().nth(1).unwrap().split_whitespace().any(|word| word == "5"), "{table}");
+    drop(holder);
+    for task in tasks {
+        task.join().unwrap().unwrap();
+    }
 }
