@@ -49,7 +49,8 @@ impl Programs {
             let what =
                 ["--url", url, "bench", "--workload", kind.work, "--lock", &both, "--secs", &self.secs];
             let program = self.tenure.to_string_lossy();
-            let told = stdout(&mut command(&program, &[&what[..], &["--json"]].concat()))?;
+            // The others are claims of their own always, so the mutex is for this.
+            let told = stdout(&mut command(&program, &[&what[..], &["--fair", "--json"]].concat()))?;
             let lines = told.lines().map(parse).collect::<Result<Vec<Value>, _>>()?;
             let [mutex, other] = <[Value; 2]>::try_from(lines)
                 .map_err(|_| Stop::Broken("bench --lock: two lines expected".into()))?;

@@ -52,6 +52,9 @@ pub(super) fn run(programs: &Programs, wanted: impl Fn(&str) -> bool) -> Result<
     println!("  async-redis-lock: retries every 100 ms, lease 3 s, its defaults; waits without its timeout");
     for work in WORKS.iter().filter(|w| wanted(w.name)) {
         programs.side_by_side(work, &server)?;
+        if work.jain.is_some() {
+            programs.strict(work, &server)?;
+        }
     }
     if wanted("handoff") {
         programs.against_ping(&server)?;
@@ -71,7 +74,7 @@ impl Programs {
     fn side_by_side(&self, work: &Work, server: &Server) -> Result<(), Stop> {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let ours = self.ours(work.name, server)?;
+            let ours = self.ours(work.name, &[], server)?;
             let peers = CRATES.map(|peer| self.peer(peer, work.name, server));
             let [a, b] = peers;
             rounds.push((ours, [a?, b?]));
@@ -107,11 +110,26 @@ impl Programs {
         Ok(())
     }
 
+    /// Every task in the store's line by itself, in units of rslock's cycles.
+    fn strict(&self, work: &Work, server: &Server) -> Result<(), Stop> {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds
+                .push((self.ours(work.name, &["--fair"], server)?, self.peer(CRATES[0], work.name, server)?));
+        }
+        let ratio = median(rounds.iter().map(|(a, b)| cycles(a) / cycles(b)));
+        let (ours, theirs) =
+            (median(rounds.iter().map(|(a, _)| cycles(a))), median(rounds.iter().map(|(_, b)| cycles(b))));
+        let ours = format!("--fair {} cycles/s", short(ours));
+        row(work.name, &ours, &format!("{} {} cycles/s", CRATES[0], short(theirs)), ratio, Floor::None);
+        Ok(())
+    }
+
     /// How long a hand-over takes, in units of a PING on a connection that was idle as long.
     fn against_ping(&self, server: &Server) -> Result<(), Stop> {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            rounds.push((self.ours("handoff", server)?, self.peer("ping", "handoff", server)?));
+            rounds.push((self.ours("handoff", &[], server)?, self.peer("ping", "handoff", server)?));
         }
         let p50 = |v: &Value| v["p50_us"].as_f64().unwrap_or(f64::NAN);
         let ratio = median(rounds.iter().map(|(a, b)| p50(a) / p50(b)));
@@ -139,12 +157,12 @@ impl Programs {
         Ok(())
     }
 
-    fn ours(&self, work: &str, server: &Server) -> Result<Value, Stop> {
+    fn ours(&self, work: &str, more: &[&str], server: &Server) -> Result<Value, Stop> {
         let url = server.url();
         let what =
             ["--url", &url, "bench", "--workload", work, "--tasks", TASKS, "--processes", "1", "--json"];
         let program = self.tenure.to_string_lossy();
-        parse(&stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs]].concat()))?)
+        parse(&stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs], more].concat()))?)
     }
 
     fn peer(&self, peer: &str, work: &str, server: &Server) -> Result<Value, Stop> {
