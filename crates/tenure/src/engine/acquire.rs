@@ -99,9 +99,13 @@ pub(crate) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         // A forked child has no part in its parent's claims.
-        if !self.passed.load(Ordering::Relaxed) && !self.engine.forked() && !self.pass() {
-            janitor::withdraw(&self.engine.core, &self.hold);
+        if self.passed.load(Ordering::Relaxed) || self.engine.forked() {
+            return;
         }
+        if self.pass() {
+            return telling::passed_on();
+        }
+        janitor::withdraw(&self.engine.core, &self.hold);
     }
 }
 

@@ -2,10 +2,11 @@
 //! cohorting: Dice, Marathe and Shavit, 2012).
 //!
 //! Of each lock that tasks of this client ask for in turn there is a queue of cohorts, in the order in which their tasks
-//! came; their claims stand in the store's line in the same order, but for those who had to ask anew. One task leads a cohort: it asks the store. The others have seats behind it, first come
-//! first served. A cohort is closed once its claim is granted, so those who come later stand behind whoever waits in
-//! the store by then. A claim that nobody else of this client waited beside is closed from the beginning, and asks for one
-//! token only: alone, a task costs the store what it costs without all this.
+//! came; their claims stand in the store's line in the same order, but for those who had to ask anew. One task leads a
+//! cohort: it asks the store. The others have seats behind it, first come first served. A cohort is closed once its claim
+//! is granted, so those who come later stand behind whoever waits in the store by then. A claim that nobody else of this
+//! client waited beside is closed from the beginning, and asks for one token only: alone, a task costs the store what it
+//! costs without all this.
 //!
 //! What a seat is given, and to whom a cohort goes whose leader leaves, is decided under one mutex, which is never held
 //! while a hold's is taken, and never while somebody is woken.

@@ -124,6 +124,11 @@ pub(crate) fn transferred() {
     count!("tenure_transfers_total");
 }
 
+/// A guard was dropped, and another task of this process has its hold.
+pub(crate) fn passed_on() {
+    count!("tenure_withdrawals_total");
+}
+
 pub(crate) fn withdrawn(phase: &Phase) {
     tracing::debug!(target: "tenure", from = ?phase, "withdrawn");
     count!("tenure_withdrawals_total");
