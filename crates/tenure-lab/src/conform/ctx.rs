@@ -319,9 +319,9 @@ pub(crate) struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Its tasks may share claims: the trials are about the store's line otherwise.
-    pub(crate) fn sharing(mut self) -> Self {
-        self.shared = true;
+    /// Whether its tasks share claims. They do not otherwise: most trials are about the store's line.
+    pub(crate) fn sharing(mut self, shared: bool) -> Self {
+        self.shared = shared;
         self
     }
 

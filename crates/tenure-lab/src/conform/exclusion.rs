@@ -14,7 +14,12 @@ use super::{Ctx, Report, Trial, Verdict, ensure};
 use crate::num::{Dice, boot_ns};
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "s1_exclusion_of_tasks", rules: &["S1", "S2"], why_not: |_| None, run: tasks },
+    Trial {
+        name: "s1_exclusion_of_tasks",
+        rules: &["S1", "S2"],
+        why_not: |_| None,
+        run: |ctx| tasks(ctx, false),
+    },
     Trial { name: "s1_exclusion_across_processes", rules: &["S1", "S2"], why_not: alone, run: processes },
 ];
 
@@ -28,7 +33,8 @@ struct Witness {
     dropped: AtomicU64,
 }
 
-fn tasks(ctx: &Ctx) -> Verdict {
+/// Tasks that lock, try, wait for a moment, and leave; those of one client share their claims, or do not.
+pub(super) fn tasks(ctx: &Ctx, shared: bool) -> Verdict {
     const CLIENTS: u64 = 3;
     const TASKS: u64 = 6;
     let rounds = ctx.rounds(60);
@@ -38,7 +44,7 @@ fn tasks(ctx: &Ctx) -> Verdict {
         let mut tasks = JoinSet::new();
         let mut clients = Vec::new();
         for client in 0..CLIENTS {
-            let locks = ctx.locks().await?;
+            let locks = ctx.client().sharing(shared).connect().await?;
             for task in 0..TASKS {
                 let lock = ctx.lock(&locks, &name)?;
                 tasks.spawn(crowd(lock, witness.clone(), Dice::new(7, client * TASKS + task), rounds));

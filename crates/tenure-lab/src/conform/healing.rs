@@ -16,8 +16,13 @@ use super::{Ctx, Failed, Report, Trial, Verdict, ensure};
 use crate::num::{Dice, boot_ns};
 
 pub(crate) const TRIALS: &[Trial] = &[
-    Trial { name: "l2_after_the_faults", rules: &["L2", "S1", "S2", "L4"], why_not: |_| None, run: heals },
-    Trial { name: "l4_no_residue", rules: &["L4"], why_not: |_| None, run: residue },
+    Trial {
+        name: "l2_after_the_faults",
+        rules: &["L2", "S1", "S2", "L4"],
+        why_not: |_| None,
+        run: |ctx| heals(ctx, false),
+    },
+    Trial { name: "l4_no_residue", rules: &["L4"], why_not: |_| None, run: |ctx| residue(ctx, false) },
 ];
 
 /// A wire on which, while `faulty`, most things go wrong.
@@ -42,8 +47,8 @@ fn bad_wire(faulty: Arc<AtomicBool>, faults: Arc<AtomicU64>, seed: u64) -> Arc<W
     })
 }
 
-/// Clients with bad wires fight for a lock; then the wires are good.
-fn heals(ctx: &Ctx) -> Verdict {
+/// Clients with bad wires fight for a lock; then the wires are good. Their tasks share claims, or do not.
+pub(super) fn heals(ctx: &Ctx, shared: bool) -> Verdict {
     const CLIENTS: u64 = 3;
     ctx.block_on(async {
         let name = ctx.name("heals");
@@ -53,7 +58,7 @@ fn heals(ctx: &Ctx) -> Verdict {
         let mut clients = Vec::new();
         for client in 0..CLIENTS {
             let wire = bad_wire(faulty.clone(), faults.clone(), client);
-            let locks = ctx.client().ttl_ms(600).wire(&wire).connect().await?;
+            let locks = ctx.client().sharing(shared).ttl_ms(600).wire(&wire).connect().await?;
             for task in 0..3 {
                 let (lock, over, holds) = (ctx.lock(&locks, &name)?, over.clone(), holds.clone());
                 tasks.spawn(fights(lock, over, holds, Dice::new(client, task)));
@@ -112,13 +117,14 @@ async fn fights(lock: Lock, over: Arc<AtomicBool>, holds: Arc<Mutex<Vec<Held>>>,
     }
 }
 
-fn residue(ctx: &Ctx) -> Verdict {
+/// Lives of every kind, on a few locks at a time. Their tasks share claims, or do not.
+pub(super) fn residue(ctx: &Ctx, shared: bool) -> Verdict {
     const LOCKS: u64 = 12;
     let rounds = ctx.rounds(400);
     ctx.block_on(async {
         let mut clients = Vec::new();
         for _ in 0..3 {
-            clients.push(ctx.locks().await?);
+            clients.push(ctx.client().sharing(shared).connect().await?);
         }
         let mut dice = Dice::new(9, 9);
         let mut tasks = JoinSet::new();

@@ -16,15 +16,34 @@ use super::super::ctx::mutex;
 use super::super::wire::{Gate, Way, Wire};
 use super::super::worker::{Crowd, Task};
 use super::super::{Ctx, Failed, Report, Trial, Verdict, ensure};
+use super::super::{exclusion, healing};
 use super::all;
 use super::hands::Hands;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial { name: "s1_tasks_that_share_claims", rules: &["S1", "S2", "L4"], why_not: each, run: crowds },
+    Trial {
+        name: "s1_exclusion_of_tasks_that_share",
+        rules: &["S1", "S2"],
+        why_not: each,
+        run: |ctx| exclusion::tasks(ctx, true),
+    },
     Trial { name: "s2_the_tokens_of_a_cohort", rules: &["S2"], why_not: each, run: tokens },
     Trial { name: "s5_an_evicted_cohort", rules: &["S5", "S2", "O1"], why_not: each, run: evicted },
     Trial { name: "s6_a_task_of_a_cohort_dropped", rules: &["S6", "L4"], why_not: each, run: dropped },
     Trial { name: "l1_a_dead_client_of_many_tasks", rules: &["L1", "S2"], why_not: each, run: killed },
+    Trial {
+        name: "l2_after_the_faults_of_those_who_share",
+        rules: &["L2", "S1", "S2", "L4"],
+        why_not: each,
+        run: |ctx| healing::heals(ctx, true),
+    },
+    Trial {
+        name: "l4_no_residue_of_those_who_share",
+        rules: &["L4"],
+        why_not: each,
+        run: |ctx| healing::residue(ctx, true),
+    },
     Trial { name: "l3_a_cohort_lets_others_pass", rules: &["L3"], why_not: each, run: lets_pass },
     Trial { name: "o1_those_behind_a_claim_are_counted", rules: &["O1"], why_not: each, run: counted },
 ];
@@ -128,8 +147,8 @@ fn crowds(ctx: &Ctx) -> Verdict {
         let (wire, guarded) = (Wire::counting(), Arc::new(Guarded::default()));
         let mut tasks = JoinSet::new();
         let fair = ctx.locks().await?;
-        let one = ctx.client().sharing().wire(&wire).connect().await?;
-        let two = ctx.client().sharing().wire(&wire).connect().await?;
+        let one = ctx.client().sharing(true).wire(&wire).connect().await?;
+        let two = ctx.client().sharing(true).wire(&wire).connect().await?;
         for (locks, many) in [(&one, TASKS), (&fair, 1), (&two, TASKS)] {
             for _ in 0..many {
                 tasks.spawn(counts(mutex(locks, &name)?, guarded.clone(), rounds));
@@ -216,7 +235,7 @@ fn evicted(ctx: &Ctx) -> Verdict {
     let rounds = ctx.rounds(12);
     ctx.block_on(async {
         let (plain, foreign) = (ctx.locks().await?, ctx.locks().await?);
-        let locks = ctx.client().sharing().connect().await?;
+        let locks = ctx.client().sharing(true).connect().await?;
         for round in 0..rounds {
             let mut queue = Queue::new(ctx, "evicted");
             let before = queue.crowd(&plain, &locks, &["a", "b", "c", "d", "e"]).await?;
@@ -252,7 +271,7 @@ fn dropped(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let plain = ctx.locks().await?;
         let wire = Wire::new(|_| Way::Gates(Gate::open(), Gate::open()));
-        let locks = ctx.client().sharing().wire(&wire).connect().await?;
+        let locks = ctx.client().sharing(true).wire(&wire).connect().await?;
         let (mut drops, mut whole) = (0u64, 0u64);
         for round in 0..repeats * 3 {
             let before_it = (round % 3) as usize;
@@ -341,7 +360,7 @@ fn lets_pass(ctx: &Ctx) -> Verdict {
     let rounds = ctx.rounds(20);
     ctx.block_on(async {
         let (plain, foreign) = (ctx.locks().await?, ctx.locks().await?);
-        let locks = ctx.client().sharing().connect().await?;
+        let locks = ctx.client().sharing(true).connect().await?;
         for _ in 0..rounds {
             let mut queue = Queue::new(ctx, "passes");
             let before = queue.crowd(&plain, &locks, &["a", "b", "c"]).await?;
@@ -369,7 +388,7 @@ fn counted(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let plain = ctx.locks().await?;
         // It holds for long enough, and renews soon.
-        let locks = ctx.client().sharing().ttl_ms(3000).connect().await?;
+        let locks = ctx.client().sharing(true).ttl_ms(3000).connect().await?;
         let mut queue = Queue::new(ctx, "counted");
         let before = queue.crowd(&plain, &locks, &["a", "b", "c", "d"]).await?;
         let mut last = before.token().get();
