@@ -66,6 +66,10 @@ variants! {
         ("ARGV[1] >= t and tonumber(ARGV[1]) < t + own", "ARGV[1] == t"),
     ]), as_it_is(), "s5_an_evicted_cohort";
     a_cohort_that_is_kept_when_it_has_gone: LINE, store::<Kept>(), "s6_a_task_of_a_cohort_dropped";
+    a_cohort_that_overtakes: Store::Redis(&[
+        ("call('ZADD', part('w'), seq, id)",
+         "call('ZADD', part('w'), sub(terms, 11, 20) ~= '0000000001' and -seq or seq, id)"),
+    ]), as_it_is(), "l3_a_cohort_lets_others_pass";
     a_listing_without_those_behind: LINE, store::<Hidden>(), "o1_those_behind_a_claim_are_counted";
     a_late_push_that_is_believed: LINE, Arc::new(LatePush), "s5_the_deadline_of_a_push";
     the_answer_to_the_request_before: LINE, outer::<Shifted>(), "s1_exclusion_of_tasks";
