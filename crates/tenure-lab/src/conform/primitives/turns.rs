@@ -44,6 +44,7 @@ pub(super) const TRIALS: &[Trial] = &[
         why_not: each,
         run: |ctx| healing::residue(ctx, true),
     },
+    Trial { name: "l4_a_closed_client_of_many_tasks", rules: &["L4", "S8"], why_not: each, run: closed },
     Trial { name: "l3_a_cohort_lets_others_pass", rules: &["L3"], why_not: each, run: lets_pass },
     Trial { name: "o1_those_behind_a_claim_are_counted", rules: &["O1"], why_not: each, run: counted },
 ];
@@ -353,6 +354,42 @@ fn killed(ctx: &Ctx) -> Verdict {
         })?;
     }
     Ok(Report::new().count("deaths", rounds).count("claims left", left))
+}
+
+/// A client is closed while cohorts of it hold and wait: everybody is told so, and nothing is left.
+fn closed(ctx: &Ctx) -> Verdict {
+    let rounds = ctx.rounds(8);
+    ctx.block_on(async {
+        let plain = ctx.locks().await?;
+        for _ in 0..rounds {
+            let locks = ctx.client().sharing(true).connect().await?;
+            let (mut holds, mut waits) = (Queue::new(ctx, "holds"), Queue::new(ctx, "waits"));
+            let before = holds.crowd(&plain, &locks, &["a", "b", "c"]).await?;
+            let other = waits.crowd(&plain, &locks, &["a", "b", "c"]).await?;
+            let mut last = before.token().get();
+            before.release().await?;
+            holds.turns_of(&["single", "a"], &mut last).await?;
+            let guard = holds.turn_of("b").await?;
+            holds.joins(&locks, "late")?;
+            locks.close().await?;
+            let why = guard.check().err().map(|lost| lost.why().clone());
+            ensure!(why == Some(LostReason::Closed), "after close, its guard says {why:?}");
+            for (queue, many) in [(&mut holds, 2), (&mut waits, 4)] {
+                for _ in 0..many {
+                    let (who, ended) =
+                        ctx.within("a wait ends", queue.told.recv()).await?.ok_or("nobody waits any more")?;
+                    let kind = ended.err().map(|e| e.kind());
+                    ensure!(kind == Some(ErrorKind::Config), "after close, {who} is told {kind:?}");
+                }
+            }
+            drop(guard);
+            other.release().await?;
+            for name in [&holds.name, &waits.name] {
+                ctx.nothing_left(&plain, name).await?;
+            }
+        }
+        Ok(Report::new().count("closed", rounds))
+    })
 }
 
 /// Whoever comes once a cohort is granted stands behind those who waited in the store by then.
