@@ -2,12 +2,14 @@
 //!
 //! - `readers`: read-write locks. - `permits`: semaphores. - `transfers`: hand-over, and every other change of a hold's
 //!   claim. - `many`: many locks at once. - `leaders`: elections. - `jobs`: jobs that run once. - `owners`: re-entry, and
-//!   waiting for oneself. - `turns`: tasks that share a claim. - `bad`: what is refused. - `hands`: what child processes do.
+//!   waiting for oneself. - `turns`, `leavers`: tasks that share a claim. - `bad`: what is refused. - `hands`: what child
+//!   processes do.
 
 mod bad;
 mod hands;
 mod jobs;
 mod leaders;
+mod leavers;
 mod many;
 mod owners;
 mod permits;
@@ -33,6 +35,7 @@ pub(super) const TRIALS: &[&[Trial]] = &[
     owners::TRIALS,
     bad::TRIALS,
     turns::TRIALS,
+    leavers::TRIALS,
 ];
 
 fn no_rw(ctx: &Ctx) -> Option<&'static str> {

@@ -11,14 +11,11 @@ use tenure::{ErrorKind, Guard, Line, Locks, LostReason, Released, Seen, Turns};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::super::cancel::polled;
 use super::super::ctx::mutex;
-use super::super::wire::{Gate, Way, Wire};
-use super::super::worker::{Crowd, Task};
+use super::super::wire::Wire;
 use super::super::{Ctx, Failed, Report, Trial, Verdict, ensure};
 use super::super::{exclusion, healing};
 use super::all;
-use super::hands::Hands;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial { name: "s1_tasks_that_share_claims", rules: &["S1", "S2", "L4"], why_not: each, run: crowds },
@@ -30,8 +27,6 @@ pub(super) const TRIALS: &[Trial] = &[
     },
     Trial { name: "s2_the_tokens_of_a_cohort", rules: &["S2"], why_not: each, run: tokens },
     Trial { name: "s5_an_evicted_cohort", rules: &["S5", "S2", "O1"], why_not: each, run: evicted },
-    Trial { name: "s6_a_task_of_a_cohort_dropped", rules: &["S6", "L4"], why_not: each, run: dropped },
-    Trial { name: "l1_a_dead_client_of_many_tasks", rules: &["L1", "S2"], why_not: each, run: killed },
     Trial {
         name: "l2_after_the_faults_of_those_who_share",
         rules: &["L2", "S1", "S2", "L4"],
@@ -44,21 +39,20 @@ pub(super) const TRIALS: &[Trial] = &[
         why_not: each,
         run: |ctx| healing::residue(ctx, true),
     },
-    Trial { name: "l4_a_closed_client_of_many_tasks", rules: &["L4", "S8"], why_not: each, run: closed },
     Trial { name: "l3_a_cohort_lets_others_pass", rules: &["L3"], why_not: each, run: lets_pass },
     Trial { name: "o1_those_behind_a_claim_are_counted", rules: &["O1"], why_not: each, run: counted },
 ];
 
-fn each(ctx: &Ctx) -> Option<&'static str> {
+pub(super) fn each(ctx: &Ctx) -> Option<&'static str> {
     (ctx.caps.turns != Turns::Shared).then_some("turns is each")
 }
 
-async fn line(locks: &Locks, name: &str) -> Verdict<Line> {
+pub(super) async fn line(locks: &Locks, name: &str) -> Verdict<Line> {
     locks.inspect(name).await?.ok_or_else(|| Failed::Broken(format!("{name} is not listed")))
 }
 
 /// Polls a life once, so that it has asked when this returns, and lets it go on by itself.
-fn begun<T: Send + 'static>(life: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub(super) fn begun<T: Send + 'static>(life: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     let mut life: Pin<Box<_>> = Box::pin(life);
     match life.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(out) => tokio::spawn(std::future::ready(out)),
@@ -67,21 +61,21 @@ fn begun<T: Send + 'static>(life: impl Future<Output = T> + Send + 'static) -> J
 }
 
 /// Those who wait for one lock, each by a label, and who has got it.
-struct Queue<'a> {
+pub(super) struct Queue<'a> {
     ctx: &'a Ctx,
-    name: String,
+    pub(super) name: String,
     tell: UnboundedSender<(&'static str, tenure::Result<Guard>)>,
-    told: UnboundedReceiver<(&'static str, tenure::Result<Guard>)>,
+    pub(super) told: UnboundedReceiver<(&'static str, tenure::Result<Guard>)>,
 }
 
 impl<'a> Queue<'a> {
-    fn new(ctx: &'a Ctx, what: &str) -> Queue<'a> {
+    pub(super) fn new(ctx: &'a Ctx, what: &str) -> Queue<'a> {
         let (tell, told) = unbounded_channel();
         Queue { ctx, name: ctx.name(what), tell, told }
     }
 
     /// A task that waits: it stands behind all that asked before when this returns, unless those are of other clients.
-    fn joins(&self, locks: &Locks, label: &'static str) -> Verdict<()> {
+    pub(super) fn joins(&self, locks: &Locks, label: &'static str) -> Verdict<()> {
         let (lock, tell) = (mutex(locks, &self.name)?, self.tell.clone());
         drop(begun(async move { tell.send((label, lock.lock().await)) }));
         Ok(())
@@ -94,7 +88,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Who has the lock next must be this one.
-    async fn turn_of(&mut self, label: &str) -> Verdict<Guard> {
+    pub(super) async fn turn_of(&mut self, label: &str) -> Verdict<Guard> {
         let (who, guard) =
             self.ctx.within("the next one's turn", self.told.recv()).await?.ok_or("nobody waits any more")?;
         ensure!(who == label, "it is the turn of {label}, and {who} has the lock");
@@ -104,7 +98,7 @@ impl<'a> Queue<'a> {
     }
 
     /// The next ones are these; each gives the lock back. Their tokens grow from `last` on.
-    async fn turns_of(&mut self, labels: &[&str], last: &mut i64) -> Verdict<()> {
+    pub(super) async fn turns_of(&mut self, labels: &[&str], last: &mut i64) -> Verdict<()> {
         for (n, label) in labels.iter().enumerate() {
             let guard = self.turn_of(label).await?;
             grew(last, guard.token().get())?;
@@ -114,7 +108,12 @@ impl<'a> Queue<'a> {
     }
 
     /// A foreign client holds, one task of `locks` waits with a claim of its own, and behind it a cohort of these.
-    async fn crowd(&self, plain: &Locks, locks: &Locks, labels: &[&'static str]) -> Verdict<Guard> {
+    pub(super) async fn crowd(
+        &self,
+        plain: &Locks,
+        locks: &Locks,
+        labels: &[&'static str],
+    ) -> Verdict<Guard> {
         let before = mutex(plain, &self.name)?.lock().await?;
         self.joins(locks, "single")?;
         self.stand(plain, 1).await?;
@@ -263,132 +262,6 @@ fn evicted(ctx: &Ctx) -> Verdict {
             ctx.nothing_left(&locks, &queue.name).await?;
         }
         Ok(Report::new().count("evictions", rounds))
-    })
-}
-
-/// A task is dropped after every number of polls, as the one that asks the store, or behind it: the others go on.
-fn dropped(ctx: &Ctx) -> Verdict {
-    let repeats = ctx.rounds(4);
-    ctx.block_on(async {
-        let plain = ctx.locks().await?;
-        let wire = Wire::new(|_| Way::Gates(Gate::open(), Gate::open()));
-        let locks = ctx.client().sharing(true).wire(&wire).connect().await?;
-        let (mut drops, mut whole) = (0u64, 0u64);
-        for round in 0..repeats * 3 {
-            let before_it = (round % 3) as usize;
-            let mut n = 0;
-            while !dropped_after(ctx, &plain, &locks, before_it, n).await? {
-                drops += 1;
-                n += 1;
-                ensure!(n < 2000, "a life does not end after {n} polls");
-            }
-            whole += 1;
-        }
-        Ok(Report::new().count("dropped", drops).count("whole lives", whole))
-    })
-}
-
-/// One claim of its own, then a cohort of three, of whom the one with so many before it is dropped after `n` polls; says
-/// whether it had ended by then.
-async fn dropped_after(ctx: &Ctx, plain: &Locks, locks: &Locks, before_it: usize, n: u64) -> Verdict<bool> {
-    let name = ctx.name("dropped");
-    let lock = mutex(locks, &name)?;
-    let life = |lock: tenure::Mutex| async move {
-        let guard = lock.lock().await?;
-        guard.while_held(tokio::task::yield_now()).await?;
-        guard.release().await
-    };
-    let mut holder = Some(mutex(plain, &name)?.lock().await?);
-    let mut others = vec![begun(life(lock.clone()))];
-    others.extend((0..before_it).map(|_| begun(life(lock.clone()))));
-    let finished = polled(life(lock.clone()), n, |poll| {
-        if poll == 1 {
-            others.extend((before_it..2).map(|_| begun(life(lock.clone()))));
-        }
-        drop(holder.take_if(|_| poll == 3));
-    })
-    .await?;
-    drop(holder);
-    for other in others {
-        ctx.within("the turn of the others", other).await???;
-    }
-    ctx.nothing_left(locks, &name).await?;
-    // Nor is there a place left where the next one would wait in vain.
-    ctx.within("the turn of one that comes later", life(lock)).await??;
-    ctx.nothing_left(locks, &name).await?;
-    Ok(finished)
-}
-
-/// A process of many tasks is killed: what is left of it in line is a few claims, not one for each task.
-fn killed(ctx: &Ctx) -> Verdict {
-    const TASKS: u64 = 20;
-    const CLAIMS: usize = 3;
-    let rounds = ctx.rounds(6);
-    let mut left = 0;
-    for _ in 0..rounds {
-        let name = ctx.name("killed");
-        let mut crowd = Crowd::new();
-        let (what, ttl_ms) = (Hands::Turns { tasks: TASKS }, ctx.ttl_of_dead());
-        let child = crowd.start(&Task::Primitive { place: ctx.into(), name: name.clone(), ttl_ms, what })?;
-        crowd.began(child, 2 * TASKS as usize)?;
-        crowd.kill(child)?;
-        crowd.listen()?;
-        let of_child = |line: &Line| {
-            let all = line.holders.iter().chain(&line.waiting);
-            all.filter(|seen| seen.owner.pid == crowd.pid(child)).count()
-        };
-        ctx.block_on(async {
-            let locks = ctx.locks().await?;
-            let seen = locks.inspect(&name).await?;
-            let claims = seen.as_ref().map_or(0, of_child);
-            ensure!(claims <= CLAIMS, "{claims} claims of a process with {TASKS} tasks: {seen:?}");
-            left += claims;
-            let lock = mutex(&locks, &name)?;
-            let guard = ctx.within("the lock of a dead client", lock.lock()).await??;
-            for token in crowd.all_begun() {
-                let token: i64 = token.parse().map_err(|_| format!("{token} is no token"))?;
-                ensure!(guard.token().get() > token, "S2: {} after {token}", guard.token());
-            }
-            guard.release().await?;
-            ctx.nothing_left(&locks, &name).await
-        })?;
-    }
-    Ok(Report::new().count("deaths", rounds).count("claims left", left))
-}
-
-/// A client is closed while cohorts of it hold and wait: everybody is told so, and nothing is left.
-fn closed(ctx: &Ctx) -> Verdict {
-    let rounds = ctx.rounds(8);
-    ctx.block_on(async {
-        let plain = ctx.locks().await?;
-        for _ in 0..rounds {
-            let locks = ctx.client().sharing(true).connect().await?;
-            let (mut holds, mut waits) = (Queue::new(ctx, "holds"), Queue::new(ctx, "waits"));
-            let before = holds.crowd(&plain, &locks, &["a", "b", "c"]).await?;
-            let other = waits.crowd(&plain, &locks, &["a", "b", "c"]).await?;
-            let mut last = before.token().get();
-            before.release().await?;
-            holds.turns_of(&["single", "a"], &mut last).await?;
-            let guard = holds.turn_of("b").await?;
-            holds.joins(&locks, "late")?;
-            locks.close().await?;
-            let why = guard.check().err().map(|lost| lost.why().clone());
-            ensure!(why == Some(LostReason::Closed), "after close, its guard says {why:?}");
-            for (queue, many) in [(&mut holds, 2), (&mut waits, 4)] {
-                for _ in 0..many {
-                    let (who, ended) =
-                        ctx.within("a wait ends", queue.told.recv()).await?.ok_or("nobody waits any more")?;
-                    let kind = ended.err().map(|e| e.kind());
-                    ensure!(kind == Some(ErrorKind::Config), "after close, {who} is told {kind:?}");
-                }
-            }
-            drop(guard);
-            other.release().await?;
-            for name in [&holds.name, &waits.name] {
-                ctx.nothing_left(&plain, name).await?;
-            }
-        }
-        Ok(Report::new().count("closed", rounds))
     })
 }
 
