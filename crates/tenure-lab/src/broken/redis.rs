@@ -28,8 +28,7 @@ variants! {
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
     a_time_that_the_client_tells: Store::Redis(&[
-        ("local stamp = format('%s%06d', time[1], time[2])\n-- The common attempts",
-         "local stamp = ARGV[5]\n-- The common attempts"),
+        ("local stamp = format('%s%06d', time[1], time[2])\nlocal tens", "local stamp = ARGV[5]\nlocal tens"),
     ]), as_it_is(), "s9_an_old_request_is_refused";
     a_withdrawal_script_without_a_mark: Store::Redis(&[
         ("and now - birth <= 60000000 then\n      mark(id, '1')", "and now - birth <= 60000000 then"),

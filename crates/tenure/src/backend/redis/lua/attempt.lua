@@ -16,6 +16,7 @@ local name, id, as, terms, patient, birth, who = KEYS[1], ARGV[1], ARGV[2], ARGV
 local reply
 local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
+local tens, usual, ends = sub(stamp, 1, 9), nil, nil
 --include take.lua
 
 if reply then

@@ -8,6 +8,7 @@ local time = call('TIME')
 local stamp = format('%s%06d', time[1], time[2])
 local words, replies, at = ARGV, {}, 1
 local heads = KEYS
+local tens, usual, ends = sub(stamp, 1, 9), nil, nil
 
 local function common(name)
   local id, reply = words[at + 1], nil
