@@ -123,7 +123,8 @@ fn what_is_left() {
     assert!(only_its_own, "{left:?}");
     for key in &left {
         let ttl: i64 = server.cli(&["PTTL", key]).parse().unwrap();
-        assert!(ttl > 0 && ttl <= 600_000, "{key} stays for {ttl} ms");
+        // Ten minutes, and up to two more: docs/wire/redis.md.
+        assert!(ttl > 0 && ttl <= 720_000, "{key} stays for {ttl} ms");
     }
 }
 

@@ -116,7 +116,7 @@ mutants! {
     ]), "S2" "S3"; "restart_empty" "restart_older_copy",
         "INCR as fencing token, and a server that lost its data (dlock 0.2: from 0 after every release)";
     a_push_with_the_token_of_the_one_before: How::Scripts(&[
-        ("'1g' .. heir .. token ..", "'1g' .. heir .. last .."),
+        ("'1g' .. heir .. token ..", "'1g' .. heir .. sub(before, 3, 18) .."),
     ]), "S2" "S3"; "pause",
         "a token that is read before the grant is made";
     a_lock_for_the_last_in_line: How::Scripts(&[
