@@ -199,11 +199,12 @@ impl Turn {
     /// Gives the lock back, and says whether it was ours until now.
     pub(crate) async fn release(&self, leave: Leave) -> Result<()> {
         self.check()?;
-        if leave == Leave::Nothing && self.pass() {
+        if leave != Leave::Nothing {
+            self.disband();
+        } else if self.pass() {
             telling::released();
             return Ok(());
         }
-        self.disband();
         let core = &self.engine.core;
         let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
         let unanswered = self.hold.leave(leave);

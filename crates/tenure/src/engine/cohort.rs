@@ -18,7 +18,6 @@ use std::task::{Poll, Waker};
 use super::Request;
 use super::hold::{Hold, unharmed};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use crate::backend::ClaimId;
 use crate::error::Error;
 use crate::key::Key;
 
@@ -119,7 +118,7 @@ struct Cohort {
     /// What each of them asks for.
     request: Request,
     tokens: u32,
-    claim: Option<(ClaimId, Weak<Hold>)>,
+    claim: Option<Weak<Hold>>,
     granted: bool,
     members: VecDeque<Arc<Seat>>,
 }
@@ -198,22 +197,22 @@ impl Cohorts {
     /// The claim that the leader asks with.
     pub(super) fn asks(&self, key: &Key, number: Number, hold: &Arc<Hold>) {
         if let Some(cohort) = self.queues().find(key, number) {
-            cohort.claim = Some((hold.claim.id, Arc::downgrade(hold)));
+            cohort.claim = Some(Arc::downgrade(hold));
         }
     }
 
     /// The claim behind which a task has its seat, if there is one by now.
     pub(super) fn claim(&self, key: &Key, seat: &Arc<Seat>) -> Option<Weak<Hold>> {
         let mut queues = self.queues();
-        let its = queues.find(key, seat.number())?;
-        its.claim.as_ref().map(|(_, hold)| hold.clone())
+        queues.find(key, seat.number())?.claim.clone()
     }
 
     /// How many tasks wait behind a claim.
-    pub(super) fn behind(&self, key: &Key, claim: ClaimId) -> u32 {
+    pub(super) fn behind(&self, hold: &Hold) -> u32 {
         let queues = self.queues();
-        let mut of_lock = queues.by_key.get(key).into_iter().flatten();
-        let found = of_lock.find(|cohort| cohort.claim.as_ref().is_some_and(|(id, _)| *id == claim));
+        let mut of_lock = queues.by_key.get(&hold.claim.key).into_iter().flatten();
+        let its = |claim: &Weak<Hold>| std::ptr::eq(claim.as_ptr(), hold);
+        let found = of_lock.find(|cohort| cohort.claim.as_ref().is_some_and(its));
         found.map_or(0, |cohort| u32::try_from(cohort.members.len()).unwrap_or(u32::MAX))
     }
 

@@ -119,7 +119,7 @@ impl Core {
     fn claim_now(&self, hold: &Hold) -> Claim {
         let mut claim = hold.claim_now();
         if claim.cohort.tokens > 1 {
-            claim.cohort.behind = self.cohorts.behind(&claim.key, claim.id);
+            claim.cohort.behind = self.cohorts.behind(hold);
         }
         claim
     }
