@@ -24,6 +24,13 @@ impl World {
         (0..tasks).map(|_| self.ask(alike(), Patience::Forever)).collect()
     }
 
+    /// A task that waits by itself, so that whoever comes after it shares a claim.
+    fn first_in_line(&self) -> Task {
+        let first = self.ask(alike(), Patience::Forever);
+        self.store.attempt().answer(waiting(0, Some(1)));
+        first
+    }
+
     fn push(&self, id: ClaimId, token: i64) {
         self.hub.news(News::Granted(id, grant(token), Some(2)));
         self.rt.run();
@@ -148,8 +155,7 @@ fn a_leader_that_leaves_leaves_its_place_in_line() {
 #[test]
 fn a_leader_whose_time_is_up_leaves_its_place_in_line() {
     let world = World::new();
-    let mut first = world.ask(alike(), Patience::Forever);
-    world.store.attempt().answer(waiting(0, Some(1)));
+    let mut first = world.first_in_line();
     let until = world.rt.now() + 500 * MS;
     let mut leader = world.ask(alike(), Patience::Until(until));
     let sent = world.store.attempt();
@@ -170,8 +176,7 @@ fn a_leader_whose_time_is_up_leaves_its_place_in_line() {
 #[test]
 fn s9_a_leader_that_leaves_before_any_answer_is_withdrawn_and_the_next_one_asks_anew() {
     let world = World::new();
-    let _first = world.ask(alike(), Patience::Forever);
-    world.store.attempt().answer(waiting(0, Some(1)));
+    let _first = world.first_in_line();
     let mut others = world.asks(2);
     let sent = world.store.attempt();
     others.remove(0).cancel();
@@ -254,8 +259,7 @@ fn s6_a_task_that_leaves_after_its_cohort_was_dissolved_is_passed_nothing() {
 #[test]
 fn what_the_store_refuses_one_it_refuses_all_who_ask_the_same() {
     let world = World::new();
-    let _first = world.ask(alike(), Patience::Forever);
-    world.store.attempt().answer(waiting(0, Some(1)));
+    let _first = world.first_in_line();
     let mut others = world.asks(3);
     world.store.attempt().fail(Error::config("it is a semaphore", "use another name"));
     world.rt.run();
@@ -279,8 +283,7 @@ fn what_the_store_refuses_one_it_refuses_all_who_ask_the_same() {
 #[test]
 fn s8_a_store_that_never_answered_the_leader_is_not_busy_for_those_behind_it() {
     let world = World::new();
-    let _first = world.ask(alike(), Patience::Forever);
-    world.store.attempt().answer(waiting(0, Some(1)));
+    let _first = world.first_in_line();
     let _leader = world.ask(alike(), Patience::Forever);
     let until = world.rt.now() + 3000 * MS;
     let mut short = world.ask(alike(), Patience::Until(world.rt.now() + 500 * MS));
