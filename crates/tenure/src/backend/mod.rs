@@ -128,7 +128,7 @@ pub struct Claim {
     /// The capacity that it assumes.
     pub capacity: u32,
     /// For how many tasks of its client it stands: [`Cohort::ALONE`] where the store's
-    /// [`turns`](Capabilities::turns) are none or the kind is not a mutex.
+    /// [`turns`](Capabilities::turns) are `each`, and where the kind is not a mutex.
     pub cohort: Cohort,
     /// Whether it stands in line when it cannot be granted at once.
     pub stand: bool,
@@ -361,9 +361,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Continues the hold of `from` under the claim `to`, in one step: the same lock, kind, token and since-time; the
     /// id, owner, reason, lease and anchor of `to`, and its weight, which is at most what is held. Of several tokens it
-    /// goes on with the last one that was used. Afterwards `from` is
-    /// unknown, so whoever still has that id can do nothing with it; what became free is granted. The lease restarts
-    /// with `to.ttl`, which may be less than was left.
+    /// goes on with the last one that was used. Afterwards `from` is unknown, so whoever still has that id can do nothing
+    /// with it; what became free is granted. The lease restarts with `to.ttl`, which may be less than was left.
     ///
     /// A writer that becomes a reader gets the readers' token: greater than its own, and shared by the readers that
     /// join it before the next writer.

@@ -153,7 +153,6 @@ pub(super) fn news(text: &str) -> Option<News> {
             let (grant, now, lease) = (number(33..49)?, number(49..65)?, number(65..76)?);
             let grant = Grant {
                 token: token(i64::try_from(grant).ok()?),
-
                 lease: Lease::For(Duration::from_micros(lease)),
             };
             Some(News::Granted(id, grant, Some(now.saturating_mul(1000))))
