@@ -80,11 +80,7 @@ impl Programs {
             rounds.push((ours, [a?, b?]));
         }
         for (i, peer) in CRATES.iter().enumerate() {
-            let ratio = median(rounds.iter().map(|(a, b)| cycles(a) / cycles(&b[i])));
-            let ours = median(rounds.iter().map(|(a, _)| cycles(a)));
-            let theirs = median(rounds.iter().map(|(_, b)| cycles(&b[i])));
-            let (a, b) = (short(ours), short(theirs));
-            row(work.name, &format!("{a} cycles/s"), &format!("{peer} {b} cycles/s"), ratio, Floor::None);
+            compare(work.name, "", peer, rounds.iter().map(|(a, b)| (a, &b[i])));
         }
         let chosen = |b: &[Value; 2]| {
             let counts = CRATES.iter().zip(b).filter(|(peer, _)| work.against.contains(peer));
@@ -117,11 +113,7 @@ impl Programs {
             rounds
                 .push((self.ours(work.name, &["--fair"], server)?, self.peer(CRATES[0], work.name, server)?));
         }
-        let ratio = median(rounds.iter().map(|(a, b)| cycles(a) / cycles(b)));
-        let (ours, theirs) =
-            (median(rounds.iter().map(|(a, _)| cycles(a))), median(rounds.iter().map(|(_, b)| cycles(b))));
-        let ours = format!("--fair {} cycles/s", short(ours));
-        row(work.name, &ours, &format!("{} {} cycles/s", CRATES[0], short(theirs)), ratio, Floor::None);
+        compare(work.name, "--fair ", CRATES[0], rounds.iter().map(|(a, b)| (a, b)));
         Ok(())
     }
 
@@ -169,6 +161,19 @@ impl Programs {
         let program = self.peers.to_string_lossy();
         parse(&stdout(&mut command(&program, &[peer, work, &server.url(), &self.secs, TASKS]))?)
     }
+}
+
+/// A row: our cycles beside a crate's, and the median of the ratios of the rounds.
+fn compare<'a>(
+    work: &str,
+    how: &str,
+    peer: &str,
+    rounds: impl Iterator<Item = (&'a Value, &'a Value)> + Clone,
+) {
+    let ratio = median(rounds.clone().map(|(a, b)| cycles(a) / cycles(b)));
+    let ours = short(median(rounds.clone().map(|(a, _)| cycles(a))));
+    let theirs = short(median(rounds.map(|(_, b)| cycles(b))));
+    row(work, &format!("{how}{ours} cycles/s"), &format!("{peer} {theirs} cycles/s"), ratio, Floor::None);
 }
 
 fn cycles(result: &Value) -> f64 {
