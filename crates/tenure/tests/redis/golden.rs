@@ -107,7 +107,11 @@ fn layout() {
             "the claim that holds, of a mutex, or of another lock whose only claim it is; only there, like the rest",
             field(head, 124, 155) == id(10),
         ),
-        (156, "the end of its lease", field(head, 156, 171) == format!("{:016}", NOW + 30_000_000)),
+        (
+            156,
+            "the end of its lease; 0 where that is one lease (194-204) after since when it holds (216-231)",
+            field(head, 156, 171) == format!("{:016}", NOW + 30_000_000),
+        ),
         (3, "weight", field(record, 3, 12) == "0000000001"),
         (23, "lease of a holder", field(record, 23, 33) == "00030000000"),
         (34, "lease of a waiter", field(record, 34, 44) == "00010000000"),

@@ -22,6 +22,7 @@ pub(crate) fn source(verb: &str) -> String {
         _ => include_str!("../../src/backend/redis/lua/inspect.lua"),
     };
     let shared = [
+        ("--include now.lua\n", include_str!("../../src/backend/redis/lua/now.lua")),
         ("--include take.lua\n", include_str!("../../src/backend/redis/lua/take.lua")),
         ("--include give.lua\n", include_str!("../../src/backend/redis/lua/give.lua")),
         ("--include line.lua\n", include_str!("../../src/backend/redis/lua/line.lua")),

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::resp::Value;
+use super::{digits, record};
 use crate::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, News, Released, Standing, larger};
 use crate::core::lease::LOOK_AGAIN_MAX;
 use crate::error::{Error, Result};
@@ -25,7 +26,9 @@ impl<'a> Fields<'a> {
             Value::Text(_) => {
                 let text = value.text()?;
                 let why = text.get(id.len()..id.len() + 3) == Some(" E ");
-                text.splitn(if why { 4 } else { usize::MAX }, ' ').collect()
+                let mut texts = Vec::with_capacity(6);
+                texts.extend(text.splitn(if why { 4 } else { usize::MAX }, ' '));
+                texts
             }
             list => list.list()?.iter().map(Value::text).collect::<Option<_>>()?,
         };
@@ -53,7 +56,7 @@ impl<'a> Fields<'a> {
 
 /// The claim's id as the server keeps it.
 pub(super) fn hex(id: ClaimId) -> String {
-    format!("{:032x}", id.0)
+    digits::hex(id.0)
 }
 
 /// A token; 0 is none.
@@ -68,7 +71,12 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
     let standing = match fields.letter() {
         "H" => {
             let grant = token(i64::try_from(fields.number(3)?).ok()?);
-            Standing::Held(Grant { token: grant, lease: Lease::For(until(fields.number(4)?)) })
+            // Without an end it is a new hold: its lease runs from the server's now.
+            let lease = match fields.text(4) {
+                Some(_) => until(fields.number(4)?),
+                None => Duration::from_micros(record::lease(claim.ttl)),
+            };
+            Standing::Held(Grant { token: grant, lease: Lease::For(lease) })
         }
         "W" => Standing::Waiting {
             lease: Lease::For(until(fields.number(3)?)),

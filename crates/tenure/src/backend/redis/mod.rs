@@ -6,7 +6,7 @@
 //!
 //! - `lua/`: the scripts. - `scripts`: running them. - `answer`, `record`: reading what they say.
 //! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
-//! - `link`, `together`, `stream`, `resp`: one connection. - `handshake`: its beginning, and what the server can promise.
+//! - `link`, `together`, `stream`, `resp`, `digits`: one connection. - `handshake`: its beginning, and what the server can promise.
 //! - `plain`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
 //! - `store_name`: which order the tokens belong to.
 
@@ -18,6 +18,7 @@ use tokio::task::JoinError;
 
 use self::answer::{Fields, hex};
 use self::client::{Client, Errand, errand_of_release};
+use self::digits::padded;
 use self::fault::{Fault, Why};
 use self::link::Link;
 use self::place::Thread;
@@ -37,6 +38,7 @@ use crate::token::Token;
 
 mod answer;
 mod client;
+mod digits;
 mod fault;
 mod handshake;
 mod link;
@@ -147,7 +149,7 @@ impl Redis {
         let client = &self.client;
         let (head, id) = (names::head(&claim.key), hex(claim.id));
         let terms = record::terms(claim);
-        let birth = format!("{:016}", client.server_us(claim.birth));
+        let birth = padded(client.server_us(claim.birth), 16);
         let who = record::who(&client.id, claim);
         let stand = if claim.stand { "1" } else { "0" };
         let words = [&id, answer::digit(claim.kind), &terms, stand, &birth, &who].map(str::as_bytes);
@@ -195,9 +197,9 @@ impl Redis {
             Leave::Nothing if claim.cohort.tokens > 1 => format!("t{:010}", claim.cohort.used),
             Leave::Nothing => String::new(),
             Leave::Mark => "m".to_owned(),
-            Leave::For(pause) => format!("{:016}", micros(pause)),
+            Leave::For(pause) => padded(micros(pause), 16),
         };
-        let birth = format!("{:016}", client.server_us(claim.birth));
+        let birth = padded(client.server_us(claim.birth), 16);
         let words = [&id, &trace, &birth].map(|w| w.as_bytes());
         let asked = client.run_verb(errand, Script::Release, head.as_bytes(), &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
@@ -209,9 +211,9 @@ impl Redis {
         let client = &self.client;
         let (head, held, id) = (names::head(&to.key), hex(from.id), hex(to.id));
         let terms = record::terms(to);
-        let birth = format!("{:016}", client.server_us(to.birth));
+        let birth = padded(client.server_us(to.birth), 16);
         let who = record::who(&client.id, to);
-        let used = format!("{:010}", from.cohort.used);
+        let used = padded(from.cohort.used.into(), 10);
         let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who, &used].map(str::as_bytes);
         let asked = client.run(Errand::Command, Script::Transfer, &[head.as_bytes()], &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;

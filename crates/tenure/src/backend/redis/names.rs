@@ -68,6 +68,9 @@ pub(super) fn channel(client: &str) -> String {
 
 /// Appends `name` with `%`, braces and control characters as `%` and two hexadecimal digits.
 pub(super) fn escape(out: &mut String, name: &str) {
+    if !name.bytes().any(|b| b.is_ascii_control() || b"%{}".contains(&b)) {
+        return out.push_str(name);
+    }
     for c in name.chars() {
         if c.is_ascii_control() || "%{}".contains(c) {
             out.push_str(&format!("%{:02X}", u32::from(c)));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::answer::{Fields, hex};
 use super::client::{Client, Errand, errand_of_release};
+use super::digits::padded;
 use super::scripts::Script;
 use super::{BATCH, answer, evicted, judge, list, open_client, record, store_name, supervise};
 use crate::backend::{
@@ -124,7 +125,7 @@ impl Plain {
         one_token(claim)?;
         let (keys, id) = (self.keys(&claim.key), hex(claim.id));
         let (mark, lease) = (keys.mark(&id), millis(claim.ttl));
-        let birth = format!("{:016}", self.client.server_us(claim.birth));
+        let birth = padded(self.client.server_us(claim.birth), 16);
         let note = record::plain_note(claim);
         let names = [&keys.key, &keys.record, &mark].map(|k| k.as_bytes());
         let words = [&id, &lease, &birth, &note].map(|w| w.as_bytes());
@@ -252,7 +253,7 @@ impl Plain {
             Leave::Mark => "m".to_owned(),
             Leave::For(pause) => millis(pause),
         };
-        let birth = format!("{:016}", self.client.server_us(claim.birth));
+        let birth = padded(self.client.server_us(claim.birth), 16);
         let names = [&keys.key, &keys.record, &mark].map(|k| k.as_bytes());
         let words = [&id, &trace, &birth].map(|w| w.as_bytes());
         let asked = self.client.run(errand, Script::PlainRelease, &names, &words).await;
@@ -272,7 +273,7 @@ impl Plain {
         one_token(to)?;
         let (keys, id, held) = (self.keys(&to.key), hex(to.id), hex(from.id));
         let marks = [keys.mark(&held), keys.mark(&id)];
-        let birth = format!("{:016}", self.client.server_us(to.birth));
+        let birth = padded(self.client.server_us(to.birth), 16);
         let (lease, note) = (millis(to.ttl), record::plain_note(to));
         let names = [&keys.key, &keys.record, &marks[0], &marks[1]].map(|k| k.as_bytes());
         let words = [&held, &id, &lease, &birth, &note].map(|w| w.as_bytes());

@@ -2,16 +2,25 @@
 
 use std::time::Duration;
 
-use super::micros;
+use super::{digits, micros};
 use crate::backend::{Claim, ClaimId, Kind, Owner, Seen};
 use crate::token::Token;
 
 /// Weight, capacity and the two leases, as digits of fixed width. A mutex has no capacity but 1: in its place, how many
 /// tokens it asks for.
 pub(super) fn terms(claim: &Claim) -> String {
-    let lease = |d| micros(d).min(99_999_999_999);
     let capacity = if claim.kind == Kind::Mutex { claim.cohort.tokens } else { claim.capacity };
-    format!("{:010}{:010}{:011}{:011}", claim.weight, capacity, lease(claim.ttl), lease(claim.waiting))
+    let mut out = String::with_capacity(42);
+    digits::push(&mut out, claim.weight.into(), 10);
+    digits::push(&mut out, capacity.into(), 10);
+    digits::push(&mut out, lease(claim.ttl), 11);
+    digits::push(&mut out, lease(claim.waiting), 11);
+    out
+}
+
+/// A lease as the scripts are told it, in µs: as much as there are digits for.
+pub(super) fn lease(asked: Duration) -> u64 {
+    micros(asked).min(99_999_999_999)
 }
 
 /// The client that is told, and the note.
@@ -40,7 +49,7 @@ fn write_note(out: &mut String, claim: &Claim) {
     write_asker(out, claim);
     if claim.cohort.behind > 0 {
         out.push('\t');
-        out.push_str(&claim.cohort.behind.to_string());
+        digits::push(out, claim.cohort.behind.into(), 1);
     }
 }
 
@@ -50,7 +59,7 @@ fn write_asker(out: &mut String, claim: &Claim) {
     out.push('\t');
     write_field(out, &owner.host);
     out.push('\t');
-    out.push_str(&owner.pid.to_string());
+    digits::push(out, owner.pid.into(), 1);
     out.push('\t');
     write_field(out, &owner.program);
     out.push('\t');

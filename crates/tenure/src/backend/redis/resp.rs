@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::digits;
+
 /// The longest frame that is taken in, in bytes. The largest honest one is a page of `inspect`.
 pub(super) const FRAME_MAX: usize = 64 << 20;
 /// The longest line (a number, an error), in bytes.
@@ -221,21 +223,9 @@ pub(super) fn command(arguments: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Adds the beginning of a frame: what it is, and how many bytes or values follow.
-pub(super) fn head(out: &mut Vec<u8>, kind: u8, mut number: usize) {
-    let mut digits = [0u8; 20];
-    let mut from = digits.len();
-    loop {
-        from -= 1;
-        #[allow(clippy::cast_possible_truncation)] // below ten
-        let digit = (number % 10) as u8;
-        digits[from] = b'0' + digit;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
+pub(super) fn head(out: &mut Vec<u8>, kind: u8, number: usize) {
     out.push(kind);
-    out.extend_from_slice(&digits[from..]);
+    digits::plain(out, number as u64);
     out.extend_from_slice(b"\r\n");
 }
 

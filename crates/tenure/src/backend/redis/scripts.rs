@@ -24,7 +24,8 @@ pub(super) enum Script {
 }
 
 /// What scripts share: where one says `--include NAME`, the text goes.
-const SHARED: [(&str, &str); 5] = [
+const SHARED: [(&str, &str); 6] = [
+    ("--include now.lua\n", include_str!("lua/now.lua")),
     ("--include take.lua\n", include_str!("lua/take.lua")),
     ("--include give.lua\n", include_str!("lua/give.lua")),
     ("--include line.lua\n", include_str!("lua/line.lua")),

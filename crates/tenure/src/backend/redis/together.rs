@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::digits;
 use super::fault::Fault;
 use super::link::Reply;
 use super::resp::{self, Value};
@@ -86,7 +87,7 @@ fn begin(out: &mut Vec<u8>, names: &Names, script: Script, keys: usize, argument
     resp::head(out, b'*', 3 + keys + arguments);
     resp::text(out, b"EVALSHA");
     resp::text(out, names.name(script).as_bytes());
-    resp::text(out, keys.to_string().as_bytes());
+    resp::text(out, digits::padded(keys as u64, 1).as_bytes());
 }
 
 /// Tells whoever asked for these that they never left.

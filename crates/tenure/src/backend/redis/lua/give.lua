@@ -9,7 +9,16 @@ repeat
   end
   local before = call('GET', name)
   if not before or byte(before) ~= 49 or sub(before, 124, 155) ~= id
-    or byte(before, 173) ~= 104 or sub(before, 156, 171) <= stamp then
+    or byte(before, 173) ~= 104 then
+    break
+  end
+  -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
+  if byte(before, 156) ~= 48 then
+    if sub(before, 156, 171) <= stamp then
+      break
+    end
+  elseif (byte(before, 197) == 48 or sub(before, 216, 224) ~= sub(stamp, 1, 9))
+    and stamp - sub(before, 216, 231) >= tonumber(sub(before, 194, 204)) then
     break
   end
   if trace ~= '' and byte(before, 2) == 49 then
@@ -59,8 +68,9 @@ repeat
   if byte(before, 123) ~= 48 then
     break
   end
-  -- A short lease leaves the expiry that its grant set, of ten minutes after it: a new one costs more than all the rest.
-  if sub(before, 194, 204) <= '00060000000' then
+  -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
+  local a, b, c = byte(before, 194, 196)
+  if a == 48 and b == 48 and c == 48 then
     call('SET', name, '10' .. sub(before, 3, 34), 'KEEPTTL')
   else
     call('SET', name, '10' .. sub(before, 3, 34), 'PX', '600000')

@@ -42,8 +42,12 @@ end
 
 local holders = {}
 if sub(head, 124, 124) ~= '' then
-  if sub(head, 156, 171) > stamp then
-    holders = { sub(head, 124, 155), sub(head, 156, 171), sub(head, 172) }
+  local finish = tonumber(sub(head, 156, 171))
+  if finish == 0 then
+    finish = sub(head, 216, 231) + sub(head, 194, 204)
+  end
+  if finish > now then
+    holders = { sub(head, 124, 155), format('%016d', finish), sub(head, 172) }
   end
 elseif kind ~= '1' then
   holders = list('h', 'e', 10000)

@@ -36,6 +36,9 @@ local function open(name)
     shared, used, broken = tonumber(sub(head, 97, 112)), tonumber(sub(head, 113, 122)), sub(head, 123, 123)
     if k > 0 and sub(head, 124, 124) ~= '' then
       hid, hend, hrec = sub(head, 124, 155), tonumber(sub(head, 156, 171)), sub(head, 172)
+      if hend == 0 then
+        hend = sub(hrec, 45, 60) + sub(hrec, 23, 33)
+      end
     end
   end
   return true

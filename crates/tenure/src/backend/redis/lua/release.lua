@@ -10,8 +10,7 @@
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 local name, id, trace = KEYS[1], ARGV[1], ARGV[2]
 local reply
-local time = call('TIME')
-local stamp = format('%s%06d', time[1], time[2])
+--include now.lua
 --include give.lua
 
 if reply then

@@ -2,7 +2,7 @@
 -- verb says `--include take.lua`, before the line, whose functions cost more to define than this to run; and not a function
 -- itself, for the same reason. Each piece of text that is cut out costs, so bytes are compared where that will do (48 is '0').
 -- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; name: the lock's head; id, as, terms, patient, birth,
---       who: the arguments of attempt; reply: nothing; tens: the time but for its last 7 digits; usual, ends: nothing
+--       who: the arguments of attempt; reply: nothing; tens: the time but for its last 7 digits
 -- Gives  reply: what attempt returns, as one text with a space between fields; or nothing where it is not that simple
 repeat
   local before, last, marks = call('GET', name), '0000000000000000', '0000000000000000'
@@ -11,8 +11,13 @@ repeat
     break
   end
   if before then
-    local state = byte(before) == 49 and byte(before, 2)
-    marks = sub(before, 19, 34)
+    local version, state = byte(before, 1, 2)
+    if version ~= 49 then
+      break
+    end
+    if byte(before, 19) ~= 48 then
+      marks = sub(before, 19, 34)
+    end
     if marks > stamp and call('GET', sub(name, 1, -2) .. 'm' .. id) then
       break
     end
@@ -62,14 +67,13 @@ repeat
   elseif sub(terms, 11, 20) ~= '0000000001' then
     last = format('%016d', token + sub(terms, 11, 20) - 1)
   end
-  local lease = sub(terms, 21, 31)
-  if lease ~= usual then
-    -- Verbs of one call mostly ask for the same lease.
-    usual, ends = lease, format('%016d', stamp + lease)
+  -- A lease of less than 100 s has one expiry for all: ten minutes after the longest.
+  local a, b, c = byte(terms, 21, 23)
+  local expiry = '700000'
+  if a ~= 48 or b ~= 48 or c ~= 48 then
+    expiry = format('%d', sub(terms, 21, 31) / 1000 + 600000)
   end
-  local finish = ends
   call('SET', name, '1' .. as .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
-    .. shared .. used .. '0' .. id .. finish .. '1h' .. terms .. stamp .. token .. who,
-    'PX', lease == '00030000000' and '630000' or format('%d', lease / 1000 + 600000))
-  reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. finish
+    .. shared .. used .. '0' .. id .. '00000000000000001h' .. terms .. stamp .. token .. who, 'PX', expiry)
+  reply = id .. ' H ' .. stamp .. ' ' .. token
 until true

@@ -4,11 +4,10 @@
 -- ARGV  for each key: 'a' and the arguments of attempt, or 'r' and those of release
 -- returns  for each key what the verb returns, as one text with a space between fields; or '!' and why it failed
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
-local time = call('TIME')
-local stamp = format('%s%06d', time[1], time[2])
+--include now.lua
 local words, replies, at = ARGV, {}, 1
 local heads = KEYS
-local tens, usual, ends = sub(stamp, 1, 9), nil, nil
+local tens = sub(stamp, 1, 9)
 
 local function common(name)
   local id, reply = words[at + 1], nil

@@ -1,0 +1,66 @@
+//! Numbers as text. Every verb writes a dozen of them, and the formatting machinery of `format!` would cost more than all
+//! else that this side does for a verb.
+
+/// Appends a number, with zeros before it where it has less than `width` digits (1 to 20).
+pub(super) fn push(out: &mut String, number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let from = write(&mut digits, number).min(20_usize.saturating_sub(width));
+    out.push_str(std::str::from_utf8(&digits[from..]).unwrap_or_default());
+}
+
+/// A number with zeros before it where it has less than `width` digits (1 to 20).
+pub(super) fn padded(number: u64, width: usize) -> String {
+    let mut out = String::with_capacity(20);
+    push(&mut out, number, width);
+    out
+}
+
+/// Appends a number as it is.
+pub(super) fn plain(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [b'0'; 20];
+    let from = write(&mut digits, number).min(19);
+    out.extend_from_slice(&digits[from..]);
+}
+
+/// A number as 32 hexadecimal digits.
+pub(super) fn hex(number: u128) -> String {
+    let mut digits = [0; 32];
+    for (two, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        two[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        two[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    String::from_utf8_lossy(&digits).into_owned()
+}
+
+/// Writes a number to the end of `digits`; nothing for 0. Where it begins.
+fn write(digits: &mut [u8; 20], mut number: u64) -> usize {
+    let mut from = digits.len();
+    while number > 0 {
+        from -= 1;
+        #[allow(clippy::cast_possible_truncation)] // below ten
+        let digit = (number % 10) as u8;
+        digits[from] = b'0' + digit;
+        number /= 10;
+    }
+    from
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_the_formatting_machinery_does() {
+        for number in [0, 1, 9, 10, 1_795_317_491_101_340, u64::MAX] {
+            for width in [1, 10, 16, 20] {
+                assert_eq!(padded(number, width), format!("{number:0width$}"));
+            }
+            let mut out = Vec::new();
+            plain(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        for number in [0, 255, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677] {
+            assert_eq!(hex(number), format!("{number:032x}"));
+        }
+    }
+}
