@@ -17,18 +17,21 @@ const LINE: Store = Store::Redis(&[]);
 
 variants! {
     a_release_script_without_an_owner: Store::Redis(&[
-        (" or sub(before, 124, 155) ~= id\n", "\n"),
+        ("  if sub(before, 124, 155) ~= id or byte", "  if byte"),
+        ("    if sub(before, 19, 50) ~= id then\n      break\n    end\n", ""),
     ]), as_it_is(), "s4_strangers_cannot_release";
     a_renewal_script_that_revives: Store::Redis(&[
-        ("  if ends > now and sub(text, 264)", "  if ends > 0 and sub(text, 264)"),
+        ("    and sub(head, 156, 171) > stamp and sub(head, 264)", "    and sub(head, 264)"),
     ]), as_it_is(), "s10_renewal_never_revives";
     a_token_by_incr: Store::Redis(&[
+        ("  if as == '1' and last < stamp and", "  if false and"),
         ("    token = stamp\n    if last >= stamp then", "    if true then"),
         ("  if last >= stamp then", "  if true then"),
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
     a_time_that_the_client_tells: Store::Redis(&[
-        ("local stamp = time[1] .. usec\nlocal tens", "local stamp = ARGV[5]\nlocal tens"),
+        ("local tens = sub(stamp, 1, 9)\n-- The common attempts",
+         "stamp = ARGV[5]\nlocal tens = sub(stamp, 1, 9)\n-- The common attempts"),
     ]), as_it_is(), "s9_an_old_request_is_refused";
     a_withdrawal_script_without_a_mark: Store::Redis(&[
         ("and now - birth <= 60000000 then\n      mark(id, '1')", "and now - birth <= 60000000 then"),

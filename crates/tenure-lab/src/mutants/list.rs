@@ -105,10 +105,12 @@ mutants! {
     several_permits_counted_as_one: How::Client(outer::<AsOne>), "S1"; "pause",
         "Redisson #4462: permits that are counted wrong";
     a_release_without_a_look_at_the_owner: How::Scripts(&[
-        (" or sub(before, 124, 155) ~= id\n", "\n"),
+        ("  if sub(before, 124, 155) ~= id or byte", "  if byte"),
+        ("    if sub(before, 19, 50) ~= id then\n      break\n    end\n", ""),
     ]), "S1" "S4",
         "DEL without a check of the owner: a late release frees the next one's lock";
     a_token_by_incr: How::Scripts(&[
+        ("  if as == '1' and last < stamp and", "  if false and"),
         ("if last >= stamp then", "if true then"),
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), "S2" "S3"; "restart_empty" "restart_older_copy",

@@ -64,20 +64,21 @@ fn records() {
     let bob = "000000000000c01bbob\tweb-2\t99\tcharge\t";
     let mut ear = Raw::new(server.port);
     ear.ask(&["SUBSCRIBE", "tenure:client:000000000000c01b"]);
+    let examples = examples();
+    assert_eq!(examples.len(), 4, "examples of the document");
     scripts.run("attempt", &[HEAD], &[&id(10), "1", &terms, "1", &birth, ann]);
+    assert_eq!(examples[0], dump(&mut scripts.raw));
     scripts.run("attempt", &[HEAD], &[&id(11), "1", &terms, "1", &birth, bob]);
     scripts.run("release", &[HEAD], &[&id(12), "m", &birth]);
-    let examples = examples();
-    assert_eq!(examples.len(), 3, "examples of the document");
-    assert_eq!(examples[0], dump(&mut scripts.raw));
-    scripts.run("release", &[HEAD], &[&id(10), "", &birth]);
     assert_eq!(examples[1], dump(&mut scripts.raw));
+    scripts.run("release", &[HEAD], &[&id(10), "", &birth]);
+    assert_eq!(examples[2], dump(&mut scripts.raw));
     let told = ear.hear();
     let text = told.list()[2].text();
     assert_eq!(text, format!("1g{}{}{NOW:016}{:011}", id(11), NOW + 1, 30_000_000));
     let eve = "000000000000c02beve\tweb-3\t7\tship\t";
     scripts.run("transfer", &[HEAD], &[&id(11), &id(13), "1", &terms, &birth, eve, "0000000001"]);
-    assert_eq!(examples[2], dump(&mut scripts.raw));
+    assert_eq!(examples[3], dump(&mut scripts.raw));
     // Everything goes by itself.
     for key in scripts.raw.ask(&["KEYS", "tenure:*"]).list() {
         assert!(scripts.raw.ask(&["PTTL", key.text()]).number() > 0, "{key:?} stays for ever");
@@ -93,8 +94,12 @@ fn layout() {
             Some((bytes.split('-').next()?.parse().ok()?, what.trim_end_matches(" |")))
         })
         .collect();
-    let example = &examples()[0];
-    let head = example.lines().skip_while(|l| *l != format!("{HEAD}  string")).nth(1).expect("a head").trim();
+    let examples = examples();
+    let head = |example: usize| {
+        let from_head = examples[example].lines().skip_while(|l| *l != format!("{HEAD}  string"));
+        from_head.map(str::trim).nth(1).expect("a head")
+    };
+    let (short, head) = (head(0), head(1));
     let record = &head[171..];
     let field = |text: &str, from: usize, to: usize| text[from - 1..to].to_owned();
     for (from, what, found) in [
@@ -107,11 +112,15 @@ fn layout() {
             "the claim that holds, of a mutex, or of another lock whose only claim it is; only there, like the rest",
             field(head, 124, 155) == id(10),
         ),
+        (156, "the end of its lease", field(head, 156, 171) == format!("{:016}", NOW + 30_000_000)),
         (
-            156,
-            "the end of its lease; 0 where that is one lease (194-204) after since when it holds (216-231)",
-            field(head, 156, 171) == format!("{:016}", NOW + 30_000_000),
+            3,
+            "the last token, which is the holder's, and since when it holds",
+            field(short, 3, 18) == format!("{NOW:016}"),
         ),
+        (19, "the claim that holds", field(short, 19, 50) == id(10)),
+        (51, "bytes 3 to 44 of its record", field(short, 51, 92) == field(record, 3, 44)),
+        (93, "its record from byte 77 on", short[92..] == record[76..]),
         (3, "weight", field(record, 3, 12) == "0000000001"),
         (23, "lease of a holder", field(record, 23, 33) == "00030000000"),
         (34, "lease of a waiter", field(record, 34, 44) == "00010000000"),

@@ -297,10 +297,10 @@ impl History {
         let told = format!("{verb}: {want:?} ");
         let mut got = fields(got);
         let digits = |n: u64| format!("{n:016}");
-        // A new hold, of which the client knows itself when its lease ends.
-        if got.len() == 4 && got[1] == "H" {
+        // A new hold, of which the client knows the rest itself.
+        if got.len() == 3 && got[1] == "H" {
             let whose = self.people.iter().find(|p| hex(p.id) == id).ok_or("who is that?")?;
-            got.push(digits(self.now + whose.ttl));
+            got.extend([digits(self.now), digits(self.now + whose.ttl)]);
         }
         let (name, mut expected) = match want {
             Ok(Place::Held { token, end }) => (

@@ -26,6 +26,7 @@ pub(crate) fn source(verb: &str) -> String {
         ("--include take.lua\n", include_str!("../../src/backend/redis/lua/take.lua")),
         ("--include give.lua\n", include_str!("../../src/backend/redis/lua/give.lua")),
         ("--include line.lua\n", include_str!("../../src/backend/redis/lua/line.lua")),
+        ("--include long.lua\n", include_str!("../../src/backend/redis/lua/long.lua")),
         ("--include stand.lua\n", include_str!("../../src/backend/redis/lua/stand.lua")),
         ("--include quit.lua\n", include_str!("../../src/backend/redis/lua/quit.lua")),
     ];

@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
             }
             list => list.list()?.iter().map(Value::text).collect::<Option<_>>()?,
         };
-        (texts.first() == Some(&id) && texts.len() >= 3).then_some(Fields { texts })
+        (texts.first() == Some(&id) && texts.len() >= 2).then_some(Fields { texts })
     }
 
     fn text(&self, at: usize) -> Option<&'a str> {
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
         self.texts[1]
     }
 
-    /// The server's time, in µs.
+    /// The server's time, in µs; not every answer tells it.
     pub(super) fn now(&self) -> Option<u64> {
         self.number(2)
     }
@@ -69,14 +69,14 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
     let now = fields.now()?;
     let until = |at: u64| Duration::from_micros(at.saturating_sub(now));
     let standing = match fields.letter() {
+        // A new hold says no more than when it began: its token is that time.
+        "H" if fields.text(3).is_none() => {
+            let lease = Lease::For(Duration::from_micros(record::lease(claim.ttl)));
+            Standing::Held(Grant { token: token(i64::try_from(now).ok()?), lease })
+        }
         "H" => {
             let grant = token(i64::try_from(fields.number(3)?).ok()?);
-            // Without an end it is a new hold: its lease runs from the server's now.
-            let lease = match fields.text(4) {
-                Some(_) => until(fields.number(4)?),
-                None => Duration::from_micros(record::lease(claim.ttl)),
-            };
-            Standing::Held(Grant { token: grant, lease: Lease::For(lease) })
+            Standing::Held(Grant { token: grant, lease: Lease::For(until(fields.number(4)?)) })
         }
         "W" => Standing::Waiting {
             lease: Lease::For(until(fields.number(3)?)),

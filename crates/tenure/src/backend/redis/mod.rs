@@ -199,7 +199,10 @@ impl Redis {
             Leave::Mark => "m".to_owned(),
             Leave::For(pause) => padded(micros(pause), 16),
         };
-        let birth = padded(client.server_us(claim.birth), 16);
+        let birth = match leave {
+            Leave::Mark => padded(client.server_us(claim.birth), 16),
+            Leave::Nothing | Leave::For(_) => String::new(),
+        };
         let words = [&id, &trace, &birth].map(|w| w.as_bytes());
         let asked = client.run_verb(errand, Script::Release, head.as_bytes(), &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;

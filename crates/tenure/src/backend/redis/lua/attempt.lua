@@ -8,9 +8,10 @@
 --       4 whether to stand in line: 1 or 0  5 birth in µs on the server's clock (16 digits)
 --       6 who: client (16 hex digits), then the note
 -- returns  as a list, or in the common cases as one text with a space between fields:
---          {claim, 'H', now, token, end} it holds; without an end, for its lease from now | {claim, 'W', now, end, ahead, look} it
---          waits | {claim, 'B', now} busy | {claim, 'G', now} gone | {claim, 'E', now, why} evicted | {claim, 'K', now, kind} the
---          line is of this kind | {claim, 'F', now} too many wait | {claim, 'V', now, byte} the head is of another version
+--          {claim, 'H', now, token, end} it holds | {claim, 'H', now} it holds from now on, for its lease; its token is now
+--          | {claim, 'W', now, end, ahead, look} it waits | {claim, 'B', now} busy | {claim, 'G', now} gone
+--          | {claim, 'E', now, why} evicted | {claim, 'K', now, kind} the line is of this kind
+--          | {claim, 'F', now} too many wait | {claim, 'V', now, byte} the head is of another version
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 local name, id, as, terms, patient, birth, who = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local reply

@@ -1,24 +1,38 @@
 -- The common releases, on the head as it stands: of a lock that nobody else holds or waits for, and of a mutex to the
 -- next in line. Included where a verb says `--include give.lua`, as take.lua is.
--- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; name: the lock's head; id, trace: the arguments of
---       release; reply: nothing
+-- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; tens: the same but for the last 7 digits; name: the
+--       lock's head; id, trace: the arguments of release; reply: nothing
 -- Gives  reply: what release returns, as one text with a space between fields; or nothing where it is not that simple
 repeat
   if trace ~= '' and sub(trace, 1, 1) ~= 't' then
     break
   end
   local before = call('GET', name)
-  if not before or byte(before) ~= 49 or sub(before, 124, 155) ~= id
-    or byte(before, 173) ~= 104 then
+  local version, state = byte(before or '', 1, 2)
+  if version ~= 49 then
     break
   end
-  -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
-  if byte(before, 156) ~= 48 then
-    if sub(before, 156, 171) <= stamp then
+  if state == 52 then
+    if sub(before, 19, 50) ~= id then
       break
     end
-  elseif (byte(before, 197) == 48 or sub(before, 216, 224) ~= sub(stamp, 1, 9))
-    and stamp - sub(before, 216, 231) >= tonumber(sub(before, 194, 204)) then
+    -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
+    local a, b, c, d = byte(before, 71, 74)
+    local short = a == 48 and b == 48 and c == 48
+    if (short and d == 48 or sub(before, 3, 11) ~= tens)
+      and stamp - sub(before, 3, 18) >= tonumber(sub(before, 71, 81)) then
+      break
+    end
+    -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
+    if short then
+      call('SET', name, '10' .. sub(before, 3, 18), 'KEEPTTL')
+    else
+      call('SET', name, '10' .. sub(before, 3, 18), 'PX', '600000')
+    end
+    reply = id .. ' h'
+    break
+  end
+  if sub(before, 124, 155) ~= id or byte(before, 173) ~= 104 or sub(before, 156, 171) <= stamp then
     break
   end
   if trace ~= '' and byte(before, 2) == 49 then
@@ -68,7 +82,6 @@ repeat
   if byte(before, 123) ~= 48 then
     break
   end
-  -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
   local a, b, c = byte(before, 194, 196)
   if a == 48 and b == 48 and c == 48 then
     call('SET', name, '10' .. sub(before, 3, 34), 'KEEPTTL')

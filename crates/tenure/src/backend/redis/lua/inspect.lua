@@ -15,6 +15,7 @@ end
 if sub(head, 1, 1) ~= '1' then
   return { stamp, sub(head, 1, 1), {}, {}, 0, '' }
 end
+--include long.lua
 local kind, base = sub(head, 2, 2), sub(KEYS[1], 1, -2)
 if kind == '0' then
   return false
@@ -42,12 +43,8 @@ end
 
 local holders = {}
 if sub(head, 124, 124) ~= '' then
-  local finish = tonumber(sub(head, 156, 171))
-  if finish == 0 then
-    finish = sub(head, 216, 231) + sub(head, 194, 204)
-  end
-  if finish > now then
-    holders = { sub(head, 124, 155), format('%016d', finish), sub(head, 172) }
+  if sub(head, 156, 171) > stamp then
+    holders = { sub(head, 124, 155), sub(head, 156, 171), sub(head, 172) }
   end
 elseif kind ~= '1' then
   holders = list('h', 'e', 10000)

@@ -29,16 +29,14 @@ local function open(name)
   if sub(head, 1, 1) ~= '1' then
     return false
   end
-  kind, last, marks = sub(head, 2, 2), tonumber(sub(head, 3, 18)), tonumber(sub(head, 19, 34))
+  --include long.lua
+  kind, last, marks = sub(head, 2, 2), tonumber(sub(head, 3, 18)), tonumber(sub(head, 19, 34)) or 0
   if kind ~= '0' then
     seq, soon, keep = tonumber(sub(head, 35, 50)), tonumber(sub(head, 51, 66)), tonumber(sub(head, 67, 82))
     n, k = tonumber(sub(head, 83, 89)), tonumber(sub(head, 90, 96))
     shared, used, broken = tonumber(sub(head, 97, 112)), tonumber(sub(head, 113, 122)), sub(head, 123, 123)
     if k > 0 and sub(head, 124, 124) ~= '' then
       hid, hend, hrec = sub(head, 124, 155), tonumber(sub(head, 156, 171)), sub(head, 172)
-      if hend == 0 then
-        hend = sub(hrec, 45, 60) + sub(hrec, 23, 33)
-      end
     end
   end
   return true
@@ -54,7 +52,7 @@ local function save()
     if broken == '1' then
       call('DEL', part('b'))
     end
-    call('SET', part('l'), format('10%016d%016d', last, marks), 'PX', EMPTY)
+    call('SET', part('l'), format('10%016d', last) .. (marks > 0 and format('%016d', marks) or ''), 'PX', EMPTY)
     return
   end
   local till, tail = math.max(keep, marks), ''

@@ -3,14 +3,15 @@
 -- KEYS  1 the lock's head
 -- ARGV  1 claim  2 what to leave: '' nothing, 'm' a mark, or for how many µs the hold goes on (16 digits); `t` and how many
 --         (10 digits): nothing, and of several tokens of a mutex so many were used; the others go back, if none was given
---         since  3 birth (16 digits)
+--         since  3 birth (16 digits); of use to a mark only
 -- returns  as a list, or in the common cases as one text with a space between fields:
---          {claim, 'h', now} it held | {claim, 'w', now} it waited | {claim, 'g', now} not known
+--          {claim, 'h'} or {claim, 'h', now} it held | {claim, 'w', now} it waited | {claim, 'g', now} not known
 --          | {claim, 'V', now, byte} the head is of another version
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 local name, id, trace = KEYS[1], ARGV[1], ARGV[2]
 local reply
 --include now.lua
+local tens = sub(stamp, 1, 9)
 --include give.lua
 
 if reply then

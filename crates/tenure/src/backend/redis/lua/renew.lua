@@ -11,23 +11,19 @@ local replies, rest = {}, {}
 
 -- Holders who are alone: one read, one write each.
 for i, name in ipairs(KEYS) do
-  local id, text = ARGV[2 * i - 1], call('GET', name)
-  local ends = 0
-  if text and sub(text, 1, 1) == '1' and sub(text, 124, 155) == id and sub(text, 173, 173) == 'h' then
-    ends = tonumber(sub(text, 156, 171))
-    if ends == 0 then
-      ends = sub(text, 216, 231) + sub(text, 194, 204)
+  local id, head = ARGV[2 * i - 1], call('GET', name)
+  --include long.lua
+  if head and sub(head, 1, 1) == '1' and sub(head, 124, 155) == id and sub(head, 173, 173) == 'h'
+    and sub(head, 156, 171) > stamp and sub(head, 264) == ARGV[2 * i] then
+    local finish = now + tonumber(sub(head, 194, 204))
+    local till = math.max(finish, tonumber(sub(head, 67, 82)), tonumber(sub(head, 19, 34)))
+    local shown = format('%016d', finish)
+    if shown > sub(head, 156, 171) then
+      call('SET', name, sub(head, 1, 155) .. shown .. sub(head, 172), 'PXAT', format('%d', till / 1000 + 600000))
+    else
+      shown = sub(head, 156, 171)
     end
-  end
-  if ends > now and sub(text, 264) == ARGV[2 * i] then
-    local finish = now + tonumber(sub(text, 194, 204))
-    local till = math.max(finish, tonumber(sub(text, 67, 82)), tonumber(sub(text, 19, 34)))
-    if finish > ends then
-      ends = finish
-      call('SET', name, sub(text, 1, 155) .. format('%016d', finish) .. sub(text, 172), 'PXAT',
-        format('%d', till / 1000 + 600000))
-    end
-    replies[i] = { id, 'H', stamp, sub(text, 232, 247), format('%016d', ends) }
+    replies[i] = { id, 'H', stamp, sub(head, 232, 247), shown }
   else
     rest[#rest + 1] = i
   end
