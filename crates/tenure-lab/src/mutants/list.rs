@@ -110,7 +110,7 @@ mutants! {
     ]), "S1" "S4",
         "DEL without a check of the owner: a late release frees the next one's lock";
     a_token_by_incr: How::Scripts(&[
-        ("  if as == '1' and last < stamp and", "  if false and"),
+        ("  if as == 49 and last < stamp and", "  if false and"),
         ("if last >= stamp then", "if true then"),
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), "S2" "S3"; "restart_empty" "restart_older_copy",

@@ -271,14 +271,14 @@ impl History {
         if attempt {
             let (id, own) = self.person();
             let who = format!("{:016}somebody", 0);
-            let words = [hex(id), "1".into(), Self::terms(own), "1".into(), birth, who];
+            let words = [hex(id), Self::terms(own) + &who, format!("11{birth}")];
             return (self.model.attempt(id, own), words.into());
         }
         let (id, own) = self.likely();
         let used = self.pick(&[1, 1 + own / 2, own, own + 1, 0]);
         let (trace, used, mark) = match self.dice.roll(6) {
             0 => (String::new(), 0, false),
-            1 => ("m".to_owned(), 0, true),
+            1 => (format!("m{birth}"), 0, true),
             _ => (format!("t{used:010}"), used, false),
         };
         let waited = !self.model.line.is_empty();
@@ -289,7 +289,7 @@ impl History {
                 self.count("handed");
             }
         }
-        (told, vec![hex(id), trace, birth])
+        (told, vec![hex(id), trace])
     }
 
     fn one(&mut self, attempt: bool) -> Result<String, String> {

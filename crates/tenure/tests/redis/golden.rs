@@ -66,12 +66,13 @@ fn records() {
     ear.ask(&["SUBSCRIBE", "tenure:client:000000000000c01b"]);
     let examples = examples();
     assert_eq!(examples.len(), 4, "examples of the document");
-    scripts.run("attempt", &[HEAD], &[&id(10), "1", &terms, "1", &birth, ann]);
+    let how = format!("11{birth}");
+    scripts.run("attempt", &[HEAD], &[&id(10), &format!("{terms}{ann}"), &how]);
     assert_eq!(examples[0], dump(&mut scripts.raw));
-    scripts.run("attempt", &[HEAD], &[&id(11), "1", &terms, "1", &birth, bob]);
-    scripts.run("release", &[HEAD], &[&id(12), "m", &birth]);
+    scripts.run("attempt", &[HEAD], &[&id(11), &format!("{terms}{bob}"), &how]);
+    scripts.run("release", &[HEAD], &[&id(12), &format!("m{birth}")]);
     assert_eq!(examples[1], dump(&mut scripts.raw));
-    scripts.run("release", &[HEAD], &[&id(10), "", &birth]);
+    scripts.run("release", &[HEAD], &[&id(10), ""]);
     assert_eq!(examples[2], dump(&mut scripts.raw));
     let told = ear.hear();
     let text = told.list()[2].text();

@@ -140,7 +140,7 @@ impl History {
         let stand = self.dice.roll(4) > 0;
         let want = self.lines.attempt(&Ask { stand, ..p.ask() }, self.instant());
         let [kind, terms, id, birth, who] = p.words();
-        (want, vec![id, kind, terms, if stand { "1" } else { "0" }.to_owned(), birth, who])
+        (want, vec![id, format!("{terms}{who}"), format!("{kind}{}{birth}", u8::from(stand))])
     }
 
     /// Several verbs in one call.
@@ -216,7 +216,7 @@ impl History {
         let pause = [0, 1, 100_000, 900_000][usize::try_from(self.dice.roll(4)).expect("small")];
         let (trace, word) = match self.dice.roll(8) {
             0..=3 => (Trace::Nothing, String::new()),
-            4 | 5 => (Trace::Mark, "m".to_owned()),
+            4 | 5 => (Trace::Mark, format!("m{:016}", p.birth)),
             _ => (Trace::For(pause * 1000), format!("{pause:016}")),
         };
         let now = self.instant();
@@ -229,7 +229,7 @@ impl History {
                 _ => "released",
             })
             .or_default() += 1;
-        Ok((trace, want, vec![hex(p.id), word, format!("{:016}", p.birth)]))
+        Ok((trace, want, vec![hex(p.id), word]))
     }
 
     /// Continues the hold of one claim as another, often a fresh one with less weight.

@@ -148,11 +148,9 @@ impl Redis {
         check(claim)?;
         let client = &self.client;
         let (head, id) = (names::head(&claim.key), hex(claim.id));
-        let terms = record::terms(claim);
-        let birth = padded(client.server_us(claim.birth), 16);
-        let who = record::who(&client.id, claim);
-        let stand = if claim.stand { "1" } else { "0" };
-        let words = [&id, answer::digit(claim.kind), &terms, stand, &birth, &who].map(str::as_bytes);
+        let asked = record::asked(&client.id, claim);
+        let how = record::how(claim, client.server_us(claim.birth));
+        let words = [&id, &asked, &how].map(|w| w.as_bytes());
         let asked = client.run_verb(Errand::Command, Script::Attempt, head.as_bytes(), &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         self.judge(&link, &value, &id, |fields| answer::standing(fields, claim))
@@ -196,14 +194,10 @@ impl Redis {
         let trace = match leave {
             Leave::Nothing if claim.cohort.tokens > 1 => format!("t{:010}", claim.cohort.used),
             Leave::Nothing => String::new(),
-            Leave::Mark => "m".to_owned(),
+            Leave::Mark => format!("m{:016}", client.server_us(claim.birth)),
             Leave::For(pause) => padded(micros(pause), 16),
         };
-        let birth = match leave {
-            Leave::Mark => padded(client.server_us(claim.birth), 16),
-            Leave::Nothing | Leave::For(_) => String::new(),
-        };
-        let words = [&id, &trace, &birth].map(|w| w.as_bytes());
+        let words = [&id, &trace].map(|w| w.as_bytes());
         let asked = client.run_verb(errand, Script::Release, head.as_bytes(), &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         self.judge(&link, &value, &id, answer::released)

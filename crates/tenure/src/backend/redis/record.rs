@@ -2,20 +2,42 @@
 
 use std::time::Duration;
 
-use super::{digits, micros};
+use super::{answer, digits, micros};
 use crate::backend::{Claim, ClaimId, Kind, Owner, Seen};
 use crate::token::Token;
 
 /// Weight, capacity and the two leases, as digits of fixed width. A mutex has no capacity but 1: in its place, how many
 /// tokens it asks for.
 pub(super) fn terms(claim: &Claim) -> String {
-    let capacity = if claim.kind == Kind::Mutex { claim.cohort.tokens } else { claim.capacity };
     let mut out = String::with_capacity(42);
-    digits::push(&mut out, claim.weight.into(), 10);
-    digits::push(&mut out, capacity.into(), 10);
-    digits::push(&mut out, lease(claim.ttl), 11);
-    digits::push(&mut out, lease(claim.waiting), 11);
+    write_terms(&mut out, claim);
     out
+}
+
+/// What an attempt asks for, and who: terms, the client that is told, and the note.
+pub(super) fn asked(client: &str, claim: &Claim) -> String {
+    let mut out = String::with_capacity(160);
+    write_terms(&mut out, claim);
+    out.push_str(client);
+    write_note(&mut out, claim);
+    out
+}
+
+/// How an attempt asks: kind, whether it is to stand in line, and birth in µs on the server's clock.
+pub(super) fn how(claim: &Claim, birth: u64) -> String {
+    let mut out = String::with_capacity(18);
+    out.push_str(answer::digit(claim.kind));
+    out.push(if claim.stand { '1' } else { '0' });
+    digits::push(&mut out, birth, 16);
+    out
+}
+
+fn write_terms(out: &mut String, claim: &Claim) {
+    let capacity = if claim.kind == Kind::Mutex { claim.cohort.tokens } else { claim.capacity };
+    digits::push(out, claim.weight.into(), 10);
+    digits::push(out, capacity.into(), 10);
+    digits::push(out, lease(claim.ttl), 11);
+    digits::push(out, lease(claim.waiting), 11);
 }
 
 /// A lease as the scripts are told it, in µs: as much as there are digits for.

@@ -1,13 +1,14 @@
 -- How a claim leaves: the body of a release. Included where a verb says `--include quit.lua`, after the line.
--- Uses  the line, open and settled. Its arguments are those of release, birth as a number.
+-- Uses  the line, open and settled. Its arguments are those of release.
 
-local function quit(id, trace, birth)
+local function quit(id, trace)
+  local what = sub(trace, 1, 1)
   local state, record, finish = find(id)
   local found = 'g'
   if state == 'h' or state == 'w' then
     found = state
-    local spent = sub(trace, 1, 1) == 't' and (tonumber(sub(trace, 2)) or 0)
-    if state == 'h' and trace ~= '' and trace ~= 'm' and not spent then
+    local spent = what == 't' and (tonumber(sub(trace, 2)) or 0)
+    if state == 'h' and trace ~= '' and what ~= 'm' and not spent then
       put(id, state, '1k' .. sub(record, 3), now + tonumber(trace), true)
     else
       if hid == id then
@@ -23,15 +24,15 @@ local function quit(id, trace, birth)
       else
         withdraw({ id })
       end
-      if trace == 'm' then
+      if what == 'm' then
         mark(id, '1')
       end
     end
     settle()
-  elseif trace == 'm' then
+  elseif what == 'm' then
     if state then
       put(id, state, '1m' .. sub(record, 3), finish, true)
-    elseif not (marks > now and call('GET', part('m') .. id)) and now - birth <= 60000000 then
+    elseif not (marks > now and call('GET', part('m') .. id)) and now - tonumber(sub(trace, 2)) <= 60000000 then
       mark(id, '1')
     end
   end

@@ -1,9 +1,10 @@
 -- release: ends a hold, or withdraws a waiting claim.
 -- What became free is granted to the next in line, who is told. A second release finds nothing.
 -- KEYS  1 the lock's head
--- ARGV  1 claim  2 what to leave: '' nothing, 'm' a mark, or for how many µs the hold goes on (16 digits); `t` and how many
---         (10 digits): nothing, and of several tokens of a mutex so many were used; the others go back, if none was given
---         since  3 birth (16 digits); of use to a mark only
+-- ARGV  1 claim
+--       2 what to leave: '' nothing; `m` and its birth in µs on the server's clock (16 digits): a mark; 16 digits: for how
+--         many µs the hold goes on; `t` and how many (10 digits): nothing, and of several tokens of a mutex so many were used;
+--         the others go back, if none was given since
 -- returns  as a list, or in the common cases as one text with a space between fields:
 --          {claim, 'h'} or {claim, 'h', now} it held | {claim, 'w', now} it waited | {claim, 'g', now} not known
 --          | {claim, 'V', now, byte} the head is of another version
@@ -25,6 +26,6 @@ if not open(name) then
   return other(id)
 end
 settle()
-reply = quit(id, trace, tonumber(ARGV[3]))
+reply = quit(id, trace)
 save()
 return reply

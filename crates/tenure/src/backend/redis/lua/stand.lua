@@ -1,7 +1,8 @@
 -- How a claim comes to stand in line: the body of an attempt. Included where a verb says `--include stand.lua`, after the line.
--- Uses  the line, open and settled. Its arguments are those of attempt, birth as a number.
+-- Uses  the line, open and settled. Its arguments are those of attempt.
 
-local function stand(id, as, terms, patient, birth, who)
+local function stand(id, asked, how)
+  local as, terms, who = sub(how, 1, 1), sub(asked, 1, 42), sub(asked, 43)
   local state, record, finish = find(id)
   if state == 'h' or state == 'w' then
     return renewed(id, state, record, finish, false)
@@ -10,7 +11,7 @@ local function stand(id, as, terms, patient, birth, who)
     return { id, 'G', stamp }
   end
   local reply, marked = gone(id)
-  if reply[2] == 'E' or marked or now - birth > 60000000 then
+  if reply[2] == 'E' or marked or now - tonumber(sub(how, 3)) > 60000000 then
     return reply
   end
   local weight = tonumber(sub(terms, 1, 10))
@@ -38,7 +39,7 @@ local function stand(id, as, terms, patient, birth, who)
     end
     return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
   end
-  if patient == '0' then
+  if sub(how, 2, 2) == '0' then
     return { id, 'B', stamp }
   end
   if n >= 100000 then

@@ -1,18 +1,19 @@
 -- The common attempts, on the head as it stands: the lock is free, or it is a mutex and others wait for it. Included where a
 -- verb says `--include take.lua`, before the line, whose functions cost more to define than this to run; and not a function
--- itself, for the same reason. Each piece of text that is cut out costs, so bytes are compared where that will do (48 is '0').
--- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; name: the lock's head; id, as, terms, patient, birth,
---       who: the arguments of attempt; reply: nothing; tens: the time but for its last 7 digits
+-- itself, for the same reason. Each piece of text that is cut out costs, so bytes are compared where that will do (48 is '0', 49 '1').
+-- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; tens: the same but for the last 7 digits; name: the
+--       lock's head; id, asked, how: the arguments of attempt; reply: nothing
 -- Gives  reply: what attempt returns, as one text with a space between fields; or nothing where it is not that simple
 repeat
   local before, last, marks = call('GET', name), '0000000000000000', '0000000000000000'
   -- Mostly it was made within the same ten seconds, which costs less to see than a difference.
-  if sub(birth, 1, 9) ~= tens and stamp - birth > 60000000 then
+  if sub(how, 3, 11) ~= tens and stamp - sub(how, 3) > 60000000 then
     break
   end
+  local as, patient = byte(how, 1, 2)
   if before then
     local version, state = byte(before, 1, 2)
-    if version ~= 49 or state ~= 48 and (state ~= 49 or as ~= '1' or patient ~= '1') then
+    if version ~= 49 or state ~= 48 and (state ~= 49 or as ~= 49 or patient ~= 49) then
       break
     end
     if #before > 18 and sub(before, 19, 34) > stamp then
@@ -23,8 +24,9 @@ repeat
     end
     if state == 49 then
       -- Behind others. Those ahead live, so that nothing is due; and the parts of the line live long enough.
-      local waiting, finish = sub(before, 83, 89), format('%016d', stamp + sub(terms, 32, 42))
-      local soon, record = sub(before, 51, 66), '1w' .. terms .. stamp .. '0000000000000000' .. who
+      local waiting, finish = sub(before, 83, 89), format('%016d', stamp + sub(asked, 32, 42))
+      local soon, record = sub(before, 51, 66), '1w' .. sub(asked, 1, 42) .. stamp
+        .. '0000000000000000' .. sub(asked, 43)
       if waiting < '0000002' or waiting >= '0100000' or sub(before, 90, 96) ~= '0000001'
         or sub(before, 156, 171) <= stamp or soon <= stamp or finish > sub(before, 67, 82)
         or sub(before, 124, 155) == id or call('HSETNX', sub(name, 1, -2) .. 'c', id, record) == 0 then
@@ -45,39 +47,40 @@ repeat
     last = sub(before, 3, 18)
   end
   -- A lease of less than 100 s has one expiry for all: ten minutes after the longest.
-  local a, b, c = byte(terms, 21, 23)
+  local a, b, c = byte(asked, 21, 23)
   local expiry = '700000'
   if a ~= 48 or b ~= 48 or c ~= 48 then
-    expiry = format('%d', sub(terms, 21, 31) / 1000 + 600000)
+    expiry = format('%d', sub(asked, 21, 31) / 1000 + 600000)
   end
-  if as == '1' and last < stamp and marks == '0000000000000000' and sub(terms, 11, 20) == '0000000001' then
+  if as == 49 and last < stamp and marks == '0000000000000000' and sub(asked, 11, 20) == '0000000001' then
     -- The commonest of all: in few bytes, since the server's Lua hashes each byte of each text that it makes.
-    call('SET', name, '14' .. stamp .. id .. terms .. who, 'PX', expiry)
+    call('SET', name, '14' .. stamp .. id .. asked, 'PX', expiry)
     reply = id .. ' H ' .. stamp
     break
   end
   -- The only claim of a lock, of whatever kind, lies in the head.
   local token, shared, used = '0000000000000000', '0000000000000000', '0000000000'
-  if as ~= '3' then
+  if as ~= 51 then
     token = stamp
     if last >= stamp then
       token = format('%016d', last + 1)
     end
     last = token
   end
-  if as ~= '1' then
-    used = sub(terms, 1, 10)
-    if used > sub(terms, 11, 20) then
+  if as ~= 49 then
+    used = sub(asked, 1, 10)
+    if used > sub(asked, 11, 20) then
       break
     end
-    if as == '2' and used < '4294967295' then
+    if as == 50 and used < '4294967295' then
       shared = token
     end
-  elseif sub(terms, 11, 20) ~= '0000000001' then
-    last = format('%016d', token + sub(terms, 11, 20) - 1)
+  elseif sub(asked, 11, 20) ~= '0000000001' then
+    last = format('%016d', token + sub(asked, 11, 20) - 1)
   end
-  local finish = format('%016d', stamp + sub(terms, 21, 31))
-  call('SET', name, '1' .. as .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
-    .. shared .. used .. '0' .. id .. finish .. '1h' .. terms .. stamp .. token .. who, 'PX', expiry)
+  local finish = format('%016d', stamp + sub(asked, 21, 31))
+  call('SET', name, '1' .. sub(how, 1, 1) .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
+    .. shared .. used .. '0' .. id .. finish .. '1h' .. sub(asked, 1, 42) .. stamp .. token .. sub(asked, 43),
+    'PX', expiry)
   reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. finish
 until true

@@ -15,7 +15,7 @@ local function common(name)
     local trace = words[at + 2]
     --include give.lua
   else
-    local as, terms, patient, birth, who = words[at + 2], words[at + 3], words[at + 4], words[at + 5], words[at + 6]
+    local asked, how = words[at + 2], words[at + 3]
     --include take.lua
   end
   return reply
@@ -30,7 +30,7 @@ local function all(verb)
       return
     end
     replies[i] = reply
-    i, at = i + 1, at + (words[at] == 'r' and 4 or 7)
+    i, at = i + 1, at + (words[at] == 'r' and 3 or 4)
   end
 end
 
@@ -41,7 +41,7 @@ local function through(verb)
       return
     end
     replies[i] = '!' .. tostring(type(why) == 'table' and why.err or why)
-    i, at = i + 1, at + (words[at] == 'r' and 4 or 7)
+    i, at = i + 1, at + (words[at] == 'r' and 3 or 4)
   end
 end
 
@@ -65,9 +65,9 @@ local function verb(name)
   end
   settle()
   if words[at] == 'r' then
-    reply = quit(id, words[at + 2], tonumber(words[at + 3]))
+    reply = quit(id, words[at + 2])
   else
-    reply = stand(id, words[at + 2], words[at + 3], words[at + 4], tonumber(words[at + 5]), words[at + 6])
+    reply = stand(id, words[at + 2], words[at + 3])
   end
   save()
   return table.concat(reply, ' ')
