@@ -48,6 +48,7 @@ const PAIRS: &[Pair] = &[
 ];
 
 /// Where the two programs are.
+#[derive(Clone)]
 struct Programs {
     tenure: PathBuf,
     dead: PathBuf,

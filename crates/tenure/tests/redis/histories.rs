@@ -207,6 +207,10 @@ impl History {
         Ok(format!("{trace:?} {}", judge_release(&words[0], want, &got)?))
     }
 
+    fn surely_holds(&self, p: &Person) -> bool {
+        matches!(self.lines.peek(p.id), Place::Held { end, .. } if end > self.now * 1000)
+    }
+
     /// What the model says to a release, and what the script is given.
     fn model_release(
         &mut self,
@@ -215,6 +219,9 @@ impl History {
     ) -> Result<(Trace, Found, Vec<String>), String> {
         let pause = [0, 1, 100_000, 900_000][usize::try_from(self.dice.roll(4)).expect("small")];
         let (trace, word) = match self.dice.roll(8) {
+            0..=3 if self.surely_holds(p) => {
+                (Trace::Nothing, ["", "s"][self.dice.roll(2) as usize].to_owned())
+            }
             0..=3 => (Trace::Nothing, String::new()),
             4 | 5 => (Trace::Mark, format!("m{:016}", p.birth)),
             _ => (Trace::For(pause * 1000), format!("{pause:016}")),

@@ -22,13 +22,13 @@ pub(crate) fn source(verb: &str) -> String {
         _ => include_str!("../../src/backend/redis/lua/inspect.lua"),
     };
     let shared = [
-        ("--include now.lua\n", include_str!("../../src/backend/redis/lua/now.lua")),
         ("--include take.lua\n", include_str!("../../src/backend/redis/lua/take.lua")),
         ("--include give.lua\n", include_str!("../../src/backend/redis/lua/give.lua")),
         ("--include line.lua\n", include_str!("../../src/backend/redis/lua/line.lua")),
         ("--include long.lua\n", include_str!("../../src/backend/redis/lua/long.lua")),
         ("--include stand.lua\n", include_str!("../../src/backend/redis/lua/stand.lua")),
         ("--include quit.lua\n", include_str!("../../src/backend/redis/lua/quit.lua")),
+        ("--include now.lua\n", include_str!("../../src/backend/redis/lua/now.lua")),
     ];
     shared.iter().fold(text.to_owned(), |text, (name, part)| text.replace(name, part))
 }

@@ -25,13 +25,13 @@ pub(super) enum Script {
 
 /// What scripts share: where one says `--include NAME`, the text goes.
 const SHARED: [(&str, &str); 7] = [
-    ("--include now.lua\n", include_str!("lua/now.lua")),
     ("--include take.lua\n", include_str!("lua/take.lua")),
     ("--include give.lua\n", include_str!("lua/give.lua")),
     ("--include line.lua\n", include_str!("lua/line.lua")),
     ("--include long.lua\n", include_str!("lua/long.lua")),
     ("--include stand.lua\n", include_str!("lua/stand.lua")),
     ("--include quit.lua\n", include_str!("lua/quit.lua")),
+    ("--include now.lua\n", include_str!("lua/now.lua")),
 ];
 const COUNT: usize = Script::PlainInspect as usize + 1;
 

@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(4);
 /// A connection on which a request has waited this long, while nothing at all arrived, is given up.
 const SILENCE: Duration = Duration::from_secs(2);
 /// No request waits longer than this, whatever else arrives.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How often requests under way are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// An idle connection is tried this often.

@@ -15,7 +15,7 @@
 --          | {claim, 'F', now} too many wait | {claim, 'V', now, byte} the head is of another version
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 local name, id, asked, how = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local reply
+local reply, stamp
 --include now.lua
 local tens = sub(stamp, 1, 9)
 --include take.lua

@@ -4,6 +4,7 @@
 -- ARGV  1 token (16 digits), or '' for all  2 by whom and why. Of several tokens of one claim, any
 -- returns  {'E', now, how many} | {'V', now, byte} the head is of another version
 local call, sub, format = redis.call, string.sub, string.format
+local stamp
 --include now.lua
 
 --include line.lua

@@ -1,10 +1,11 @@
 -- The common releases, on the head as it stands: of a lock that nobody else holds or waits for, and of a mutex to the
 -- next in line. Included where a verb says `--include give.lua`, as take.lua is.
--- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; tens: the same but for the last 7 digits; name: the
---       lock's head; id, trace: the arguments of release; reply: nothing
--- Gives  reply: what release returns, as one text with a space between fields; or nothing where it is not that simple
+-- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits, or nothing so far; name: the lock's head; id, trace:
+--       the arguments of release; reply: nothing
+-- Gives  reply: what release returns, as one text with a space between fields; or nothing where it is not that simple; stamp,
+--        if it was needed
 repeat
-  if trace ~= '' and sub(trace, 1, 1) ~= 't' then
+  if trace ~= '' and trace ~= 's' and sub(trace, 1, 1) ~= 't' then
     break
   end
   local before = call('GET', name)
@@ -16,12 +17,17 @@ repeat
     if sub(before, 19, 50) ~= id then
       break
     end
-    -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
     local a, b, c, d = byte(before, 71, 74)
     local short = a == 48 and b == 48 and c == 48
-    if (short and d == 48 or sub(before, 3, 11) ~= tens)
-      and stamp - sub(before, 3, 18) >= tonumber(sub(before, 71, 81)) then
-      break
+    if trace ~= 's' then
+      if not stamp then
+        --include now.lua
+      end
+      -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
+      if (short and d == 48 or sub(before, 3, 11) ~= sub(stamp, 1, 9))
+        and stamp - sub(before, 3, 18) >= tonumber(sub(before, 71, 81)) then
+        break
+      end
     end
     -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
     if short then
@@ -32,10 +38,13 @@ repeat
     reply = id .. ' h'
     break
   end
+  if not stamp then
+    --include now.lua
+  end
   if sub(before, 124, 155) ~= id or byte(before, 173) ~= 104 or sub(before, 156, 171) <= stamp then
     break
   end
-  if trace ~= '' and byte(before, 2) == 49 then
+  if sub(trace, 1, 1) == 't' and byte(before, 2) == 49 then
     -- The tokens that were not used go back, if none was given since.
     local spent, own, token = tonumber(sub(trace, 2)), tonumber(sub(before, 184, 193)), tonumber(sub(before, 232, 247))
     if spent and spent >= 1 and spent <= own and tonumber(sub(before, 3, 18)) == token + own - 1 then

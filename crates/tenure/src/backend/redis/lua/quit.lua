@@ -8,7 +8,7 @@ local function quit(id, trace)
   if state == 'h' or state == 'w' then
     found = state
     local spent = what == 't' and (tonumber(sub(trace, 2)) or 0)
-    if state == 'h' and trace ~= '' and what ~= 'm' and not spent then
+    if state == 'h' and trace ~= '' and what ~= 's' and what ~= 'm' and not spent then
       put(id, state, '1k' .. sub(record, 3), now + tonumber(trace), true)
     else
       if hid == id then

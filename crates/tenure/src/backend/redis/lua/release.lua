@@ -2,7 +2,8 @@
 -- What became free is granted to the next in line, who is told. A second release finds nothing.
 -- KEYS  1 the lock's head
 -- ARGV  1 claim
---       2 what to leave: '' nothing; `m` and its birth in µs on the server's clock (16 digits): a mark; 16 digits: for how
+--       2 what to leave: '' nothing; `s` nothing, and the lease has surely not ended: whoever asks would not hear an answer that
+--         is so late; `m` and its birth in µs on the server's clock (16 digits): a mark; 16 digits: for how
 --         many µs the hold goes on; `t` and how many (10 digits): nothing, and of several tokens of a mutex so many were used;
 --         the others go back, if none was given since
 -- returns  as a list, or in the common cases as one text with a space between fields:
@@ -10,15 +11,16 @@
 --          | {claim, 'V', now, byte} the head is of another version
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 local name, id, trace = KEYS[1], ARGV[1], ARGV[2]
-local reply
---include now.lua
-local tens = sub(stamp, 1, 9)
+local reply, stamp
 --include give.lua
 
 if reply then
   return reply
 end
 
+if not stamp then
+  --include now.lua
+end
 --include line.lua
 --include quit.lua
 

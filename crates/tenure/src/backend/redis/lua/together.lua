@@ -4,6 +4,7 @@
 -- ARGV  for each key: 'a' and the arguments of attempt, or 'r' and those of release
 -- returns  for each key what the verb returns, as one text with a space between fields; or '!' and why it failed
 local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
+local stamp
 --include now.lua
 local words, replies, at = ARGV, {}, 1
 local heads = KEYS
