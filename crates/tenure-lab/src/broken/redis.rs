@@ -30,8 +30,8 @@ variants! {
         ("last = math.max(last + 1, now)", "last = last + 1"),
     ]), as_it_is(), "s2_tokens_after_the_data_is_lost";
     a_time_that_the_client_tells: Store::Redis(&[
-        ("local tens = sub(stamp, 1, 9)\n-- The common attempts",
-         "stamp = sub(ARGV[3], 3)\nlocal tens = sub(stamp, 1, 9)\n-- The common attempts"),
+        ("local tens, usual, ends = sub(stamp, 1, 9), nil, nil\n-- The common attempts",
+         "stamp = sub(ARGV[3], 3)\nlocal tens, usual, ends = sub(stamp, 1, 9), nil, nil\n-- The common attempts"),
     ]), as_it_is(), "s9_an_old_request_is_refused";
     a_withdrawal_script_without_a_mark: Store::Redis(&[
         ("<= 60000000 then\n      mark(id, '1')", "<= 60000000 then"),

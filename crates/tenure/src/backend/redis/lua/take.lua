@@ -2,7 +2,7 @@
 -- verb says `--include take.lua`, before the line, whose functions cost more to define than this to run; and not a function
 -- itself, for the same reason. Each piece of text that is cut out costs, so bytes are compared where that will do (48 is '0', 49 '1').
 -- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; tens: the same but for the last 7 digits; name: the
---       lock's head; id, asked, how: the arguments of attempt; reply: nothing
+--       lock's head; id, asked, how: the arguments of attempt; reply, usual, ends: nothing
 -- Gives  reply: what attempt returns, as one text with a space between fields; or nothing where it is not that simple
 repeat
   local before, last, marks = call('GET', name), '0000000000000000', '0000000000000000'
@@ -78,9 +78,13 @@ repeat
   elseif sub(asked, 11, 20) ~= '0000000001' then
     last = format('%016d', token + sub(asked, 11, 20) - 1)
   end
-  local finish = format('%016d', stamp + sub(asked, 21, 31))
+  local lease = sub(asked, 21, 31)
+  if lease ~= usual then
+    -- Verbs of one call mostly ask for the same lease.
+    usual, ends = lease, format('%016d', stamp + lease)
+  end
   call('SET', name, '1' .. sub(how, 1, 1) .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
-    .. shared .. used .. '0' .. id .. finish .. '1h' .. sub(asked, 1, 42) .. stamp .. token .. sub(asked, 43),
+    .. shared .. used .. '0' .. id .. ends .. '1h' .. sub(asked, 1, 42) .. stamp .. token .. sub(asked, 43),
     'PX', expiry)
-  reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. finish
+  reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. ends
 until true
