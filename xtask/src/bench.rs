@@ -54,17 +54,17 @@ struct Programs {
     dead: PathBuf,
     peers: PathBuf,
     /// Options of every measurement.
-    secs: String,
+    secs: f64,
     url: String,
 }
 
 /// Builds in release, measures, prints a table.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let args = Args::parse(args, &[], &["--secs", "--only", "--store", "--url"])?.no_words()?;
-    let secs = args.all("--secs").last().unwrap_or("3").to_owned();
-    if !secs.parse::<f64>().is_ok_and(|s| s > 0.0 && s <= 600.0) {
+    let secs = args.all("--secs").last().unwrap_or("3");
+    let Some(secs) = secs.parse::<f64>().ok().filter(|s| *s > 0.0 && *s <= 600.0) else {
         return Err(Stop::Usage(format!("--secs {secs:?}: give a number of seconds, at most 600")));
-    }
+    };
     let only: Vec<&str> = args.all("--only").collect();
     let wanted = |work: &str| only.is_empty() || only.contains(&work);
     let known: Vec<&str> =
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     Ok(true)
 }
 
-fn build(secs: String, url: String) -> Result<Programs, Stop> {
+fn build(secs: f64, url: String) -> Result<Programs, Stop> {
     let target = root().join("target");
     let folder = target.to_string_lossy();
     let ours = [
@@ -115,6 +115,11 @@ fn build(secs: String, url: String) -> Result<Programs, Stop> {
 }
 
 impl Programs {
+    /// How long a measurement takes, as an option says it.
+    fn secs(&self) -> String {
+        self.secs.to_string()
+    }
+
     /// Everything on one host.
     fn host(&self, wanted: impl Fn(&str) -> bool) -> Result<(), Stop> {
         for pair in PAIRS.iter().filter(|p| wanted(p.work)) {
@@ -198,8 +203,18 @@ impl Programs {
 
     /// One run of `tenure bench`.
     fn measure(&self, work: &str, peer: &str) -> Result<Value, Stop> {
-        let what =
-            ["bench", "--workload", work, "--peer", peer, "--secs", &self.secs, "--json", "--url", &self.url];
+        let what = [
+            "bench",
+            "--workload",
+            work,
+            "--peer",
+            peer,
+            "--secs",
+            &self.secs(),
+            "--json",
+            "--url",
+            &self.url,
+        ];
         let processes = if ["fan", "handoff"].contains(&work) { &["--processes", "2"][..] } else { &[] };
         parse(&stdout(&mut command(&self.tenure.to_string_lossy(), &[&what[..], processes].concat()))?)
     }

@@ -47,7 +47,7 @@ impl Programs {
         for _ in 0..ROUNDS {
             let both = format!("mutex,{}", kind.lock);
             let what =
-                ["--url", url, "bench", "--workload", kind.work, "--lock", &both, "--secs", &self.secs];
+                ["--url", url, "bench", "--workload", kind.work, "--lock", &both, "--secs", &self.secs()];
             let program = self.tenure.to_string_lossy();
             // The others are claims of their own always, so the mutex is for this.
             let told = stdout(&mut command(&program, &[&what[..], &["--fair", "--json"]].concat()))?;

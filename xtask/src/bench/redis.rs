@@ -108,13 +108,12 @@ impl Programs {
     /// varies by a third within seconds, and the same must befall all.
     fn round(&self, work: &Work, server: &Server) -> Result<(Value, [Value; 2]), Stop> {
         let turns = if work.jain.is_none() { TURNS } else { 1 };
-        let secs = self.secs.parse::<f64>().unwrap_or(3.0) / f64::from(turns);
-        let short = Programs { secs: secs.to_string(), ..self.clone() };
+        let brief = Programs { secs: self.secs / f64::from(turns), ..self.clone() };
         let (mut ours, mut peers) = (Vec::new(), CRATES.map(|_| Vec::new()));
         for _ in 0..turns {
-            ours.push(short.ours(work.name, &[], server)?);
+            ours.push(brief.ours(work.name, &[], server)?);
             for (peer, told) in CRATES.iter().zip(&mut peers) {
-                told.push(short.peer(peer, work.name, server)?);
+                told.push(brief.peer(peer, work.name, server)?);
             }
         }
         Ok((as_one(&ours), peers.map(|told| as_one(&told))))
@@ -151,7 +150,8 @@ impl Programs {
         let what =
             ["--url", &url, "bench", "--workload", "spread", "--clients", "100", "--steps", "50,100,200"];
         let program = self.tenure.to_string_lossy();
-        let told = stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs, "--json"]].concat()))?;
+        let told =
+            stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs(), "--json"]].concat()))?;
         for line in told.lines() {
             let step = parse(line)?;
             let (mean, errors) = (step["mean_us"].as_f64().unwrap_or(f64::NAN), &step["errors"]);
@@ -168,12 +168,12 @@ impl Programs {
         let what =
             ["--url", &url, "bench", "--workload", work, "--tasks", TASKS, "--processes", "1", "--json"];
         let program = self.tenure.to_string_lossy();
-        parse(&stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs], more].concat()))?)
+        parse(&stdout(&mut command(&program, &[&what[..], &["--secs", &self.secs()], more].concat()))?)
     }
 
     fn peer(&self, peer: &str, work: &str, server: &Server) -> Result<Value, Stop> {
         let program = self.peers.to_string_lossy();
-        parse(&stdout(&mut command(&program, &[peer, work, &server.url(), &self.secs, TASKS]))?)
+        parse(&stdout(&mut command(&program, &[peer, work, &server.url(), &self.secs(), TASKS]))?)
     }
 }
 

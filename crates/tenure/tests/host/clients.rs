@@ -272,10 +272,13 @@ fn watchers_hear_of_changes_by_other_processes() {
     client.take(&client.claim("x"));
     changed("another hold");
     client.backend.watch(false);
-    std::thread::sleep(Duration::from_millis(50));
     while client.news.try_recv().is_ok() {}
-    client.take(&client.claim("y"));
-    assert!(client.news.recv_timeout(Duration::from_millis(100)).is_err(), "news after the watch ended");
+    // One may have been on its way, for however long; a watch that goes on tells of each.
+    let told = ["y", "z", "a", "b"].map(|name| {
+        client.take(&client.claim(name));
+        client.news.recv_timeout(Duration::from_millis(100)).is_ok()
+    });
+    assert!(told.iter().filter(|told| **told).count() <= 1, "news after the watch ended: {told:?}");
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! What is composed of locks, on a real server.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use tenure::{ErrorKind, Handle, Locks, RunState, Slot};
 
+use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::{multi, soon, trial};
 
@@ -23,83 +22,22 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What lies between a client and its server: no answer passes before requests about all of some locks did.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<Passed>, Condvar)>);
-
-#[derive(Default)]
-struct Passed {
-    /// What the client sent since the gate was shut.
-    sent: Vec<u8>,
-    /// What it must have sent before answers pass.
-    awaited: Vec<String>,
-}
-
-impl Gate {
-    /// Shuts it until something about each of these locks was sent.
-    fn shut(&self, names: &[String]) {
-        let mut passed = self.0.0.lock().expect("whole");
-        *passed = Passed { sent: Vec::new(), awaited: names.iter().map(|n| format!("/{n}}}:l")).collect() };
-    }
-
-    fn sent(&self, bytes: &[u8]) {
-        let mut passed = self.0.0.lock().expect("whole");
-        let Passed { sent, awaited } = &mut *passed;
-        sent.extend_from_slice(bytes);
-        awaited.retain(|name| !sent.windows(name.len()).any(|text| text == name.as_bytes()));
-        self.0.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let passed = self.0.0.lock().expect("whole");
-        drop(self.0.1.wait_while(passed, |p| !p.awaited.is_empty()).expect("whole"));
-    }
-
-    /// A way to the server through the gate: its port.
-    fn before(&self, server: u16) -> u16 {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        let gate = self.clone();
-        std::thread::spawn(move || {
-            while let Ok((client, _)) = listener.accept() {
-                let server = TcpStream::connect(("127.0.0.1", server)).expect("up");
-                let both = |s: &TcpStream| s.try_clone().expect("a handle");
-                let (from, to) = (both(&client), both(&server));
-                let (out, back) = (gate.clone(), gate.clone());
-                std::thread::spawn(move || pass(from, to, |bytes| out.sent(bytes)));
-                std::thread::spawn(move || pass(server, client, |_| back.wait()));
-            }
-        });
-        port
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream, mut before: impl FnMut(&[u8])) {
-    let mut buffer = [0; 65_536];
-    while let Ok(n @ 1..) = from.read(&mut buffer) {
-        before(&buffer[..n]);
-        if to.write_all(&buffer[..n]).is_err() {
-            return;
-        }
-    }
-}
-
 /// Uncontended, all requests leave before the first answer is there. One that waited for an answer would wait for ever,
 /// and the connection would be given up.
 fn ten_names_cost_one_round_trip() {
     let server = Server::start();
-    let gate = Gate::default();
-    let port = gate.before(server.port);
+    let proxy = Proxy::to(server.port);
     multi().block_on(async {
-        let locks = Locks::connect(&format!("redis://127.0.0.1:{port}")).await.expect("up");
+        let locks = Locks::connect(&proxy.url()).await.expect("up");
         let names: Vec<String> = (0..10).map(|n| format!("n/{n}")).collect();
+        let heads = || names.iter().map(|name| format!("/{name}}}:l")).collect();
         let multi = locks.multi(&names).expect("names");
         // The first time, the server does not know the script yet.
         multi.lock().await.expect("free").release().await.expect("ours");
         for _ in 0..3 {
-            gate.shut(&names);
+            proxy.hold_answers(heads());
             let guard = multi.lock().await.expect("no request waits for an answer");
-            gate.shut(&names);
+            proxy.hold_answers(heads());
             guard.release().await.expect("no release waits for an answer");
         }
     });

@@ -305,7 +305,7 @@ impl History {
         let mut got = fields(got);
         let digits = |n: u64| format!("{n:016}");
         // A new hold, of which the client knows the rest itself.
-        if got.len() == 3 && got[1] == "H" {
+        if verb == "attempt" && got.len() == 3 && got[1] == "H" {
             let whose = self.people.iter().find(|p| hex(p.id) == id).ok_or("who is that?")?;
             got.extend([digits(self.now), digits(self.now + whose.ttl)]);
         }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// Which way bytes go.
@@ -50,7 +50,40 @@ struct Shared {
     server: AtomicU16,
     /// Requests that mention this take so long, and whatever is behind them waits.
     slow: Mutex<Option<(String, Duration)>>,
+    gate: Gate,
     stop: AtomicBool,
+}
+
+/// Holds answers back until requests have passed.
+#[derive(Default)]
+struct Gate {
+    passed: Mutex<Passed>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Passed {
+    /// What clients sent since the gate was shut.
+    sent: Vec<u8>,
+    /// What they must have sent before answers pass.
+    awaited: Vec<String>,
+}
+
+impl Gate {
+    fn sent(&self, bytes: &[u8]) {
+        let mut passed = self.passed.lock().expect("no panic");
+        let Passed { sent, awaited } = &mut *passed;
+        if !awaited.is_empty() {
+            sent.extend_from_slice(bytes);
+            awaited.retain(|text| !sent.windows(text.len()).any(|part| part == text.as_bytes()));
+            self.more.notify_all();
+        }
+    }
+
+    fn wait(&self) {
+        let passed = self.passed.lock().expect("no panic");
+        drop(self.more.wait_while(passed, |p| !p.awaited.is_empty()).expect("no panic"));
+    }
 }
 
 pub(crate) struct Proxy {
@@ -120,6 +153,11 @@ impl Proxy {
         *self.shared.slow.lock().expect("no panic") = Some((text.to_owned(), by));
     }
 
+    /// No answer passes until requests that mention each of these did.
+    pub(crate) fn hold_answers(&self, awaited: Vec<String>) {
+        *self.shared.gate.passed.lock().expect("no panic") = Passed { sent: Vec::new(), awaited };
+    }
+
     /// Cuts all connections, and accepts none until `accept`.
     pub(crate) fn refuse(&self) {
         self.shared.refuse.store(true, Ordering::SeqCst);
@@ -182,6 +220,10 @@ fn pump(
         let Ok(n @ 1..) = from.read(&mut buffer[..most]) else { return };
         if swallow {
             continue;
+        }
+        match way {
+            Way::ToServer => shared.gate.sent(&buffer[..n]),
+            Way::ToClient => shared.gate.wait(),
         }
         let slow = shared.slow.lock().expect("no panic").clone();
         if let Some((text, by)) = slow.filter(|_| way == Way::ToServer)

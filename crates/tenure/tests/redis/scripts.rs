@@ -10,27 +10,15 @@ pub(crate) struct Scripts {
     names: BTreeMap<&'static str, String>,
 }
 
-/// The text of a script, as the product sends it.
+/// The text of a script, as the product sends it: with what it includes.
 pub(crate) fn source(verb: &str) -> String {
-    let text = match verb {
-        "attempt" => include_str!("../../src/backend/redis/lua/attempt.lua"),
-        "renew" => include_str!("../../src/backend/redis/lua/renew.lua"),
-        "release" => include_str!("../../src/backend/redis/lua/release.lua"),
-        "transfer" => include_str!("../../src/backend/redis/lua/transfer.lua"),
-        "evict" => include_str!("../../src/backend/redis/lua/evict.lua"),
-        "together" => include_str!("../../src/backend/redis/lua/together.lua"),
-        _ => include_str!("../../src/backend/redis/lua/inspect.lua"),
+    let file = format!("{}/src/backend/redis/lua/{verb}.lua", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&file).expect("a script");
+    let included = |line: &str| match line.trim_start().strip_prefix("--include ") {
+        Some(part) => source(part.trim_end().trim_end_matches(".lua")),
+        None => line.to_owned(),
     };
-    let shared = [
-        ("--include take.lua\n", include_str!("../../src/backend/redis/lua/take.lua")),
-        ("--include give.lua\n", include_str!("../../src/backend/redis/lua/give.lua")),
-        ("--include line.lua\n", include_str!("../../src/backend/redis/lua/line.lua")),
-        ("--include long.lua\n", include_str!("../../src/backend/redis/lua/long.lua")),
-        ("--include stand.lua\n", include_str!("../../src/backend/redis/lua/stand.lua")),
-        ("--include quit.lua\n", include_str!("../../src/backend/redis/lua/quit.lua")),
-        ("--include now.lua\n", include_str!("../../src/backend/redis/lua/now.lua")),
-    ];
-    shared.iter().fold(text.to_owned(), |text, (name, part)| text.replace(name, part))
+    text.split_inclusive('\n').map(included).collect()
 }
 
 impl Scripts {

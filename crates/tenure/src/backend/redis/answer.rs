@@ -26,9 +26,7 @@ impl<'a> Fields<'a> {
             Value::Text(_) => {
                 let text = value.text()?;
                 let why = text.get(id.len()..id.len() + 3) == Some(" E ");
-                let mut texts = Vec::with_capacity(6);
-                texts.extend(text.splitn(if why { 4 } else { usize::MAX }, ' '));
-                texts
+                text.splitn(if why { 4 } else { usize::MAX }, ' ').collect()
             }
             list => list.list()?.iter().map(Value::text).collect::<Option<_>>()?,
         };

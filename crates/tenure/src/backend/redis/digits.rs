@@ -24,12 +24,13 @@ pub(super) fn plain(out: &mut Vec<u8>, number: u64) {
 
 /// A number as 32 hexadecimal digits.
 pub(super) fn hex(number: u128) -> String {
-    let mut digits = [0; 32];
-    for (two, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        two[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        two[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    let mut out = String::with_capacity(32);
+    for byte in number.to_be_bytes() {
+        for nibble in [byte >> 4, byte & 15] {
+            out.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+        }
     }
-    String::from_utf8_lossy(&digits).into_owned()
+    out
 }
 
 /// Writes a number to the end of `digits`; nothing for 0. Where it begins.

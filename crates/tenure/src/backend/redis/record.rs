@@ -9,15 +9,18 @@ use crate::token::Token;
 /// Weight, capacity and the two leases, as digits of fixed width. A mutex has no capacity but 1: in its place, how many
 /// tokens it asks for.
 pub(super) fn terms(claim: &Claim) -> String {
-    let mut out = String::with_capacity(42);
-    write_terms(&mut out, claim);
+    let capacity = if claim.kind == Kind::Mutex { claim.cohort.tokens } else { claim.capacity };
+    let mut out = String::with_capacity(160);
+    digits::push(&mut out, claim.weight.into(), 10);
+    digits::push(&mut out, capacity.into(), 10);
+    digits::push(&mut out, lease(claim.ttl), 11);
+    digits::push(&mut out, lease(claim.waiting), 11);
     out
 }
 
 /// What an attempt asks for, and who: terms, the client that is told, and the note.
 pub(super) fn asked(client: &str, claim: &Claim) -> String {
-    let mut out = String::with_capacity(160);
-    write_terms(&mut out, claim);
+    let mut out = terms(claim);
     out.push_str(client);
     write_note(&mut out, claim);
     out
@@ -30,14 +33,6 @@ pub(super) fn how(claim: &Claim, birth: u64) -> String {
     out.push(if claim.stand { '1' } else { '0' });
     digits::push(&mut out, birth, 16);
     out
-}
-
-fn write_terms(out: &mut String, claim: &Claim) {
-    let capacity = if claim.kind == Kind::Mutex { claim.cohort.tokens } else { claim.capacity };
-    digits::push(out, claim.weight.into(), 10);
-    digits::push(out, capacity.into(), 10);
-    digits::push(out, lease(claim.ttl), 11);
-    digits::push(out, lease(claim.waiting), 11);
 }
 
 /// A lease as the scripts are told it, in µs: as much as there are digits for.

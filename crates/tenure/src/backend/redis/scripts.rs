@@ -117,3 +117,16 @@ impl Names {
         resp::command(&words)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not replaced would be a comment, and missing.
+    #[test]
+    fn nothing_is_left_to_include() {
+        for source in SOURCES.iter() {
+            assert!(!source.lines().any(|line| line.trim_start().starts_with("--include ")), "{source}");
+        }
+    }
+}

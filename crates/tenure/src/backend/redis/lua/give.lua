@@ -13,21 +13,19 @@ repeat
   if version ~= 49 then
     break
   end
+  if not stamp and (state ~= 52 or trace ~= 's') then
+    --include now.lua
+  end
   if state == 52 then
     if sub(before, 19, 50) ~= id then
       break
     end
     local a, b, c, d = byte(before, 71, 74)
     local short = a == 48 and b == 48 and c == 48
-    if trace ~= 's' then
-      if not stamp then
-        --include now.lua
-      end
-      -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
-      if (short and d == 48 or sub(before, 3, 11) ~= sub(stamp, 1, 9))
-        and stamp - sub(before, 3, 18) >= tonumber(sub(before, 71, 81)) then
-        break
-      end
+    -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
+    if trace ~= 's' and (short and d == 48 or sub(before, 3, 11) ~= sub(stamp, 1, 9))
+      and stamp - sub(before, 3, 18) >= tonumber(sub(before, 71, 81)) then
+      break
     end
     -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
     if short then
@@ -37,9 +35,6 @@ repeat
     end
     reply = id .. ' h'
     break
-  end
-  if not stamp then
-    --include now.lua
   end
   if sub(before, 124, 155) ~= id or byte(before, 173) ~= 104 or sub(before, 156, 171) <= stamp then
     break

@@ -5,9 +5,9 @@
 -- returns  nothing, or {now, head, holders, waiting, waiters, eviction}: holders and waiting are flat lists of claim, end of
 --          its lease, record; a holder in the head is in holders as well
 local call, sub, format = redis.call, string.sub, string.format
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-local stamp = format('%016d', now)
+local stamp
+--include now.lua
+local now = tonumber(stamp)
 local head = call('GET', KEYS[1])
 if not head then
   return false

@@ -4,9 +4,9 @@
 -- ARGV  for each key: claim, note (who and why; replaces the stored one if it differs)
 -- returns  for each key what attempt returns: 'H', 'W', 'G', 'E' or 'V'
 local call, sub, format = redis.call, string.sub, string.format
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-local stamp = format('%016d', now)
+local stamp
+--include now.lua
+local now = tonumber(stamp)
 local replies, rest = {}, {}
 
 -- Holders who are alone: one read, one write each.

@@ -8,9 +8,8 @@
 -- returns  what attempt returns to the second claim: 'H', 'W', 'G', 'E', 'K' or 'V' | {claim, 'L', now} it weighs more
 local call, sub, format = redis.call, string.sub, string.format
 local from, id, terms = ARGV[1], ARGV[2], ARGV[4]
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-local stamp = format('%016d', now)
+local stamp
+--include now.lua
 
 --include line.lua
 
