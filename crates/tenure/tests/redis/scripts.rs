@@ -10,15 +10,10 @@ pub(crate) struct Scripts {
     names: BTreeMap<&'static str, String>,
 }
 
-/// The text of a script, as the product sends it: with what it includes.
+/// The text of a script, as the product sends it.
 pub(crate) fn source(verb: &str) -> String {
-    let file = format!("{}/src/backend/redis/lua/{verb}.lua", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&file).expect("a script");
-    let included = |line: &str| match line.trim_start().strip_prefix("--include ") {
-        Some(part) => source(part.trim_end().trim_end_matches(".lua")),
-        None => line.to_owned(),
-    };
-    text.split_inclusive('\n').map(included).collect()
+    let mut all = tenure::backend::redis::scripts();
+    all.find(|(name, _)| *name == verb).expect("a script").1.to_owned()
 }
 
 impl Scripts {

@@ -4,7 +4,7 @@
 //! server's clock, and grants to the next in line what it made free; the one who was granted is told by a push that
 //! carries token and time. Keys, records and channels are a public interface: `docs/wire/redis.md`.
 //!
-//! - `lua/`: the scripts. - `scripts`: running them. - `answer`, `record`: reading what they say.
+//! - `lua/`: the scripts. - `fields`: names in them. - `scripts`: running them. - `answer`, `record`: reading what they say.
 //! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
 //! - `link`, `together`, `stream`, `resp`, `digits`: one connection. - `handshake`: its beginning, and what the server can promise.
 //! - `plain`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
@@ -40,6 +40,7 @@ mod answer;
 mod client;
 mod digits;
 mod fault;
+mod fields;
 mod handshake;
 mod link;
 mod list;
@@ -54,6 +55,9 @@ mod stream;
 mod supervise;
 mod target;
 mod together;
+
+#[cfg(any(test, feature = "unstable"))]
+pub use self::scripts::scripts;
 
 /// The most claims in one renewal: a longer script would hold the server up.
 const BATCH: usize = 100;

@@ -2,7 +2,7 @@
 
 use std::sync::{LazyLock, OnceLock};
 
-use super::resp;
+use super::{fields, resp};
 
 /// A script that the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +35,35 @@ const SHARED: [(&str, &str); 7] = [
 ];
 const COUNT: usize = Script::PlainInspect as usize + 1;
 
+/// Each with its name.
+const FILES: [(&str, &str); COUNT] = [
+    ("attempt", include_str!("lua/attempt.lua")),
+    ("renew", include_str!("lua/renew.lua")),
+    ("release", include_str!("lua/release.lua")),
+    ("transfer", include_str!("lua/transfer.lua")),
+    ("evict", include_str!("lua/evict.lua")),
+    ("inspect", include_str!("lua/inspect.lua")),
+    ("together", include_str!("lua/together.lua")),
+    ("plain_attempt", include_str!("lua/plain_attempt.lua")),
+    ("plain_renew", include_str!("lua/plain_renew.lua")),
+    ("plain_release", include_str!("lua/plain_release.lua")),
+    ("plain_transfer", include_str!("lua/plain_transfer.lua")),
+    ("plain_evict", include_str!("lua/plain_evict.lua")),
+    ("plain_inspect", include_str!("lua/plain_inspect.lua")),
+];
+
 static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
-    [
-        include_str!("lua/attempt.lua"),
-        include_str!("lua/renew.lua"),
-        include_str!("lua/release.lua"),
-        include_str!("lua/transfer.lua"),
-        include_str!("lua/evict.lua"),
-        include_str!("lua/inspect.lua"),
-        include_str!("lua/together.lua"),
-        include_str!("lua/plain_attempt.lua"),
-        include_str!("lua/plain_renew.lua"),
-        include_str!("lua/plain_release.lua"),
-        include_str!("lua/plain_transfer.lua"),
-        include_str!("lua/plain_evict.lua"),
-        include_str!("lua/plain_inspect.lua"),
-    ]
-    .map(|source| SHARED.iter().fold(source.to_owned(), |text, (name, part)| text.replace(name, part)))
+    FILES.map(|(_, source)| {
+        let whole = SHARED.iter().fold(source.to_owned(), |text, (name, part)| text.replace(name, part));
+        fields::put_in(&whole)
+    })
 });
+
+/// The scripts as servers are given them, each with its name: for those who test them.
+#[cfg(any(test, feature = "unstable"))]
+pub fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FILES.iter().map(|(name, _)| *name).zip(SOURCES.iter().map(String::as_str))
+}
 
 impl Script {
     /// Those of the line.
@@ -127,6 +138,20 @@ mod tests {
     fn nothing_is_left_to_include() {
         for source in SOURCES.iter() {
             assert!(!source.lines().any(|line| line.trim_start().starts_with("--include ")), "{source}");
+        }
+    }
+    /// What is cut out of a text has a name.
+    #[test]
+    fn no_script_counts_bytes() {
+        for (name, text) in FILES.iter().chain(&SHARED) {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("--")) {
+                for cut in line.split(" sub(").chain(line.split("(sub(")).chain(line.split("byte(")).skip(1) {
+                    let inside = cut.split(')').next().unwrap_or_default();
+                    let from = inside.split_once(", ").map_or("", |(_, from)| from);
+                    let counts = from.starts_with(|c: char| c.is_ascii_digit()) && from != "1, -2";
+                    assert!(!counts, "{name}: {line}");
+                }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ local call, sub, byte, format = redis.call, string.sub, string.byte, string.form
 local name, id, asked, how = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local reply, stamp
 --include now.lua
-local tens, usual, ends = sub(stamp, 1, 9), nil, nil
+local tens, usual, ends = sub(stamp, STAMP.tens), nil, nil
 --include take.lua
 
 if reply then

@@ -10,12 +10,12 @@ local stamp
 --include line.lua
 
 if not open(KEYS[1]) then
-  return { 'V', stamp, sub(head, 1, 1) }
+  return { 'V', stamp, sub(head, HEAD.version) }
 end
 settle()
 local whom, records, taken = {}, {}, nil
 local function take(id, record)
-  local t, own = sub(record, 61, 76), kind == '1' and sub(record, 13, 22) or 1
+  local t, own = sub(record, RECORD.token), kind == '1' and sub(record, RECORD.capacity) or 1
   if ARGV[1] == '' or ARGV[1] >= t and tonumber(ARGV[1]) < t + own then
     taken = taken or (ARGV[1] == '' and t or ARGV[1])
     whom[#whom + 1], records[#records + 1] = id, record
@@ -47,7 +47,7 @@ for i, id in ipairs(whom) do
 end
 if #whom > 0 then
   if n + k > 0 then
-    call('SET', part('b'), '1' .. stamp .. taken .. ARGV[2], 'PX', 86400000)
+    call('SET', part('b'), '1' .. stamp .. taken .. ARGV[2], 'PX', TIME.broken_ms)
     broken, changed = '1', true
   end
   settle()

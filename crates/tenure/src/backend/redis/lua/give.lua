@@ -5,11 +5,11 @@
 -- Gives  reply: what release returns, as one text with a space between fields; or nothing where it is not that simple; stamp,
 --        if it was needed
 repeat
-  if trace ~= '' and trace ~= 's' and sub(trace, 1, 1) ~= 't' then
+  if trace ~= '' and trace ~= 's' and sub(trace, TRACE.what) ~= 't' then
     break
   end
   local before = call('GET', name)
-  local version, state = byte(before or '', 1, 2)
+  local version, state = byte(before or '', HEAD.version.to.kind)
   if version ~= 49 then
     break
   end
@@ -17,39 +17,39 @@ repeat
     --include now.lua
   end
   if state == 52 then
-    if sub(before, 19, 50) ~= id then
+    if sub(before, SHORT.holder) ~= id then
       break
     end
-    local a, b, c, d = byte(before, 71, 74)
+    local a, b, c, d = byte(before, SHORT.lease.first4)
     local short = a == 48 and b == 48 and c == 48
     -- Whether its lease has ended. One of ten seconds or more has not when it began within the same ten.
-    if trace ~= 's' and (short and d == 48 or sub(before, 3, 11) ~= sub(stamp, 1, 9))
-      and stamp - sub(before, 3, 18) >= tonumber(sub(before, 71, 81)) then
+    if trace ~= 's' and (short and d == 48 or sub(before, SHORT.last.first9) ~= sub(stamp, STAMP.tens))
+      and stamp - sub(before, SHORT.last) >= tonumber(sub(before, SHORT.lease)) then
       break
     end
     -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
     if short then
-      call('SET', name, '10' .. sub(before, 3, 18), 'KEEPTTL')
+      call('SET', name, '10' .. sub(before, SHORT.last), 'KEEPTTL')
     else
-      call('SET', name, '10' .. sub(before, 3, 18), 'PX', '600000')
+      call('SET', name, '10' .. sub(before, SHORT.last), 'PX', 'TIME.free_ms')
     end
     reply = id .. ' h'
     break
   end
-  if sub(before, 124, 155) ~= id or byte(before, 173) ~= 104 or sub(before, 156, 171) <= stamp then
+  if sub(before, HEAD.holder) ~= id or byte(before, HEAD.state.at) ~= 104 or sub(before, HEAD.finish) <= stamp then
     break
   end
-  if sub(trace, 1, 1) == 't' and byte(before, 2) == 49 then
+  if sub(trace, TRACE.what) == 't' and byte(before, HEAD.kind.at) == 49 then
     -- The tokens that were not used go back, if none was given since.
-    local spent, own, token = tonumber(sub(trace, 2)), tonumber(sub(before, 184, 193)), tonumber(sub(before, 232, 247))
-    if spent and spent >= 1 and spent <= own and tonumber(sub(before, 3, 18)) == token + own - 1 then
-      before = '11' .. format('%016d', token + spent - 1) .. sub(before, 19)
+    local spent, own, token = tonumber(sub(trace, TRACE.number)), tonumber(sub(before, HEAD.tokens)), tonumber(sub(before, HEAD.token))
+    if spent and spent >= 1 and spent <= own and tonumber(sub(before, HEAD.last)) == token + own - 1 then
+      before = '11' .. format('%016d', token + spent - 1) .. sub(before, HEAD.marks.on)
     end
   end
   -- How many wait, and how many hold.
-  local counts = sub(before, 83, 96)
+  local counts = sub(before, HEAD.waiting.to.holding)
   if counts ~= '00000000000001' then
-    if byte(before, 2) == 49 and sub(counts, 8) == '0000001' and sub(before, 51, 66) > stamp then
+    if byte(before, HEAD.kind.at) == 49 and sub(counts, COUNTS.holding.on) == '0000001' and sub(before, HEAD.soon) > stamp then
       -- To the first in line. Nobody's lease has ended, so the first one's has not. A claim in line without a record is
       -- dropped, and the line put right by its own functions.
       local base = sub(name, 1, -2)
@@ -60,37 +60,37 @@ repeat
       end
       call('ZREM', base .. 'd', heir)
       call('HDEL', base .. 'c', heir)
-      local token, lease, till = stamp, sub(record, 23, 33), sub(before, 67, 82)
-      local last, finish = sub(before, 3, 18), format('%016d', stamp + lease)
+      local token, lease, till = stamp, sub(record, RECORD.lease), sub(before, HEAD.keep)
+      local last, finish = sub(before, HEAD.last), format('%016d', stamp + lease)
       if last >= stamp then
         token = format('%016d', last + 1)
       end
       last = token
-      if sub(record, 13, 22) ~= '0000000001' then
-        last = format('%016d', token + sub(record, 13, 22) - 1)
+      if sub(record, RECORD.capacity) ~= '0000000001' then
+        last = format('%016d', token + sub(record, RECORD.capacity) - 1)
       end
       if finish > till then
         till = finish
       end
-      if sub(before, 19, 34) > till then
-        till = sub(before, 19, 34)
+      if sub(before, HEAD.marks) > till then
+        till = sub(before, HEAD.marks)
       end
-      local left = format('%07d', sub(counts, 1, 7) - 1)
-      call('SET', name, '11' .. last .. sub(before, 19, 82) .. left .. sub(before, 90, 123) .. heir .. finish .. '1h'
-        .. sub(record, 3, 44) .. stamp .. token .. sub(record, 77), 'PXAT', format('%d', till / 1000 + 600000))
-      call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), '1g' .. heir .. token .. stamp .. lease)
+      local left = format('%07d', sub(counts, COUNTS.waiting) - 1)
+      call('SET', name, '11' .. last .. sub(before, HEAD.marks.to.keep) .. left .. sub(before, HEAD.holding.to.broken) .. heir .. finish .. '1h'
+        .. sub(record, RECORD.weight.to.patience) .. stamp .. token .. sub(record, RECORD.client.on), 'PXAT', format('%d', till / 1000 + TIME.free_ms))
+      call('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), '1g' .. heir .. token .. stamp .. lease)
       reply = id .. ' h ' .. stamp
     end
     break
   end
-  if byte(before, 123) ~= 48 then
+  if byte(before, HEAD.broken.at) ~= 48 then
     break
   end
-  local a, b, c = byte(before, 194, 196)
+  local a, b, c = byte(before, HEAD.lease.first3)
   if a == 48 and b == 48 and c == 48 then
-    call('SET', name, '10' .. sub(before, 3, 34), 'KEEPTTL')
+    call('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'KEEPTTL')
   else
-    call('SET', name, '10' .. sub(before, 3, 34), 'PX', '600000')
+    call('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'PX', 'TIME.free_ms')
   end
   reply = id .. ' h ' .. stamp
 until true

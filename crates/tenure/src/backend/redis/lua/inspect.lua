@@ -12,11 +12,11 @@ local head = call('GET', KEYS[1])
 if not head then
   return false
 end
-if sub(head, 1, 1) ~= '1' then
-  return { stamp, sub(head, 1, 1), {}, {}, 0, '' }
+if sub(head, HEAD.version) ~= '1' then
+  return { stamp, sub(head, HEAD.version), {}, {}, 0, '' }
 end
 --include long.lua
-local kind, base = sub(head, 2, 2), sub(KEYS[1], 1, -2)
+local kind, base = sub(head, HEAD.kind), sub(KEYS[1], 1, -2)
 if kind == '0' then
   return false
 end
@@ -42,16 +42,16 @@ local function list(order, ends, most)
 end
 
 local holders = {}
-if sub(head, 124, 124) ~= '' then
-  if sub(head, 156, 171) > stamp then
-    holders = { sub(head, 124, 155), sub(head, 156, 171), sub(head, 172) }
+if sub(head, HEAD.holder.first1) ~= '' then
+  if sub(head, HEAD.finish) > stamp then
+    holders = { sub(head, HEAD.holder), sub(head, HEAD.finish), sub(head, HEAD.record) }
   end
 elseif kind ~= '1' then
-  holders = list('h', 'e', 10000)
+  holders = list('h', 'e', LIMIT.shown)
 end
 local waiters = call('ZCOUNT', base .. 'd', '(' .. stamp, '+inf')
 if #holders == 0 and waiters == 0 then
   return false
 end
-local eviction = sub(head, 123, 123) == '1' and call('GET', base .. 'b') or ''
-return { stamp, sub(head, 1, 123), holders, list('w', 'd', max), waiters, eviction }
+local eviction = sub(head, HEAD.broken) == '1' and call('GET', base .. 'b') or ''
+return { stamp, sub(head, HEAD.version.to.broken), holders, list('w', 'd', max), waiters, eviction }

@@ -4,10 +4,10 @@
 -- `b` the last eviction, `m<id>` a mark. docs/wire/redis.md describes every byte.
 -- Uses  stamp: the server's time in µs, as 16 digits.
 
-local MARK, EMPTY, SLACK = 65000000, 600000, 60000000
-local NEVER = 9000000000000000
-local WRITER = 4294967295
-local SWEEP, GRANTS = 1000, 256
+local MARK, EMPTY, SLACK = TIME.mark, TIME.free_ms, TIME.slack
+local NEVER = TIME.never
+local WRITER = LIMIT.writer
+local SWEEP, GRANTS = LIMIT.sweep, LIMIT.grants
 
 local now = tonumber(stamp)
 local base, head, changed
@@ -26,17 +26,17 @@ local function open(name)
   if not head then
     return true
   end
-  if sub(head, 1, 1) ~= '1' then
+  if sub(head, HEAD.version) ~= '1' then
     return false
   end
   --include long.lua
-  kind, last, marks = sub(head, 2, 2), tonumber(sub(head, 3, 18)), tonumber(sub(head, 19, 34)) or 0
+  kind, last, marks = sub(head, HEAD.kind), tonumber(sub(head, HEAD.last)), tonumber(sub(head, HEAD.marks)) or 0
   if kind ~= '0' then
-    seq, soon, keep = tonumber(sub(head, 35, 50)), tonumber(sub(head, 51, 66)), tonumber(sub(head, 67, 82))
-    n, k = tonumber(sub(head, 83, 89)), tonumber(sub(head, 90, 96))
-    shared, used, broken = tonumber(sub(head, 97, 112)), tonumber(sub(head, 113, 122)), sub(head, 123, 123)
-    if k > 0 and sub(head, 124, 124) ~= '' then
-      hid, hend, hrec = sub(head, 124, 155), tonumber(sub(head, 156, 171)), sub(head, 172)
+    seq, soon, keep = tonumber(sub(head, HEAD.place)), tonumber(sub(head, HEAD.soon)), tonumber(sub(head, HEAD.keep))
+    n, k = tonumber(sub(head, HEAD.waiting)), tonumber(sub(head, HEAD.holding))
+    shared, used, broken = tonumber(sub(head, HEAD.shared)), tonumber(sub(head, HEAD.used)), sub(head, HEAD.broken)
+    if k > 0 and sub(head, HEAD.holder.first1) ~= '' then
+      hid, hend, hrec = sub(head, HEAD.holder), tonumber(sub(head, HEAD.finish)), sub(head, HEAD.record)
     end
   end
   return true
@@ -101,7 +101,7 @@ local function mark(id, text)
 end
 
 local function tell(record, text)
-  call('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), text)
+  call('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), text)
 end
 
 -- The token of a new grant of this weight; 0 where the kind has none.
@@ -120,15 +120,15 @@ end
 
 -- The record of a claim that is granted now. One of a mutex may ask for several tokens, from that of its grant on.
 local function granted(record)
-  local t = token(tonumber(sub(record, 3, 12)))
-  if kind == '1' and sub(record, 13, 22) ~= '0000000001' then
-    last = last + tonumber(sub(record, 13, 22)) - 1
+  local t = token(tonumber(sub(record, RECORD.weight)))
+  if kind == '1' and sub(record, RECORD.capacity) ~= '0000000001' then
+    last = last + tonumber(sub(record, RECORD.capacity)) - 1
   end
-  return '1h' .. sub(record, 3, 44) .. stamp .. format('%016d', t) .. sub(record, 77)
+  return '1h' .. sub(record, RECORD.weight.to.patience) .. stamp .. format('%016d', t) .. sub(record, RECORD.client.on)
 end
 
 local function announce(id, record)
-  tell(record, '1g' .. id .. sub(record, 61, 76) .. stamp .. sub(record, 23, 33))
+  tell(record, '1g' .. id .. sub(record, RECORD.token) .. stamp .. sub(record, RECORD.lease))
 end
 
 -- When the first lease of a set ends.
@@ -142,8 +142,8 @@ local function leave(ids)
   local records = call('HMGET', part('c'), unpack(ids))
   for i, id in ipairs(ids) do
     if records[i] then
-      used = used - tonumber(sub(records[i], 3, 12))
-      if sub(records[i], 2, 2) == 'm' then
+      used = used - tonumber(sub(records[i], RECORD.weight))
+      if sub(records[i], RECORD.state) == 'm' then
         mark(id, '1')
       end
     end
@@ -210,7 +210,7 @@ local function hand_over()
     n, changed = n - 1, true
     if lives then
       hrec = granted(record)
-      hid, hend, k = id, now + tonumber(sub(record, 23, 33)), 1
+      hid, hend, k = id, now + tonumber(sub(record, RECORD.lease)), 1
       announce(id, hrec)
     end
   end
@@ -238,8 +238,8 @@ local function admit()
       if not record or not alive(id) then
         dead[#dead + 1] = id
       else
-        local weight = tonumber(sub(record, 3, 12))
-        full = used + weight > tonumber(sub(record, 13, 22))
+        local weight = tonumber(sub(record, RECORD.weight))
+        full = used + weight > tonumber(sub(record, RECORD.capacity))
         if full then
           break
         end
@@ -249,7 +249,7 @@ local function admit()
           full = true
           break
         end
-        local finish = now + tonumber(sub(record, 23, 33))
+        local finish = now + tonumber(sub(record, RECORD.lease))
         record = granted(record)
         used, total, latest, soon = used + weight, total + 1, math.max(latest, finish), math.min(soon, finish)
         out[#out + 1] = id
@@ -281,7 +281,7 @@ end
 -- What every verb begins and ends with: claims whose lease has ended go, and what became free is granted.
 local function settle()
   if hid and hend <= now then
-    if sub(hrec, 2, 2) == 'm' then
+    if sub(hrec, RECORD.state) == 'm' then
       mark(hid, '1')
     end
     hid, k, changed = nil, 0, true
@@ -305,7 +305,7 @@ end
 -- for later. Nothing: not in this line.
 local function find(id)
   if hid == id then
-    return sub(hrec, 2, 2), hrec, hend
+    return sub(hrec, RECORD.state), hrec, hend
   end
   if n + (kind == '1' and 0 or k) == 0 then
     return
@@ -314,7 +314,7 @@ local function find(id)
   if not record then
     return
   end
-  local state = sub(record, 2, 2)
+  local state = sub(record, RECORD.state)
   local finish = tonumber(call('ZSCORE', part(state == 'w' and 'd' or 'e'), id) or 0)
   if finish > now then
     return state, record, finish
@@ -344,7 +344,7 @@ end
 
 -- Says where a claim waits.
 local function waits(id, finish, ahead)
-  local look = now + 2000000
+  local look = now + TIME.look
   if ahead < 2 then
     look = math.min(look, hid and hend or first(part('e')))
     if ahead == 1 then
@@ -356,25 +356,25 @@ end
 
 -- Renews a lease, which never becomes shorter, and says where the claim stands.
 local function renewed(id, state, record, finish, fresh)
-  local lease = state == 'w' and sub(record, 34, 44) or sub(record, 23, 33)
+  local lease = state == 'w' and sub(record, RECORD.patience) or sub(record, RECORD.lease)
   finish = math.max(finish, now + tonumber(lease))
   put(id, state, record, finish, fresh)
   if state == 'h' then
-    return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
+    return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish) }
   end
   return waits(id, finish, call('ZRANK', part('w'), id) or 0)
 end
 
 -- The answer where the head is of another version.
 local function other(id)
-  return { id, 'V', stamp, sub(head, 1, 1) }
+  return { id, 'V', stamp, sub(head, HEAD.version) }
 end
 
 -- What is known of a claim that is not in the line.
 local function gone(id)
   local text = marks > now and call('GET', part('m') .. id)
-  if text and sub(text, 2, 2) == 'e' then
-    return { id, 'E', stamp, sub(text, 3) }
+  if text and sub(text, MARK.what) == 'e' then
+    return { id, 'E', stamp, sub(text, MARK.why) }
   end
   return { id, 'G', stamp }, text
 end

@@ -2,9 +2,9 @@
 -- `--include long.lua`.
 -- Uses  sub, format; head: what was read
 -- Gives  head: in its long form
-if head and sub(head, 1, 2) == '14' then
-  local t = sub(head, 3, 18)
+if head and sub(head, SHORT.version.to.kind) == '14' then
+  local t = sub(head, SHORT.last)
   head = '11' .. t .. '0000000000000000000000000000000090000000000000000000000000000000'
-    .. '00000000000001000000000000000000000000000' .. sub(head, 19, 50)
-    .. format('%016d', t + sub(head, 71, 81)) .. '1h' .. sub(head, 51, 92) .. t .. t .. sub(head, 93)
+    .. '00000000000001000000000000000000000000000' .. sub(head, SHORT.holder)
+    .. format('%016d', t + sub(head, SHORT.lease)) .. '1h' .. sub(head, SHORT.terms) .. t .. t .. sub(head, SHORT.client)
 end

@@ -12,29 +12,29 @@ local now = time[1] * 1000000 + time[2]
 local stamp = format('%016d', now)
 local marked = call('GET', KEYS[3])
 if marked then
-  if sub(marked, 2, 2) == 'e' then
-    return { id, 'E', stamp, sub(marked, 3) }
+  if sub(marked, MARK.what) == 'e' then
+    return { id, 'E', stamp, sub(marked, MARK.why) }
   end
   return { id, 'G', stamp }
 end
 local record = call('GET', KEYS[2])
-if record and sub(record, 1, 1) ~= '1' then
-  return { id, 'V', stamp, sub(record, 1, 1) }
+if record and sub(record, PLAIN.version) ~= '1' then
+  return { id, 'V', stamp, sub(record, PLAIN.version) }
 end
 local holder = call('GET', KEYS[1])
-if holder == id and record and sub(record, 18, 49) == id then
+if holder == id and record and sub(record, PLAIN.claim) == id then
   local left = math.max(lease, call('PTTL', KEYS[1]))
   call('PEXPIRE', KEYS[1], left)
-  call('PEXPIRE', KEYS[2], left + 600000)
-  return { id, 'H', stamp, sub(record, 2, 17), format('%016d', now + left * 1000) }
+  call('PEXPIRE', KEYS[2], left + TIME.free_ms)
+  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + left * 1000) }
 end
-if now - tonumber(ARGV[3]) > 60000000 then
+if now - tonumber(ARGV[3]) > TIME.old then
   return { id, 'G', stamp }
 end
 if holder then
   return { id, 'B', stamp, format('%d', call('PTTL', KEYS[1])) }
 end
-local token = format('%016d', math.max(record and tonumber(sub(record, 2, 17)) + 1 or 0, now))
+local token = format('%016d', math.max(record and tonumber(sub(record, PLAIN.token)) + 1 or 0, now))
 call('SET', KEYS[1], id, 'PX', lease)
-call('SET', KEYS[2], '1' .. token .. id .. stamp .. ARGV[4], 'PX', lease + 600000)
+call('SET', KEYS[2], '1' .. token .. id .. stamp .. ARGV[4], 'PX', lease + TIME.free_ms)
 return { id, 'H', stamp, token, format('%016d', now + lease * 1000) }

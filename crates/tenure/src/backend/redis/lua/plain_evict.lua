@@ -8,16 +8,16 @@ local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local stamp = format('%016d', now)
 local record = call('GET', KEYS[2])
-if record and sub(record, 1, 1) ~= '1' then
-  return { 'V', stamp, sub(record, 1, 1) }
+if record and sub(record, PLAIN.version) ~= '1' then
+  return { 'V', stamp, sub(record, PLAIN.version) }
 end
 local holder = call('GET', KEYS[1])
-local ours = holder and record and sub(record, 18, 49) == holder
-if not holder or (ARGV[1] ~= '' and not (ours and sub(record, 2, 17) == ARGV[1])) then
+local ours = holder and record and sub(record, PLAIN.claim) == holder
+if not holder or (ARGV[1] ~= '' and not (ours and sub(record, PLAIN.token) == ARGV[1])) then
   return { 'E', stamp, '0' }
 end
 call('DEL', KEYS[1])
 if ours then
-  call('SET', sub(KEYS[2], 1, -2) .. 'm' .. holder, '1e' .. ARGV[2], 'PX', 65000)
+  call('SET', sub(KEYS[2], 1, -2) .. 'm' .. holder, '1e' .. ARGV[2], 'PX', TIME.mark_ms)
 end
 return { 'E', stamp, '1' }

@@ -11,15 +11,15 @@ local marked = call('GET', KEYS[3])
 local held = not marked and call('GET', KEYS[1]) == id
 if held and trace ~= '' and trace ~= 'm' and tonumber(trace) > 0 then
   call('PEXPIRE', KEYS[1], trace)
-  call('PEXPIRE', KEYS[2], tonumber(trace) + 600000)
-  call('SET', KEYS[3], '1', 'PX', math.max(tonumber(trace), 65000))
+  call('PEXPIRE', KEYS[2], tonumber(trace) + TIME.free_ms)
+  call('SET', KEYS[3], '1', 'PX', math.max(tonumber(trace), TIME.mark_ms))
 else
   if held then
     call('DEL', KEYS[1])
-    call('PEXPIRE', KEYS[2], 600000)
+    call('PEXPIRE', KEYS[2], TIME.free_ms)
   end
-  if trace == 'm' and not marked and now - tonumber(ARGV[3]) <= 60000000 then
-    call('SET', KEYS[3], '1', 'PX', 65000)
+  if trace == 'm' and not marked and now - tonumber(ARGV[3]) <= TIME.old then
+    call('SET', KEYS[3], '1', 'PX', TIME.mark_ms)
   end
 end
 return { id, held and 'h' or 'g', stamp }

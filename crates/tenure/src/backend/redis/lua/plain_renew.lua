@@ -10,20 +10,20 @@ local stamp = format('%016d', now)
 
 local function renew(id, lease, note, key, token_key, mark_key)
   local record = call('GET', token_key)
-  if record and sub(record, 1, 1) ~= '1' then
-    return { id, 'V', stamp, sub(record, 1, 1) }
+  if record and sub(record, PLAIN.version) ~= '1' then
+    return { id, 'V', stamp, sub(record, PLAIN.version) }
   end
   local marked = call('GET', mark_key)
-  if marked and sub(marked, 2, 2) == 'e' then
-    return { id, 'E', stamp, sub(marked, 3) }
+  if marked and sub(marked, MARK.what) == 'e' then
+    return { id, 'E', stamp, sub(marked, MARK.why) }
   end
-  if marked or not record or sub(record, 18, 49) ~= id or call('GET', key) ~= id then
+  if marked or not record or sub(record, PLAIN.claim) ~= id or call('GET', key) ~= id then
     return { id, 'G', stamp }
   end
   local left = math.max(lease, call('PTTL', key))
   call('PEXPIRE', key, left)
-  call('SET', token_key, sub(record, 1, 65) .. note, 'PX', left + 600000)
-  return { id, 'H', stamp, sub(record, 2, 17), format('%016d', now + left * 1000) }
+  call('SET', token_key, sub(record, PLAIN.version.to.since) .. note, 'PX', left + TIME.free_ms)
+  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + left * 1000) }
 end
 
 local replies = {}

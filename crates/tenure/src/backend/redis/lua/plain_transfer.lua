@@ -10,31 +10,31 @@ local now = time[1] * 1000000 + time[2]
 local stamp = format('%016d', now)
 
 local function gone(mark)
-  if mark and sub(mark, 2, 2) == 'e' then
-    return { id, 'E', stamp, sub(mark, 3) }
+  if mark and sub(mark, MARK.what) == 'e' then
+    return { id, 'E', stamp, sub(mark, MARK.why) }
   end
   return { id, 'G', stamp }
 end
 
 local record = call('GET', KEYS[2])
-if record and sub(record, 1, 1) ~= '1' then
-  return { id, 'V', stamp, sub(record, 1, 1) }
+if record and sub(record, PLAIN.version) ~= '1' then
+  return { id, 'V', stamp, sub(record, PLAIN.version) }
 end
 local marked = call('GET', KEYS[4])
 if marked then
   return gone(marked)
 end
-local holder, claim = call('GET', KEYS[1]), record and sub(record, 18, 49)
+local holder, claim = call('GET', KEYS[1]), record and sub(record, PLAIN.claim)
 if holder == id and claim == id then
   local left = math.max(lease, call('PTTL', KEYS[1]))
   call('PEXPIRE', KEYS[1], left)
-  call('PEXPIRE', KEYS[2], left + 600000)
-  return { id, 'H', stamp, sub(record, 2, 17), format('%016d', now + left * 1000) }
+  call('PEXPIRE', KEYS[2], left + TIME.free_ms)
+  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + left * 1000) }
 end
 marked = call('GET', KEYS[3])
-if marked or holder ~= from or claim ~= from or now - tonumber(ARGV[4]) > 60000000 then
+if marked or holder ~= from or claim ~= from or now - tonumber(ARGV[4]) > TIME.old then
   return gone(marked)
 end
 call('SET', KEYS[1], id, 'PX', lease)
-call('SET', KEYS[2], sub(record, 1, 17) .. id .. sub(record, 50, 65) .. ARGV[5], 'PX', lease + 600000)
-return { id, 'H', stamp, sub(record, 2, 17), format('%016d', now + lease * 1000) }
+call('SET', KEYS[2], sub(record, PLAIN.version.to.token) .. id .. sub(record, PLAIN.since) .. ARGV[5], 'PX', lease + TIME.free_ms)
+return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + lease * 1000) }

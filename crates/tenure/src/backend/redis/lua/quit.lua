@@ -2,19 +2,19 @@
 -- Uses  the line, open and settled. Its arguments are those of release.
 
 local function quit(id, trace)
-  local what = sub(trace, 1, 1)
+  local what = sub(trace, TRACE.what)
   local state, record, finish = find(id)
   local found = 'g'
   if state == 'h' or state == 'w' then
     found = state
-    local spent = what == 't' and (tonumber(sub(trace, 2)) or 0)
+    local spent = what == 't' and (tonumber(sub(trace, TRACE.number)) or 0)
     if state == 'h' and trace ~= '' and what ~= 's' and what ~= 'm' and not spent then
-      put(id, state, '1k' .. sub(record, 3), now + tonumber(trace), true)
+      put(id, state, '1k' .. sub(record, RECORD.weight.on), now + tonumber(trace), true)
     else
       if hid == id then
         -- A mutex: what shares a lock does not lie in the head now. The tokens that were not used go back, if none was
         -- given since.
-        local own, t = tonumber(sub(record, 13, 22)), tonumber(sub(record, 61, 76))
+        local own, t = tonumber(sub(record, RECORD.capacity)), tonumber(sub(record, RECORD.token))
         if spent and spent >= 1 and spent <= own and last == t + own - 1 then
           last = t + spent - 1
         end
@@ -31,8 +31,8 @@ local function quit(id, trace)
     settle()
   elseif what == 'm' then
     if state then
-      put(id, state, '1m' .. sub(record, 3), finish, true)
-    elseif not (marks > now and call('GET', part('m') .. id)) and now - tonumber(sub(trace, 2)) <= 60000000 then
+      put(id, state, '1m' .. sub(record, RECORD.weight.on), finish, true)
+    elseif not (marks > now and call('GET', part('m') .. id)) and now - tonumber(sub(trace, TRACE.number)) <= TIME.old then
       mark(id, '1')
     end
   end

@@ -13,17 +13,17 @@ local replies, rest = {}, {}
 for i, name in ipairs(KEYS) do
   local id, head = ARGV[2 * i - 1], call('GET', name)
   --include long.lua
-  if head and sub(head, 1, 1) == '1' and sub(head, 124, 155) == id and sub(head, 173, 173) == 'h'
-    and sub(head, 156, 171) > stamp and sub(head, 264) == ARGV[2 * i] then
-    local finish = now + tonumber(sub(head, 194, 204))
-    local till = math.max(finish, tonumber(sub(head, 67, 82)), tonumber(sub(head, 19, 34)))
+  if head and sub(head, HEAD.version) == '1' and sub(head, HEAD.holder) == id and sub(head, HEAD.state) == 'h'
+    and sub(head, HEAD.finish) > stamp and sub(head, HEAD.note) == ARGV[2 * i] then
+    local finish = now + tonumber(sub(head, HEAD.lease))
+    local till = math.max(finish, tonumber(sub(head, HEAD.keep)), tonumber(sub(head, HEAD.marks)))
     local shown = format('%016d', finish)
-    if shown > sub(head, 156, 171) then
-      call('SET', name, sub(head, 1, 155) .. shown .. sub(head, 172), 'PXAT', format('%d', till / 1000 + 600000))
+    if shown > sub(head, HEAD.finish) then
+      call('SET', name, sub(head, HEAD.version.to.holder) .. shown .. sub(head, HEAD.record), 'PXAT', format('%d', till / 1000 + TIME.free_ms))
     else
-      shown = sub(head, 156, 171)
+      shown = sub(head, HEAD.finish)
     end
-    replies[i] = { id, 'H', stamp, sub(head, 232, 247), shown }
+    replies[i] = { id, 'H', stamp, sub(head, HEAD.token), shown }
   else
     rest[#rest + 1] = i
   end
@@ -40,9 +40,9 @@ for _, i in ipairs(rest) do
     settle()
     local state, record, finish = find(id)
     if state == 'h' or state == 'w' then
-      local fresh = sub(record, 93) ~= note
+      local fresh = sub(record, RECORD.note) ~= note
       if fresh then
-        record = sub(record, 1, 92) .. note
+        record = sub(record, RECORD.version.to.client) .. note
       end
       replies[i] = renewed(id, state, record, finish, fresh)
     else
@@ -50,7 +50,7 @@ for _, i in ipairs(rest) do
     end
     save()
   else
-    replies[i] = { id, 'V', stamp, sub(head, 1, 1) }
+    replies[i] = { id, 'V', stamp, sub(head, HEAD.version) }
   end
 end
 return replies

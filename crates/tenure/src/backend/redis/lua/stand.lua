@@ -2,7 +2,7 @@
 -- Uses  the line, open and settled. Its arguments are those of attempt.
 
 local function stand(id, asked, how)
-  local as, terms, who = sub(how, 1, 1), sub(asked, 1, 42), sub(asked, 43)
+  local as, terms, who = sub(how, HOW.kind), sub(asked, ASKED.terms), sub(asked, ASKED.who)
   local state, record, finish = find(id)
   if state == 'h' or state == 'w' then
     return renewed(id, state, record, finish, false)
@@ -11,10 +11,10 @@ local function stand(id, asked, how)
     return { id, 'G', stamp }
   end
   local reply, marked = gone(id)
-  if reply[2] == 'E' or marked or now - tonumber(sub(how, 3)) > 60000000 then
+  if reply[2] == 'E' or marked or now - tonumber(sub(how, HOW.birth.on)) > TIME.old then
     return reply
   end
-  local weight = tonumber(sub(terms, 1, 10))
+  local weight = tonumber(sub(terms, ASKED.weight))
   if n + k == 0 then
     begin(as)
   elseif kind ~= as then
@@ -22,10 +22,10 @@ local function stand(id, asked, how)
   end
   local fits = k == 0
   if kind ~= '1' then
-    fits = used + weight <= tonumber(sub(terms, 11, 20))
+    fits = used + weight <= tonumber(sub(terms, ASKED.capacity))
   end
   if n == 0 and fits then
-    record, finish = granted('1w' .. terms .. stamp .. stamp .. who), now + tonumber(sub(terms, 21, 31))
+    record, finish = granted('1w' .. terms .. stamp .. stamp .. who), now + tonumber(sub(terms, ASKED.lease))
     changed = true
     if kind == '1' then
       hid, hend, hrec, k = id, finish, record, 1
@@ -37,15 +37,15 @@ local function stand(id, asked, how)
       soon = math.min(soon, finish)
       outlive(finish, k == 1)
     end
-    return { id, 'H', stamp, sub(record, 61, 76), format('%016d', finish) }
+    return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish) }
   end
-  if sub(how, 2, 2) == '0' then
+  if sub(how, HOW.stand) == '0' then
     return { id, 'B', stamp }
   end
-  if n >= 100000 then
+  if n >= LIMIT.waiters then
     return { id, 'F', stamp }
   end
-  record, finish = '1w' .. terms .. stamp .. '0000000000000000' .. who, now + tonumber(sub(terms, 32, 42))
+  record, finish = '1w' .. terms .. stamp .. '0000000000000000' .. who, now + tonumber(sub(terms, ASKED.patience))
   local text = format('%d', finish)
   seq, n, changed = seq + 1, n + 1, true
   call('ZADD', part('w'), seq, id)

@@ -7,52 +7,52 @@
 repeat
   local before, last, marks = call('GET', name), '0000000000000000', '0000000000000000'
   -- Mostly it was made within the same ten seconds, which costs less to see than a difference.
-  if sub(how, 3, 11) ~= tens and stamp - sub(how, 3) > 60000000 then
+  if sub(how, HOW.birth.first9) ~= tens and stamp - sub(how, HOW.birth.on) > TIME.old then
     break
   end
-  local as, patient = byte(how, 1, 2)
+  local as, patient = byte(how, HOW.kind.to.stand)
   if before then
-    local version, state = byte(before, 1, 2)
+    local version, state = byte(before, HEAD.version.to.kind)
     if version ~= 49 or state ~= 48 and (state ~= 49 or as ~= 49 or patient ~= 49) then
       break
     end
-    if #before > 18 and sub(before, 19, 34) > stamp then
-      marks = sub(before, 19, 34)
+    if #before > 18 and sub(before, HEAD.marks) > stamp then
+      marks = sub(before, HEAD.marks)
       if call('GET', sub(name, 1, -2) .. 'm' .. id) then
         break
       end
     end
     if state == 49 then
       -- Behind others. Those ahead live, so that nothing is due; and the parts of the line live long enough.
-      local waiting, finish = sub(before, 83, 89), format('%016d', stamp + sub(asked, 32, 42))
-      local soon, record = sub(before, 51, 66), '1w' .. sub(asked, 1, 42) .. stamp
-        .. '0000000000000000' .. sub(asked, 43)
-      if waiting < '0000002' or waiting >= '0100000' or sub(before, 90, 96) ~= '0000001'
-        or sub(before, 156, 171) <= stamp or soon <= stamp or finish > sub(before, 67, 82)
-        or sub(before, 124, 155) == id or call('HSETNX', sub(name, 1, -2) .. 'c', id, record) == 0 then
+      local waiting, finish = sub(before, HEAD.waiting), format('%016d', stamp + sub(asked, ASKED.patience))
+      local soon, record = sub(before, HEAD.soon), '1w' .. sub(asked, ASKED.terms) .. stamp
+        .. '0000000000000000' .. sub(asked, ASKED.who)
+      if waiting < '0000002' or waiting >= 'LIMIT.waiters.digits7' or sub(before, HEAD.holding) ~= '0000001'
+        or sub(before, HEAD.finish) <= stamp or soon <= stamp or finish > sub(before, HEAD.keep)
+        or sub(before, HEAD.holder) == id or call('HSETNX', sub(name, 1, -2) .. 'c', id, record) == 0 then
         break
       end
-      local base, place = sub(name, 1, -2), format('%016d', sub(before, 35, 50) + 1)
+      local base, place = sub(name, 1, -2), format('%016d', sub(before, HEAD.place) + 1)
       call('ZADD', base .. 'w', place, id)
       call('ZADD', base .. 'd', finish, id)
       if finish < soon then
         soon = finish
       end
-      call('SET', name, sub(before, 1, 34) .. place .. soon .. sub(before, 67, 82) .. format('%07d', waiting + 1)
-        .. sub(before, 90), 'KEEPTTL')
-      local look = format('%016d', stamp + 2000000)
+      call('SET', name, sub(before, HEAD.version.to.marks) .. place .. soon .. sub(before, HEAD.keep) .. format('%07d', waiting + 1)
+        .. sub(before, HEAD.holding.on), 'KEEPTTL')
+      local look = format('%016d', stamp + TIME.look)
       reply = id .. ' W ' .. stamp .. ' ' .. finish .. ' ' .. format('%d', waiting) .. ' ' .. look
       break
     end
-    last = sub(before, 3, 18)
+    last = sub(before, HEAD.last)
   end
   -- A lease of less than 100 s has one expiry for all: ten minutes after the longest.
-  local a, b, c = byte(asked, 21, 23)
-  local expiry = '700000'
+  local a, b, c = byte(asked, ASKED.lease.first3)
+  local expiry = 'TIME.brief_ms'
   if a ~= 48 or b ~= 48 or c ~= 48 then
-    expiry = format('%d', sub(asked, 21, 31) / 1000 + 600000)
+    expiry = format('%d', sub(asked, ASKED.lease) / 1000 + TIME.free_ms)
   end
-  if as == 49 and last < stamp and marks == '0000000000000000' and sub(asked, 11, 20) == '0000000001' then
+  if as == 49 and last < stamp and marks == '0000000000000000' and sub(asked, ASKED.capacity) == '0000000001' then
     -- The commonest of all: in few bytes, since the server's Lua hashes each byte of each text that it makes.
     call('SET', name, '14' .. stamp .. id .. asked, 'PX', expiry)
     reply = id .. ' H ' .. stamp
@@ -68,23 +68,23 @@ repeat
     last = token
   end
   if as ~= 49 then
-    used = sub(asked, 1, 10)
-    if used > sub(asked, 11, 20) then
+    used = sub(asked, ASKED.weight)
+    if used > sub(asked, ASKED.capacity) then
       break
     end
-    if as == 50 and used < '4294967295' then
+    if as == 50 and used < 'LIMIT.writer' then
       shared = token
     end
-  elseif sub(asked, 11, 20) ~= '0000000001' then
-    last = format('%016d', token + sub(asked, 11, 20) - 1)
+  elseif sub(asked, ASKED.capacity) ~= '0000000001' then
+    last = format('%016d', token + sub(asked, ASKED.capacity) - 1)
   end
-  local lease = sub(asked, 21, 31)
+  local lease = sub(asked, ASKED.lease)
   if lease ~= usual then
     -- Verbs of one call mostly ask for the same lease.
     usual, ends = lease, format('%016d', stamp + lease)
   end
-  call('SET', name, '1' .. sub(how, 1, 1) .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
-    .. shared .. used .. '0' .. id .. ends .. '1h' .. sub(asked, 1, 42) .. stamp .. token .. sub(asked, 43),
+  call('SET', name, '1' .. sub(how, HOW.kind) .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
+    .. shared .. used .. '0' .. id .. ends .. '1h' .. sub(asked, ASKED.terms) .. stamp .. token .. sub(asked, ASKED.who),
     'PX', expiry)
   reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. ends
 until true

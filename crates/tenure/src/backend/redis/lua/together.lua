@@ -8,7 +8,7 @@ local stamp
 --include now.lua
 local words, replies, at = ARGV, {}, 1
 local heads = KEYS
-local tens, usual, ends = sub(stamp, 1, 9), nil, nil
+local tens, usual, ends = sub(stamp, STAMP.tens), nil, nil
 
 local function common(name)
   local id, reply = words[at + 1], nil

@@ -22,7 +22,7 @@ local function go_on()
     return { id, 'G', stamp }
   end
   local reply, marked = gone(id)
-  if reply[2] == 'E' or marked or now - tonumber(ARGV[5]) > 60000000 then
+  if reply[2] == 'E' or marked or now - tonumber(ARGV[5]) > TIME.old then
     return reply
   end
   state, record = find(from)
@@ -34,20 +34,20 @@ local function go_on()
   if kind ~= ARGV[3] then
     return { id, 'K', stamp, kind }
   end
-  local held, weight = tonumber(sub(record, 3, 12)), tonumber(sub(terms, 1, 10))
+  local held, weight = tonumber(sub(record, RECORD.weight)), tonumber(sub(terms, ASKED.weight))
   if weight > held then
     return { id, 'L', stamp }
   end
-  local t = sub(record, 61, 76)
+  local t = sub(record, RECORD.token)
   if kind == '2' and held == WRITER and weight < WRITER then
     t = format('%016d', token(weight))
   elseif kind == '1' then
-    local spent = math.min(math.max(tonumber(ARGV[7] or 1), 1), tonumber(sub(record, 13, 22)))
+    local spent = math.min(math.max(tonumber(ARGV[7] or 1), 1), tonumber(sub(record, RECORD.capacity)))
     local goes = tonumber(t) + spent - 1
-    last, t = math.max(last, goes + tonumber(sub(terms, 11, 20)) - 1), format('%016d', goes)
+    last, t = math.max(last, goes + tonumber(sub(terms, ASKED.capacity)) - 1), format('%016d', goes)
   end
-  finish = now + tonumber(sub(terms, 21, 31))
-  record = '1h' .. terms .. sub(record, 45, 60) .. t .. ARGV[6]
+  finish = now + tonumber(sub(terms, ASKED.lease))
+  record = '1h' .. terms .. sub(record, RECORD.since) .. t .. ARGV[6]
   changed = true
   if hid == from then
     hid, hend, hrec = id, finish, record
@@ -67,7 +67,7 @@ local function go_on()
 end
 
 if not open(KEYS[1]) then
-  return { id, 'V', stamp, sub(head, 1, 1) }
+  return { id, 'V', stamp, sub(head, HEAD.version) }
 end
 settle()
 local reply = go_on()
