@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tenure::backend::{
-    Answer, Backend, Claim, ClaimId, Grant, Leave, News, Page, Query, Released, Sink, Standing,
+    Answer, Backend, Claim, ClaimId, Grant, Lease, Leave, News, Page, Query, Released, Sink, Standing,
 };
 use tenure::{Key, Result, Token};
 
@@ -24,6 +24,7 @@ variants! { Store::Memory,
     no_mark_after_withdrawal: store::<NoMark>(), "s9_late_requests_are_refused";
     a_mark_that_is_checked_before: store::<Before>(), "s9_withdrawals_race_requests";
     a_renewal_that_creates: store::<Creates>(), "s10_renewal_never_creates";
+    a_lease_longer_than_asked: store::<Longer>(), "s5_no_answer_tells_of_more_than_was_asked_for";
     a_lease_without_an_end: store::<Endless>(), "l1_a_silent_holder_is_followed";
     order_ignored: store::<Lifo>(), "l3_first_come_first_served";
     a_try_that_stands_in_line: store::<Stands>(), "l3_try_lock_never_stands_in_line";
@@ -214,6 +215,24 @@ impl Bend for Creates {
                 answers.push(store.attempt(claim).await);
             }
             answers
+        })
+    }
+}
+
+/// Answers with the end of a lease that a clock computed which was ahead.
+#[derive(Default)]
+struct Longer;
+
+impl Bend for Longer {
+    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+        Box::pin(async move {
+            let ahead = |mut answer: Answer| {
+                if let Standing::Held(Grant { lease: Lease::For(d), .. }) = &mut answer.standing {
+                    *d += Duration::from_secs(30);
+                }
+                answer
+            };
+            store.renew(claims).await.into_iter().map(|answer| answer.map(ahead)).collect()
         })
     }
 }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use tenure::backend::{Claim, Leave, Standing};
 use tenure::engine::Runtime;
 use tenure::{Locks, LostReason};
 use tokio::time::sleep;
 
+use super::ear::Ear;
 use super::faces::Hold;
 use super::waiting::polls;
 use super::wire::{Verb, Way, Wire};
-use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
+use super::{Ctx, Failed, Report, Trial, Verdict, Warp, ensure};
 use crate::num::boot_ns;
 
 pub(crate) const TRIALS: &[Trial] = &[
@@ -28,6 +30,18 @@ pub(crate) const TRIALS: &[Trial] = &[
         run: before_next,
     },
     Trial { name: "s5_suspended_time_counts", rules: &["S5"], why_not: |_| None, run: suspended },
+    Trial {
+        name: "s5_no_answer_tells_of_more_than_was_asked_for",
+        rules: &["S5"],
+        why_not: |_| None,
+        run: no_more_than_asked,
+    },
+    Trial {
+        name: "s5_a_longer_lease_is_not_believed",
+        rules: &["S5", "S1"],
+        why_not: |_| None,
+        run: longer_leases,
+    },
     Trial { name: "s5_renewed_while_it_is_held", rules: &["S5", "L6"], why_not: |_| None, run: renewed },
 ];
 
@@ -220,6 +234,84 @@ fn renewed(ctx: &Ctx) -> Verdict {
         })
         .await?;
         guard.release().await?;
+        Ok(Report::new().count("renewals", wire.renewals()))
+    })
+}
+
+/// No answer about a claim tells of a longer lease than the claim asked for.
+fn no_more_than_asked(ctx: &Ctx) -> Verdict {
+    ctx.block_on(async {
+        let store = ctx.store().await?;
+        let name = ctx.name("asked");
+        let within = |what: &str, standing: Standing, claim: &Claim| {
+            let (lease, asked) = match standing {
+                Standing::Held(grant) => (grant.lease, claim.ttl),
+                Standing::Waiting { lease, .. } => (lease, claim.waiting),
+                other => return Err(Failed::Broken(format!("{what}: {other:?}"))),
+            };
+            ensure!(lease.at_most(asked) == lease, "{what}: {lease:?}, and {asked:?} was asked for");
+            Ok(())
+        };
+        let held = Claim { ttl: Duration::from_secs(40), ..store.claim(&name)? };
+        let waiting = Claim { ttl: Duration::from_secs(5), ..store.claim(&name)? };
+        within("a first attempt", store.attempt(&held).await?, &held)?;
+        within("an attempt that waits", store.attempt(&waiting).await?, &waiting)?;
+        within("an attempt again", store.attempt(&held).await?, &held)?;
+        for _ in 0..3 {
+            within("a renewal of the holder", store.renew(&held).await?, &held)?;
+            if ctx.sees_waiters() {
+                within("a renewal of the waiter", store.renew(&waiting).await?, &waiting)?;
+            }
+        }
+        let next = Claim { ttl: Duration::from_secs(3), ..store.claim(&name)? };
+        let moved = store.backend.transfer(&held, &next).await?;
+        within("a transfer", moved.standing, &next)?;
+        store.release(&next, Leave::Nothing).await?;
+        within("an attempt of the next", store.attempt(&waiting).await?, &waiting)?;
+        store.release(&waiting, Leave::Nothing).await?;
+        Ok(Report::new().count("answers", 11u64))
+    })
+}
+
+/// The store's clock went back, so the ends of leases seem far away: in answers to attempts, to renewals and to
+/// transfers, and in pushes. Nobody believes for longer than the ttl.
+fn longer_leases(ctx: &Ctx) -> Verdict {
+    const TTL: Duration = Duration::from_millis(1500);
+    ctx.block_on(async {
+        let plain = ctx.locks().await?;
+        let (wire, ear) = (Wire::new(|_| Way::Longer), Ear::new());
+        ear.lengthen();
+        let locks = ctx.client().ttl_ms(1500).wire(&wire).ear(&ear).connect().await?;
+        let bounded = |what: &str, guard: &Hold| {
+            let left = guard.remaining();
+            ensure!(left <= TTL, "{what}: it is believed for {left:?}, and the ttl is {TTL:?}");
+            Ok(())
+        };
+        let name = ctx.name("longer");
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
+        bounded("after the attempt", &guard)?;
+        let enough = ctx.rounds(4);
+        ctx.until("renewals", async || {
+            guard.check()?;
+            bounded("after a renewal", &guard)?;
+            Ok(wire.renewals() >= enough)
+        })
+        .await?;
+        let lock = ctx.lock(&locks, &name)?;
+        let waiting = tokio::spawn(async move { lock.lock().await });
+        ctx.until("the waiter asked", async || Ok(wire.attempts() > 1)).await?;
+        guard.release().await?;
+        let guard = ctx.within("the hand-over", waiting).await???;
+        bounded("after a hand-over", &guard)?;
+        // And it ends: the store hears no more of it.
+        let silent = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Longer });
+        let locks = ctx.client().ttl_ms(1500).wire(&silent).connect().await?;
+        guard.release().await?;
+        let guard = ctx.lock(&locks, &name)?.lock().await?;
+        ctx.within("the loss", guard.lost()).await?;
+        let next = ctx.within("the next grant", ctx.lock(&plain, &name)?.lock()).await??;
+        ensure!(guard.check().is_err(), "S1: two believe that they hold");
+        next.release().await?;
         Ok(Report::new().count("renewals", wire.renewals()))
     })
 }

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tenure::backend::{ClaimId, Grant, News, Sink};
 
+use super::wire::longer;
+
 /// Stands before an engine's sink, or alone.
 #[derive(Default)]
 pub(crate) struct Ear {
     to: OnceLock<Arc<dyn Sink>>,
     stopped: AtomicBool,
+    longer: AtomicBool,
     grants: AtomicU64,
     heard: Mutex<Vec<(ClaimId, Grant)>>,
 }
@@ -36,6 +39,11 @@ impl Ear {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
+    /// From now on grants are passed on with leases that are much longer than the store's.
+    pub(crate) fn lengthen(&self) {
+        self.longer.store(true, Ordering::SeqCst);
+    }
+
     /// How many grants were pushed.
     pub(crate) fn grants(&self) -> u64 {
         self.grants.load(Ordering::SeqCst)
@@ -49,8 +57,11 @@ impl Ear {
 }
 
 impl Sink for Ear {
-    fn news(&self, news: News) {
-        if let News::Granted(id, grant, _) = &news {
+    fn news(&self, mut news: News) {
+        if let News::Granted(id, grant, _) = &mut news {
+            if self.longer.load(Ordering::SeqCst) {
+                grant.lease = longer(grant.lease);
+            }
             self.grants.fetch_add(1, Ordering::SeqCst);
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).push((*id, *grant));
         }

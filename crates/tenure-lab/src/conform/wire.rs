@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released};
+use tenure::backend::{Answer, Backend, BoxFuture, Claim, Lease, Leave, Page, Query, Released, Standing};
 use tenure::{Error, Key, Result, Token};
 use tokio::sync::{oneshot, watch};
 
@@ -53,6 +53,34 @@ pub(crate) enum Way {
     Gates(Gate, Gate),
     /// It takes a while on the way there, and on the way back.
     Slow(Duration, Duration),
+    /// Its answer tells of leases that are a hundred times as long, as a store does whose clock went back.
+    Longer,
+}
+
+/// The same lease, a hundred times as long.
+pub(super) fn longer(lease: Lease) -> Lease {
+    match lease {
+        Lease::For(d) => Lease::For(d * 100),
+        Lease::Unbounded => Lease::Unbounded,
+    }
+}
+
+/// The answer with its leases made [`longer`].
+fn lengthened(answer: Result<Answer>) -> Result<Answer> {
+    let mut answer = answer?;
+    match &mut answer.standing {
+        Standing::Held(grant) => grant.lease = longer(grant.lease),
+        Standing::Waiting { lease, .. } => *lease = longer(*lease),
+        Standing::Busy | Standing::Gone { .. } => {}
+    }
+    Ok(answer)
+}
+
+impl Way {
+    /// What it makes of an answer.
+    fn change(&self) -> fn(Result<Answer>) -> Result<Answer> {
+        if matches!(self, Way::Longer) { lengthened } else { |answer| answer }
+    }
 }
 
 /// A place where requests stop until it is opened.
@@ -186,7 +214,7 @@ impl Wired {
     ) -> BoxFuture<'a, T> {
         Box::pin(async move {
             match way {
-                Way::Through => work.await,
+                Way::Through | Way::Longer => work.await,
                 Way::Swallow => std::future::pending().await,
                 Way::Refuse => fails(Error::unavailable("the lab refuses the request", "it is meant to")),
                 Way::Deaf => {
@@ -247,7 +275,8 @@ impl Backend for Wired {
     fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
         let way = self.way(Verb::Attempt, std::slice::from_ref(claim));
         let (inner, claim) = (self.inner.clone(), claim.clone());
-        self.send(way, Box::pin(async move { inner.attempt(&claim).await }), Err)
+        let change = way.change();
+        self.send(way, Box::pin(async move { change(inner.attempt(&claim).await) }), Err)
     }
 
     fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
@@ -257,7 +286,12 @@ impl Backend for Wired {
             let again = || Error::unavailable(error.what(), error.advice());
             (0..n).map(|_| Err(again())).collect()
         };
-        self.send(way, Box::pin(async move { inner.renew(&own).await }), all)
+        let change = way.change();
+        self.send(
+            way,
+            Box::pin(async move { inner.renew(&own).await.into_iter().map(change).collect() }),
+            all,
+        )
     }
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
@@ -269,7 +303,8 @@ impl Backend for Wired {
     fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
         let way = self.way(Verb::Transfer, &[from.clone(), to.clone()]);
         let (inner, from, to) = (self.inner.clone(), from.clone(), to.clone());
-        self.send(way, Box::pin(async move { inner.transfer(&from, &to).await }), Err)
+        let change = way.change();
+        self.send(way, Box::pin(async move { change(inner.transfer(&from, &to).await) }), Err)
     }
 
     fn evict<'a>(

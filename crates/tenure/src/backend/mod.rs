@@ -132,7 +132,7 @@ pub struct Claim {
     pub cohort: Cohort,
     /// Whether it stands in line when it cannot be granted at once.
     pub stand: bool,
-    /// Its lease once granted.
+    /// Its lease once granted. Every request of a claim carries the same.
     pub ttl: Duration,
     /// Its lease while it waits.
     pub waiting: Duration,
@@ -156,12 +156,24 @@ pub enum Lease {
     Unbounded,
 }
 
+impl Lease {
+    /// The shorter of this lease and the one that was asked for. Applied to every answer: an end that a store computed
+    /// with a clock that has stepped since may lie anywhere.
+    #[must_use]
+    pub fn at_most(self, asked: Duration) -> Lease {
+        match self {
+            Lease::For(d) => Lease::For(d.min(asked)),
+            Lease::Unbounded => Lease::Unbounded,
+        }
+    }
+}
+
 /// What a claim that holds was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The fencing token, the first of those that the claim asked for; `None` where the kind has none.
     pub token: Option<Token>,
-    /// How long it lasts.
+    /// How long it lasts: at most as long as the claim asked for. The engine believes in no more than that.
     pub lease: Lease,
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn renew(engine: &Arc<Engine>, claim: &Claim) -> Result<Duratio
 fn judge(engine: &Arc<Engine>, claim: &Claim, sent: Moment, standing: Standing) -> Result<Duration> {
     let now = engine.core.runtime.now();
     let why = match standing {
-        Standing::Held(grant) => match grant.lease {
+        Standing::Held(grant) => match grant.lease.at_most(claim.ttl) {
             Lease::Unbounded => return Ok(Duration::MAX),
             Lease::For(d) if lease::deadline(sent, d) > now => return Ok(lease::deadline(sent, d).since(now)),
             Lease::For(_) => LostReason::Expired,

@@ -275,6 +275,7 @@ impl Hold {
         let newer = sent >= inner.sent;
         match answer.standing {
             Standing::Held(grant) => {
+                let grant = self.bounded(grant);
                 if newer {
                     (inner.sent, inner.answered_at) = (sent, answer.at);
                 }
@@ -294,7 +295,7 @@ impl Hold {
                     inner.ahead = ahead;
                 }
                 inner.phase = Phase::Waiting;
-                let (until, renew) = match lease {
+                let (until, renew) = match lease.at_most(self.claim.waiting) {
                     Lease::For(d) => (lease::deadline(sent, d), lease::renew_at(sent, d)),
                     Lease::Unbounded => (Moment::NEVER, Moment::NEVER),
                 };
@@ -323,8 +324,15 @@ impl Hold {
         }
     }
 
+    /// A grant as it is believed: never for longer than the ttl that the claim asked for. A store's clock may step back,
+    /// or the store fail over to one whose clock is behind; the end of the lease lies far in its future then.
+    fn bounded(&self, grant: Grant) -> Grant {
+        Grant { lease: grant.lease.at_most(self.claim.ttl), ..grant }
+    }
+
     /// The store pushed a grant.
     pub(crate) fn granted(&self, grant: Grant, at: Option<u64>, now: Moment) -> Next {
+        let grant = self.bounded(grant);
         let mut inner = self.inner();
         match inner.phase {
             _ if inner.ended() => Next::Never,

@@ -25,6 +25,27 @@ fn s5_the_deadline_counts_from_when_the_request_was_sent() {
     assert_eq!(turn.check().expect_err("over").why(), &LostReason::Expired);
 }
 
+/// The end of the lease lies far ahead of the store's clock, which has stepped back.
+#[test]
+fn s5_no_answer_is_believed_for_longer_than_the_ttl() {
+    let world = World::new();
+    let mut asked = world.lock(request(TTL), Patience::Forever);
+    let mut sent = world.rt.now();
+    world.store.attempt().answer(lasting(TTL * 20));
+    world.rt.run();
+    let turn = granted(&mut asked);
+    assert_eq!(turn.check().expect("held"), lease::deadline(sent, TTL));
+    for _ in 0..3 {
+        world.rt.step(lease::renew_at(sent, TTL).since(world.rt.now()));
+        sent = world.rt.now();
+        world.store.renewal().answer_all(&lasting(TTL * 100));
+        world.rt.run();
+        assert_eq!(turn.check().expect("held"), lease::deadline(sent, TTL));
+    }
+    world.rt.step(TTL);
+    assert_eq!(turn.check().expect_err("over").why(), &LostReason::Expired);
+}
+
 #[test]
 fn s5_the_signal_comes_at_the_deadline_and_a_late_answer_changes_nothing() {
     let world = World::new();
