@@ -73,7 +73,7 @@ macro_rules! holder {
                 &self,
                 work: impl Future<Output = T>,
             ) -> crate::Result<T, crate::Lost> {
-                crate::engine::unless(self.lost(), work).await
+                crate::runtime::unless(self.lost(), work).await
             }
 
             /// Gives it back, and says whether it was ours until now.
@@ -179,7 +179,7 @@ macro_rules! holder {
             pub fn blocking_lost_for(&self, wait: std::time::Duration) -> Option<crate::Lost> {
                 let runtime = &*self.turn.engine.core.runtime;
                 let until = runtime.now() + wait;
-                pollster::block_on(crate::engine::race(runtime, until, self.lost()))
+                pollster::block_on(crate::runtime::race(runtime, until, self.lost()))
             }
         }
     };

@@ -10,6 +10,7 @@
 //! - [`fence`]: the other half of a token: what a resource checks.
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
+//! - `runtime`: clock, randomness, timers and our own thread, given to what waits.
 //! - `backend`: the contract as a trait, the table of backends, one file or folder each.
 //! - [`manual`]: documentation: the contract, the backends, which to choose, recipes, the defaults, the accidents of others.
 
@@ -58,6 +59,11 @@ pub mod engine;
 #[cfg(not(feature = "unstable"))]
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod engine;
+#[cfg(feature = "unstable")]
+pub mod runtime;
+#[cfg(not(feature = "unstable"))]
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod runtime;
 
 pub use backend::{Broken, Kind, Line, Owner, Released, Seen};
 pub use capability::{

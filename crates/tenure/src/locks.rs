@@ -11,12 +11,13 @@ use crate::capability::{Capabilities, Modes, Needs, Turns};
 use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
 use crate::domain::Domain;
-use crate::engine::thread::ThreadRuntime;
-use crate::engine::{Engine, Hub, Request, Runtime, race};
+use crate::engine::{Engine, Hub, Request};
 use crate::error::{Error, Result};
 use crate::key::{Key, check_namespace, check_prefix};
 use crate::mutex::Mutex;
 use crate::options::{check_owner, check_reason, check_ttl, shortened};
+use crate::runtime::thread::ThreadRuntime;
+use crate::runtime::{Runtime, race};
 use crate::token::Token;
 use crate::url::{Secret, StoreUrl};
 

@@ -8,13 +8,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::backend::Owner;
-use crate::engine::{Patience, TRY_PATIENCE, join_all, race, unless};
+use crate::engine::{Patience, TRY_PATIENCE};
 use crate::error::{Error, ErrorKind, Lost, Result};
 use crate::guard::Guard;
 use crate::key::Key;
 use crate::locks::Locks;
 use crate::mutex::Mutex;
 use crate::options::LockOptions;
+use crate::runtime::{join_all, race, unless};
 use crate::token::Token;
 
 /// The most names that one [`MultiMutex`] takes.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::backend::Owner;
-use crate::engine::{Engine, Patience, race, unless};
+use crate::engine::{Engine, Patience};
 use crate::error::{Error, Lost, Result};
 use crate::guard::Guard;
 use crate::key::Key;
 use crate::locks::Locks;
 use crate::mutex::Mutex;
 use crate::options::check_owner;
+use crate::runtime::{race, unless};
 use crate::token::Token;
 
 impl Locks {

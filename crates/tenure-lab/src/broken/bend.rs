@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released, Sink};
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 use tenure::{Key, Result, Token};
 
 use crate::conform::Twist;

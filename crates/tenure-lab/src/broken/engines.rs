@@ -8,8 +8,8 @@ use std::time::Duration;
 use tenure::Error;
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, ClaimId, Leave, Released, Standing};
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tenure::backend::host::faults;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Builder, Locks};
 
 use super::holding::{Held, Line, open};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tenure::backend::{self, Backend, News, Opening, Sink};
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Capabilities, HoldEnd, Key, Locks, Owner, Scope, StoreUrl, Visibility, Wakeup};
 
 use super::ear::{Ear, Fan};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenure::backend::{Claim, Leave, Standing};
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 use tenure::{Locks, LostReason};
 use tokio::time::sleep;
 

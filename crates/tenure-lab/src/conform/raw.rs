@@ -7,7 +7,7 @@ use tenure::backend::{
     Anchor, Answer, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, Query, Released, Standing,
 };
 use tenure::core::lease::TTL_WAITING;
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 use tenure::{Key, Line};
 
 use super::ctx::owner;

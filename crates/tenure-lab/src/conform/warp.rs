@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tenure::backend::BoxFuture;
 use tenure::core::moment::{Moment, nanos};
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 
 /// How often a sleeper looks at the moved clock.
 const NAP: Duration = Duration::from_millis(5);

@@ -10,7 +10,7 @@ use tenure::backend::{
     Answer, Backend, BoxFuture, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Released, Sink, Standing,
 };
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 
 use crate::broken::bend::{AllAnswered, Answered, Bend, Runs, Warped, as_it_is, outer, runs};
 use crate::broken::patch::Patch;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tenure::Locks;
 use tenure::backend::{BoxFuture, News, Sink};
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;

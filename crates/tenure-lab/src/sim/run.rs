@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tenure::core::lease::{MARK_LIFE, TTL_WAITING};
 use tenure::core::moment::nanos;
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 use tenure::{LockOptions, Locks, Owner};
 
 use super::clock::Clock;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tenure::engine::Runtime;
+use tenure::runtime::Runtime;
 
 use super::faults::Fault;
 use super::judge::NAMES;

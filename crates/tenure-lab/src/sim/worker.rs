@@ -40,7 +40,7 @@ impl Drop for Busy {
 
 /// Starts a worker on a machine.
 pub(super) fn start(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) {
-    use tenure::engine::Runtime;
+    use tenure::runtime::Runtime;
 
     progress.busy.fetch_add(1, Ordering::Relaxed);
     let (busy, me) = (Busy(progress.clone()), machine.clone());
@@ -181,7 +181,7 @@ async fn hand_over(machine: &Arc<Machine>, lock: usize, guard: Guard, progress: 
 
 /// Starts somebody who goes on with a handle: adopts it, releases it, or forgets it.
 fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Progress>) {
-    use tenure::engine::Runtime;
+    use tenure::runtime::Runtime;
 
     progress.busy.fetch_add(1, Ordering::Relaxed);
     let (busy, me, world) = (Busy(progress.clone()), machine.clone(), machine.world().clone());

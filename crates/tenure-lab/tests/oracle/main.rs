@@ -10,8 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tenure::core::line;
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure_lab::oracle::{Ask, Leave, Oracle, Stands};
 
 use subjects::{Clocks, Fault, MS, Said, Store, Subject, plain};

@@ -11,8 +11,8 @@ use tenure::backend::{
 };
 use tenure::core::line::{self, Event, Found, Lines, Now, Place, Refusal, Trace, VecArena};
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Key, Owner, StoreUrl, Token};
 use tenure_lab::oracle::{Ask, Leave};
 

@@ -13,8 +13,8 @@ use crate::capability::{
 };
 use crate::core::line::{Found, Lines, NO_SLOT, Now, Place, Refusal, VecArena};
 use crate::domain::Domain;
-use crate::engine::Runtime;
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
 use crate::token::Token;
 
 /// This backend's row of the table.

@@ -5,20 +5,20 @@
 //! so a wrapper (fault injection, recording) that forgets a verb does not compile.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capability::Capabilities;
 use crate::core::moment::Moment;
 use crate::domain::Domain;
-use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::runtime::Runtime;
 use crate::token::Token;
 use crate::url::StoreUrl;
 
 pub use crate::core::line::{Kind, RW_CAPACITY};
+pub use crate::runtime::BoxFuture;
 
 #[cfg(feature = "host")]
 pub mod host;
@@ -32,9 +32,6 @@ mod note;
 mod pass_on;
 #[cfg(feature = "redis")]
 pub mod redis;
-
-/// A boxed future: wrappers need `dyn Backend`.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The random 128-bit id of a claim, made before the first request. It authorises release, so it is never shown:
 /// listings show [`short`](ClaimId::short).

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::hold::{Dropped, Hold, Phase};
-use super::timing::{LazyTimer, race};
 use super::turn::Asker;
 use super::{Engine, cohort, janitor, scope, telling, turn};
 use crate::backend::{Anchor, Claim, Cohort, Grant, Kind, Leave, Owner, Released};
@@ -17,6 +16,7 @@ use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
 use crate::key::Key;
+use crate::runtime::{LazyTimer, Runtime, race};
 
 /// What a face asks for.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Patience {
     }
 
     /// For `wait` from now; for a `wait` of zero, not at all.
-    pub(crate) fn lasting(wait: Duration, runtime: &dyn super::Runtime) -> Patience {
+    pub(crate) fn lasting(wait: Duration, runtime: &dyn Runtime) -> Patience {
         if wait.is_zero() { Patience::None } else { Patience::Until(runtime.now() + wait) }
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acquire::pause;
-use super::{Engine, janitor, race};
+use super::{Engine, janitor};
 use crate::backend::{Claim, Lease, Leave, Released, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, Lost, LostReason, Result};
+use crate::runtime::race;
 
 /// For how long somebody who does not hold by himself asks a store that does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);

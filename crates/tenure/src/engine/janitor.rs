@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::hold::{Dropped, Hold, Phase};
-use super::timing::race;
-use super::{Core, Runtime, telling};
+use super::{Core, telling};
 use crate::backend::{Claim, Leave, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::LostReason;
+use crate::runtime::{Runtime, race};
 
 /// How long `close` waits for withdrawals.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::hold::{Dropped, Hold, Next, Phase};
-use super::timing::{race, yield_now};
 use super::{Core, telling};
 use crate::backend::Answer;
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::{Error, LostReason};
+use crate::runtime::{race, yield_now};
 
 /// The most claims in one renewal request: a longer script would block a server.
 const BATCH: usize = 100;

@@ -1,14 +1,13 @@
 //! The only asynchronous control flow: how a claim is acquired, kept, lost and withdrawn.
 //!
-//! - [`Runtime`]: clock, randomness, timers and a place to run, given from outside; `thread` is the real one.
 //! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
 //! - `cohort`, `turn`: tasks that want one lock share a claim, and pass its hold on among themselves.
 //! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
 //! - `transfer`: continues a hold under another claim.
 //! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
-//! - `gather`: lets requests of one poll leave together. - `detached`: renews and releases what no process keeps.
+//! - `detached`: renews and releases what no process keeps.
 //! - `restate`: changes what is shown of a hold. - `scope`: what one scope of work holds, so that it does not wait for itself.
-//! - `hub`: where a store's pushes arrive. - `fork`: refuses to work in a forked child.
+//! - `hub`: where a store's pushes arrive.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,16 +15,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, BoxFuture, Claim, ClaimId, News, Owner, Sink};
-use crate::core::moment::Moment;
+use crate::backend::{Backend, Claim, ClaimId, News, Owner, Sink};
 use crate::error::{Error, Result};
+use crate::runtime::fork::Birthplace;
+use crate::runtime::{Runtime, race};
 
 mod acquire;
-pub mod clock;
 mod cohort;
 pub(crate) mod detached;
-pub mod fork;
-pub(crate) mod gather;
 mod hold;
 mod hub;
 mod janitor;
@@ -37,36 +34,17 @@ mod sync;
 pub(crate) mod telling;
 #[cfg(test)]
 mod tests;
-pub mod thread;
-mod timing;
 mod transfer;
 mod turn;
 
 pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire, acquire_in_turn};
 pub(crate) use hub::Hub;
-pub(crate) use timing::{join_all, race, unless};
 pub(crate) use transfer::adopt;
 
 use cohort::Cohorts;
-use fork::Birthplace;
 use hold::{Hold, Next};
 use janitor::Janitor;
 use registry::Registry;
-
-/// What the engine and the backends take from their surroundings: a clock, randomness, timers and a place to run.
-/// Given to them, so that a lab can run the real engine in virtual time.
-pub trait Runtime: fmt::Debug + Send + Sync + 'static {
-    /// The boot clock (`CLOCK_BOOTTIME`).
-    fn now(&self) -> Moment;
-    /// The wall clock, in µs since the epoch. May be wrong and may jump.
-    fn wall_us(&self) -> u64;
-    /// Fills `bytes` with randomness from the operating system.
-    fn fill(&self, bytes: &mut [u8]);
-    /// Resolves once the boot clock has reached `at`. Counts suspended time, needs no particular executor.
-    fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()>;
-    /// Runs a task, independently of the user's executor.
-    fn spawn(&self, task: BoxFuture<'static, ()>);
-}
 
 /// How long dropping the last handle waits for pending withdrawals: a program that drops its guard and returns from
 /// `main` would otherwise leave it for the whole lease.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Turn;
 use super::acquire::pause;
 use super::hold::Phase;
-use super::{Turn, race};
 use crate::core::lease;
 use crate::error::Result;
+use crate::runtime::race;
 
 /// Between two looks at whether an older renewal was answered.
 const LOOK: Duration = Duration::from_millis(2);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::acquire::{PATIENCE, Request, Turn, pause};
 use super::hold::{Next, Phase};
-use super::timing::race;
 use super::{Core, Engine, janitor, scope, telling};
 use crate::backend::{Anchor, Claim, Leave, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
+use crate::runtime::race;
 
 /// For how long a transfer is repeated at most. A store refuses one that is older than a mark lives, which would look
 /// as if the hold were gone: nobody listens any more by then.

@@ -8,12 +8,12 @@ use std::task::{Poll, Wake, Waker};
 use super::acquire::{PATIENCE, Patience, Request, Turn, drive, unanswered};
 use super::cohort::{Entered, Given, Lead, Number, Seat};
 use super::hold::{Hold, Phase};
-use super::timing::LazyTimer;
 use super::{Core, Engine};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::runtime::LazyTimer;
 
 /// Acquires together with those tasks of this client that wait for the same lock.
 ///

@@ -18,12 +18,13 @@ use crate::capability::{Needs, Visibility};
 use crate::core::calendar;
 use crate::core::lease::KEEP_MAX;
 use crate::core::moment::Moment;
-use crate::engine::{Patience, race, unless};
+use crate::engine::Patience;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::locks::Locks;
 use crate::mutex::Mutex;
 use crate::options::LockOptions;
+use crate::runtime::{race, unless};
 use crate::token::Token;
 
 pub use record::{Run, RunState};

@@ -12,8 +12,8 @@ use tenure::backend::{
     Sink, Standing,
 };
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure::{ErrorKind, Key, StoreUrl};
 
 pub(crate) type Result<T> = tenure::Result<T>;

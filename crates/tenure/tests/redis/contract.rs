@@ -7,8 +7,8 @@ use tenure::backend::{
     Anchor, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, Line, News, Opening, Owner, Query, Released,
     Sink, Standing, find,
 };
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Key, StoreUrl};
 
 use crate::multi;

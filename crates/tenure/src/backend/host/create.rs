@@ -16,8 +16,8 @@ use super::files::AHEAD_US;
 use super::layout::{self, Broken, FILE_LEN, Header, STATIC_WORDS};
 use super::place::{Dir, refused};
 use super::{faults, floor, sys};
-use crate::engine::Runtime;
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
 
 pub(super) const STORE: &str = "store";
 pub(super) const LIVE: &str = "live";

@@ -14,8 +14,8 @@ use super::create::{lock_builders, unlock_builders, write_all};
 use super::layout::{checksum, mix};
 use super::place::{Dir, refused};
 use crate::domain::Domain;
-use crate::engine::Runtime;
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
 
 const FILE: &str = "domain";
 const NEW: &str = "domain.new";

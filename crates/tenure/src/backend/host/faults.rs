@@ -76,9 +76,9 @@ mod inspection {
     use super::super::registry;
     use super::super::store::Store;
     use crate::core::line::NEXT_WORD;
-    use crate::engine::Runtime;
-    use crate::engine::thread::ThreadRuntime;
     use crate::error::Result;
+    use crate::runtime::Runtime;
+    use crate::runtime::thread::ThreadRuntime;
 
     fn open(dir: &Path) -> Result<Arc<Store>> {
         let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());

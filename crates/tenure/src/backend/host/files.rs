@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use super::create;
 use super::layout::Header;
 use super::place::Dir;
-use crate::engine::Runtime;
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
 
 /// For how long a look is good, in ns of the boot clock.
 const GOOD_NS: u64 = 1_000_000_000;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-use crate::engine::fork::Birthplace;
+use crate::runtime::fork::Birthplace;
 
 /// A file mapped shared, seen as words that change under us: other processes write them, so they are only ever
 /// accessed as atomics.

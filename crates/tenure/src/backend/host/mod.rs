@@ -48,9 +48,9 @@ use self::store::{Halt, Inner, Outcome, Store};
 use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
 use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength, Turns};
 use crate::domain::Domain;
-use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::runtime::Runtime;
 use crate::token::Token;
 
 /// The most that it promises: what a directory does. Shared memory (`host:`) promises less, since a reboot empties it.

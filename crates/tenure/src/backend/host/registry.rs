@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::place::{Dir, Place};
 use super::store::{Inner, Store};
-use crate::engine::Runtime;
-use crate::engine::fork::Birthplace;
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
+use crate::runtime::fork::Birthplace;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -23,9 +23,9 @@ use super::watch::Watchers;
 use super::{create, domain, faults, floor};
 use crate::core::line::{Lines, Now, Refusal};
 use crate::domain::Domain;
-use crate::engine::Runtime;
-use crate::engine::fork::Birthplace;
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
+use crate::runtime::fork::Birthplace;
 
 /// How long a thread is blocked for an owner that lives and stays inside. Then it takes the lines elsewhere
 /// (`rescue.rs`), so a stopped process delays nobody for longer; where that cannot be done, whoever is asynchronous

@@ -26,8 +26,8 @@ use super::target::Target;
 use super::together::Verb;
 use crate::backend::{News, Sink};
 use crate::core::moment::Moment;
-use crate::engine::Runtime;
 use crate::error::ErrorKind;
+use crate::runtime::Runtime;
 
 /// Which connection a request prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use super::scripts::Names;
 use super::stream::Stream;
 use super::together::{self, Queued, To, Verb};
 use crate::core::moment::Moment;
-use crate::engine::{Runtime, gather};
+use crate::runtime::{Runtime, gather};
 
 /// The answer to a request.
 pub(super) type Reply = Result<Value, Fault>;

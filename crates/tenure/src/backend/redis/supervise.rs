@@ -14,8 +14,8 @@ use super::names;
 use super::stream::Stream;
 use crate::backend::News;
 use crate::core::backoff;
-use crate::engine::race;
 use crate::error::ErrorKind;
+use crate::runtime::race;
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(4);

@@ -1,8 +1,8 @@
 //! Asking: silence, errors, patience.
 
 use super::*;
-use crate::engine::Runtime;
 use crate::error::{Error, ErrorKind};
+use crate::runtime::Runtime;
 
 fn kind(asked: &mut Handle<Result<Option<Turn>>>) -> ErrorKind {
     asked.done().expect("finished").expect_err("an error").kind()

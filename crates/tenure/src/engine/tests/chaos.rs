@@ -11,8 +11,8 @@ use super::*;
 use crate::backend::{
     self, Anchor, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Query, Released, Sink,
 };
-use crate::engine::{Runtime, race};
 use crate::error::Error;
+use crate::runtime::{Runtime, race};
 use crate::url::StoreUrl;
 
 /// How bad the network is.

@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::task::{Poll, Wake, Waker};
 
 use super::*;
-use crate::engine::Runtime;
 use crate::error::LostReason;
+use crate::runtime::Runtime;
 
 #[test]
 fn s5_the_deadline_counts_from_when_the_request_was_sent() {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::{News, Sink};
 use crate::core::moment::{Moment, nanos};
-use crate::engine::Runtime;
+use crate::runtime::Runtime;
 
 /// A claim in line, and the future that waits for it.
 fn in_line(world: &World, ahead: u32) -> (Handle<Result<Option<Turn>>>, crate::backend::ClaimId) {

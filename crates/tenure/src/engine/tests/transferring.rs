@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::backend::{Anchor, Claim, ClaimId, Leave, News, Released, Sink};
-use crate::engine::{Runtime, adopt};
+use crate::engine::adopt;
 use crate::error::{Error, ErrorKind, LostReason};
+use crate::runtime::Runtime;
 
 fn transfer(world: &World, turn: Turn) -> Handle<Result<Turn>> {
     world.rt.go(async move { turn.transfer(&request(TTL), Anchor::Process).await })

@@ -5,8 +5,9 @@ use std::task::{Context, Waker};
 
 use super::*;
 use crate::backend::{Claim, ClaimId, Leave, News, Released, Sink};
-use crate::engine::{Runtime, acquire_in_turn};
+use crate::engine::acquire_in_turn;
 use crate::error::{Error, ErrorKind};
+use crate::runtime::Runtime;
 
 type Task = Handle<Result<Option<Turn>>>;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::backend::BoxFuture;
 use crate::core::moment::{Moment, nanos};
-use crate::engine::Runtime;
+use crate::runtime::Runtime;
 
 /// More polls than this without the clock moving: something spins.
 const SPIN: usize = 2_000_000;

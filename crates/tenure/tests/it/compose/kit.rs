@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave};
 use tenure::core::moment::Moment;
-use tenure::engine::Runtime;
-use tenure::engine::thread::ThreadRuntime;
+use tenure::runtime::Runtime;
+use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Error, Locks, Released, Result};
 
 /// How many answers of each verb are lost, after the store has done what was asked.

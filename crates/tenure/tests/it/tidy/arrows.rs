@@ -1,4 +1,4 @@
-//! Which layer may know which: faces -> engine -> backend -> core.
+//! Which layer may know which: faces -> engine -> backend -> runtime -> core.
 
 use super::{has_word, none, sources};
 
@@ -46,8 +46,15 @@ fn core_is_pure() {
 
 #[test]
 fn core_knows_no_other_layer() {
-    let words =
-        ["crate::engine", "crate::backend", "crate::locks", "crate::mutex", "crate::guard", "crate::options"];
+    let words = [
+        "crate::engine",
+        "crate::backend",
+        "crate::runtime",
+        "crate::locks",
+        "crate::mutex",
+        "crate::guard",
+        "crate::options",
+    ];
     none(&banned("crates/tenure/src/core", &words, "arrows point to core, not from it"));
 }
 
@@ -57,6 +64,22 @@ fn backends_know_no_primitive() {
     let faults = banned("crates/tenure/src/backend", &words, "a backend sees claims, not primitives");
     // The guard of a standard mutex is not ours.
     none(&faults.into_iter().filter(|f| !f.contains("MutexGuard")).collect::<Vec<_>>());
+}
+
+#[test]
+fn backends_know_no_engine() {
+    none(&banned(
+        "crates/tenure/src/backend",
+        &["crate::engine"],
+        "the engine calls backends, not the other way round",
+    ));
+}
+
+#[test]
+fn the_runtime_knows_only_core() {
+    let words =
+        ["crate::engine", "crate::backend", "crate::locks", "crate::mutex", "crate::guard", "crate::error"];
+    none(&banned("crates/tenure/src/runtime", &words, "everything that waits stands on the runtime"));
 }
 
 #[test]

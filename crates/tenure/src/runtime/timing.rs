@@ -4,9 +4,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use super::Runtime;
 use super::gather::Gathering;
-use crate::backend::BoxFuture;
+use super::{BoxFuture, Runtime};
 use crate::core::moment::Moment;
 
 /// A timer that is only made when it is first waited for: most answers come at once.

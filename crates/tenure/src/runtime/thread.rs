@@ -9,9 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Runtime;
-use super::clock;
-use crate::backend::BoxFuture;
+use super::{BoxFuture, Runtime, clock};
 use crate::core::moment::Moment;
 
 /// The longest sleep before the boot clock is looked at again: tokio's timers do not count suspended time.

@@ -1,0 +1,39 @@
+//! What the engine and the backends take from their surroundings: a clock, randomness, timers and a place to run.
+//!
+//! - [`Runtime`]: the trait. The lab implements it in virtual time.
+//! - [`thread`]: the real one, on a thread of its own.
+//! - [`clock`]: the clocks of this machine.
+//! - [`fork`]: notices that this process is a fork of the one that connected.
+//! - `timing`: futures that run out of time.
+//! - `gather`: lets requests of one poll leave together.
+
+use std::fmt;
+use std::pin::Pin;
+
+use crate::core::moment::Moment;
+
+pub mod clock;
+pub mod fork;
+pub(crate) mod gather;
+pub mod thread;
+mod timing;
+
+pub(crate) use timing::{LazyTimer, join_all, race, unless, yield_now};
+
+/// A boxed future: traits that are used as objects need one.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the engine and the backends take from their surroundings: a clock, randomness, timers and a place to run.
+/// Given to them, so that a lab can run the real engine in virtual time.
+pub trait Runtime: fmt::Debug + Send + Sync + 'static {
+    /// The boot clock (`CLOCK_BOOTTIME`).
+    fn now(&self) -> Moment;
+    /// The wall clock, in µs since the epoch. May be wrong and may jump.
+    fn wall_us(&self) -> u64;
+    /// Fills `bytes` with randomness from the operating system.
+    fn fill(&self, bytes: &mut [u8]);
+    /// Resolves once the boot clock has reached `at`. Counts suspended time, needs no particular executor.
+    fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()>;
+    /// Runs a task, independently of the user's executor.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
