@@ -196,9 +196,9 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
         Err(error) => return Ok(Parsed::Text(styled(&error, &std::io::stdout()))),
     };
     match &mut cli.command {
-        Command::Run(args) => args.words.settle()?,
-        Command::Once(args) => args.words.settle()?,
-        Command::Elect(args) => args.words.settle()?,
+        Command::Run(args) => args.words.settle("run")?,
+        Command::Once(args) => args.words.settle("once")?,
+        Command::Elect(args) => args.words.settle("elect")?,
         _ => {}
     }
     Ok(Parsed::Run(Box::new(cli)))
@@ -257,7 +257,10 @@ mod tests {
             assert_eq!(run(args), Ok(("x".into(), command(&["a", "-n"]))), "{args:?}");
         }
         assert_eq!(run(&["--", "-rf", "--", "a", "b"]), Ok(("-rf".into(), command(&["a", "b"]))));
-        assert_eq!(run(&["--", "--help", "a"]), Ok(("--help".into(), command(&["a"]))));
+        assert_eq!(
+            run(&["--", "--help", "x", "--", "a", "--"]),
+            Ok(("--help+x".into(), command(&["a", "--"])))
+        );
         assert_eq!(run(&["x", "--", "a", "--", "b"]), Ok(("x".into(), command(&["a", "--", "b"]))));
         assert_eq!(run(&["x", "-n", "y", "--", "b"]), Ok(("x+y".into(), command(&["b"]))));
         for args in [
@@ -266,6 +269,12 @@ mod tests {
             &["x", "--"],
             &["x", "a", "-c"],
             &["--", "x", "--"],
+            &["--", "sudo", "echo", "x"],
+            &["--", "sudo", "--", "echo", "x"],
+            &["-n", "--", "sudo", "echo"],
+            &["--", "-rf", "a"],
+            &["--", "--", "a"],
+            &["--", "-rf", "--"],
             &["x", "-rf", "--", "a"],
         ] {
             assert_eq!(run(args).map_err(|f| f.code), Err(USAGE), "{args:?}");

@@ -77,8 +77,9 @@ const VARIABLES: &[(&str, &str)] = &[
     ),
     (
         "TENURE_HELD_AS",
-        "A line for each of TENURE_HELD: the fencing token (or -), a space, and how the lock is held: mutex, read, write, \
-         permits=K/N or once. What run --reentrant asks.",
+        "A line for each of TENURE_HELD: the fencing token (or -), how the lock is held (mutex, read, write, permits=K/N \
+         or once), the claim as show prints it (or -), and the process id of the guardian. run and acquire ask the store \
+         whether the claim still holds: the variables alone prove nothing.",
     ),
     ("TENURE_HANDLE", "The handle for renew and release, where none is given as an argument."),
     ("NO_COLOR", "No colours, if set and not empty."),

@@ -1,6 +1,7 @@
 //! `tenure acquire`, `renew` and `release`: a lock across the commands of a shell.
 
 use std::io::{IsTerminal, Read, stderr, stdin};
+use std::sync::mpsc::{RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::store::{Store, variable};
 use crate::text::{escape, json_line};
 use crate::{out, run, view, who};
 
+/// How long a waiter whose stderr is no terminal says nothing.
+const NOTE: Duration = Duration::from_secs(1);
 /// More than the longest handle.
 const LONGEST: u64 = 64 * 1024;
 
@@ -47,15 +50,16 @@ impl<'a> Shown<'a> {
 pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failure> {
     let store = Store::new(globals)?;
     let key = store.key(&args.name)?;
+    if out::is_closed() {
+        let what = "the handle could not be written: stdout is closed";
+        return Err(Failure::new(1, what, "the lock was not taken; send stdout to a file or a variable"));
+    }
     let scene = Scene::new()?;
     let locks = store.open()?;
     scene.seen().locks = Some(locks.clone());
-    if run::is_held_by_a_parent(locks.url(), &key) {
-        let what = format!("lock {key}: this command is run under it, so it would wait for itself");
-        return Err(Failure::usage(
-            what,
-            "take another lock here, or unset TENURE_HELD if that is no longer so",
-        ));
+    if run::is_held_by_a_parent(&locks, &key).map_err(|e| Failure::from_library(&e, CONFIG))? {
+        let what = format!("lock {key}: this command already runs under it, so it would wait for itself");
+        return Err(Failure::usage(what, "take another lock here"));
     }
     let guard = wait(args, globals, &locks);
     // A signal finds it waiting or done, not in between: a lock whose handle nobody has would last for its lease.
@@ -80,7 +84,7 @@ pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failu
         if failure.code != 0 {
             return failure;
         }
-        Failure::new(1, "the handle could not be written: nobody reads it", "the lock was given back")
+        Failure::new(1, "the handle could not be written: its reader is gone", "the lock was released")
     })
 }
 
@@ -127,21 +131,54 @@ fn wait(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Result<Guard, F
         return Ok(guard);
     }
     let most = args.patience.most();
-    if most != Some(Duration::ZERO) && !globals.quiet && stderr().is_terminal() {
-        out::note(&format!("tenure: waiting for {}.\n", holder(locks, &args.name, false)));
-    }
+    let note = Note::new(args, globals, locks);
     let guard = match most {
         Some(Duration::ZERO) => None,
         Some(wait) => mutex.blocking_try_lock_for(wait).map_err(usage)?,
         None => Some(mutex.blocking_lock().map_err(usage)?),
     };
+    drop(note);
     guard.ok_or_else(|| {
         let code = args.patience.conflict();
-        match globals.quiet {
-            true => Failure::silent(code),
-            false => Failure::new(code, format!("not acquired: {}", holder(locks, &args.name, true)), ""),
+        if globals.quiet {
+            return Failure::silent(code);
         }
+        let name = escape(&args.name);
+        let more = if most == Some(Duration::ZERO) { "wait for it with --wait" } else { "wait longer" };
+        let advice = format!("{more}, or see who is in line with: tenure show {name}");
+        Failure::new(code, format!("not acquired: {}", holder(locks, &args.name, true)), advice)
     })
+}
+
+/// Says on stderr what is being waited for: at once on a terminal, after a second elsewhere, and never once this is
+/// dropped.
+struct Note {
+    _done: Option<Sender<()>>,
+}
+
+impl Note {
+    fn new(args: &AcquireArgs, globals: &Globals, locks: &Locks) -> Note {
+        if args.patience.most() == Some(Duration::ZERO) || globals.quiet {
+            return Note { _done: None };
+        }
+        if stderr().is_terminal() {
+            out::note(&format!("tenure: waiting for {}.\n", holder(locks, &args.name, false)));
+            return Note { _done: None };
+        }
+        let (done, over) = channel();
+        let (locks, name) = (locks.clone(), args.name.clone());
+        let say = move || {
+            if over.recv_timeout(NOTE) == Err(RecvTimeoutError::Timeout) {
+                let text = format!("tenure: waiting for {}.\n", holder(&locks, &name, false));
+                if over.try_recv() == Err(TryRecvError::Empty) {
+                    out::note(&text);
+                }
+            }
+        };
+        // Without another thread the lock is waited for in silence.
+        let started = std::thread::Builder::new().name("note".into()).spawn(say);
+        Note { _done: started.is_ok().then_some(done) }
+    }
 }
 
 /// The lock and, where the store tells it, who holds it.

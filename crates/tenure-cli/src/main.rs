@@ -88,8 +88,8 @@ mod run {
         Elect(&'a crate::args::ElectArgs),
     }
 
-    pub(crate) fn is_held_by_a_parent(_: &str, _: &tenure::Key) -> bool {
-        false
+    pub(crate) fn is_held_by_a_parent(_: &tenure::Locks, _: &tenure::Key) -> tenure::Result<bool> {
+        Ok(false)
     }
 
     /// Signals end the process at once here; what it leaves ends with its lease.

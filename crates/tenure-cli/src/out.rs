@@ -18,6 +18,17 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Whether stdout was closed when the process started. Rust's runtime opens `/dev/null` in its place then, for reading and
+/// writing, so what is written there is lost without an error. A shell's `> /dev/null` opens it for writing alone.
+pub(crate) fn is_closed() -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+    let out = rustix::stdio::stdout();
+    let (Ok(flags), Ok(here)) = (fcntl_getfl(out), fstat(out)) else { return true };
+    let device = FileType::from_raw_mode(here.st_mode) == FileType::CharacterDevice;
+    let null = device && stat("/dev/null").is_ok_and(|null| null.st_rdev == here.st_rdev);
+    null && flags & OFlags::RWMODE == OFlags::RDWR
+}
+
 /// Writes to stderr. Nothing can be done where that fails, and nothing is.
 pub(crate) fn note(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());

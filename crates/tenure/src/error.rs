@@ -49,6 +49,8 @@ struct Repr {
     advice: String,
     key: Option<Key>,
     lost: Option<Lost>,
+    /// The store itself said so: asking again at once gets the same answer.
+    answered: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -64,7 +66,9 @@ macro_rules! makers {
 
 impl Error {
     fn new(kind: ErrorKind, what: String, advice: String) -> Error {
-        Error { repr: Box::new(Repr { kind, what, advice, key: None, lost: None, source: None }) }
+        Error {
+            repr: Box::new(Repr { kind, what, advice, key: None, lost: None, answered: false, source: None }),
+        }
     }
 
     makers! {
@@ -105,10 +109,22 @@ impl Error {
 
     /// The same error once more, for another caller; its source in words.
     pub(crate) fn again(&self) -> Error {
-        let Repr { kind, what, advice, key, lost, source } = &*self.repr;
+        let Repr { kind, what, advice, key, lost, answered, source } = &*self.repr;
         let source = source.as_ref().map(|source| source.to_string().into());
         let (what, advice, key, lost) = (what.clone(), advice.clone(), key.clone(), lost.clone());
-        Error { repr: Box::new(Repr { kind: *kind, what, advice, key, lost, source }) }
+        Error { repr: Box::new(Repr { kind: *kind, what, advice, key, lost, answered: *answered, source }) }
+    }
+
+    /// The same error, which the store itself answered: asking again at once gets the same answer.
+    #[cfg(feature = "redis")]
+    pub(crate) fn as_answered(mut self) -> Error {
+        self.repr.answered = true;
+        self
+    }
+
+    /// Whether the store itself answered this.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.repr.answered
     }
 
     /// What a caller can do about it.

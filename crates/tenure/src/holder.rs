@@ -19,6 +19,13 @@ macro_rules! holder {
                 &self.turn.hold.claim.key
             }
 
+            /// The hash of the claim behind this hold: what listings show as [`Seen::claim`](crate::Seen::claim). It tells
+            /// this hold from others of the same lock, and authorises nothing.
+            #[must_use]
+            pub fn claim(&self) -> String {
+                self.turn.hold.claim.id.short()
+            }
+
             /// Whether the hold is still ours, and for how long at least without another renewal. Arithmetic on the boot clock:
             /// no I/O, no waiting. Past the deadline the answer is `Lost`, for good.
             ///

@@ -181,35 +181,42 @@ pub(crate) struct ElectArgs {
 }
 
 impl Words {
-    /// The command stands behind `--`; where the name itself begins with `-`, that stands behind a `--` of its own.
+    /// Names stand before `--`, the command after it. A name that begins with `-` stands between two `--`.
     ///
     /// # Errors
     /// No name, no command, or a command without the dashes.
-    pub(super) fn settle(&mut self) -> Result<(), Failure> {
-        // Of `run -- COMMAND` the command would be taken for the name.
-        if let (true, [alone]) = (self.names.is_empty(), &self.command[..]) {
-            return Err(Failure::usage(
-                format!("there is no name, or no command: only {alone:?}"),
-                "write it as: NAME -- COMMAND [ARG...]",
-            ));
-        }
+    pub(super) fn settle(&mut self, verb: &str) -> Result<(), Failure> {
         if self.names.is_empty() && !self.command.is_empty() {
-            let name = self.command.remove(0).into_string().map_err(|name| {
-                Failure::usage(format!("the name {name:?} is not UTF-8"), "use another name")
-            })?;
-            self.names.push(name);
-            if self.command.first().is_some_and(|c| c == "--") {
-                self.command.remove(0);
-            }
+            self.names = self.names_between_dashes(verb)?;
         }
         match (self.names.get(1), self.names.is_empty(), self.command.is_empty()) {
             (_, false, false) => Ok(()),
-            (Some(second), _, true) => Err(without_dashes(second)),
-            (_, true, _) => {
-                Err(Failure::usage("there is no name", "name the lock, then the command behind --"))
-            }
-            _ => Err(Failure::usage("there is no command to run", "name it behind --")),
+            (Some(second), _, true) => Err(without_dashes(verb, second)),
+            (_, true, _) => Err(Failure::usage("the name of the lock is missing", usage(verb))),
+            _ => Err(Failure::usage("there is no command to run", "put the command after --")),
         }
+    }
+
+    /// The names of `-- -NAME... -- COMMAND`. Anything else behind `--` is a command, and its first word no name: `run --
+    /// sudo ls` must not run `ls` without sudo.
+    fn names_between_dashes(&mut self, verb: &str) -> Result<Vec<String>, Failure> {
+        let dashed = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+        let second = self.command.iter().position(|word| word == "--");
+        let (Some(second @ 1..), true) = (second, self.command.first().is_some_and(dashed)) else {
+            let shown: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
+            let what = "the name of the lock is missing: everything after -- is the command";
+            return Err(Failure::usage(
+                what,
+                format!("write it as: tenure {verb} NAME -- {}", shown.join(" ")),
+            ));
+        };
+        let behind = self.command.split_off(second + 1);
+        let names = std::mem::replace(&mut self.command, behind).into_iter().take(second);
+        let utf8 = |name: OsString| {
+            name.into_string()
+                .map_err(|name| Failure::usage(format!("the name {name:?} is not UTF-8"), "use another name"))
+        };
+        names.map(utf8).collect()
     }
 
     /// The only name.
@@ -227,10 +234,12 @@ impl Words {
     }
 }
 
+/// How such a command line is written.
+fn usage(verb: &str) -> String {
+    format!("write it as: tenure {verb} NAME [OPTIONS] -- COMMAND [ARG...]")
+}
+
 /// The command stands where names stand.
-pub(super) fn without_dashes(word: &str) -> Failure {
-    Failure::usage(
-        format!("the command {word:?} does not stand behind --"),
-        "write it as: tenure run NAME [OPTIONS] -- COMMAND [ARG...]",
-    )
+fn without_dashes(verb: &str, word: &str) -> Failure {
+    Failure::usage(format!("there is no -- before the command {word:?}"), usage(verb))
 }

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tenure::{Domain, Key, Line, LockOptions, Locks, Owner, Run};
 
-use super::env::Held;
+use super::env::{Confirmed, Held};
 use super::guardian::{Guardian, Step, Stop};
 use super::hold::{Hold, Taken, Target};
 use super::parent::raw;
 use super::wire::Message;
 use super::{Wait, env};
 use crate::exit::{CONFIG, Failure, UNAVAILABLE, USAGE};
-use crate::text::ordinal;
+use crate::text::{escape, ordinal};
 use crate::{view, who};
 
 /// How often to look who holds the lock, for somebody who watches.
@@ -22,15 +22,17 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 
 impl Guardian {
     /// The lock, or why not. A store that is away is tried again for as long as the user said to wait; without a
-    /// `--wait` of his, only once it has answered before.
+    /// `--wait`, only if it has answered before.
     pub(super) fn acquire(&mut self) -> Result<(Locks, Hold), Stop> {
         let until = match self.plan.wait {
             Wait::For(wait) => self.began.checked_add(wait),
             _ => None,
         };
         let (mut pause, mut told) = (PAUSES.0, self.plan.quiet);
+        // The wait limits the time in line: however short it is, the store has the time to answer once.
+        let mut most = None;
         loop {
-            let failure = match self.attempt(until) {
+            let failure = match self.attempt(most) {
                 Err(Stop::Failed(failure)) if failure.code == UNAVAILABLE => failure,
                 other => return other,
             };
@@ -43,7 +45,7 @@ impl Guardian {
                 return Err(failure.into());
             }
             if !std::mem::replace(&mut told, true) {
-                self.note(format!("{}tenure: trying on.\n", failure.text(self.plan.verbose)));
+                self.note(format!("{}tenure: trying again.\n", failure.text(self.plan.verbose)));
             }
             let again = Instant::now() + pause;
             let again = until.map_or(again, |until| again.min(until));
@@ -53,10 +55,11 @@ impl Guardian {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(failure.into());
             }
-            pause = (pause * 2).min(PAUSES.1);
+            (pause, most) = ((pause * 2).min(PAUSES.1), until);
         }
     }
 
+    /// Asks once, and waits in line: until that instant, or else for as long as the user said.
     fn attempt(&mut self, until: Option<Instant>) -> Result<(Locks, Hold), Stop> {
         let locks = match &self.locks {
             Some(locks) => locks.clone(),
@@ -71,7 +74,7 @@ impl Guardian {
         let options = LockOptions::new().ttl(self.plan.ttl).owner(me.clone());
         let target = self.plan.ask.at(&locks, &keys, options, &self.plan.reason).map_err(usage)?;
         let keys = self.locks_of(&locks, &target, keys)?;
-        // Never overtakes anybody, and nothing has to be set up for waiting where there is nothing to wait for.
+        // Never overtakes anybody, and nothing has to be set up for waiting if there is nothing to wait for.
         let mut taken = self.finish(pin!(target.take(Wait::No)))?.map_err(usage)?;
         if matches!(&taken, Taken::Not(run) if self.plan.wait != Wait::No && !over(run.as_ref())) {
             let wait = match until {
@@ -88,41 +91,57 @@ impl Guardian {
     }
 
     /// The names that are to be taken: all but those that a parent holds, with `--reentrant`.
-    fn to_take(&self, locks: &Locks) -> Result<Vec<Key>, Failure> {
+    fn to_take(&mut self, locks: &Locks) -> Result<Vec<Key>, Stop> {
         let mut keys = Vec::new();
-        for key in &self.plan.keys {
-            match env::find(&self.plan.held, &env::line(locks.url(), key)) {
-                None => keys.push(key.clone()),
-                Some(held) if !self.plan.reentrant => return Err(own(key, held)),
-                Some(held) if self.plan.ask.is_covered_by(&held.way) => {}
-                Some(held) => {
+        for key in self.plan.keys.clone() {
+            match self.held_above(locks, &key)? {
+                None => keys.push(key),
+                Some(Confirmed { held, .. }) if !self.plan.reentrant => return Err(own(&key, &held).into()),
+                Some(Confirmed { below: false, .. }) => {
+                    let what = format!(
+                        "lock {key}: it is held, but not by a parent of this command, so the hold could end while the \
+                         command runs"
+                    );
+                    let advice = "start this below the `tenure run` that holds it, or unset TENURE_HELD to wait in line";
+                    return Err(Failure::usage(what, advice).into());
+                }
+                Some(Confirmed { held, .. }) if self.plan.ask.is_covered_by(&held.way) => {}
+                Some(Confirmed { held, .. }) => {
                     let what = format!(
                         "lock {key}: a parent of this command holds it as {}, which is less than {}",
                         held.way,
                         self.plan.ask.word()
                     );
-                    return Err(Failure::usage(
-                        what,
-                        "let the parent take it in the way that is needed here",
-                    ));
+                    let advice = "let the parent take it in the way that is needed here";
+                    return Err(Failure::usage(what, advice).into());
                 }
             }
         }
         Ok(keys)
     }
 
+    /// The hold of that lock by a parent. The environment says so, and the store confirms it: what it does not confirm is
+    /// forgotten, for the command as well.
+    fn held_above(&mut self, locks: &Locks, key: &Key) -> Result<Option<Confirmed>, Stop> {
+        let answer = self.finish(pin!(env::confirmed(&self.plan.held, locks, key)))?;
+        let confirmed = answer.map_err(|e| Failure::from_library(&e, CONFIG))?;
+        let (line, kept) = (env::line(locks.url(), key), confirmed.as_ref().map(|c| &c.held));
+        self.plan.held.retain(|held| held.line != line || Some(held) == kept);
+        Ok(confirmed)
+    }
+
     /// The locks behind what is asked for: of a job, that of its slot.
-    fn locks_of(&self, locks: &Locks, target: &Target, keys: Vec<Key>) -> Result<Vec<Key>, Failure> {
+    fn locks_of(&mut self, locks: &Locks, target: &Target, keys: Vec<Key>) -> Result<Vec<Key>, Stop> {
         let (Target::Once(once), [key]) = (target, &keys[..]) else { return Ok(keys) };
         let label = once.label().map_err(|e| Failure::from_library(&e, USAGE))?;
         let slot = self.plan.store.key(&format!("{}/@{label}", key.name()))?;
-        match env::find(&self.plan.held, &env::line(locks.url(), &slot)) {
-            Some(held) => Err(own(&slot, held)),
+        match self.held_above(locks, &slot)? {
+            Some(Confirmed { held, .. }) => Err(own(&slot, &held).into()),
             None => Ok(vec![slot]),
         }
     }
 
-    /// Opens the store, for no longer than the user said to wait for the lock.
+    /// Opens the store: until that instant at the latest, or else for as long as the library tries.
     fn connect(&self, until: Option<Instant>) -> Result<Locks, Stop> {
         let mut connect = pin!(self.plan.store.builder().connect());
         loop {
@@ -138,7 +157,7 @@ impl Guardian {
         }
     }
 
-    /// Which order the token belongs to. Without it the command runs all the same: only a fence asks for it.
+    /// The token's domain. Without it the command runs all the same: only a fence needs it.
     pub(super) fn domain(&self, locks: &Locks) -> Result<Option<Domain>, Stop> {
         match self.until(pin!(locks.domain()), Some(Instant::now() + LOOK)) {
             Step::Ready(domain) => Ok(domain.ok()),
@@ -158,7 +177,8 @@ impl Guardian {
         }
     }
 
-    /// The same, while the user is told what is being waited for.
+    /// The same, while the user is told what is being waited for: at once and whenever it changes on a terminal, once
+    /// after a second elsewhere.
     fn wait<F: Future>(
         &self,
         locks: &Locks,
@@ -166,11 +186,12 @@ impl Guardian {
         me: &Owner,
         mut future: Pin<&mut F>,
     ) -> Result<F::Output, Stop> {
-        if !self.plan.notes {
+        if self.plan.quiet {
             return self.finish(future);
         }
+        let moves = self.plan.notes;
         let mut said = String::new();
-        let mut look = Instant::now();
+        let mut look = if moves { Instant::now() } else { Instant::now() + LOOK };
         loop {
             match self.until(future.as_mut(), Some(look)) {
                 Step::Ready(value) => return Ok(value),
@@ -179,11 +200,14 @@ impl Guardian {
                 Step::Time => {}
             }
             look = Instant::now() + LOOK;
-            let Some(line) =
-                self.until(pin!(in_the_way(locks, keys, Some(me))), Some(look)).ready().flatten()
-            else {
-                continue;
-            };
+            let seen = self.until(pin!(in_the_way(locks, keys, Some(me))), Some(look)).ready().flatten();
+            if !moves {
+                // Whether or not it can be seen who holds: a job that hangs without a word looks broken.
+                let what = seen.map_or_else(|| self.plan.named(), |line| view::held_by(&line, false));
+                self.note(format!("tenure: waiting for {what}.\n"));
+                return self.finish(future);
+            }
+            let Some(line) = seen else { continue };
             let place = line.waiting.iter().position(|seen| seen.owner == *me);
             let place = place.map(|at| format!("; {} in line", ordinal(at + 1))).unwrap_or_default();
             let text = format!("tenure: waiting for {}{place}.\n", view::held_by(&line, false));
@@ -202,7 +226,16 @@ impl Guardian {
             Some(line) => view::held_by(&line, true),
             None => self.plan.named(),
         };
-        Failure::new(self.plan.conflict, format!("not acquired: {what}"), "")
+        Failure::new(self.plan.conflict, format!("not acquired: {what}"), self.patience())
+    }
+
+    /// What to do about a lock that is not free.
+    fn patience(&self) -> String {
+        let name = self.plan.keys.first().map(|key| escape(key.name())).unwrap_or_default();
+        match self.plan.wait {
+            Wait::No => format!("wait for it with --wait, or see who is in line with: tenure show {name}"),
+            _ => format!("wait longer, or see who is in line with: tenure show {name}"),
+        }
     }
 
     fn note(&self, text: String) {
@@ -215,13 +248,13 @@ fn over(run: Option<&Run>) -> bool {
     run.is_some_and(|run| run.state.is_over())
 }
 
-/// A lock that a parent of ours holds will not become free while we wait.
+/// A lock that a parent holds does not become free while its child waits.
 fn own(key: &Key, held: &Held) -> Failure {
     Failure::usage(
-        format!("lock {key}: this command is already run under it, so it would wait for itself"),
+        format!("lock {key}: this command already runs under it, so it would wait for itself"),
         match held.way.as_str() {
-            "unknown" => "take another lock here, or unset TENURE_HELD if that is no longer so",
-            _ => "take another lock here, use run --reentrant, or unset TENURE_HELD if that is no longer so",
+            "unknown" | "once" => "take another lock here",
+            _ => "take another lock here, or use run --reentrant",
         },
     )
 }

@@ -345,14 +345,15 @@ impl Guardian {
         self.end(u8::try_from(code_of(status)).unwrap_or(u8::MAX), String::new());
     }
 
-    /// Writes the status file, and lets `tenure run` exit.
+    /// Writes the status file, if the lock was held, and lets `tenure run` exit.
     fn end(&mut self, code: u8, mut text: String) {
         self.status.exit = code;
         match self.granted {
             Some(at) => self.status.held_ms = Some(millis(at.elapsed())),
             None => self.status.waited_ms = millis(self.began.elapsed()),
         }
-        if let Some(file) = &mut self.plan.status
+        if self.granted.is_some()
+            && let Some(file) = &mut self.plan.status
             && let Err(error) = file.write(&self.status)
         {
             text +=

@@ -191,6 +191,17 @@ impl Hold {
         }
     }
 
+    /// The claim behind it, as listings show it; of several names, their tokens are enough.
+    pub(super) fn claim(&self) -> Option<String> {
+        match self {
+            Hold::Inherited | Hold::Many(_) => None,
+            Hold::One(guard) => Some(guard.claim()),
+            Hold::Read(guard) => Some(guard.claim()),
+            Hold::Permits(permit) => Some(permit.claim()),
+            Hold::Slot(started) => Some(started.guard().claim()),
+        }
+    }
+
     /// Of a job, the label of its slot.
     pub(super) fn slot(&self) -> Option<&str> {
         match self {

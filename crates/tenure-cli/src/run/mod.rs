@@ -24,7 +24,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use tenure::{Key, Owner, Slot};
+use tenure::{Key, Locks, Owner, Slot};
 
 use crate::args::{ElectArgs, Globals, How, OnceArgs, RunArgs, Words};
 use crate::exit::Failure;
@@ -66,9 +66,9 @@ struct Plan {
     grace: Duration,
     reason: String,
     status: Option<StatusFile>,
-    /// What parents hold.
+    /// What parents hold, as the environment says.
     held: Vec<Held>,
-    /// Whether somebody reads notes about the waiting.
+    /// Whether notes about the waiting go to a terminal: then they follow what happens.
     notes: bool,
     quiet: bool,
     verbose: bool,
@@ -124,9 +124,12 @@ pub(crate) fn run(job: Job<'_>, globals: &Globals) -> Result<u8, Failure> {
     parent::run(plan)
 }
 
-/// Whether this process runs under that lock, by a `tenure run` that it descends from.
-pub(crate) fn is_held_by_a_parent(url: &str, key: &Key) -> bool {
-    env::find(&held_by_parents(), &env::line(url, key)).is_some()
+/// Whether this process runs under that lock: the environment says so, and the store confirms it.
+///
+/// # Errors
+/// Whatever the store answers.
+pub(crate) fn is_held_by_a_parent(locks: &Locks, key: &Key) -> tenure::Result<bool> {
+    Ok(env::blocking_confirmed(&held_by_parents(), locks, key)?.is_some())
 }
 
 fn held_by_parents() -> Vec<Held> {

@@ -104,11 +104,14 @@ impl Guardian {
         if let Some(slot) = hold.slot() {
             command.env("TENURE_SLOT", slot);
         }
-        let mut held = plan.held.clone();
+        let (mut held, claim) = (plan.held.clone(), hold.claim());
+        let guardian = i32::try_from(std::process::id()).ok();
         held.extend(hold.tokens().into_iter().map(|(key, token)| Held {
             line: env::line(locks.url(), &key),
             token: token.map(|t| t.get()),
             way: plan.ask.word(),
+            claim: claim.clone(),
+            guardian,
         }));
         let (lines, ways) = env::write(&held);
         command.env("TENURE_HELD", lines).env("TENURE_HELD_AS", ways);

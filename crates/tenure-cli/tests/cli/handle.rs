@@ -136,3 +136,21 @@ fn nobody_is_left_with_a_lock_whose_handle_nobody_has() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(0));
 }
+
+#[test]
+fn a_handle_that_stdout_cannot_take_is_no_hold() {
+    let place = Place::new();
+    for (to, code) in [(">&-", 1), ("> /dev/full", 1), ("> /dev/null", 0)] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("{TENURE} acquire x {to}")]).env("TENURE_URL", place.url());
+        let output = shell.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{to}: {said}");
+        assert!(
+            code == 0 || said.contains("could not be written") || said.contains("cannot be written"),
+            "{said}"
+        );
+        let free = place.code(&["run", "-n", "x", "--", "true"]);
+        assert_eq!(free, Some(if code == 0 { 75 } else { 0 }), "{to}");
+    }
+}

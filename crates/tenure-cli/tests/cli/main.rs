@@ -4,6 +4,7 @@
 
 mod fence;
 mod handle;
+mod held;
 mod jobs;
 mod kinds;
 mod look;

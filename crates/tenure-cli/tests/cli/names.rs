@@ -76,7 +76,9 @@ fn odd_names_are_refused_or_stand_for_themselves() {
     let mut taken = BTreeSet::new();
     for name in names {
         let script = "printf %s \"$TENURE_LOCK\"";
-        let output = place.output(&["run", "--", name, "sh", "-c", script]);
+        let dashed = name.starts_with('-');
+        let before: &[&str] = if dashed { &["run", "--", name] } else { &["run", name] };
+        let output = place.output(&[before, &["--", "sh", "-c", script]].concat());
         match output.status.code() {
             Some(0) => {
                 assert_eq!(text(&output.stdout), name, "became another name");
@@ -101,7 +103,11 @@ fn odd_names_are_refused_or_stand_for_themselves() {
         ["a", "--help", "-rf", "%00", "A", "caf\u{e9}", "ß", "SS", "ss", "{a}{b}", "CON", &long[0], &long[2]];
     assert!(kept.iter().all(|name| taken.contains(name)), "{taken:?}");
     // Held all at once: each under its own name, none twice.
-    let running: Vec<_> = taken.iter().map(|name| place.run(&["-n", "--", name, "sleep", "1000"])).collect();
+    let hold = |name: &&str| {
+        let before: &[&str] = if name.starts_with('-') { &["-n", "--", name] } else { &["-n", name] };
+        place.run(&[before, &["--", "sleep", "1000"]].concat())
+    };
+    let running: Vec<_> = taken.iter().map(hold).collect();
     let all = crate::support::until("all are held", || {
         let all: Vec<String> =
             place.json(&["ls"]).iter().map(|l| l["lock"].as_str().unwrap().to_owned()).collect();

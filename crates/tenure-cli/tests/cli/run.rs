@@ -1,7 +1,7 @@
 //! `tenure run`: what the command gets, what comes back, and who is kept out.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -201,12 +201,68 @@ fn the_status_file_tells_the_outcome() {
     );
     let failed = status(&["x", "--", "/nowhere/at/all"]);
     assert_eq!((&failed["outcome"], &failed["exit"]), (&"failed".into(), &127.into()));
+    // Only a run that held the lock writes it.
     let _holder = place.hold("x");
-    let busy = status(&["-n", "x", "--", "true"]);
-    assert_eq!(
-        (&busy["outcome"], &busy["exit"], &busy["token"]),
-        (&"busy".into(), &75.into(), &serde_json::Value::Null)
-    );
+    assert_eq!(status(&["-n", "x", "--", "true"]), failed);
+    assert_eq!(status(&["--wait", "20ms", "x", "--", "true"]), failed);
+    assert_eq!(status(&["--url", "host:///nowhere/at/all", "y", "--", "true"]), failed);
+}
+
+/// Two that have the same file: each object is whole, and a reader never sees an empty file.
+#[test]
+fn a_second_run_leaves_the_status_file_of_the_first_alone() {
+    let place = Place::new();
+    fs::write(place.file("status"), "before\n").unwrap();
+    let args = ["--status-file", "status", "x", "--", "sh", "-c", "until [ -e go ]; do sleep 0.01; done"];
+    let first = place.run(&args);
+    place.until_held("x");
+    let waits = place.run(&["--status-file", "status", "x", "--", "true"]);
+    place.until_waiting("x", 1);
+    assert_eq!(place.code(&["run", "-n", "--status-file", "status", "x", "--", "true"]), Some(75));
+    assert_eq!(fs::read_to_string(place.file("status")).unwrap(), "before\n");
+    drop(waits);
+    let long = format!("/nowhere/{}", "long/".repeat(200));
+    assert_eq!(place.code(&["run", "--status-file", "status", "y", "--", &long]), Some(127));
+    assert_eq!(json_of(&place.file("status"))["lock"], "y");
+    fs::write(place.file("go"), "").unwrap();
+    assert_eq!(first.wait().0, Some(0));
+    assert_eq!((json_of(&place.file("status")))["lock"], "x");
+    let left = fs::read_dir(place.file(".")).unwrap().map(|e| e.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // What is no file is written to as it is.
+    let output = place.output(&["run", "--status-file", "/dev/stderr", "x", "--", "true"]);
+    assert!(text(&output.stderr).starts_with(r#"{"outcome":"ran""#), "{output:?}");
+}
+
+/// A job that waits in a log without a word looks broken.
+#[test]
+fn a_waiter_whose_stderr_is_no_terminal_says_once_whom_it_waits_for() {
+    let place = Place::new();
+    let holder = place.hold("x");
+    let say = |args: &[&str]| {
+        let mut command = place.tenure(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut waiting = [say(&["run", "x", "--", "true"]), say(&["acquire", "x"])];
+    let quiet = [say(&["run", "-q", "x", "--", "true"]), say(&["acquire", "-q", "x"])];
+    let mut said = waiting.each_mut().map(|one| BufReader::new(one.stderr.take().unwrap()));
+    for said in &mut said {
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.starts_with("tenure: waiting for x, held by ") && line.contains("sleep"), "{line}");
+    }
+    // Those that were told to be quiet have waited for at least as long: they came before the others had spoken.
+    for mut one in quiet.into_iter().chain(waiting) {
+        one.kill().unwrap();
+        let mut more = String::new();
+        if let Some(mut stderr) = one.stderr.take() {
+            stderr.read_to_string(&mut more).unwrap();
+        }
+        one.wait().unwrap();
+        assert_eq!(more, "");
+    }
+    drop(holder);
 }
 
 #[test]

@@ -23,6 +23,14 @@ fn wrong_usage_is_64() {
         &["run", "x"],
         &["run", "x", "true"],
         &["run", "x", "--"],
+        &["run", "--", "sudo", "echo", "x"],
+        &["run", "--", "sudo", "--", "echo", "x"],
+        &["run", "-n", "--ttl", "1s", "--", "sudo", "echo"],
+        &["once", "--slot", "a", "--", "sudo", "echo", "x"],
+        &["elect", "--", "sudo", "echo", "x"],
+        &["acquire", "--"],
+        &["acquire", "--", "sudo", "echo"],
+        &["fence", "check", "--token", "7", "--domain", "a", "--", "sudo", "echo"],
         &["run", "x", "--wait", "10", "--", "true"],
         &["run", "x", "--wait", "1h1h", "--", "true"],
         &["run", "x", "--wait", "-1s", "--", "true"],
@@ -159,8 +167,22 @@ fn wrong_usage_is_told_in_two_sentences() {
         ("once x -- true", "--slot or --every is missing. Write it as: tenure once"),
         (
             "run -- true",
-            "there is no name, or no command: only \"true\". Write it as: NAME -- COMMAND [ARG...].",
+            "the name of the lock is missing: everything after -- is the command. Write it as: tenure run NAME -- true.",
         ),
+        (
+            "once --slot a -- sudo ls /",
+            "the name of the lock is missing: everything after -- is the command. Write it as: tenure once NAME -- sudo ls /.",
+        ),
+        (
+            "elect -- sudo ls",
+            "the name of the lock is missing: everything after -- is the command. Write it as: tenure elect",
+        ),
+        (
+            "run -n",
+            "the name of the lock is missing. Write it as: tenure run NAME [OPTIONS] -- COMMAND [ARG...].",
+        ),
+        ("run x true", "there is no -- before the command \"true\". Write it as: tenure run NAME"),
+        ("acquire -- sudo echo", "the argument \"echo\" is one too many"),
         ("run --permits 1 x -- true", "--of is missing. Write it as: tenure run"),
         ("run -w 10 x -- true", "--wait: \"10\" has no unit. Did you mean 10s? Write it like"),
         (

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -13,6 +14,8 @@ pub(crate) const TRIALS: Trials = &[
     ("faults::unreachable_is_69", unreachable_is_69),
     ("faults::waiting_outlasts_a_server_that_is_away", waiting_outlasts),
     ("faults::a_frozen_server_is_given_up_in_time", frozen),
+    ("faults::a_server_that_refuses_writes_is_named_at_once", a_server_that_refuses_writes),
+    ("faults::the_wait_limits_the_time_in_line_alone", the_wait_limits_the_time_in_line_alone),
     ("faults::a_server_that_stops_stops_the_command", a_server_that_stops),
     ("faults::a_short_outage_is_outlasted", a_short_outage),
     ("faults::break_tells_the_holder", break_tells_the_holder),
@@ -46,7 +49,7 @@ fn unreachable_is_69() {
         assert_eq!(place.code(args), Some(69), "{args:?}");
     }
     let said = text(&place.output(&["run", "--wait", "300ms", "x", "--", "true"]).stderr);
-    assert!(said.contains("cannot be reached") && said.contains("trying on"), "{said}");
+    assert!(said.contains("cannot be reached") && said.contains("trying again"), "{said}");
 }
 
 fn waiting_outlasts() {
@@ -73,7 +76,43 @@ fn frozen() {
     let output = place.output(&["run", "--wait", "300ms", "x", "--", "true"]);
     server.thaw();
     let said = text(&output.stderr);
-    assert!(output.status.code() == Some(69) && said.contains("did not answer"), "{said}");
+    assert!(output.status.code() == Some(69) && said.contains("not answer"), "{said}");
+}
+
+fn a_server_that_refuses_writes() {
+    let server = Server::with(&["--min-replicas-to-write", "1"]);
+    for scheme in ["redis", "redis+setnx"] {
+        let place = Place::at(format!("{scheme}://127.0.0.1:{}", server.port));
+        for args in [
+            &["run", "-n", "x", "--", "true"][..],
+            &["run", "--wait", "100ms", "x", "--", "true"],
+            &["acquire", "-n", "x"],
+            &["acquire", "--wait", "100ms", "x"],
+            &["once", "--slot", "a", "x", "--", "true"],
+            &["elect", "-n", "x", "--", "true"],
+        ] {
+            let began = Instant::now();
+            let output = place.output(args);
+            let (said, took) = (text(&output.stderr), began.elapsed());
+            assert_eq!(output.status.code(), Some(69), "{args:?}: {said}");
+            assert!(said.contains("NOREPLICAS"), "{args:?}: {said}");
+            // The engine's own patience with a store is five seconds.
+            assert!(took < Duration::from_secs(4), "{args:?}: {took:?}");
+        }
+    }
+}
+
+fn the_wait_limits_the_time_in_line_alone() {
+    let server = Server::start();
+    for scheme in ["redis", "redis+setnx"] {
+        let place = Place::at(format!("{scheme}://127.0.0.1:{}", server.port));
+        for args in [&["run", "x", "--", "true"][..], &["acquire", "y"], &["elect", "z", "--", "true"]] {
+            let args = [&args[..1], &["--wait", "1ms"], &args[1..]].concat();
+            assert_eq!(place.code(&args), Some(0), "{args:?}");
+        }
+        let _holder = place.hold("x");
+        assert_eq!(place.code(&["run", "--wait", "1ms", "x", "--", "true"]), Some(75));
+    }
 }
 
 fn a_server_that_stops() {

@@ -14,6 +14,7 @@ pub(crate) const TRIALS: Trials = &[
     ("run::status_and_busy", status_and_busy),
     ("run::waiters_come_in_line", waiters_come_in_line),
     ("run::a_lock_of_a_parent_is_refused_however_the_server_is_named", nested),
+    ("run::an_old_environment_proves_nothing", an_old_environment_proves_nothing),
     ("run::the_commands_of_the_readme_work", the_commands_of_the_readme_work),
     ("run::what_is_left_is_a_head_without_holders", what_is_left),
 ];
@@ -104,6 +105,33 @@ fn nested() {
         assert!(code == 0 || text(&output.stderr).contains("would wait for itself"));
     }
     assert_eq!(place.code(&["run", "x", "--", tenure, "run", "y", "--", "true"]), Some(0));
+}
+
+fn an_old_environment_proves_nothing() {
+    let server = Server::start();
+    for scheme in ["redis", "redis+setnx"] {
+        let place = Place::at(format!("{scheme}://127.0.0.1:{}", server.port));
+        let dump = "printf '%s' \"$TENURE_HELD\" > held; printf '%s' \"$TENURE_HELD_AS\" > as";
+        let tenure = crate::support::TENURE;
+        // Below its hold it is one.
+        let again = format!(
+            "{dump}; {tenure} run --reentrant -n x -- sh -c 'echo $TENURE_TOKEN'; echo $TENURE_TOKEN"
+        );
+        let output = place.output(&["run", "x", "--", "sh", "-c", &again]);
+        let said = text(&output.stdout);
+        let tokens: Vec<&str> = said.lines().collect();
+        assert!(tokens.len() == 2 && tokens[0] == tokens[1] && !tokens[0].is_empty(), "{output:?}");
+        let after = |args: &[&str]| {
+            let variable = |name: &str| std::fs::read_to_string(place.file(name)).unwrap();
+            let mut command = place.tenure(args);
+            command.env("TENURE_HELD", variable("held")).env("TENURE_HELD_AS", variable("as"));
+            command.output().unwrap().status.code()
+        };
+        assert_eq!(after(&["run", "-n", "x", "--", "true"]), Some(0));
+        let _other = place.hold("x");
+        assert_eq!(after(&["run", "-n", "x", "--", "true"]), Some(75));
+        assert_eq!(after(&["run", "-n", "--reentrant", "x", "--", "true"]), Some(75));
+    }
 }
 
 fn what_is_left() {

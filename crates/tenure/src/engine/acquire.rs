@@ -403,6 +403,11 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
                 }
                 return Err(error.of(&hold.claim.key));
             }
+            // What does not stand in line does not wait for the store to change its mind either.
+            Some(Err(error)) if error.was_answered() && !hold.claim.stand => {
+                hold.inner().unanswered -= 1;
+                return Err(error.of(&hold.claim.key));
+            }
             Some(Err(error)) => {
                 tracing::debug!(lock = %hold.claim.key, %error, "attempt failed");
                 last = Some(error);

@@ -23,23 +23,26 @@ pub(super) struct Why {
     pub(super) kind: ErrorKind,
     pub(super) what: String,
     pub(super) advice: &'static str,
+    /// The server answered it.
+    answered: bool,
 }
 
 impl Why {
     pub(super) fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
-        Why { kind, what: what.into(), advice }
+        Why { kind, what: what.into(), advice, answered: false }
     }
 
     pub(super) fn error(&self) -> Error {
         let (what, advice) = (self.what.clone(), self.advice);
-        match self.kind {
+        let error = match self.kind {
             ErrorKind::Config => Error::config(what, advice),
             ErrorKind::Denied => Error::denied(what, advice),
             ErrorKind::Unsupported => Error::unsupported(what, advice),
             ErrorKind::Unavailable => Error::unavailable(what, advice),
             ErrorKind::Uncertain => Error::uncertain(what, advice),
             _ => Error::protocol(what, advice),
-        }
+        };
+        if self.answered { error.as_answered() } else { error }
     }
 }
 
@@ -76,6 +79,13 @@ const REACH: &str = "check that the server runs and can be reached";
 /// The server answered with an error. Whoever runs a script that fails inside gets the inner error's words somewhere in
 /// the text, at different places in different versions.
 pub(super) fn of_answer(text: &str) -> Why {
+    let why = judged(text);
+    // A server that is loading or runs a long script is ready in a moment.
+    let soon = ["LOADING", "BUSY", "TRYAGAIN"].iter().any(|word| text.starts_with(word));
+    Why { answered: !soon, ..why }
+}
+
+fn judged(text: &str) -> Why {
     let word = text.split([' ', ':']).next().unwrap_or_default();
     let says = |words: &[&str]| words.iter().any(|w| word == *w || (word == "ERR" && text.contains(w)));
     let shown: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
