@@ -71,7 +71,7 @@ enum Command {
     /// What there is in the lab
     #[command(before_help = "Examples:\n  tenure lab list\n  tenure lab list --json")]
     List,
-    /// A hundred clients fight for stock: no lock, a naive lock, Tenure; what each costs and what each loses
+    /// A hundred clients fight for stock: no lock, homemade locks, Tenure; what each costs and what each loses
     ///
     /// Exit 0: every strategy did what is expected of it; 1: one did not.
     #[command(

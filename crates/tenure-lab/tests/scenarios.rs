@@ -126,11 +126,22 @@ fn no_lock_loses_and_tenure_is_exact() {
     let output = tenure(words("--json lab flash-sale --clients 40 --processes 4 --stock 200 --seed 7"));
     let all = lines(&output);
     let names: Vec<_> = all.iter().map(|l| l["strategy"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["none", "naive", "tenure", "tenure+fence"], "{}", explain(&output));
+    assert_eq!(names, ["none", "naive", "careful", "tenure", "tenure+fence"], "{}", explain(&output));
     assert!(output.status.success(), "{}", explain(&output));
     assert_eq!(all[0]["verdict"], "wrong");
     assert!(all[0]["oversold"].as_u64() > Some(0) && all[0]["lost_updates"].as_u64() > Some(0), "{}", all[0]);
-    for one in &all[2..] {
+    let expected: Vec<_> = all.iter().map(|l| l["expected"].as_str().expect("a word")).collect();
+    assert_eq!(expected, ["wrong", "either", "either", "exact", "exact"]);
+    // Nobody waits in a sale without a lock, so nearly always several are inside; with Tenure never.
+    assert!(all[0]["held_by_one"].as_f64() < Some(0.5), "{}", all[0]);
+    for one in &all[3..] {
+        assert_eq!(one["held_by_several"].as_f64(), Some(0.0), "two inside at once: {one}");
+        let (rate, ceiling) = (one["cycles_per_s"].as_f64(), one["ceiling_per_s"].as_f64());
+        assert!(
+            rate > Some(0.0) && rate < ceiling,
+            "one at a time cannot be faster than its pauses allow: {one}"
+        );
+        assert!(one["held_by_one"].as_f64() > Some(0.0), "{one}");
         assert_eq!((&one["verdict"], &one["sold"]), (&"exact".into(), &200.into()), "{one}");
         for zero in ["oversold", "lost_updates", "refused_by_fence", "errors", "left"] {
             assert_eq!(one[zero], 0, "{zero} of {one}");
@@ -138,7 +149,7 @@ fn no_lock_loses_and_tenure_is_exact() {
         assert!(one["jain"].as_f64() > Some(0.5), "first come, first served: {one}");
     }
     let wanted = "strategy clients processes stock sold oversold lost_updates refused_by_fence errors seconds cycles_per_s \
-                  acquire_p50_us acquire_p99_us acquire_max_us jain verdict";
+                  acquire_p50_us acquire_p99_us acquire_max_us jain held_by_one ceiling_per_s verdict expected";
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut at = 0;
     for field in wanted.split_ascii_whitespace() {
@@ -150,14 +161,20 @@ fn no_lock_loses_and_tenure_is_exact() {
 }
 
 fn with_faults_only_the_fence_is_exact() {
-    let line = "--json lab flash-sale --clients 24 --processes 3 --stock 150 --faults --strategies tenure,tenure+fence";
+    let line = "--json lab flash-sale --clients 24 --processes 3 --stock 150 --faults --strategies careful,tenure,tenure+fence";
     let output = tenure(words(line));
     let all = lines(&output);
     assert!(output.status.success(), "{}", explain(&output));
-    let (plain, fenced) = (&all[0], &all[1]);
+    let (careful, plain, fenced) = (&all[0], &all[1], &all[2]);
+    assert_eq!(
+        careful["verdict"], "wrong",
+        "comparing before the delete does not stop a late write: {careful}"
+    );
     assert_eq!(fenced["verdict"], "exact", "{}", explain(&output));
     for one in &all {
         assert!(one["stopped"].as_u64() > Some(0), "the faults happened: {one}");
+    }
+    for one in [plain, fenced] {
         assert_eq!(one["killed"], 1, "{one}");
     }
     assert!(fenced["refused_by_fence"].as_u64() > Some(0), "a stopped holder's write was refused: {fenced}");
@@ -167,17 +184,26 @@ fn with_faults_only_the_fence_is_exact() {
 fn the_table_and_the_report() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("report.html");
-    let line = "lab flash-sale --clients 8 --processes 2 --stock 20 --strategies none,naive --report";
+    let line =
+        "lab flash-sale --clients 8 --processes 2 --stock 20 --strategies none,naive --seed 5 --report";
     let mut args: Vec<&OsStr> = line.split(' ').map(OsStr::new).collect();
     args.push(file.as_os_str());
     let output = tenure(args);
     let text = explain(&output);
-    for word in ["strategy", "oversold", "lost updates", "fairness", "verdict", "naive"] {
+    let explained =
+        ["Jain's index", "as expected without a lock", "so any fixed ttl is a guess", "1 / their mean"];
+    let named =
+        ["strategy", "oversold", "lost updates", "fairness", "verdict", "naive", "one inside", "of ceiling"];
+    for word in named.into_iter().chain(explained) {
         assert!(text.contains(word), "{word} is missing in {text}");
     }
     assert!(!text.contains('\x1b'), "no colour where nobody sees it");
     let page = fs::read_to_string(&file).expect("the report");
     assert!(page.contains("<svg") && page.ends_with("</html>\n"));
+    // What it ran on, and the command that repeats it.
+    for word in ["cores", env!("CARGO_PKG_VERSION"), "--strategies none,naive --seed 5", "20 in stock"] {
+        assert!(page.contains(word), "{word} is missing in the report");
+    }
     for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
         assert!(!page.contains(outside), "the report needs nothing from outside: {outside}");
     }

@@ -1,8 +1,8 @@
 //! A process of clients that buy until the stock is gone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -13,7 +13,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
-use super::door::{Door, Inside, NaiveFile, NaiveKey, Strategy};
+use super::door::{Door, Inside, Strategy};
+use super::homemade::{FileLock, Habits, KeyLock};
+use super::presence::Stay;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{Dice, boot_ns, us};
 use crate::plain;
@@ -32,8 +34,8 @@ pub(super) struct Task {
     pub(super) lock: String,
     /// The lease; `None`: the library's default.
     pub(super) ttl: Option<Duration>,
-    /// The naive lock's file and time to live.
-    pub(super) naive: (PathBuf, Duration),
+    /// The file of a homemade lock, its ttl, and whether it compares before it deletes.
+    pub(super) homemade: (PathBuf, Duration, bool),
     /// The stock's socket.
     pub(super) socket: PathBuf,
     /// The number of this process's first client, and how many it has.
@@ -63,8 +65,8 @@ pub(super) enum Event {
     Ready,
     /// A client stops the process now, between its last check and its write.
     Stopping,
-    /// A client is inside and stays there.
-    Staying,
+    /// A client is inside since then and stays there; these are the stays of this process so far.
+    Staying { since: u64, stays: Vec<Stay> },
     /// All clients are done.
     Done(Report),
 }
@@ -76,6 +78,10 @@ pub(super) struct Report {
     pub(super) cycles: Vec<u64>,
     /// How long each acquire call took, in µs.
     pub(super) acquire_us: Vec<u64>,
+    /// How often clients paused for their work, and for how long in all, in ns: a timer may round a pause up.
+    pub(super) pauses: (u64, u64),
+    /// From each acquire's success to the beginning of its release.
+    pub(super) stays: Vec<Stay>,
     /// Holds that were lost while a client worked or released.
     pub(super) lost: u64,
     /// Everything that went wrong otherwise, once for each time.
@@ -83,9 +89,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn add(&mut self, other: Report) {
+    pub(super) fn add(&mut self, other: Report) {
         self.cycles.extend(other.cycles);
         self.acquire_us.extend(other.acquire_us);
+        self.pauses.0 += other.pauses.0;
+        self.pauses.1 += other.pauses.1;
+        self.stays.extend(other.stays);
         self.lost += other.lost;
         self.errors.extend(other.errors);
     }
@@ -150,6 +159,8 @@ struct Client {
     till: Till,
     dice: Dice,
     report: Report,
+    /// Those of all clients of the process: a client that is about to be killed with it reports for all.
+    stays: Arc<Mutex<Vec<Stay>>>,
 }
 
 /// What came of one visit.
@@ -174,8 +185,10 @@ impl Client {
                     break;
                 }
             };
-            self.report.acquire_us.push(us(boot_ns() - before));
-            let visit = self.visit(&inside).await;
+            let since = boot_ns();
+            self.report.acquire_us.push(us(since - before));
+            let visit = self.visit(&inside, since).await;
+            self.stays.lock().unwrap_or_else(PoisonError::into_inner).push((since, boot_ns()));
             match inside.leave().await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Lost => self.report.lost += 1,
@@ -195,9 +208,10 @@ impl Client {
         self.report
     }
 
-    async fn visit(&mut self, inside: &Inside) -> Outcome<Visit> {
+    async fn visit(&mut self, inside: &Inside, since: u64) -> Outcome<Visit> {
         if self.trap.springs(Trap::STAY) {
-            Link.tell(&Event::Staying);
+            let stays = take(&self.stays);
+            Link.tell(&Event::Staying { since, stays });
             std::future::pending::<()>().await;
         }
         let token = if self.task.strategy == Strategy::Fenced { inside.token() } else { 0 };
@@ -206,9 +220,12 @@ impl Client {
             return Ok(Visit::SoldOut);
         }
         let pause = self.pause();
+        let before = boot_ns();
         if inside.work(pause).await.is_err() {
             return Ok(Visit::Turned);
         }
+        self.report.pauses.0 += 1;
+        self.report.pauses.1 += boot_ns() - before;
         if self.trap.springs(Trap::STOP) {
             Link.tell(&Event::Stopping);
             stop_this_process();
@@ -228,13 +245,19 @@ impl Client {
     }
 }
 
+fn take(stays: &Mutex<Vec<Stay>>) -> Vec<Stay> {
+    std::mem::take(&mut *stays.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 async fn door(task: &Task) -> Outcome<(Door, Option<Locks>)> {
+    let (file, ttl, compares) = task.homemade.clone();
+    let habits = Habits { ttl, compares };
     Ok(match task.strategy {
         Strategy::None => (Door::Open, None),
-        Strategy::Naive if plain::reaches(&task.url) => {
-            (Door::Server(NaiveKey::new(&task.url, &task.lock, task.naive.1).await?), None)
+        Strategy::Naive | Strategy::Careful if plain::reaches(&task.url) => {
+            (Door::Key(KeyLock::new(&task.url, &task.lock, habits).await?), None)
         }
-        Strategy::Naive => (Door::Naive(NaiveFile::new(task.naive.0.clone(), task.naive.1)), None),
+        Strategy::Naive | Strategy::Careful => (Door::File(FileLock::new(file, habits)), None),
         Strategy::Tenure | Strategy::Fenced => {
             let mut builder = Locks::builder(&task.url).namespace(&task.namespace);
             if let Some(ttl) = task.ttl {
@@ -252,6 +275,7 @@ fn play(link: &Link) -> Outcome<()> {
     let runtime = runtime.doing(|| "start the clients".into())?;
     let trap = Arc::new(Trap::default());
     let go = Arc::new(Notify::new());
+    let stays = Arc::new(Mutex::new(Vec::new()));
     listen(link, trap.clone(), go.clone());
     let report = runtime.block_on(async {
         let (door, locks) = door(&task).await?;
@@ -263,7 +287,8 @@ fn play(link: &Link) -> Outcome<()> {
             let dice = Dice::new(task.seed, u64::from(number));
             let door = door.of_client(&task.url).await?;
             let (task, trap) = (task.clone(), trap.clone());
-            ready.push(Client { task, trap, door, till, dice, report: Report::default() });
+            let (report, stays) = (Report::default(), stays.clone());
+            ready.push(Client { task, trap, door, till, dice, report, stays });
         }
         link.tell(&Event::Ready);
         go.notified().await;
@@ -274,6 +299,7 @@ fn play(link: &Link) -> Outcome<()> {
         while let Some(one) = clients.join_next().await {
             total.add(one.doing(|| "wait for a client".into())?);
         }
+        total.stays = take(&stays);
         if let Some(locks) = locks {
             locks.close().await?;
         }

@@ -1,53 +1,85 @@
-//! What stands between a client and the stock: nothing, a naive lock, or Tenure.
+//! What stands between a client and the stock: nothing, a lock that people write themselves, or Tenure.
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tenure::{Guard, Lost, Mutex};
-use tokio::sync::Mutex as Turn;
 
-use crate::failure::{Failure, Outcome};
+use super::homemade::{FileLock, Held, KeyLock};
+use crate::failure::Outcome;
 use crate::num::Dice;
-use crate::plain::Plain;
 
 /// A strategy of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Strategy {
     /// No lock.
     None,
-    /// The lock that everybody writes first: taken if absent, with a time to live, freed blindly.
+    /// The lock that everybody writes first: set if absent, a short ttl, deleted blindly.
     Naive,
-    /// Tenure's mutex; the stock is not shown the token.
+    /// What people believe to be right: a ttl of 30 s and a random value, compared before the key is deleted.
+    Careful,
+    /// Tenure's mutex; the stock does not see the token.
     Tenure,
     /// Tenure's mutex, and every read and write carries the token.
     Fenced,
 }
 
+/// The verdict that a strategy must reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    Exact,
+    Wrong,
+    /// Chance decides.
+    Either,
+}
+
+impl Expected {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Expected::Exact => "exact",
+            Expected::Wrong => "wrong",
+            Expected::Either => "either",
+        }
+    }
+}
+
 impl Strategy {
     /// All, in the order in which they are shown.
-    pub(crate) const ALL: [Strategy; 4] =
-        [Strategy::None, Strategy::Naive, Strategy::Tenure, Strategy::Fenced];
+    pub(crate) const ALL: [Strategy; 5] =
+        [Strategy::None, Strategy::Naive, Strategy::Careful, Strategy::Tenure, Strategy::Fenced];
 
     /// Its name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Strategy::None => "none",
             Strategy::Naive => "naive",
+            Strategy::Careful => "careful",
             Strategy::Tenure => "tenure",
             Strategy::Fenced => "tenure+fence",
         }
     }
 
-    /// What its verdict must be: exact, wrong, or either.
-    pub(super) fn expected(self, faults: bool) -> Option<bool> {
+    /// Whether it is a lock written for this comparison, not Tenure's.
+    pub(super) fn homemade(self) -> bool {
+        matches!(self, Strategy::Naive | Strategy::Careful)
+    }
+
+    /// What its verdict must be.
+    pub(super) fn expected(self, faults: bool) -> Expected {
         match (self, faults) {
-            (Strategy::Fenced, _) | (Strategy::Tenure, false) => Some(true),
-            (Strategy::None, false) => Some(false),
-            _ => None,
+            (Strategy::Fenced, _) | (Strategy::Tenure, false) => Expected::Exact,
+            (Strategy::None, false) => Expected::Wrong,
+            _ => Expected::Either,
+        }
+    }
+
+    /// Why a wrong result of this strategy is no surprise; empty where it would be one.
+    pub(super) fn excuse(self, faults: bool) -> &'static str {
+        match (self, faults) {
+            (Strategy::None, _) => "as expected without a lock",
+            (Strategy::Naive, _) => "as expected of a lock that expires during work",
+            (Strategy::Careful | Strategy::Tenure, true) => "as expected without a fence",
+            _ => "",
         }
     }
 }
@@ -57,10 +89,10 @@ impl Strategy {
 pub(super) enum Door {
     /// Always open.
     Open,
-    /// A naive lock of this host.
-    Naive(NaiveFile),
-    /// A naive lock on a server.
-    Server(NaiveKey),
+    /// A homemade lock of this host.
+    File(FileLock),
+    /// A homemade lock on a server.
+    Key(KeyLock),
     /// Tenure.
     Tenure(Mutex),
 }
@@ -70,22 +102,17 @@ pub(super) enum Door {
 pub(super) enum Inside {
     /// Nothing is held.
     Open,
-    /// The naive lock's file.
-    Naive(PathBuf),
-    /// The naive lock's key.
-    Server(NaiveKey),
+    /// A homemade lock.
+    Homemade(Held),
     /// A guard.
     Tenure(Guard),
 }
 
 impl Door {
-    /// One client's way in: on a server the naive lock has a connection for each.
+    /// One client's way in: a homemade lock on a server has a connection for each.
     pub(super) async fn of_client(&self, url: &str) -> Outcome<Door> {
         Ok(match self {
-            Door::Server(lock) => {
-                let link = Arc::new(Turn::new(Plain::connect(url).await?));
-                Door::Server(NaiveKey { link, ..lock.clone() })
-            }
+            Door::Key(lock) => Door::Key(lock.with_connection(url).await?),
             other => other.clone(),
         })
     }
@@ -94,8 +121,8 @@ impl Door {
     pub(super) async fn enter(&self, dice: &mut Dice) -> tenure::Result<Inside> {
         match self {
             Door::Open => Ok(Inside::Open),
-            Door::Naive(lock) => lock.enter(dice).await,
-            Door::Server(lock) => lock.enter(dice).await,
+            Door::File(lock) => lock.enter(dice).await.map(Inside::Homemade),
+            Door::Key(lock) => lock.enter(dice).await.map(Inside::Homemade),
             Door::Tenure(mutex) => mutex.lock().await.map(Inside::Tenure),
         }
     }
@@ -131,76 +158,8 @@ impl Inside {
     pub(super) async fn leave(self) -> tenure::Result<()> {
         match self {
             Inside::Open => Ok(()),
-            Inside::Naive(file) => {
-                let _ = fs::remove_file(file); // blindly: it may be somebody else's by now
-                Ok(())
-            }
-            Inside::Server(lock) => {
-                lock.link.lock().await.delete(&lock.key).await.map_err(lost_server) // blindly, as above
-            }
+            Inside::Homemade(held) => held.leave().await,
             Inside::Tenure(guard) => guard.release().await,
         }
     }
-}
-
-/// The naive lock of one host: a file made with `O_EXCL`. Its age is the time to live: who finds it older takes it for
-/// left behind and removes it.
-#[derive(Clone, Debug)]
-pub(super) struct NaiveFile {
-    path: PathBuf,
-    ttl: Duration,
-}
-
-impl NaiveFile {
-    /// A lock at `path`.
-    pub(super) fn new(path: PathBuf, ttl: Duration) -> NaiveFile {
-        NaiveFile { path, ttl }
-    }
-
-    async fn enter(&self, dice: &mut Dice) -> tenure::Result<Inside> {
-        loop {
-            match OpenOptions::new().write(true).create_new(true).open(&self.path) {
-                Ok(_) => return Ok(Inside::Naive(self.path.clone())),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(tenure::Error::unavailable("the naive lock's file", "").because(e)),
-            }
-            if age(&self.path).is_some_and(|age| age > self.ttl) {
-                let _ = fs::remove_file(&self.path);
-            } else {
-                tokio::time::sleep(Duration::from_micros(500 + dice.below(4_500))).await;
-            }
-        }
-    }
-}
-
-fn age(path: &Path) -> Option<Duration> {
-    fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()
-}
-
-/// The naive lock of a server: `SET key 1 NX PX ttl`, and a blind `DEL`.
-#[derive(Clone, Debug)]
-pub(super) struct NaiveKey {
-    link: Arc<Turn<Plain>>,
-    key: String,
-    ttl: Duration,
-}
-
-impl NaiveKey {
-    /// A lock at `key`, in a name space of the lab's own.
-    pub(super) async fn new(url: &str, lock: &str, ttl: Duration) -> Outcome<NaiveKey> {
-        let link = Arc::new(Turn::new(Plain::connect(url).await?));
-        Ok(NaiveKey { link, key: format!("tenure-lab:naive:{lock}"), ttl })
-    }
-
-    async fn enter(&self, dice: &mut Dice) -> tenure::Result<Inside> {
-        let mut link = self.link.lock().await;
-        while !link.set_if_absent(&self.key, "1", self.ttl).await.map_err(lost_server)? {
-            tokio::time::sleep(Duration::from_micros(500 + dice.below(4_500))).await;
-        }
-        Ok(Inside::Server(self.clone()))
-    }
-}
-
-fn lost_server(failure: Failure) -> tenure::Error {
-    tenure::Error::unavailable(format!("the naive lock's server: {failure}"), "")
 }

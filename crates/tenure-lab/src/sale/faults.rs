@@ -47,6 +47,16 @@ enum State {
     Over,
 }
 
+/// What the stock told last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    pub(super) sold: u64,
+    /// On the boot clock.
+    pub(super) at: u64,
+    /// The process that bought last. A fault hits this one: a lock that is not fair may not let another one in.
+    pub(super) buyer: usize,
+}
+
 /// The faults of one run.
 #[derive(Debug)]
 pub(super) struct Faults {
@@ -66,6 +76,11 @@ impl Faults {
         Faults { state, stops: 0, stock, start: Instant::now(), bands: Vec::new(), killed: None }
     }
 
+    /// The clients start now: the times of the report count from here.
+    pub(super) fn begin(&mut self) {
+        self.start = Instant::now();
+    }
+
     /// How many times a process was stopped.
     pub(super) fn stops(&self) -> u64 {
         self.stops
@@ -81,37 +96,28 @@ impl Faults {
         workers[who].kill();
         self.killed = Some(who);
         self.state = State::Over;
-        self.bands.push(Band {
-            at: self.start.elapsed().as_secs_f64(),
-            lasted: 0.0,
-            what: "SIGKILL of a holder",
-        });
+        self.bands.push(Band { at: self.start.elapsed().as_secs_f64(), lasted: 0.0, what: "SIGKILL" });
     }
 
-    /// Takes the next step. `done` are the workers that have finished, `sold` what had been sold at the moment
-    /// `told` of the boot clock.
+    /// Takes the next step. `done` are the workers that have finished.
     pub(super) fn step(
         &mut self,
-        (sold, told): (u64, u64),
+        Told { sold, at: told, buyer }: Told,
         done: &[bool],
         workers: &mut [Worker],
     ) -> Outcome<()> {
         let due = self.stock * (self.stops + 1) / (STOPS + 2);
         match self.state {
             State::Idle if sold >= due && self.stops < STOPS => {
-                let who = usize::try_from(self.stops).unwrap_or(0) % workers.len();
-                if done[who] {
-                    self.state = State::Over;
-                } else {
-                    workers[who].order(&Order::Stop)?;
-                    self.state = State::Asked(who);
+                self.state = if done[buyer] { State::Over } else { State::Asked(buyer) };
+                if !done[buyer] {
+                    workers[buyer].order(&Order::Stop)?;
                 }
             }
             State::Idle if sold >= due => {
-                let who = workers.len() - 1;
-                self.state = if done[who] { State::Over } else { State::Doomed(who) };
-                if !done[who] {
-                    workers[who].order(&Order::Stay)?;
+                self.state = if done[buyer] { State::Over } else { State::Doomed(buyer) };
+                if !done[buyer] {
+                    workers[buyer].order(&Order::Stay)?;
                 }
             }
             State::Asked(who) | State::Doomed(who) if done[who] => self.state = State::Over,
@@ -125,7 +131,7 @@ impl Faults {
                 workers[who].signal(Signal::CONT);
                 let lasted = since.elapsed().as_secs_f64();
                 let at = self.start.elapsed().as_secs_f64() - lasted;
-                self.bands.push(Band { at, lasted, what: "SIGSTOP of a holder" });
+                self.bands.push(Band { at, lasted, what: "SIGSTOP" });
                 self.stops += 1;
                 self.state = State::Idle;
             }

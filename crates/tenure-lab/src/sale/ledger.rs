@@ -17,8 +17,8 @@ pub(super) struct Ledger {
     pub(super) left: i64,
     /// Lines that make no sense: none, unless the lab itself is wrong.
     pub(super) nonsense: u64,
-    /// The stock over time: ns on the boot clock, value.
-    pub(super) curve: Vec<(u64, i64)>,
+    /// When each sale was accepted, in ns of the boot clock.
+    pub(super) sales: Vec<u64>,
 }
 
 impl Ledger {
@@ -49,7 +49,7 @@ impl Ledger {
                 self.lost_updates += u64::from(seen.get(&client) != Some(&self.sold));
                 self.sold += 1;
                 self.left = value;
-                self.curve.push((u64::try_from(t).ok()?, value));
+                self.sales.push(u64::try_from(t).ok()?);
             }
             "x" => self.refused += 1,
             _ => return None,

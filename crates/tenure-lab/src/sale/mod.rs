@@ -1,17 +1,23 @@
-//! The flash sale: a hundred clients in several processes fight for stock, with no lock, a naive lock, and Tenure.
+//! The flash sale: a hundred clients in several processes fight for stock: with no lock, with locks that people write
+//! themselves, and with Tenure.
 //!
 //! - [`stock`]: the stock's own process; it checks tokens and keeps the log.
-//! - [`ledger`]: what the log says.
-//! - [`buyers`]: a process of clients. [`door`]: the strategies.
+//! - [`ledger`]: what the log says. [`presence`]: how many clients were inside at a time.
+//! - [`buyers`]: a process of clients. [`door`]: the strategies. [`homemade`]: the locks that people write themselves.
 //! - [`faults`]: real signals, in the worst place.
 //! - [`stage`]: one strategy from start to end.
-//! - [`table`], [`html`]: what people and scripts see.
+//! - [`table`]: what a terminal and scripts see. [`html`]: the page. [`charts`]: its pictures. [`scene`]: where and how
+//!   it ran.
 
 mod buyers;
+mod charts;
 mod door;
 mod faults;
+mod homemade;
 mod html;
 mod ledger;
+mod presence;
+mod scene;
 mod stage;
 mod stock;
 mod table;
@@ -35,23 +41,24 @@ use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;
 use crate::plain;
 use door::Strategy;
+use faults::TTL;
 
 /// `tenure lab flash-sale`.
 #[derive(Args, Clone, Debug)]
 pub struct SaleArgs {
     /// How many clients buy.
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULTS.clients, value_name = "N")]
     clients: u32,
     /// In how many processes they run.
-    #[arg(long, default_value_t = 4, value_name = "P")]
+    #[arg(long, default_value_t = DEFAULTS.processes, value_name = "P")]
     processes: u32,
     /// How many items there are.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULTS.stock, value_name = "N")]
     stock: u32,
     /// The mean of the random pause while a client holds the lock.
     #[arg(long, default_value = "1ms", value_name = "DUR", value_parser = duration::parse)]
     work: Duration,
-    /// Which strategies to compare: none, naive, tenure, tenure+fence.
+    /// Which strategies to compare: none, naive, careful, tenure, tenure+fence.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     strategies: Vec<String>,
     /// Some clients pause for longer than their lease, and one process is killed.
@@ -82,11 +89,32 @@ struct Plan {
     report: Option<PathBuf>,
 }
 
+/// What the command line leaves out.
+struct Defaults {
+    url: &'static str,
+    namespace: &'static str,
+    clients: u32,
+    processes: u32,
+    stock: u32,
+    work: Duration,
+}
+
+const DEFAULTS: Defaults = Defaults {
+    url: "host:",
+    namespace: "default",
+    clients: 100,
+    processes: 4,
+    stock: 1000,
+    work: Duration::from_millis(1),
+};
+
 /// Limits that keep a slip of the finger from taking the machine down.
 const CLIENTS_MAX: u32 = 10_000;
 const PROCESSES_MAX: u32 = 256;
 const STOCK_MAX: u32 = 10_000_000;
 const WORK_MAX: Duration = Duration::from_secs(1);
+/// What most advice says.
+const CAREFUL_TTL: Duration = Duration::from_secs(30);
 
 impl Plan {
     fn check(args: SaleArgs, globals: &Globals) -> Outcome<Plan> {
@@ -118,10 +146,11 @@ impl Plan {
         }
         let strategies = strategies(&args.strategies)?;
         let scope = needs_shared(&globals.url)?;
-        // The naive lock must be one of the same kind of store: a server that only Tenure can reach has none.
-        if strategies.contains(&Strategy::Naive) && scope == Scope::Cluster && !plain::reaches(&globals.url) {
+        // A homemade lock must be one of the same kind of store: a server that only Tenure can reach has none.
+        let homemade = strategies.iter().any(|s| s.homemade());
+        if homemade && scope == Scope::Cluster && !plain::reaches(&globals.url) {
             return Err(Failure::config(
-                "the naive lock speaks to Redis without TLS only",
+                "the naive and the careful lock speak to Redis without TLS only",
                 "name a redis:// URL, or choose --strategies none,tenure,tenure+fence",
             ));
         }
@@ -144,9 +173,25 @@ impl Plan {
         })
     }
 
-    /// The time to live that somebody would choose who must guess: ten times the usual work.
-    fn naive_ttl(&self) -> Duration {
-        (self.work * 10).max(Duration::from_millis(10))
+    /// The first client of a process: as evenly as possible, process p has those from p * n / processes on.
+    fn first_of(&self, process: u32) -> u32 {
+        self.clients * process / self.processes
+    }
+
+    /// The process of a client.
+    fn process_of(&self, client: u32) -> usize {
+        let after = (0..self.processes).find(|p| self.first_of(p + 1) > client);
+        usize::try_from(after.unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// The ttl of a homemade lock, which is never renewed. Naive: ten times the usual work. Careful: 30 s, but with
+    /// faults Tenure's shorter lease, so that a pause beyond it need not take half a minute.
+    fn homemade_ttl(&self, strategy: Strategy) -> Duration {
+        match strategy {
+            Strategy::Careful if self.faults => TTL,
+            Strategy::Careful => CAREFUL_TTL,
+            _ => (self.work * 10).max(Duration::from_millis(10)),
+        }
     }
 }
 

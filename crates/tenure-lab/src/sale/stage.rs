@@ -8,9 +8,10 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::buyers::{self, Order, Report};
-use super::door::Strategy;
-use super::faults::{Band, Faults, TTL};
+use super::door::{Expected, Strategy};
+use super::faults::{Band, Faults, TTL, Told};
 use super::ledger::Ledger;
+use super::presence::Presence;
 use super::{Plan, stock};
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{boot_ns, jain, percentile, rate};
@@ -27,11 +28,18 @@ pub(super) struct Result {
     pub(super) strategy: Strategy,
     pub(super) ledger: Ledger,
     pub(super) exact: bool,
-    /// Whether that, and the number of errors, is what the strategy must come to.
+    /// What the strategy must come to.
+    pub(super) wanted: Expected,
+    /// Whether it did, with as few errors as it may have.
     pub(super) expected: bool,
     pub(super) seconds: f64,
     pub(super) cycles: Vec<u64>,
     pub(super) cycles_per_s: f64,
+    /// The cycles that one holder at a time could complete in a second if only its pauses took time: 1 / their mean as
+    /// measured.
+    pub(super) ceiling_per_s: f64,
+    /// How many clients were inside at a time.
+    pub(super) presence: Presence,
     /// p50, p99 and the longest acquire call, in µs.
     pub(super) acquire_us: [u64; 3],
     pub(super) jain: f64,
@@ -40,8 +48,8 @@ pub(super) struct Result {
     pub(super) stops: u64,
     pub(super) kills: u64,
     pub(super) bands: Vec<Band>,
-    /// The stock over time: seconds since the start, value.
-    pub(super) curve: Vec<(f64, i64)>,
+    /// When each sale was accepted, in seconds since the start.
+    pub(super) sales: Vec<f64>,
 }
 
 struct Stage<'a> {
@@ -52,8 +60,8 @@ struct Stage<'a> {
     done: Vec<bool>,
     report: Report,
     faults: Faults,
-    /// What had been sold, and when the stock said so.
-    sold: (u64, u64),
+    /// What the stock said last.
+    told: Told,
 }
 
 /// Runs one strategy.
@@ -74,23 +82,21 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
         done: Vec::new(),
         report: Report::default(),
         faults,
-        sold: (0, 0),
+        told: Told::default(),
     };
     stage.wait_ready(1)?;
     // One name for all processes, and no other run's.
     let lock = format!("flash-sale/{}-{:x}", std::process::id(), boot_ns());
     for p in 0..plan.processes {
-        // The clients as evenly as possible: process p has those from p * n / processes on.
-        let share = |p: u32| plan.clients * p / plan.processes;
         let task = buyers::Task {
             strategy,
             url: plan.url.clone(),
             namespace: plan.namespace.clone(),
             lock: lock.clone(),
             ttl: plan.faults.then_some(TTL),
-            naive: (dir.path().join("lock"), plan.naive_ttl()),
+            homemade: (dir.path().join("lock"), plan.homemade_ttl(strategy), strategy == Strategy::Careful),
             socket: socket.clone(),
-            clients: (share(p), share(p + 1) - share(p)),
+            clients: (plan.first_of(p), plan.first_of(p + 1) - plan.first_of(p)),
             work: plan.work,
             seed: plan.seed,
         };
@@ -100,6 +106,7 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
     }
     stage.wait_ready(stage.workers.len())?;
     let (start_ns, start) = (boot_ns(), Instant::now());
+    stage.faults.begin();
     for worker in &mut stage.workers {
         worker.order(&Order::Go)?;
     }
@@ -137,9 +144,9 @@ impl Stage<'_> {
                     return Err(Failure::run("all workers are gone", "see above"));
                 }
             }
-            self.faults.step(self.sold, &self.done, &mut self.workers)?;
-            if self.sold.0 != news.0 {
-                news = (self.sold.0, Instant::now());
+            self.faults.step(self.told, &self.done, &mut self.workers)?;
+            if self.told.sold != news.0 {
+                news = (self.told.sold, Instant::now());
             }
             if news.1.elapsed() > STUCK {
                 self.report.errors.push(format!("nothing was sold for {} s: stuck", STUCK.as_secs()));
@@ -163,21 +170,22 @@ impl Stage<'_> {
             return Ok(());
         };
         if heard.from == STOCK {
-            if let Ok(stock::Event::Now { at, value, sold }) = serde_json::from_value(said) {
-                self.sold = (sold, at);
-                bar.set_position(u64::try_from(i64::from(self.plan.stock) - value).unwrap_or(0));
+            if let Ok(stock::Event::Now { at, sold, by }) = serde_json::from_value(said) {
+                self.told = Told { sold, at, buyer: self.plan.process_of(by) };
+                bar.set_position(sold);
             }
             return Ok(());
         }
         match serde_json::from_value(said) {
             Ok(buyers::Event::Stopping) => self.faults.stopping(heard.from),
-            Ok(buyers::Event::Staying) => self.faults.staying(heard.from, &mut self.workers),
+            Ok(buyers::Event::Staying { since, stays }) => {
+                self.faults.staying(heard.from, &mut self.workers);
+                self.report.stays.extend(stays);
+                self.report.stays.push((since, boot_ns()));
+            }
             Ok(buyers::Event::Done(report)) => {
                 self.done[heard.from] = true;
-                self.report.cycles.extend(report.cycles);
-                self.report.acquire_us.extend(report.acquire_us);
-                self.report.lost += report.lost;
-                self.report.errors.extend(report.errors);
+                self.report.add(report);
             }
             Ok(buyers::Event::Ready) | Err(_) => {}
         }
@@ -187,18 +195,25 @@ impl Stage<'_> {
     fn judge(mut self, ledger: Ledger, seconds: f64, start_ns: u64) -> Result {
         let exact = ledger.exact(i64::from(self.plan.stock));
         let wanted = self.strategy.expected(self.plan.faults);
-        // Whoever must be exact must not have had errors either.
-        let expected = wanted.is_none_or(|w| w == exact && (!w || self.report.errors.is_empty()));
+        let expected = match wanted {
+            Expected::Exact => exact && self.report.errors.is_empty(),
+            Expected::Wrong => !exact,
+            Expected::Either => true,
+        };
         self.report.acquire_us.sort_unstable();
         let acquire_us = [0.5, 0.99, 1.0].map(|q| percentile(&self.report.acquire_us, q));
         #[allow(clippy::cast_precision_loss)] // ns of one run
-        let curve = ledger.curve.iter().map(|(t, v)| (t.saturating_sub(start_ns) as f64 / 1e9, *v)).collect();
+        let sales = ledger.sales.iter().map(|t| t.saturating_sub(start_ns) as f64 / 1e9).collect();
         Result {
             strategy: self.strategy,
             exact,
+            wanted,
             expected,
             seconds,
             cycles_per_s: rate(self.report.cycles.iter().sum(), seconds),
+            #[allow(clippy::cast_precision_loss)] // ns of one run
+            ceiling_per_s: rate(self.report.pauses.0, self.report.pauses.1 as f64 / 1e9),
+            presence: Presence::of(&self.report.stays),
             acquire_us,
             jain: jain(self.report.cycles.iter().copied()),
             cycles: self.report.cycles,
@@ -207,7 +222,7 @@ impl Stage<'_> {
             stops: self.faults.stops(),
             kills: u64::from(self.faults.killed.is_some()),
             bands: self.faults.bands,
-            curve,
+            sales,
             ledger,
         }
     }

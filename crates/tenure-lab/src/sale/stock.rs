@@ -40,14 +40,14 @@ pub(super) struct Task {
 pub(super) enum Event {
     /// It listens.
     Ready,
-    /// The stock now, and how many sales were accepted.
+    /// How many sales have been accepted, and the last one's client.
     Now {
         /// On the boot clock.
         at: u64,
-        /// The stock.
-        value: i64,
         /// Accepted sales.
         sold: u64,
+        /// The client of the last one.
+        by: u32,
     },
 }
 
@@ -55,6 +55,7 @@ struct Shelf {
     value: i64,
     highest: i64,
     sold: u64,
+    by: u32,
     log: String,
 }
 
@@ -84,6 +85,7 @@ impl Shelf {
         if admitted {
             self.value = value;
             self.sold += 1;
+            self.by = client;
         }
         admitted
     }
@@ -125,7 +127,8 @@ fn play(link: &Link) -> Outcome<()> {
     let task: Task = link.task()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.doing(|| "start the stock".into())?;
-    let shelf = Rc::new(RefCell::new(Shelf { value: task.stock, highest: 0, sold: 0, log: String::new() }));
+    let shelf =
+        Rc::new(RefCell::new(Shelf { value: task.stock, highest: 0, sold: 0, by: 0, log: String::new() }));
     let finish = std::sync::Arc::new(Notify::new());
     LocalSet::new().block_on(&runtime, {
         let shelf = shelf.clone();
@@ -142,8 +145,8 @@ fn play(link: &Link) -> Outcome<()> {
                 tokio::select! {
                     () = finish.notified() => return Ok::<(), Failure>(()),
                     _ = tick.tick() => {
-                        let Shelf { value, sold, .. } = *shelf.borrow();
-                        link.tell(&Event::Now { at: boot_ns(), value, sold });
+                        let Shelf { sold, by, .. } = *shelf.borrow();
+                        link.tell(&Event::Now { at: boot_ns(), sold, by });
                     }
                     stream = listener.accept() => {
                         let (stream, _) = stream.doing(|| "take a buyer's connection".into())?;

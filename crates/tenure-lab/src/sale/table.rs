@@ -7,9 +7,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::Plan;
 use super::door::Strategy;
 use super::stage::Result;
+use super::{Plan, scene};
 use crate::cli::Globals;
 use crate::duration;
 use crate::num::round;
@@ -20,7 +20,9 @@ pub(super) fn progress(plan: &Plan, globals: &Globals) -> ProgressBar {
     let hidden = globals.quiet || !std::io::stderr().is_terminal();
     let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(u64::from(plan.stock)), target);
-    if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len} sold  {elapsed}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg:12} {bar:40} {pos} sold of {len} in stock  {elapsed}")
+    {
         bar.set_style(style);
     }
     if !hidden {
@@ -53,8 +55,12 @@ struct Json<'a> {
     acquire_p99_us: u64,
     acquire_max_us: u64,
     jain: f64,
+    held_by_one: f64,
+    ceiling_per_s: f64,
     verdict: &'a str,
-    expected: bool,
+    expected: &'a str,
+    as_expected: bool,
+    held_by_several: f64,
     left: i64,
     lost_holds: u64,
     faults: bool,
@@ -66,6 +72,19 @@ struct Json<'a> {
 /// The word for a verdict.
 pub(super) fn verdict(result: &Result) -> &'static str {
     if result.exact { "exact" } else { "wrong" }
+}
+
+/// The verdict for people: a wrong result that had to be expected says so.
+pub(super) fn verdict_in_full(plan: &Plan, r: &Result) -> String {
+    let excuse = r.strategy.excuse(plan.faults);
+    match (r.exact, r.expected) {
+        (true, true) => "exact".into(),
+        (false, true) if !excuse.is_empty() => format!("wrong, {excuse}"),
+        (false, true) => "wrong".into(),
+        (false, false) => "wrong, NOT as expected".into(),
+        (true, false) if r.errors.is_empty() => "exact, NOT as expected".into(),
+        (true, false) => "exact, but with errors".into(),
+    }
 }
 
 /// One JSON object.
@@ -87,8 +106,12 @@ pub(super) fn json(plan: &Plan, r: &Result) -> String {
         acquire_p99_us,
         acquire_max_us,
         jain: round(r.jain, 4),
+        held_by_one: round(r.presence.one, 4),
+        ceiling_per_s: round(r.ceiling_per_s, 1),
         verdict: verdict(r),
-        expected: r.expected,
+        expected: r.wanted.word(),
+        as_expected: r.expected,
+        held_by_several: round(r.presence.several, 4),
         left: r.ledger.left,
         lost_holds: r.lost,
         faults: plan.faults,
@@ -99,64 +122,124 @@ pub(super) fn json(plan: &Plan, r: &Result) -> String {
     serde_json::to_string(&json).unwrap_or_default()
 }
 
-const HEAD: [&str; 11] = [
-    "strategy",
-    "sold",
-    "oversold",
-    "lost updates",
-    "refused",
-    "errors",
-    "cycles/s",
-    "p50",
-    "p99",
-    "fairness",
-    "verdict",
+/// A share as a percentage; only all of it is 100 %.
+pub(super) fn percent(share: f64) -> String {
+    match share * 100.0 {
+        x if x > 99.94 && x < 100.0 => "99.9 %".into(),
+        x if x >= 10.0 => format!("{x:.0} %"),
+        x => format!("{x:.1} %"),
+    }
+}
+
+/// The part of the ceiling that was reached; more than all of it where several held the lock at once.
+pub(super) fn reached(r: &Result) -> String {
+    if r.ceiling_per_s > 0.0 { percent(r.cycles_per_s / r.ceiling_per_s) } else { "-".into() }
+}
+
+/// The words of the tables, explained.
+pub(super) const LEGEND: [(&str, &str); 9] = [
+    ("sold", "sales that were acknowledged to a customer; exactly the stock is right"),
+    ("lost updates", "acknowledged sales that overwrote another one, because both had read the same stock"),
+    ("refused", "accesses that the stock refused, because it had seen a newer fencing token"),
+    ("one inside", "the part of the time during which exactly one client was between acquire and release"),
+    ("cycles/s", "purchases a second: acquire, read, pause, write, release"),
+    (
+        "ceiling",
+        "what one holder at a time can do if only its pauses take time (1 / their mean, as measured)",
+    ),
+    ("of ceiling", "the part of it that was reached; beyond 100 % several clients were inside at once"),
+    ("wait p50, p99", "half (99 %) of the acquire calls took at most so long"),
+    ("fairness", "Jain's index of purchases per client: 1 if all got the same, 1/N if one client got all"),
 ];
 
-/// The table and what it means.
+/// What a rate means in a run with faults.
+pub(super) const RATES_WITH_FAULTS: &str = "With faults, rates and waits include the time in which everybody waits for a paused or killed holder's lease.";
+
+/// The tables and what they mean.
 pub(super) fn text(plan: &Plan, results: &[Result]) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+    let paint = colour();
+    let mut out = columns(&correctness(plan, results), paint);
+    out.push('\n');
+    out += &columns(&cost(results), paint);
+    out.push('\n');
+    for (what, result) in results.iter().flat_map(|r| notes(plan, r).into_iter().map(move |n| (n, r))) {
+        let _ = writeln!(out, "{}: {what}", result.strategy.name());
+    }
+    let shown = results.iter().any(|r| r.ledger.refused > 0);
+    for (word, meaning) in LEGEND.iter().filter(|(word, _)| shown || *word != "refused") {
+        let _ = writeln!(out, "  {word:13}  {meaning}");
+    }
+    if plan.faults {
+        let _ = writeln!(out, "  {RATES_WITH_FAULTS}");
+    }
+    let _ = writeln!(out, "\n{}", closing(plan, results));
+    out
+}
+
+/// Was it right? Columns in which nothing happened are left out.
+pub(super) fn correctness(plan: &Plan, results: &[Result]) -> Vec<Vec<String>> {
+    let refused = results.iter().any(|r| r.ledger.refused > 0);
+    let errors = results.iter().any(|r| !r.errors.is_empty());
+    let row = |cells: [String; 8]| {
+        let kept = [true, true, true, true, refused, errors, true, true];
+        cells.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(cell, _)| cell).collect()
+    };
+    let head = ["strategy", "sold", "oversold", "lost updates", "refused", "errors", "one inside", "verdict"];
+    let mut rows = vec![row(head.map(str::to_owned))];
     rows.extend(results.iter().map(|r| {
-        vec![
+        row([
             r.strategy.name().to_owned(),
             r.ledger.sold.to_string(),
             r.ledger.oversold.to_string(),
             r.ledger.lost_updates.to_string(),
             r.ledger.refused.to_string(),
             r.errors.len().to_string(),
+            percent(r.presence.one),
+            verdict_in_full(plan, r),
+        ])
+    }));
+    rows
+}
+
+/// What did it cost?
+pub(super) fn cost(results: &[Result]) -> Vec<Vec<String>> {
+    let head = ["strategy", "cycles/s", "ceiling", "of ceiling", "wait p50", "wait p99", "fairness"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(results.iter().map(|r| {
+        vec![
+            r.strategy.name().to_owned(),
             format!("{:.0}", r.cycles_per_s),
+            format!("{:.0}", r.ceiling_per_s),
+            reached(r),
             time(r.acquire_us[0]),
             time(r.acquire_us[1]),
             format!("{:.3}", r.jain),
-            verdict(r).to_owned(),
         ]
     }));
-    let mut out = columns(&rows, colour());
-    for (what, result) in results.iter().flat_map(|r| notes(plan, r).into_iter().map(move |n| (n, r))) {
-        let _ = writeln!(out, "  {}: {what}", result.strategy.name());
-    }
-    let _ = writeln!(out, "\n{}", closing(plan, results));
-    out
+    rows
 }
 
-/// Aligned columns: the first to the left, numbers to the right.
+/// Aligned columns: the first and a verdict to the left, numbers to the right.
 fn columns(rows: &[Vec<String>], colour: bool) -> String {
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let verdict = rows.first().and_then(|head| head.iter().position(|name| name == "verdict"));
     let mut out = String::new();
     for (i, row) in rows.iter().enumerate() {
         for (c, cell) in row.iter().enumerate() {
             let pad = " ".repeat(widths[c] - cell.chars().count());
-            let last = c + 1 == row.len();
-            let painted = match cell.as_str() {
-                "exact" if colour => "\x1b[32mexact\x1b[0m".to_owned(),
-                "wrong" if colour => "\x1b[31mwrong\x1b[0m".to_owned(),
-                plain if i == 0 && colour => format!("\x1b[1m{plain}\x1b[0m"),
-                plain => plain.to_owned(),
+            let code = match (i, Some(c) == verdict, cell) {
+                (0, ..) => "1",
+                (_, true, text) if text == "exact" => "32",
+                (_, true, text) if text.contains("as expected") && !text.contains("NOT") => "33",
+                (_, true, _) => "31",
+                _ => "",
             };
+            let painted =
+                if colour && !code.is_empty() { format!("\x1b[{code}m{cell}\x1b[0m") } else { cell.clone() };
             match c {
                 0 => out += &format!("{painted}{pad}"),
-                _ if last => out += &format!("  {painted}"),
+                _ if Some(c) == verdict => out += &format!("  {painted}"),
                 _ => out += &format!("  {pad}{painted}"),
             }
         }
@@ -184,48 +267,66 @@ pub(super) fn time(us: u64) -> String {
 /// What a row cannot say.
 pub(super) fn notes(plan: &Plan, r: &Result) -> Vec<String> {
     let mut notes = Vec::new();
-    if r.strategy == Strategy::Naive {
-        let ttl = duration::show(plan.naive_ttl());
-        let what =
-            if plain::reaches(&plan.url) { "SET NX PX and a blind DEL" } else { "a file and a blind unlink" };
-        notes.push(format!(
-            "{what}; its time to live is {ttl}, ten times the mean pause: nobody renews it, so it must be guessed"
-        ));
+    if r.strategy.homemade() {
+        let ttl = duration::show(plan.homemade_ttl(r.strategy));
+        let key = plain::reaches(&plan.url);
+        notes.push(match (r.strategy, key) {
+            (Strategy::Careful, key) => format!(
+                "{}; its ttl is {ttl}{}, and it is never renewed",
+                if key {
+                    "SET NX PX with a random value that is compared before the delete"
+                } else {
+                    "a file with a random value that is compared before the unlink"
+                },
+                if plan.faults { " here, as short as Tenure's lease (30s without faults)" } else { "" },
+            ),
+            (_, key) => format!(
+                "{}; its ttl is {ttl}, ten times the mean pause: it is never renewed, so any fixed ttl is a guess",
+                if key { "SET NX PX and a blind DEL" } else { "a file and a blind unlink" },
+            ),
+        });
     }
     if r.stops + r.kills > 0 {
         let holds = match r.lost {
             0 => String::new(),
             n => format!("; {n} holds were lost, and their clients were told"),
         };
-        notes.push(format!("{} stops beyond the lease and {} kill of a process{holds}", r.stops, r.kills));
+        let times = |n: u64| if n == 1 { "once".to_owned() } else { format!("{n} times") };
+        let killed = if r.kills > 0 { ", a holder was killed once" } else { "" };
+        notes.push(format!("a holder was paused beyond its lease {}{killed}{holds}", times(r.stops)));
     }
     if r.ledger.left != 0 {
-        notes.push(format!("the shelf shows {} in the end", r.ledger.left));
+        notes.push(format!("the shelf shows {} at the end", r.ledger.left));
     }
     let mut errors = r.errors.clone();
     errors.sort();
     errors.dedup();
     notes.extend(errors.into_iter().take(3).map(|e| format!("error: {e}")));
     if !r.expected {
-        notes.push(format!("NOT what is expected of it (repeat with --seed {})", plan.seed));
+        notes.push(format!("NOT as expected; repeat it with: {}", scene::repeat(plan)));
     }
     notes
 }
 
-fn closing(plan: &Plan, results: &[Result]) -> String {
-    let scene = format!(
-        "{} clients in {} processes, {} items, {} of work on average while holding{}; {}",
-        plan.clients,
-        plan.processes,
-        plan.stock,
-        duration::show(plan.work),
-        if plan.faults { ", with faults" } else { "" },
-        plan.shown_url,
-    );
-    match results.iter().filter(|r| !r.expected).count() {
-        0 => format!("{scene}\nevery strategy did what is expected of it"),
-        n => format!("{scene}\n{n} of {} strategies did NOT do what is expected of them", results.len()),
+/// The outcome of the whole run in one sentence.
+pub(super) fn outcome(plan: &Plan, results: &[Result]) -> String {
+    let surprises = results.iter().filter(|r| !r.expected).count();
+    let wrong: Vec<&str> = results.iter().filter(|r| !r.exact).map(|r| r.strategy.name()).collect();
+    if surprises > 0 {
+        return format!("{surprises} of {} strategies did NOT do what is expected", results.len());
     }
+    match wrong[..] {
+        [] => "Every strategy sold exactly the stock.".into(),
+        _ if plan.faults => format!(
+            "As expected: a holder that is paused beyond its lease writes late, and only a fence refuses it. Wrong: {}.",
+            wrong.join(", ")
+        ),
+        _ => format!("As expected. Wrong: {}.", wrong.join(", ")),
+    }
+}
+
+fn closing(plan: &Plan, results: &[Result]) -> String {
+    format!("{}\n{}", scene::summary(plan), outcome(plan, results))
 }
 
 #[cfg(test)]
@@ -240,9 +341,16 @@ mod tests {
 
     #[test]
     fn columns_align() {
-        let row = |s: &str| HEAD.map(|_| s.to_owned()).to_vec();
-        let text = columns(&[HEAD.map(str::to_owned).to_vec(), row("exact")], false);
-        let widths: Vec<usize> = text.lines().map(|l| l.trim_end().chars().count()).collect();
-        assert!(widths[0] >= widths[1] && widths[1] + 2 >= widths[0], "{text}");
+        let rows = [["strategy", "sold", "verdict"], ["a", "1000", "exact"]]
+            .map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(columns(&rows, false), "strategy  sold  verdict\na         1000  exact\n");
+    }
+
+    #[test]
+    fn almost_all_is_not_all() {
+        assert_eq!(
+            [0.9999, 1.0, 0.974, 0.023, 104.0].map(percent),
+            ["99.9 %", "100 %", "97 %", "2.3 %", "10400 %"]
+        );
     }
 }
