@@ -49,6 +49,29 @@ fn what_lingers_is_stopped_as_well() {
     until("the end of what lingered", || (!alive(other)).then_some(()));
 }
 
+/// As at logout, or by a cleaner of temporary files. The next renewal of this lock would come after 20 minutes.
+#[test]
+fn a_removed_store_stops_the_command() {
+    let place = Place::new();
+    let running = place.run(&["--ttl", "1h", "x", "--", "sh", "-c", "echo $$ > first; exec sleep 600"]);
+    let first = place.pid_of("first");
+    fs::remove_dir_all(place.file("store")).unwrap();
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(80), "{said}");
+    assert!(said.contains("removed"), "{said}");
+    assert!(!alive(first));
+}
+
+#[test]
+fn a_short_job_in_a_removed_store_does_not_succeed() {
+    let place = Place::new();
+    let script = "rm -r store; sleep 0.1";
+    let output = place.output(&["run", "--ttl", "1h", "x", "--", "sh", "-c", script]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(80), "{said}");
+    assert!(said.contains("lost"), "{said}");
+}
+
 /// A stopped guardian can protect nothing: its lease ends, and the next is granted. Once it goes on it finds the lock
 /// lost, and stops its command at once.
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tenure::ErrorKind;
 use tenure::backend::host::faults;
-use tenure::backend::{News, Standing};
+use tenure::backend::{Claim, ClaimId, News, Standing};
 
 use crate::kit::{Client, Dir, PATIENCE, Role, open, refused, token};
 
@@ -119,4 +119,80 @@ fn a_directory_that_is_moved_away_is_noticed() {
     let answer = client.renew(std::slice::from_ref(&claim)).remove(0).expect("answered");
     assert!(matches!(answer.standing, Standing::Gone { why: Some(_) }), "{answer:?}");
     refused(client.attempt(&client.claim("y")), ErrorKind::Unavailable, "was removed");
+}
+
+/// How long an idle claim may have to wait until it is told. Its next renewal would come after ten seconds.
+const TOLD: Duration = Duration::from_secs(6);
+
+/// Waits for the news that claims are gone; panics if they take so long that a renewal would have brought them.
+fn told(client: &Client, claims: &[&Claim]) {
+    let until = Instant::now() + TOLD;
+    let mut open: Vec<ClaimId> = claims.iter().map(|claim| claim.id).collect();
+    while !open.is_empty() {
+        match client.news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(News::Gone(gone, Some(why))) => {
+                assert!(why.contains("removed"), "{why}");
+                open.retain(|id| *id != gone);
+            }
+            Ok(_) => {}
+            Err(_) => panic!("never told"),
+        }
+    }
+}
+
+#[test]
+fn an_idle_holder_and_an_idle_waiter_are_told_that_the_directory_went() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    // Nothing was held for a while: the thread sleeps without a timeout by now.
+    let early = client.claim("early");
+    client.take(&early);
+    client.release(&early).expect("release");
+    let (held, waiting) = (client.claim("x"), client.claim("x"));
+    client.take(&held);
+    assert!(matches!(client.attempt(&waiting).expect("asked").standing, Standing::Waiting { .. }));
+    fs::remove_dir_all(&dir.0).expect("removed");
+    told(&client, &[&held, &waiting]);
+    let next = open(&dir.0).expect("a new store");
+    let claim = next.claim("x");
+    next.take(&claim);
+    fs::remove_file(dir.file("live")).expect("removed");
+    told(&next, &[&claim]);
+}
+
+#[test]
+fn a_short_hold_in_a_removed_directory_is_not_released_as_held() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    let claim = client.claim("x");
+    client.take(&claim);
+    std::thread::sleep(Duration::from_millis(5));
+    fs::remove_dir_all(&dir.0).expect("removed");
+    assert_eq!(client.release(&claim).expect("answered"), tenure::Released::Gone);
+}
+
+#[test]
+fn a_cleaner_of_temporary_files_is_asked_to_leave_a_store_alone() {
+    use rustix::fs::FlockOperation;
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    client.take(&client.claim("x"));
+    client.domain().expect("a domain");
+    for file in ["store", "live", "floor", "domain"] {
+        let mode = fs::metadata(dir.file(file)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1600, "{file}");
+    }
+    let locked = || {
+        let handle = fs::File::open(&dir.0).expect("the directory");
+        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive).is_err()
+    };
+    assert!(locked(), "nothing tells a cleaner that the directory is in use");
+    drop(client);
+    let until = Instant::now() + PATIENCE;
+    while locked() {
+        assert!(Instant::now() < until, "still locked");
+        std::thread::yield_now();
+    }
 }

@@ -10,21 +10,28 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use rustix::thread::futex;
 
 use super::faults;
 use super::journal::Journal;
 use super::layout::{RING, SHARDS, slot};
+use super::patrol::Round;
 use super::slots::Who;
 use super::store::Inner;
 use super::verbs::removed;
 use crate::backend::{ClaimId, News, Sink, Standing, local};
 use crate::core::line::{Event, Lines, NO_SLOT, Now, Place};
+use crate::error::{Error, Result};
 
 /// How many claims are looked up under one hold of a shard's lock.
 const LOOKUPS: usize = 64;
+/// How long the last client waits for the store's thread to end. It may be in a callback that waits for this one.
+const JOIN: Duration = Duration::from_millis(100);
 
 /// The clients of a store in this process.
 #[derive(Default)]
@@ -332,20 +339,53 @@ impl Lazy {
     }
 }
 
-impl Inner {
-    /// From now on, pushes for this process arrive, and those since the store was opened.
-    pub(super) fn listen(self: &Arc<Inner>) {
-        self.bell.start(self, "tenure-bell", run);
+/// The store's thread, seen from outside.
+#[derive(Debug)]
+pub(super) struct Thread {
+    id: ThreadId,
+    /// Disconnected once the thread has let go of the store.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Thread {
+    /// Starts it: it receives pushes for this process, and watches over the files (`patrol.rs`).
+    ///
+    /// # Errors
+    /// No thread can be started. Then nobody would notice that a lock is lost, so the store cannot be used.
+    pub(super) fn start(store: &Arc<Inner>) -> Result<Thread> {
+        let own = store.clone();
+        let (end, ended) = channel::<()>();
+        let run = move || {
+            run(&own);
+            drop(own);
+            drop(end);
+        };
+        match std::thread::Builder::new().name("tenure-bell".to_owned()).spawn(run) {
+            Ok(handle) => Ok(Thread { id: handle.thread().id(), ended: Mutex::new(ended) }),
+            Err(e) => Err(Error::unavailable(
+                "the store's thread cannot be started",
+                "allow this process more threads (ulimit -u, pids.max, a seccomp profile that forbids clone3)",
+            )
+            .because(e)),
+        }
+    }
+
+    /// Waits for a moment until it has ended, so that the store is closed when its last client is dropped.
+    pub(super) fn join(&self) {
+        if std::thread::current().id() != self.id {
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = ended.recv_timeout(JOIN);
+        }
     }
 }
 
-/// The bell thread.
+/// The store's thread.
 fn run(store: &Arc<Inner>) {
     let (words, halves, slot) = (store.map.words(), store.map.halves(), store.me.slot());
     let (bell, asleep, all) =
         (&halves[slot::bell_h(slot)], &halves[slot::asleep_h(slot)], &halves[slot::all_h(slot)]);
     let head = &words[slot::head_w(slot)];
-    let mut tail = store.heard;
+    let (mut tail, mut round) = (store.heard, Round::new(store.runtime.now()));
     while !store.stopped() {
         let rung = bell.load(SeqCst);
         let mut everything = all.swap(0, AcqRel) != 0;
@@ -369,8 +409,9 @@ fn run(store: &Arc<Inner>) {
         }
         asleep.store(1, SeqCst);
         if bell.load(SeqCst) == rung && !store.stopped() {
-            let _ = futex::wait(bell, futex::Flags::empty(), rung, None);
+            let _ = futex::wait(bell, futex::Flags::empty(), rung, store.doze());
         }
         asleep.store(0, SeqCst);
+        store.awake(&mut round);
     }
 }

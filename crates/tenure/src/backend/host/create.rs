@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::files::AHEAD_US;
 use super::layout::{self, Broken, FILE_LEN, Header, STATIC_WORDS};
-use super::place::{Dir, refused};
+use super::place::{Dir, keep, refused};
 use super::{faults, floor, sys};
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
@@ -146,6 +146,7 @@ fn build(dir: &Dir, live: BorrowedFd<'_>, boot: u128, runtime: &dyn Runtime) -> 
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     let file = rustix::fs::openat(&dir.fd, NEW, flags, mode).map_err(io("the store cannot be made"))?;
+    keep(file.as_fd());
     faults::point();
     let filled = fill(file.as_fd(), &header, dir.durable);
     if let Err(e) = filled {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::create::{lock_builders, unlock_builders, write_all};
 use super::layout::{checksum, mix};
-use super::place::{Dir, refused};
+use super::place::{Dir, keep, refused};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
@@ -76,6 +76,7 @@ fn make(dir: &Dir, runtime: &dyn Runtime) -> Result<Domain> {
     let write = || -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&dir.fd, NEW, flags, Mode::RUSR | Mode::WUSR)?;
+        keep(file.as_fd());
         write_all(file.as_fd(), format!("{VERSION}{domain}\n").as_bytes(), 0)?;
         rustix::fs::fsync(&file)?;
         rustix::fs::renameat(&dir.fd, NEW, &dir.fd, FILE)?;

@@ -16,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
+
 use super::create;
 use super::layout::Header;
 use super::place::Dir;
@@ -24,6 +26,8 @@ use crate::runtime::Runtime;
 
 /// For how long a look is good, in ns of the boot clock.
 const GOOD_NS: u64 = 1_000_000_000;
+/// The same for a release.
+const BRAND_NEW_NS: u64 = 1_000_000;
 /// The same in µs, of which tokens are made.
 const GOOD_US: i64 = 1_000_000;
 /// How far ahead of the clock a new store starts, in µs.
@@ -65,6 +69,18 @@ impl Files {
         self.store.as_fd()
     }
 
+    /// Sets their times to now.
+    pub(super) fn touch(&self) {
+        let now = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        };
+        for file in [self.live.as_fd(), self.store.as_fd(), self.dir.fd.as_fd()] {
+            // A file system that cannot do it has no ages to judge by.
+            let _ = rustix::fs::futimens(file, &now);
+        }
+    }
+
     fn in_place(&self) -> bool {
         self.dir.is_here()
             && self.dir.is_still(create::STORE, self.store.as_fd())
@@ -87,6 +103,12 @@ impl Looks {
     pub(super) fn fresh(&self, now: u64, token: i64) -> bool {
         // Each of the two is by itself what a look has shown: it does not matter if they are of different looks.
         now < self.until.load(Relaxed) && token <= self.tokens.load(Relaxed)
+    }
+
+    /// Whether the last look is good enough for a release.
+    #[inline]
+    pub(super) fn brand_new(&self, now: u64) -> bool {
+        now.saturating_add(GOOD_NS) < self.until.load(Relaxed).saturating_add(BRAND_NEW_NS)
     }
 
     /// Looks. Also good for what was done before.

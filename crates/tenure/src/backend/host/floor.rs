@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::create::write_all;
 use super::faults;
 use super::layout::{PAGE, checksum, mix};
-use super::place::{Dir, refused};
+use super::place::{Dir, keep, refused};
 use crate::error::{Error, Result};
 
 const FLOOR: &str = "floor";
@@ -86,6 +86,7 @@ fn make(dir: &Dir, slot: u32, floor: i64) -> Result<bool, Errno> {
     let new = format!("{FLOOR}.new.{slot}");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&dir.fd, &new, flags, Mode::RUSR | Mode::WUSR)?;
+    keep(file.as_fd());
     faults::point();
     for (page, serial) in [(0, 1), (1, 2)] {
         Entry { serial, floor }.write(file.as_fd(), at(slot, page))?;

@@ -6,7 +6,7 @@
 //! - `lock`: the lock word of a shard, which names its owner. - `rescue`: goes on without an owner that is stopped. - `journal`: the undo log that makes a verb whole even
 //!   if its process is killed at any instruction. - `store`: a shard under its lock; reaping.
 //! - `slots`: who takes part and who lives. - `alarm`: notices deaths at once. - `registry`: one store per process.
-//! - `bell`: tells a waiting claim of its turn. - `watch`: tells watchers of changes.
+//! - `bell`: tells a waiting claim of its turn. - `patrol`: notices removed files while something is held. - `watch`: tells watchers of changes.
 //! - `floor`: durable tokens. - `domain`: which order they belong to. - `verbs`: the contract. - `faults`: dies at a chosen store, for tests.
 //!
 //! The trust boundary is the directory: whoever may write its files may corrupt them. What is read from the mapping is
@@ -34,12 +34,14 @@ mod journal;
 mod layout;
 mod lock;
 mod map;
+mod patrol;
 mod place;
 mod registry;
 mod rescue;
 mod slots;
 mod store;
 mod sys;
+mod usual;
 mod verbs;
 mod watch;
 

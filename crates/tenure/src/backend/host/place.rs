@@ -1,26 +1,23 @@
-//! The directory of a store and the files in it: opened so that nobody else can slip something in, and refused with
-//! a reason where that cannot be had.
+//! The directory of a store and its files: opened so that no other user can interfere, or refused with a reason.
 //!
-//! Whoever may write these files may corrupt them, so the directory is the trust boundary: ours, and writable by
-//! nobody else.
+//! A process that can write these files can corrupt them, so the directory is the trust boundary. It must belong to
+//! this user, and nobody else may write to it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::usual;
 use crate::error::{Error, Result};
 use crate::url::StoreUrl;
 
-/// Where shared memory is mounted.
-const SHARED_MEMORY: &str = "/dev/shm";
-
-/// What a URL names.
+/// The directory that a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
-    /// A directory that outlives a reboot, as opposed to shared memory.
+    /// Named by the URL, so it must keep its promises over a reboot. The default place promises less.
     pub(super) durable: bool,
 }
 
@@ -42,8 +39,7 @@ impl Place {
         url.finish(&[])?;
         let path = url.path.trim_end_matches('/');
         if url.path.is_empty() {
-            let name = format!("{SHARED_MEMORY}/tenure-{}", rustix::process::geteuid().as_raw());
-            return Ok(Place { path: name.into(), durable: false });
+            return Ok(Place { path: usual::directory()?, durable: false });
         }
         if path.is_empty() || path.contains('\0') {
             return Err(Error::config(
@@ -72,8 +68,13 @@ impl Dir {
     pub(super) fn open(place: &Place) -> Result<Dir> {
         let path = &place.path;
         match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(Errno::NOENT) if !place.durable => return Err(no_shared_memory()),
+            // The umask may have taken away what we need ourselves.
+            Ok(()) => {
+                let _ = rustix::fs::chmod(path, Mode::RWXU);
+            }
+            Err(Errno::EXIST) if !place.durable => usual::repair(path),
+            Err(Errno::EXIST) => {}
+            Err(Errno::NOENT) if !place.durable => return Err(usual::missing(path)),
             Err(e) => return Err(refused(e, "the store's directory cannot be made", path)),
         }
         let flags =
@@ -98,6 +99,9 @@ impl Dir {
         let wider = if place.durable { 0o022 } else { 0o077 };
         check_owner(stat.st_uid, stat.st_mode, wider, "directory", path)?;
         check_file_system(fd.as_fd(), path)?;
+        // A cleaner of temporary files passes over a directory that is locked (systemd-tmpfiles). A hint: without it
+        // nothing else goes wrong.
+        let _ = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared);
         let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = path.parent().and_then(|path| rustix::fs::open(path, way, Mode::empty()).ok());
         let id = (stat.st_dev, stat.st_ino);
@@ -132,6 +136,9 @@ impl Dir {
             return Err(not_plain(&path));
         }
         check_owner(stat.st_uid, stat.st_mode, 0o022, "file", &path)?;
+        if create {
+            keep(fd.as_fd());
+        }
         Ok(Some(fd))
     }
 
@@ -163,11 +170,16 @@ fn not_plain(path: &Path) -> Error {
     )
 }
 
-fn no_shared_memory() -> Error {
-    Error::unavailable(
-        format!("this system has no {SHARED_MEMORY}"),
-        "mount a tmpfs there, or use a directory: host:///var/lib/myapp/locks",
-    )
+/// Sets the mode of a new file, whatever the umask says. The sticky bit asks cleaners of temporary files to leave it
+/// alone however old it is (systemd-tmpfiles).
+pub(super) fn keep(file: BorrowedFd<'_>) {
+    let wanted = Mode::RUSR | Mode::WUSR | Mode::SVTX;
+    if let Ok(stat) = rustix::fs::fstat(file) {
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        if !mode.contains(wanted) {
+            let _ = rustix::fs::fchmod(file, mode | wanted);
+        }
+    }
 }
 
 fn check_owner(owner: u32, mode: u32, wider: u32, what: &str, path: &Path) -> Result<()> {
@@ -276,8 +288,7 @@ mod tests {
 
     #[test]
     fn urls_name_places() {
-        let shared = place("host:").expect("the default");
-        assert!(!shared.durable && shared.path.starts_with("/dev/shm"));
+        assert!(!place("host:").expect("the default").durable);
         assert_eq!(place("host:///a/b/").expect("a directory"), Place { path: "/a/b".into(), durable: true });
         for bad in
             ["host://a/b", "host:///", "host:///a%00b", "host:///a?x=1", "host://u@/a", "host://:pw@/a"]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use super::bell::Thread;
 use super::place::{Dir, Place};
 use super::store::{Inner, Store};
 use crate::error::{Error, Result};
@@ -81,7 +82,9 @@ pub(super) fn open(place: &Place, runtime: &Arc<dyn Runtime>) -> Result<Arc<Stor
     drop(guard);
     // A failure closes the files it opened, then drops `entry`.
     let inner = Inner::open(dir, entry, runtime)?;
-    let store = Arc::new(Store(Arc::new(inner)));
+    let inner = Arc::new(inner);
+    let thread = Thread::start(&inner)?;
+    let store = Arc::new(Store(inner, thread));
     if let Some(known) = &mut *registry()? {
         known.stores.insert(id, Arc::downgrade(&store));
     }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::alarm::Alarm;
-use super::bell::{Lazy, Pushes, Sinks, Waiting};
+use super::bell::{Pushes, Sinks, Thread, Waiting};
 use super::files::{Files, Looks};
 use super::journal::{self, Journal, Room};
 use super::layout::{self, FILE_LEN, Header, SHARDS, header};
 use super::lock::{Got, Lock, NotGot};
 use super::map::Map;
+use super::patrol::Patrol;
 use super::place::{Dir, refused};
 use super::registry::Entry;
 use super::slots::{Slots, Who};
@@ -42,15 +43,21 @@ const MOVES: u32 = 100;
 
 /// What clients hold. Dropping the last one ends the store's threads, and the last thread ends the store.
 #[derive(Debug)]
-pub(super) struct Store(pub(super) Arc<Inner>);
+pub(super) struct Store(pub(super) Arc<Inner>, pub(super) Thread);
 
 impl Drop for Store {
     fn drop(&mut self) {
         if !self.0.born.left() {
+            // What is still anchored to this process ends now, as it would with the process itself. Not later, when the
+            // last thread drops the rest.
+            if let Err(e) = self.0.reap(self.0.me) {
+                tracing::warn!(error = %e, "claims of this process stay until their leases end");
+            }
             self.0.stop.store(true, Release);
             self.0.ring_self();
             self.0.alarm.nudge();
             self.0.stop_watching();
+            self.1.join();
         }
     }
 }
@@ -90,11 +97,11 @@ pub(super) struct Inner {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) sinks: Sinks,
     pub(super) waiting: Waiting,
-    pub(super) bell: Lazy,
     /// Hints of this process's slot that were for earlier owners.
     pub(super) heard: u64,
     pub(super) alarm: Alarm,
     pub(super) watchers: Watchers,
+    pub(super) patrol: Patrol,
     stop: AtomicBool,
     looks: Looks,
     /// Held by the thread that writes this process's floor.
@@ -130,10 +137,10 @@ impl Inner {
             runtime: runtime.clone(),
             sinks: Sinks::default(),
             waiting: Waiting::default(),
-            bell: Lazy::default(),
             heard,
             alarm: Alarm::new()?,
             watchers: Watchers::default(),
+            patrol: Patrol::default(),
             stop: AtomicBool::new(false),
             looks: Looks::default(),
             raising: Mutex::new(()),
@@ -177,11 +184,27 @@ impl Inner {
         self.stop.load(Acquire)
     }
 
-    /// Whether a grant with this token (0: without one) counts, or an answer without a grant: not if the files are no
-    /// longer where others find them. Looked up once a second, and for tokens that a store built since could give too.
+    /// False once the store's files were removed or replaced: then no answer counts. Cached for a second. A grant with a
+    /// token that a newer store could also give is never judged by the cache (0: no token).
     #[inline]
     pub(super) fn stands(&self, now: u64, token: i64) -> bool {
-        self.looks.fresh(now, token) || self.looks.look(&self.files, &*self.runtime)
+        self.looks.fresh(now, token) || self.look_now()
+    }
+
+    /// The same for a release: cached for a millisecond, so that a hold of any length learns that it was lost.
+    #[inline]
+    pub(super) fn stands_at_release(&self, now: u64) -> bool {
+        self.looks.brand_new(now) || self.look_now()
+    }
+
+    /// The same, without a cache.
+    pub(super) fn look_now(&self) -> bool {
+        self.looks.look(&self.files, &*self.runtime)
+    }
+
+    /// Sets the times of the files, for cleaners that judge by age.
+    pub(super) fn touch(&self) {
+        self.files.touch();
     }
 
     /// Refuses a store whose files were removed or replaced under us.
@@ -329,7 +352,7 @@ impl Inner {
         if ceiling.load(Acquire).cast_signed() > needed {
             return Ok(()); // somebody else was faster
         }
-        if !self.looks.look(&self.files, &*self.runtime) {
+        if !self.look_now() {
             return Err(self.removed()); // the floor there, if any, is that of others
         }
         let floor = floor::raise(&self.files.dir, self.me.slot(), needed, self.runtime.wall_us())?;
@@ -392,11 +415,6 @@ impl Drop for Inner {
             // A forked child leaves the files open: closing its copy of `live` would drop the byte locks that the
             // child itself may have there by now.
             std::mem::forget(self.files.clone());
-            return;
-        }
-        // What is still anchored to this process ends now, as it would with the process itself.
-        if let Err(e) = self.reap(self.me) {
-            tracing::warn!(error = %e, "claims of this process stay until their leases end");
         }
     }
 }

@@ -77,8 +77,8 @@ impl Inner {
             let token = if let Place::Held { token, .. } = stood.place { token } else { 0 };
             self.check_place(now.ns, token)?;
             let waits = matches!(stood.place, Place::Waiting { .. });
-            if waits {
-                self.listen();
+            if waits || matches!(stood.place, Place::Held { .. }) {
+                self.keep_patrol(now.ns, if waits { claim.waiting } else { claim.ttl });
             }
             if buried >= FUNERALS || !self.bury_dead(&stood.before, waits) {
                 self.changed(now.ns);
@@ -118,13 +118,15 @@ impl Inner {
         if let Err(e) = self.usable() {
             return claims.iter().map(|_| Err(Error::config(e.what(), e.advice()))).collect();
         }
-        if !self.stands(self.runtime.now().nanos(), 0) {
-            let now = Now { ns: self.runtime.now().nanos(), wall_us: 0, ceiling: 0 };
+        let now = self.runtime.now().nanos();
+        if !self.stands(now, 0) {
+            let now = Now { ns: now, wall_us: 0, ceiling: 0 };
             return claims.iter().map(|_| Ok(local::answer(removed(), now))).collect();
         }
-        // Whoever holds for so long that it renews is to learn at once that its lock was taken away. An eviction from
-        // before is in the answer.
-        self.listen();
+        self.keep_patrol(
+            now,
+            claims.iter().map(|claim| claim.ttl.max(claim.waiting)).max().unwrap_or_default(),
+        );
         let shard_of = |i: &usize| self.shard_of(claims[*i].key.full().as_bytes());
         let mut order: Vec<usize> = (0..claims.len()).collect();
         order.sort_by_cached_key(shard_of);
@@ -214,7 +216,9 @@ impl Inner {
         self.waiting.remove(claim.id.0);
         self.changed(now.ns);
         let refused = |refusal| local::refused(refusal, &claim.key, Some(claim.kind));
-        Ok(result.map(local::released).map_err(refused)?)
+        let released = result.map(local::released).map_err(refused)?;
+        // In a store that nobody else can find, it excluded nobody.
+        Ok(if self.stands_at_release(now.ns) { released } else { Released::Gone })
     }
 
     /// Continues a hold under another claim, in this process if it is anchored to one.
@@ -229,6 +233,7 @@ impl Inner {
         let place = result.map_err(|refusal| local::refused(refusal, &to.key, Some(to.kind)))?;
         let token = if let Place::Held { token, .. } = place { token } else { 0 };
         self.check_place(now.ns, token)?;
+        self.keep_patrol(now.ns, to.ttl);
         self.changed(now.ns);
         Ok(local::answer(place, now))
     }
@@ -298,8 +303,11 @@ impl Inner {
 
 /// What becomes of claims in a store whose files were removed.
 pub(super) fn removed() -> Place {
-    Place::Gone { why: Some("the store's files were removed".to_owned()) }
+    Place::Gone { why: Some(WHY_REMOVED.to_owned()) }
 }
+
+/// Why such claims are lost.
+pub(super) const WHY_REMOVED: &str = "the store's files were removed";
 
 /// Reads `shard:hash`.
 fn cursor(after: Option<&str>) -> Result<(usize, Option<u128>)> {

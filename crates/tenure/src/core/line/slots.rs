@@ -61,6 +61,19 @@ impl<A: Arena> Lines<A> {
         Ok(reaped)
     }
 
+    /// The ids of all claims that are anchored to a process slot.
+    pub fn anchored(&self, number: u32) -> Vec<u128> {
+        let s = if number == NO_SLOT { NONE } else { self.slot(number) };
+        let mut c = if s == NONE { NONE } else { lo(self.at(s, slot::FIRST)) };
+        let mut ids = Vec::new();
+        while c != NONE && ids.len() <= self.arena.cells() as usize {
+            c = self.checked(c, CLAIM);
+            ids.push(self.id(c));
+            c = lo(self.at(c, claim::SLOT_LINKS));
+        }
+        ids
+    }
+
     /// The process slots of the first holders (at most 8) and the first two waiters of a lock: whether those processes
     /// live is worth a look.
     pub fn holder_slots(&self, key: &[u8], out: &mut Vec<u32>) {
