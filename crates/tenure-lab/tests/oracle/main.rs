@@ -1,5 +1,7 @@
-//! Random histories, step by step: the naive list against `core::line`, `memory:` and `host:`.
+//! Random histories, step by step: the naive list against `core::line`, `memory:` and `host:`; and in [`queue`] against
+//! `core::queue`.
 
+mod queue;
 mod subjects;
 
 use std::collections::BTreeMap;

@@ -6,3 +6,4 @@ pub mod calendar;
 pub mod lease;
 pub mod line;
 pub mod moment;
+pub mod queue;
