@@ -102,9 +102,37 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure ls\n  tenure ls orders --json")]
 pub(crate) struct PrefixArgs {
+    #[command(flatten)]
+    pub(crate) list: Listed,
+}
+
+impl Listed {
+    /// One namespace or all of them.
+    ///
+    /// # Errors
+    /// Both are asked for.
+    fn settle(&self, globals: &Globals) -> Result<(), Failure> {
+        // clap does not see the conflict if the global option stands before the subcommand.
+        if self.all_namespaces && globals.namespace.is_some() {
+            let what = "--all-namespaces cannot be used together with --namespace";
+            return Err(Failure::usage(what, "leave one of them out"));
+        }
+        Ok(())
+    }
+}
+
+/// Which locks are listed, and how.
+#[derive(Args, Debug)]
+pub(crate) struct Listed {
     /// Only names below this prefix, by whole levels
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
+    /// The locks of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Do not cut the table to fit the terminal
+    #[arg(long)]
+    pub(crate) wide: bool,
 }
 
 /// Show one lock: who holds it and the whole line behind it
@@ -119,9 +147,8 @@ pub(crate) struct NameArgs {
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure watch\n  tenure watch orders --json")]
 pub(crate) struct WatchArgs {
-    /// Only names below this prefix, by whole levels
-    #[arg(default_value = "", hide_default_value = true)]
-    pub(crate) prefix: String,
+    #[command(flatten)]
+    pub(crate) list: Listed,
 }
 
 /// Take a lock away from its holder
@@ -199,6 +226,7 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
         Command::Run(args) => args.words.settle("run")?,
         Command::Once(args) => args.words.settle("once")?,
         Command::Elect(args) => args.words.settle("elect")?,
+        Command::Ls(PrefixArgs { list }) | Command::Watch(WatchArgs { list }) => list.settle(&cli.globals)?,
         _ => {}
     }
     Ok(Parsed::Run(Box::new(cli)))

@@ -1,11 +1,10 @@
-//! `tenure completions` and `tenure man`.
+//! `tenure man`.
 
 use clap::{Arg, Command};
-use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::args::{CompletionsArgs, definition};
+use crate::args::definition;
 use crate::exit::Failure;
 use crate::out;
 
@@ -84,21 +83,6 @@ const VARIABLES: &[(&str, &str)] = &[
     ("TENURE_HANDLE", "The handle for renew and release, where none is given as an argument."),
     ("NO_COLOR", "No colours, if set and not empty."),
 ];
-
-/// The completion script for a shell.
-///
-/// # Errors
-/// Where stdout cannot be written.
-pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
-    let shell = match args.shell.as_str() {
-        "bash" => Shell::Bash,
-        "zsh" => Shell::Zsh,
-        _ => Shell::Fish,
-    };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut definition(), "tenure", &mut script);
-    out::print(&String::from_utf8_lossy(&script))
-}
 
 /// The manual page: one page for the command and all its subcommands.
 ///

@@ -3,6 +3,7 @@
 
 mod args;
 mod break_;
+mod completions;
 mod docs;
 mod duration;
 mod exit;
@@ -15,7 +16,7 @@ mod run;
 mod runs;
 mod show;
 mod store;
-
+mod table;
 mod text;
 mod view;
 mod watch;
@@ -66,7 +67,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Watch(args) => watch::run(args, globals)?,
         Command::Break(args) => break_::run(args, globals)?,
         Command::Fence(args) => fence::run(args, globals)?,
-        Command::Completions(args) => docs::completions(args)?,
+        Command::Completions(args) => completions::completions(args)?,
         Command::Man(_) => docs::man()?,
         Command::Lab(args) => return Ok(tenure_lab::cli::run_lab(args.clone(), &Store::lab(globals)?)),
         Command::Bench(args) => return Ok(tenure_lab::cli::run_bench(args.clone(), &Store::lab(globals)?)),

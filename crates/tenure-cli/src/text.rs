@@ -112,22 +112,74 @@ pub(crate) fn ordinal(n: usize) -> String {
     format!("{n}{suffix}")
 }
 
-/// Rows as columns, each as wide as its widest cell; the first row is the head.
-pub(crate) fn table(rows: &[Vec<String>], bold: bool) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |at: usize| rows.iter().filter_map(|r| r.get(at)).map(|c| c.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for (n, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        let line = line.trim_end();
-        let _ = if n == 0 && bold { writeln!(out, "\x1b[1m{line}\x1b[0m") } else { writeln!(out, "{line}") };
+/// How many columns of a terminal a character takes.
+pub(crate) fn columns_of(c: char) -> usize {
+    match u32::from(c) {
+        // Marks that stand over the character before.
+        0x0300..=0x036F
+        | 0x0483..=0x0489
+        | 0x0591..=0x05BD
+        | 0x064B..=0x065F
+        | 0x1AB0..=0x1AFF
+        | 0x1DC0..=0x1DFF
+        | 0x20D0..=0x20FF
+        | 0x3099..=0x309A
+        | 0xFE20..=0xFE2F => 0,
+        // East Asian scripts, full-width forms and pictures.
+        0x1100..=0x115F
+        | 0x231A..=0x231B
+        | 0x23E9..=0x23EC
+        | 0x2E80..=0x303E
+        | 0x3041..=0xA4CF
+        | 0xA960..=0xA97F
+        | 0xAC00..=0xD7A3
+        | 0xF900..=0xFAFF
+        | 0xFE30..=0xFE6F
+        | 0xFF01..=0xFF60
+        | 0xFFE0..=0xFFE6
+        | 0x1F300..=0x1F64F
+        | 0x1F680..=0x1F6FF
+        | 0x1F900..=0x1FAFF
+        | 0x20000..=0x3FFFD => 2,
+        _ => 1,
     }
-    out
+}
+
+/// How many columns of a terminal a text takes.
+pub(crate) fn width_of(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// The longest part of these characters that is no wider than `width`.
+fn within(text: impl Iterator<Item = char>, width: usize) -> Vec<char> {
+    let mut left = width;
+    text.take_while(|&c| {
+        let fits = columns_of(c) <= left;
+        left = left.saturating_sub(columns_of(c));
+        fits
+    })
+    .collect()
+}
+
+/// A text no wider than `width`, cut at its end.
+pub(crate) fn cut_end(text: &str, width: usize) -> String {
+    if width_of(text) <= width {
+        return text.to_owned();
+    }
+    let kept: String = within(text.chars(), width.saturating_sub(1)).into_iter().collect();
+    if width == 0 { kept } else { kept + "…" }
+}
+
+/// A text no wider than `width`, cut in its middle.
+pub(crate) fn cut_middle(text: &str, width: usize) -> String {
+    if width_of(text) <= width || width < 5 {
+        return cut_end(text, width);
+    }
+    let head = (width - 1) / 2;
+    let mut end = within(text.chars().rev(), width - 1 - head);
+    end.reverse();
+    let begin = within(text.chars(), head);
+    begin.into_iter().chain(['…']).chain(end).collect()
 }
 
 #[cfg(test)]
@@ -192,9 +244,20 @@ mod tests {
     }
 
     #[test]
-    fn tables_line_up() {
-        let rows = [vec!["A".into(), "BB".into()], vec!["long".into(), "x".into()]];
-        assert_eq!(table(&rows, false), "A     BB\nlong  x\n");
-        assert!(table(&rows, true).starts_with("\x1b[1mA     BB\x1b[0m\n"));
+    fn texts_are_cut_to_columns() {
+        assert_eq!(
+            (cut_end("orders/42", 9), cut_end("orders/42", 7)),
+            ("orders/42".into(), "orders…".into())
+        );
+        assert_eq!(cut_middle("orders/2026/42", 9), "orde…6/42");
+        assert_eq!((cut_end("名前名前", 4), width_of("名前")), ("名…".into(), 4));
+        assert_eq!(
+            (cut_end("ab", 1), cut_end("ab", 0), cut_middle("abc", 2)),
+            ("…".into(), String::new(), "a…".into())
+        );
+        for width in 0..12 {
+            assert!(width_of(&cut_middle("名前/a/名前/b", width)) <= width);
+        }
+        assert_eq!(width_of("e\u{301}"), 1);
     }
 }

@@ -10,8 +10,13 @@ use crate::text::{ago, escape, json_line, now_us, rfc3339, short};
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown<'a> {
     lock: &'a str,
+    /// Only where locks of several namespaces are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
     kind: Option<&'static str>,
-    capacity: Option<u32>,
+    /// A read-write lock has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<Option<u32>>,
     token: Option<i64>,
     holders: Vec<Held<'a>>,
     waiting: Vec<Waits<'a>>,
@@ -46,7 +51,8 @@ struct Held<'a> {
     #[serde(flatten)]
     who: Who<'a>,
     expires_in_ms: Option<u64>,
-    weight: u32,
+    #[serde(flatten)]
+    share: Share,
     token: Option<i64>,
 }
 
@@ -55,7 +61,28 @@ struct Waits<'a> {
     #[serde(flatten)]
     who: Who<'a>,
     place: usize,
-    weight: u32,
+    #[serde(flatten)]
+    share: Share,
+}
+
+/// How much of the lock a claim takes: of a read-write lock, which side of it.
+#[derive(Debug, Serialize)]
+struct Share {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+}
+
+impl Share {
+    fn of(line: &Line, seen: &Seen) -> Share {
+        match line.kind {
+            Kind::ReadWrite => {
+                Share { weight: None, mode: Some(if reads(line, seen) { "read" } else { "write" }) }
+            }
+            _ => Share { weight: Some(seen.weight), mode: None },
+        }
+    }
 }
 
 /// The last time that an operator took the lock away.
@@ -85,7 +112,7 @@ fn is_zero(n: &u32) -> bool {
 }
 
 /// An instant, unless the store does not know it: another program holds, and left no word.
-fn known(us: u64) -> Option<u64> {
+pub(crate) fn known(us: u64) -> Option<u64> {
     Some(us).filter(|us| *us > 0)
 }
 
@@ -95,11 +122,14 @@ impl<'a> Shown<'a> {
         let held = |seen: &'a Seen| Held {
             who: who(seen),
             expires_in_ms: seen.expires_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
-            weight: seen.weight,
+            share: Share::of(line, seen),
             token: seen.token.map(|t| t.get()),
         };
-        let waits =
-            |(at, seen): (usize, &'a Seen)| Waits { who: who(seen), place: at + 1, weight: seen.weight };
+        let waits = |(at, seen): (usize, &'a Seen)| Waits {
+            who: who(seen),
+            place: at + 1,
+            share: Share::of(line, seen),
+        };
         let taken = |broken: &'a Broken| Taken {
             at: rfc3339(broken.at_us),
             token: broken.token.map(|t| t.get()),
@@ -107,8 +137,9 @@ impl<'a> Shown<'a> {
         };
         Shown {
             lock: line.key.name(),
+            namespace: None,
             kind: Some(kind(line)),
-            capacity: Some(line.capacity),
+            capacity: (line.kind != Kind::ReadWrite).then_some(Some(line.capacity)),
             token: line.token.map(|t| t.get()),
             holders: line.holders.iter().map(held).collect(),
             waiting: line.waiting.iter().enumerate().map(waits).collect(),
@@ -122,9 +153,15 @@ impl<'a> Shown<'a> {
     /// A lock that nobody holds or waits for.
     pub(crate) fn free(lock: &'a str, sees: Visibility) -> Shown<'a> {
         let (holders, waiting, visibility) = (Vec::new(), Vec::new(), partly(sees));
-        let (kind, capacity, token, broken, event) = (None, None, None, None, None);
-        let runs = Vec::new();
-        Shown { lock, kind, capacity, token, holders, waiting, visibility, broken, event, runs }
+        let (namespace, kind, token, broken, event) = (None, None, None, None, None);
+        let (capacity, runs) = (Some(None), Vec::new());
+        Shown { lock, namespace, kind, capacity, token, holders, waiting, visibility, broken, event, runs }
+    }
+
+    /// The same, with its namespace.
+    pub(crate) fn namespace(mut self, namespace: Option<&'a str>) -> Shown<'a> {
+        self.namespace = namespace;
+        self
     }
 
     /// The same, as something that happened.
@@ -146,7 +183,7 @@ impl<'a> Shown<'a> {
 }
 
 /// The kind's name.
-fn kind(line: &Line) -> &'static str {
+pub(crate) fn kind(line: &Line) -> &'static str {
     match line.kind {
         Kind::Mutex => "mutex",
         Kind::ReadWrite => "rwlock",
@@ -187,37 +224,6 @@ pub(crate) fn name(owner: &Owner) -> String {
         return escape(&owner.program);
     }
     escape(&format!("{}@{} (pid {}, {})", owner.user, owner.host, owner.pid, owner.program))
-}
-
-/// The head of the table that `ls` and `watch` draw.
-pub(crate) fn head() -> Vec<String> {
-    ["LOCK", "KIND", "HOLDER", "TOKEN", "HELD FOR", "EXPIRES IN", "WAITING", "REASON"]
-        .map(String::from)
-        .to_vec()
-}
-
-/// The rows of one lock: one for each holder, or one if there is none.
-pub(crate) fn rows(line: &Line, now_us: u64, sees: Visibility) -> Vec<Vec<String>> {
-    let lock = escape(line.key.name());
-    let waiters = if sees == Visibility::Holders { "unknown".to_owned() } else { line.waiters.to_string() };
-    let kind = kind(line).to_owned();
-    if line.holders.is_empty() {
-        let dash = || "-".to_owned();
-        return vec![vec![lock, kind, dash(), dash(), dash(), dash(), waiters, String::new()]];
-    }
-    let row = |seen: &Seen| {
-        vec![
-            lock.clone(),
-            kind.clone(),
-            name(&seen.owner),
-            seen.token.map_or_else(|| "-".into(), |t| t.to_string()),
-            known(seen.since_us).map_or_else(|| "unknown".into(), |us| short(ago(us, now_us))),
-            seen.expires_in.map_or_else(|| "never".into(), short),
-            waiters.clone(),
-            escape(&seen.reason),
-        ]
-    };
-    line.holders.iter().map(row).collect()
 }
 
 /// Everything about one lock, for people.
@@ -287,10 +293,15 @@ fn behind(seen: &Seen) -> String {
     }
 }
 
+/// Whether a claim of a read-write lock is a reader's: a writer takes all of it.
+pub(crate) fn reads(line: &Line, seen: &Seen) -> bool {
+    seen.weight < line.capacity
+}
+
 /// How much of the lock somebody holds or waits for, where that is not all there is.
 fn share(line: &Line, seen: &Seen) -> String {
     match line.kind {
-        Kind::ReadWrite if seen.weight < line.capacity => ", to read".to_owned(),
+        Kind::ReadWrite if reads(line, seen) => ", to read".to_owned(),
         Kind::ReadWrite => ", to write".to_owned(),
         Kind::Semaphore if seen.weight == 1 => ", 1 permit".to_owned(),
         Kind::Semaphore => format!(", {} permits", seen.weight),
@@ -359,8 +370,10 @@ mod tests {
         assert!(lines[2].ends_with(", claim bbbbbb: night run"), "{said}");
         assert!(lines[3].ends_with(", claim cccccc, 1 more task of it waits behind: night run"), "{said}");
         assert_eq!(lines[4].trim(), "and 2 more", "{said}");
-        let table = rows(&crowded(), 1_795_248_001_123_456, Visibility::Full);
-        assert_eq!(table[0][6], "8", "{table:?}");
+        let look =
+            crate::table::Look { sees: Visibility::Full, namespaces: false, leases: true, bold: false };
+        let table = crate::table::draw(&[crowded()], 1_795_248_001_123_456, look, None);
+        assert!(table[1].split_whitespace().any(|word| word == "8"), "{table:?}");
     }
 
     #[test]
@@ -371,5 +384,22 @@ mod tests {
         assert_eq!(shown["holders"][0]["behind"], 3, "{shown}");
         assert_eq!(shown["waiting"][1]["behind"], 1, "{shown}");
         assert!(shown["waiting"][0].get("behind").is_none(), "{shown}");
+    }
+
+    #[test]
+    fn a_read_write_lock_has_modes_and_no_weights() {
+        let mut line = Line::new(Key::new("shop", "config").expect("a name"), Kind::ReadWrite, u32::MAX);
+        line.holders = vec![seen("aaaaaa", 0)];
+        line.waiting = vec![Seen { weight: u32::MAX, ..seen("bbbbbb", 0) }];
+        let text = Shown::line(&line, Visibility::Full).json();
+        let shown: serde_json::Value = serde_json::from_str(&text).expect("an object");
+        assert_eq!(
+            (&shown["holders"][0]["mode"], &shown["waiting"][0]["mode"]),
+            (&"read".into(), &"write".into())
+        );
+        assert!(
+            !text.contains("capacity") && !text.contains("weight") && !text.contains("4294967295"),
+            "{text}"
+        );
     }
 }

@@ -242,6 +242,27 @@ impl Locks {
         Ok(lines)
     }
 
+    /// [`list`](Locks::list) for all namespaces of the store, by namespace and name.
+    ///
+    /// # Errors
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # Cancel safety
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # On drop
+    /// As [`inspect`](Locks::inspect).
+    ///
+    /// # When the answer is lost
+    /// As [`inspect`](Locks::inspect).
+    pub async fn list_all(&self, prefix: &str) -> Result<Vec<Line>> {
+        check_prefix(prefix)?;
+        let everywhere = Query { namespace: String::new(), ..self.query() };
+        let mut lines = self.look(Query { prefix: prefix.to_owned(), ..everywhere }).await?;
+        lines.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(lines)
+    }
+
     fn query(&self) -> Query {
         Query { namespace: self.shared.namespace.clone(), waiting_max: WAITING_SHOWN, ..Query::default() }
     }
@@ -294,18 +315,28 @@ impl Locks {
     pub fn watch(&self, prefix: &str) -> Result<Watch> {
         check_prefix(prefix)?;
         self.engine.usable()?;
-        Ok(self.watching(prefix, false))
+        Ok(self.watching(prefix, Watched::Below))
+    }
+
+    /// [`watch`](Locks::watch) for all namespaces of the store.
+    ///
+    /// # Errors
+    /// `Config` for a bad prefix.
+    pub fn watch_all(&self, prefix: &str) -> Result<Watch> {
+        check_prefix(prefix)?;
+        self.engine.usable()?;
+        Ok(self.watching(prefix, Watched::Everywhere))
     }
 
     /// Follows one lock alone; the name was checked.
     pub(crate) fn watch_one(&self, name: &str) -> Result<Watch> {
         self.engine.usable()?;
-        Ok(self.watching(name, true))
+        Ok(self.watching(name, Watched::Alone))
     }
 
-    fn watching(&self, prefix: &str, alone: bool) -> Watch {
+    fn watching(&self, prefix: &str, watched: Watched) -> Watch {
         let changes = self.engine.hub.watch();
-        Watch { locks: self.clone(), prefix: prefix.to_owned(), alone, changes, last: None }
+        Watch { locks: self.clone(), prefix: prefix.to_owned(), watched, changes, last: None }
     }
 
     /// Releases everything this client holds or waits for, and ends the connection. Guards that are still alive are
@@ -342,6 +373,14 @@ impl Locks {
         pollster::block_on(self.list(prefix))
     }
 
+    /// [`list_all`](Locks::list_all) for code without async.
+    ///
+    /// # Errors
+    /// As [`list_all`](Locks::list_all).
+    pub fn blocking_list_all(&self, prefix: &str) -> Result<Vec<Line>> {
+        pollster::block_on(self.list_all(prefix))
+    }
+
     /// [`evict`](Locks::evict) for code without async.
     ///
     /// # Errors
@@ -359,13 +398,23 @@ impl Locks {
     }
 }
 
+/// Which locks a [`Watch`] follows.
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    /// The lock of that very name, and none below it.
+    Alone,
+    /// Those below the prefix.
+    Below,
+    /// Those below the prefix in every namespace.
+    Everywhere,
+}
+
 /// Follows locks; made by [`Locks::watch`].
 #[derive(Debug)]
 pub struct Watch {
     locks: Locks,
     prefix: String,
-    /// The lock of that very name, and none below it.
-    alone: bool,
+    watched: Watched,
     changes: watch::Receiver<u64>,
     last: Option<Vec<Line>>,
 }
@@ -388,9 +437,10 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Vec<Line>> {
         loop {
             self.changes.mark_unchanged();
-            let lines = match self.alone {
-                true => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
-                false => self.locks.list(&self.prefix).await?,
+            let lines = match self.watched {
+                Watched::Alone => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
+                Watched::Below => self.locks.list(&self.prefix).await?,
+                Watched::Everywhere => self.locks.list_all(&self.prefix).await?,
             };
             if self.last.as_ref().is_none_or(|last| !same(last, &lines)) {
                 self.last = Some(lines.clone());

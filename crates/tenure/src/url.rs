@@ -261,27 +261,68 @@ fn encode(text: &str) -> String {
     out
 }
 
-/// The candidate nearest to `word`, if it is near enough to have been meant.
+/// The candidate nearest to `word`, if it is near enough to have been meant: a slip or two, or a beginning that only one of
+/// them has.
 #[must_use]
 pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let best = candidates.iter().map(|c| (distance(word, c), *c)).min()?;
-    (best.0 <= 1 + word.chars().count() / 3).then_some(best.1)
+    let length = word.chars().count();
+    // In a short word one slip is much: two letters that changed places count as one.
+    if best.0 <= 1 + length / 4 && best.0 < length.max(2) {
+        return Some(best.1);
+    }
+    let mut begun = candidates.iter().filter(|c| length > 1 && c.starts_with(word));
+    match (begun.next(), begun.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
 }
 
-/// Levenshtein's edit distance.
+/// The edit distance: inserted, left out and changed letters, and neighbours that changed places.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut last = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let next = (corner + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            corner = row[j + 1];
-            row[j + 1] = next;
+    for i in 1..=a.len() {
+        let mut next = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let changed = row[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            next[j] = changed.min(row[j] + 1).min(next[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                next[j] = next[j].min(last[j - 2] + 1);
+            }
         }
+        last = std::mem::replace(&mut row, next);
     }
     row[b.len()]
+}
+
+/// What to write for a scheme that other programs use.
+pub(crate) fn elsewhere(scheme: &str) -> Option<&'static str> {
+    Some(match scheme {
+        "valkey" | "keydb" | "dragonfly" | "kvrocks" => {
+            "this server speaks the protocol of Redis: write redis://"
+        }
+        "valkeys" | "redis+tls" | "redis+ssl" | "redis-tls" | "valkey+tls" => {
+            "write rediss:// for Redis with TLS"
+        }
+        "redis+tcp" | "redis-tcp" | "tcp" => "write redis:// for Redis",
+        "redis+unix" | "redis-socket" | "redis+socket" | "redis-unix" | "unix" | "valkey+unix" => {
+            "Redis on a Unix socket is not supported: let it listen on 127.0.0.1, and write redis://127.0.0.1"
+        }
+        "redis-sentinel" | "redis+sentinel" | "rediss+sentinel" | "sentinel" | "redis-cluster"
+        | "redis+cluster" | "rediss+cluster" => {
+            "Redis Sentinel and Redis Cluster are not supported yet: name one plain server with redis://"
+        }
+        "file" | "dir" | "directory" | "path" | "flock" => {
+            "write host:///dir for locks in a directory of this machine"
+        }
+        "local" | "localhost" | "shm" => "write host: for locks on this machine",
+        "mem" | "inmemory" | "in-memory" => "write memory: for locks inside one process",
+        "http" | "https" | "etcd" | "etcd3" | "zookeeper" | "zk" | "postgres" | "postgresql" | "mysql"
+        | "mariadb" | "nats" | "amqp" | "consul" | "redlock" => "this store is not supported yet",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -352,5 +393,24 @@ mod tests {
         assert_eq!(closest("rediss", &["redis", "host"]), Some("redis"));
         assert_eq!(closest("hots", &["memory", "host"]), Some("host"));
         assert_eq!(closest("zookeeper", &["memory", "host"]), None);
+        let verbs = ["run", "once", "elect", "acquire", "renew", "release", "ls", "show", "completions"];
+        for (word, meant) in [
+            ("rnu", Some("run")),
+            ("ru", Some("run")),
+            ("sl", Some("ls")),
+            ("lss", Some("ls")),
+            ("shwo", Some("show")),
+            ("relaese", Some("release")),
+            ("comp", Some("completions")),
+            ("completinos", Some("completions")),
+            ("aquire", Some("acquire")),
+            ("re", None),
+            ("xy", None),
+            ("x", None),
+            ("", None),
+            ("frobnicate", None),
+        ] {
+            assert_eq!(closest(word, &verbs), meant, "{word}");
+        }
     }
 }

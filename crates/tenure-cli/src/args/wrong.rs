@@ -4,13 +4,14 @@ use std::error::Error as _;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use tenure::url::closest;
 
 use crate::exit::Failure;
 
 /// What is wrong with the command line, with a guess where there is one.
 pub(super) fn usage(argv: &[OsString], error: &clap::Error) -> Failure {
     let told = match error.kind() {
-        ErrorKind::InvalidSubcommand => unknown_subcommand(error),
+        ErrorKind::InvalidSubcommand => unknown_subcommand(argv, error),
         ErrorKind::UnknownArgument => unknown_argument(argv, error),
         ErrorKind::ValueValidation => bad_value(error),
         ErrorKind::InvalidValue => no_such_value(error),
@@ -51,11 +52,31 @@ fn typed(argument: &str) -> String {
     word.trim_end_matches("...").trim_matches(['<', '>', '[', ']']).to_owned()
 }
 
-fn unknown_subcommand(error: &clap::Error) -> Option<Failure> {
+/// The subcommand that the words name, as far as there are such subcommands.
+fn subcommand(argv: &[OsString]) -> clap::Command {
+    let mut at = super::definition();
+    at.build();
+    for word in argv.iter().skip(1).take_while(|word| *word != "--") {
+        if let Some(below) = at.find_subcommand(word) {
+            at = below.clone();
+        }
+    }
+    at
+}
+
+/// `did you mean show? `, or nothing.
+fn guess(word: &str, candidates: &[&str], before: &str) -> String {
+    closest(word, candidates).map(|meant| format!("did you mean {before}{meant}? ")).unwrap_or_default()
+}
+
+fn unknown_subcommand(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
     let word = part(error, ContextKind::InvalidSubcommand)?;
-    let guess = part(error, ContextKind::SuggestedSubcommand);
-    let guess = guess.map(|g| format!("did you mean {g}? ")).unwrap_or_default();
-    Some(Failure::usage(format!("there is no subcommand {word:?}"), format!("{guess}See tenure --help")))
+    let at = subcommand(argv);
+    let known: Vec<&str> =
+        at.get_subcommands().filter(|s| !s.is_hide_set()).map(clap::Command::get_name).collect();
+    let guess = guess(&word, &known, "");
+    let see = if guess.is_empty() { HELP } else { "See tenure --help" };
+    Some(Failure::usage(format!("there is no subcommand {word:?}"), format!("{guess}{see}")))
 }
 
 fn unknown_argument(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
@@ -68,13 +89,17 @@ fn unknown_argument(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
         return Some(Failure::usage(what, "give a number or a duration that is not negative"));
     }
     let what = format!("there is no option {word:?} here");
-    if let Some(guess) = part(error, ContextKind::SuggestedArg) {
-        return Some(Failure::usage(what, format!("did you mean {guess}? See tenure --help")));
+    let typed = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let at = subcommand(argv);
+    let known: Vec<&str> = at.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let guess = if word.starts_with("--") { guess(typed, &known, "--") } else { String::new() };
+    if !guess.is_empty() {
+        return Some(Failure::usage(what, format!("{guess}See tenure --help")));
     }
     // An option that is the command's, since somebody forgot the dashes before it.
     let runs = argv.iter().any(|a| ["run", "once", "elect"].iter().any(|name| a == name));
     let forgotten = runs && argv.iter().all(|a| a != "--");
-    Some(Failure::usage(what, if forgotten { "the command stands behind --" } else { HELP }))
+    Some(Failure::usage(what, if forgotten { "put the command after --" } else { HELP }))
 }
 
 /// A value that its parser refuses: the parsers of durations, tokens and domains say what to do after a semicolon.
@@ -111,14 +136,14 @@ fn bad_value(error: &clap::Error) -> Option<Failure> {
 fn no_such_value(error: &clap::Error) -> Option<Failure> {
     let argument = typed(&part(error, ContextKind::InvalidArg)?);
     let value = part(error, ContextKind::InvalidValue).unwrap_or_default();
-    let known = parts(error, ContextKind::ValidValue).join(", ");
+    let known = parts(error, ContextKind::ValidValue);
     if value.is_empty() {
         return Some(Failure::usage(format!("{argument} has no value"), "give one that is not empty"));
     }
-    let guess = part(error, ContextKind::SuggestedValue);
-    let guess = guess.map(|g| format!("did you mean {g}? ")).unwrap_or_default();
-    let there = if guess.is_empty() { "there are" } else { "There are" };
-    Some(Failure::usage(format!("{argument}: there is no {value:?}"), format!("{guess}{there}: {known}")))
+    let guess = guess(&value, &known.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    let take = if guess.is_empty() { "give" } else { "Give" };
+    let what = format!("{argument}: {value:?} is not possible");
+    Some(Failure::usage(what, format!("{guess}{take} one of: {}", known.join(", "))))
 }
 
 fn missing(error: &clap::Error) -> Option<Failure> {

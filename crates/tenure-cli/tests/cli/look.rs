@@ -163,3 +163,114 @@ fn watch_streams_what_changes() {
     watch.wait().unwrap();
     drop(first);
 }
+
+#[test]
+fn sides_of_a_read_write_lock_are_named_and_nothing_else() {
+    let place = Place::new();
+    let _readers = [(); 2].map(|()| place.run(&["-s", "config", "--", "sleep", "1000"]));
+    crate::support::until("both read", || {
+        (place.json(&["show", "config"])[0]["holders"].as_array()?.len() == 2).then_some(())
+    });
+    let _writer = place.run(&["-x", "config", "--", "sleep", "1000"]);
+    place.until_waiting("config", 1);
+    let _permits = place.run(&["--permits", "2", "--of", "3", "render", "--", "sleep", "1000"]);
+    place.until_held("render");
+    let watch = place.tenure(&["watch", "--json", "config"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watch = crate::support::Guarded(watch);
+    let mut event = String::new();
+    BufReader::new(watch.0.stdout.take().unwrap()).read_line(&mut event).unwrap();
+    for line in [
+        place.json(&["show", "config"]).remove(0),
+        place.json(&["ls", "config"]).remove(0),
+        serde_json::from_str(&event).unwrap(),
+    ] {
+        assert_eq!(
+            (&line["holders"][0]["mode"], &line["holders"][1]["mode"]),
+            (&json!("read"), &json!("read"))
+        );
+        assert_eq!(line["waiting"][0]["mode"], json!("write"));
+        let text = line.to_string();
+        assert!(!["capacity", "weight", "4294967295"].iter().any(|word| text.contains(word)), "{text}");
+    }
+    let line = place.json(&["ls", "render"]).remove(0);
+    assert_eq!((&line["capacity"], &line["holders"][0]["weight"]), (&json!(3), &json!(2)));
+    assert!(!keys(&line["holders"][0]).contains(&"mode"));
+    let table = text(&place.output(&["ls"]).stdout);
+    assert!(table.matches("rwlock read ").count() == 2 && table.contains("semaphore 2/3"), "{table}");
+}
+
+#[test]
+fn all_namespaces_are_listed_on_request() {
+    let place = Place::new();
+    let _held = ["shop", "blog", "default"].map(|namespace| {
+        let running = place.run(&["--namespace", namespace, "orders/1", "--", "sleep", "1000"]);
+        crate::support::until("it is held", || {
+            let line = place.json(&["--namespace", namespace, "show", "orders/1"]).remove(0);
+            (!line["holders"].as_array()?.is_empty()).then_some(())
+        });
+        running
+    });
+    let _other = place.hold("orders2");
+    let all = |args: &[&str]| -> Vec<String> {
+        let of = |l: &Value| format!("{}/{}", l["namespace"].as_str().unwrap(), l["lock"].as_str().unwrap());
+        place.json(&[&["ls"], args].concat()).iter().map(of).collect()
+    };
+    let orders = ["blog/orders/1", "default/orders/1", "shop/orders/1"];
+    assert_eq!(all(&["-A"]), [&orders[..2], &["default/orders2"], &orders[2..]].concat());
+    assert_eq!(all(&["--all-namespaces", "orders"]), orders);
+    assert_eq!(all(&["-A", "orders/1"]), orders);
+    assert_eq!(all(&["-A", "shop"]), Vec::<String>::new());
+    assert!(!keys(&place.json(&["ls"])[0]).contains(&"namespace"));
+    let table = text(&place.output(&["ls", "-A"]).stdout);
+    assert!(table.starts_with("NAMESPACE") && table.contains("\nshop "), "{table}");
+    assert_eq!(place.code(&["--namespace", "shop", "ls", "-A"]), Some(64));
+}
+
+#[test]
+fn an_empty_list_says_where_it_looked() {
+    let place = Place::new();
+    for (args, said) in [
+        (&["--namespace", "shop", "ls"][..], "no lock is held or waited for in namespace shop of host:///"),
+        (&["ls", "orders"], "no lock below orders is held or waited for in namespace default of host:///"),
+        (&["ls", "-A"], "no lock is held or waited for in any namespace of host:///"),
+    ] {
+        let output = place.output(args);
+        assert!(text(&output.stderr).starts_with(&format!("tenure: {said}")), "{}", text(&output.stderr));
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), String::new()));
+    }
+    assert_eq!(
+        text(&place.output(&["-q", "ls"]).stderr) + &text(&place.output(&["--json", "ls"]).stderr),
+        ""
+    );
+}
+
+/// bash asks for names where a name stands, and nowhere else.
+#[test]
+fn bash_completes_names_of_locks() {
+    let place = Place::new();
+    let _held = ["orders/42", "orders/it's", "billing"].map(|name| place.hold(name));
+    let complete = |words: &[&str]| -> Vec<String> {
+        let quoted: Vec<String> = words.iter().map(|w| format!("'{w}'")).collect();
+        let last = words.len() - 1;
+        let script = format!(
+            "source <(tenure completions bash); COMP_WORDS=({}); COMP_CWORD={last}; \
+             _tenure_and_locks tenure \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{last}-1]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            quoted.join(" ")
+        );
+        let own = std::path::Path::new(crate::support::TENURE).parent().unwrap().display().to_string();
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["--norc", "-c", &script]).env("TENURE_URL", place.url());
+        bash.env("PATH", format!("{own}:{}", std::env::var("PATH").unwrap_or_default()));
+        let output = bash.output().unwrap();
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
+    };
+    assert_eq!(complete(&["tenure", "show", ""]), ["billing", "orders/42", "orders/it\\'s"]);
+    assert_eq!(complete(&["tenure", "run", "--wait", "1s", "ord"]), ["orders/42", "orders/it\\'s"]);
+    assert_eq!(complete(&["tenure", "break", "b"]), ["billing"]);
+    assert_eq!(complete(&["tenure", "--namespace", "other", "show", ""]), Vec::<String>::new());
+    assert!(complete(&["tenure", "sh"]).contains(&"show".to_owned()));
+    assert!(complete(&["tenure", "show", "--j"]).contains(&"--json".to_owned()));
+    let behind = complete(&["tenure", "run", "x", "--", "b"]);
+    assert!(!behind.contains(&"billing".to_owned()), "{behind:?}");
+}

@@ -159,6 +159,17 @@ impl Drop for Running {
     }
 }
 
+/// A process that does not outlive its test.
+#[allow(dead_code)] // not every binary with this module has one
+pub(crate) struct Guarded(pub(crate) Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// `tenure` without a store.
 pub(crate) fn bare(args: &[&str]) -> Command {
     let mut command = Command::new(TENURE);

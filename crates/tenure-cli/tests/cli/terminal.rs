@@ -74,6 +74,12 @@ impl Terminal {
         Terminal::start(command)
     }
 
+    /// Gives the terminal another size.
+    fn resize(&self, width: u16, height: u16) {
+        let size = rustix::termios::Winsize { ws_col: width, ws_row: height, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.keyboard, size).unwrap();
+    }
+
     /// Waits until the screen shows `text` after what was seen before, and forgets what stands up to there.
     fn expect(&mut self, text: &str) -> String {
         loop {
@@ -291,4 +297,56 @@ fn watch_redraws() {
     watch.expect("orders/42");
     drop(holder);
     watch.expect("0 locks");
+}
+
+/// What a screen of `watch` shows: without what moves the cursor.
+fn plain(screen: &str) -> Vec<String> {
+    let lines = screen.replace("\r\n", "\n");
+    let lines = lines.lines().map(|line| {
+        let mut out = String::new();
+        let mut rest = line;
+        while let Some(at) = rest.find("\x1b[") {
+            out += &rest[..at];
+            let after = &rest[at + 2..];
+            rest = &after[after.find(|c: char| c.is_ascii_alphabetic()).map_or(after.len(), |at| at + 1)..];
+        }
+        out + rest
+    });
+    lines.collect()
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    let place = Place::new();
+    let long = "l".repeat(135);
+    let mut names = vec![long];
+    names.extend((0..11).map(|n| format!("orders/{n:02}")));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _holder = place.run(
+        &[&names[..], &["--reason", "one that takes some words to tell", "--", "sleep", "1000"]].concat(),
+    );
+    place.until_held("orders/10");
+    let size = |args: &str| format!("stty cols 70 rows 8; $T {args}; echo END");
+    let mut ls = Terminal::shell(&place, &size("ls"));
+    let screen = plain(&ls.expect("END"));
+    assert!(screen.len() <= 9 && screen.iter().all(|l| l.chars().count() <= 70), "{screen:#?}");
+    assert!(screen.iter().any(|l| l.starts_with("+7 more")), "{screen:#?}");
+    assert!(screen.iter().any(|l| l.contains("mutex") && l.contains("…")), "{screen:#?}");
+    let mut wide = Terminal::shell(&place, &size("ls --wide"));
+    let screen = plain(&wide.expect("END"));
+    assert!(screen.len() == 14 && screen.iter().any(|l| l.contains(names[0])), "{screen:#?}");
+    // A screen follows the window.
+    let mut watch = Terminal::shell(&place, "stty cols 70 rows 9; exec $T watch");
+    let screen = plain(&watch.expect("more"));
+    assert!(screen.iter().any(|l| l.starts_with("+8 more") || l.starts_with('+')), "{screen:#?}");
+    assert!(screen.iter().all(|l| l.chars().count() <= 70), "{screen:#?}");
+    watch.resize(200, 30);
+    let screen = watch.expect("orders/10");
+    assert!(screen.contains(names[0]) || plain(&screen).iter().any(|l| l.contains("…")), "{screen}");
+    watch.resize(50, 7);
+    until("the small screen", || {
+        let screen = watch.expect("\x1b[J");
+        let last = plain(screen.rsplit("\x1b[H").next()?);
+        (last.len() <= 7 && last.iter().all(|l| l.chars().count() <= 50)).then_some(())
+    });
 }

@@ -156,6 +156,30 @@ fn the_environment_is_asked_after_the_options() {
 fn mistyped_words_get_a_guess() {
     assert!(says(&["shwo", "x"]).1.contains("id you mean show?"));
     assert!(says(&["ls", "--jsno"]).1.contains("id you mean --json?"));
+    for (line, guess) in [
+        ("rnu x -- true", "run?"),
+        ("ru x -- true", "run?"),
+        ("aquire x", "acquire?"),
+        ("relaese x", "release?"),
+        ("completinos bash", "completions?"),
+        ("fence chekc f", "check?"),
+        ("lab flashsale", "flash-sale?"),
+        ("run --wiat=1s x -- true", "--wait?"),
+        ("run --conflict-exit-cod 3 x -- true", "--conflict-exit-code?"),
+        ("run --tll 1s x -- true", "--ttl?"),
+        ("ls --namepsace a", "--namespace?"),
+        ("ls --url valkey://h", "write redis://"),
+        ("ls --url redis-sentinel://h", "name one plain server with redis://"),
+        ("ls --url redis+unix:///run/redis.sock", "on a unix socket is not supported"),
+        ("ls --url file:///tmp/locks", "write host:///dir"),
+        ("ls --url etcd://h", "not supported yet"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (_, said) = says(&words);
+        assert!(said.to_lowercase().contains(guess), "{line}: {said}");
+    }
+    let (_, said) = says(&["frobnicate"]);
+    assert!(!said.contains("mean"), "{said}");
     assert!(says(&["run", "x", "--wait", "10", "--", "true"]).1.contains("id you mean 10s?"));
 }
 
@@ -197,9 +221,12 @@ fn wrong_usage_is_told_in_two_sentences() {
         ("run -w 1s -w 2s x -- true", "--wait is given twice. Give it once."),
         ("run -E 256 x -- true", "--conflict-exit-code: 256 is out of range. Give 0 to 255."),
         ("run -E two x -- true", "--conflict-exit-code: \"two\" is no number here. Give a whole number."),
-        ("run x ls -l", "there is no option \"-l\" here. The command stands behind --."),
+        ("run x ls -l", "there is no option \"-l\" here. Put the command after --."),
         ("ls a b", "the argument \"b\" is one too many. See tenure --help."),
-        ("completions bsh", "SHELL: there is no \"bsh\". Did you mean bash? There are: bash, zsh, fish."),
+        (
+            "completions bsh",
+            "SHELL: \"bsh\" is not possible. Did you mean bash? Give one of: bash, zsh, fish.",
+        ),
         ("break x --yes --token 0", "--token: \"0\" is not a fencing token. Give a positive whole number."),
         ("lab flash-sale --clients 0", "--clients is 0. Give at least 1"),
         ("ls --url host", "the store URL has no scheme. Write it with its colon, like host:"),

@@ -231,7 +231,7 @@ pub enum Released {
 /// Which locks to look at.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The namespace.
+    /// The namespace; empty, and without a `name`, for all.
     pub namespace: String,
     /// Only this lock.
     pub name: Option<String>,
@@ -489,15 +489,15 @@ pub fn find(scheme: &str) -> Result<&'static Entry> {
         ));
     }
     let schemes: Vec<&str> = table().flat_map(|e| e.schemes.iter().copied()).collect();
+    let schemes = schemes.join(", ");
+    let what = format!("there is no backend for the scheme {scheme:?}");
+    if let Some(instead) = crate::url::elsewhere(scheme) {
+        return Err(Error::config(what, format!("{instead}; this build has: {schemes}")));
+    }
     let known: Vec<&str> = KNOWN.iter().map(|(s, _)| *s).collect();
-    let guess =
-        crate::url::closest(scheme, &known).map(|s| format!("did you mean {s}:? ")).unwrap_or_default();
-    Err(Error::config(
-        format!("there is no backend for the scheme {scheme:?}"),
-        format!(
-            "{guess}{} build has: {}",
-            if guess.is_empty() { "this" } else { "This" },
-            schemes.join(", ")
-        ),
-    ))
+    let advice = match crate::url::closest(scheme, &known) {
+        Some(meant) => format!("did you mean {meant}:? This build has: {schemes}"),
+        None => format!("this build has: {schemes}"),
+    };
+    Err(Error::config(what, advice))
 }

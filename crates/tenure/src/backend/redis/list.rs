@@ -50,6 +50,7 @@ pub(super) async fn inspect(client: &Client, listed: &Listed, query: &Query) -> 
     let prefix = query.prefix.trim_end_matches('/');
     let pattern = match &client.target.dialect {
         Some(keys) => names::pattern(&format!("{keys}{prefix}"), 't'),
+        None if query.namespace.is_empty() => names::pattern("", 'l'),
         None => names::pattern(&format!("{}/{prefix}", query.namespace), 'l'),
     };
     let known = query.after.as_ref().and_then(|_| listed.get(&pattern));
@@ -61,13 +62,13 @@ pub(super) async fn inspect(client: &Client, listed: &Listed, query: &Query) -> 
             keys
         }
     };
-    let from = query.after.as_ref().map_or(0, |after| keys.partition_point(|k| k.name() <= after.as_str()));
+    let from = query.after.as_ref().map_or(0, |after| keys.partition_point(|k| k.full() <= after.as_str()));
     let page = &keys[from..keys.len().min(from + PAGE)];
     let mut lines = Vec::new();
     for key in page {
         lines.extend(show(client, key, query.waiting_max).await?);
     }
-    let next = page.last().filter(|_| from + page.len() < keys.len()).map(|k| k.name().to_owned());
+    let next = page.last().filter(|_| from + page.len() < keys.len()).map(|k| k.full().to_owned());
     if next.is_none() {
         listed.forget();
     }
@@ -78,6 +79,8 @@ pub(super) async fn inspect(client: &Client, listed: &Listed, query: &Query) -> 
 async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>> {
     let mut keys = Vec::new();
     let mut cursor = "0".to_owned();
+    // The dialect's names have no namespace: they are shown in the one that was asked for.
+    let namespace = if query.namespace.is_empty() { "default" } else { &query.namespace };
     loop {
         let words =
             [b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", STEP.as_bytes()];
@@ -89,7 +92,7 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
             ));
         };
         let lock = |name: &str| match &client.target.dialect {
-            Some(keys) => names::plain_lock(name, keys, &query.namespace),
+            Some(keys) => names::plain_lock(name, keys, namespace),
             None => names::lock(name),
         };
         let found = found.list().unwrap_or_default().iter().filter_map(|name| lock(name.text()?));
@@ -99,7 +102,7 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
             break;
         }
     }
-    keys.sort_by(|a, b| a.name().cmp(b.name()));
+    keys.sort_by(|a, b| a.full().cmp(b.full()));
     keys.dedup();
     Ok(keys)
 }
@@ -112,7 +115,7 @@ fn wanted(key: &Key, query: &Query) -> bool {
         None => (query.prefix.as_str(), false),
     };
     let rest = name.strip_prefix(prefix);
-    key.namespace() == query.namespace
+    (query.namespace.is_empty() || key.namespace() == query.namespace)
         && (prefix.is_empty() || rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && !strictly)))
 }
 

@@ -197,7 +197,10 @@ fn below(key: &[u8], namespace: &[u8], prefix: &[u8]) -> bool {
         let rest = key.strip_prefix(top.strip_suffix(b"/").unwrap_or(top));
         rest.map(|rest| (rest.is_empty(), rest.first() == Some(&b'/')))
     };
-    matches!(inside(key, namespace), Some((_, true)))
+    let slash = if namespace.is_empty() { key.iter().position(|&b| b == b'/') } else { None };
+    // In all namespaces: what follows the first slash is compared with what follows the prefix's.
+    let key = &key[slash.unwrap_or(0)..];
+    (namespace.is_empty() || matches!(inside(key, namespace), Some((_, true))))
         && (prefix.is_empty()
             || matches!(inside(key, prefix), Some((same, lower)) if lower || (same && !prefix.ends_with(b"/"))))
 }
