@@ -24,6 +24,7 @@ fn header() -> Header {
         version: "0.1.0".into(),
         fair: true,
         floors: Some(Floors { acquisitions: 10, windows: 1 }),
+        events: Some(6),
         replay: Some("tenure lab chaos --seed 7".into()),
         versions: None,
     }

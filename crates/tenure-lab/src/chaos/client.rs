@@ -105,7 +105,12 @@ struct Shared {
     dozes: AtomicU64,
     /// The store's files were removed: connect again.
     removed: AtomicBool,
+    /// Some task has held a lock for long enough to have it renewed.
+    stayed: AtomicBool,
 }
+
+/// So many processes of a run hold a lock for long, once each: a run without renewals could not judge S10.
+const STAYS: u32 = 3;
 
 fn play(link: &Link) -> Outcome<()> {
     let task: Task = link.task()?;
@@ -113,8 +118,10 @@ fn play(link: &Link) -> Outcome<()> {
     // The first processes early, so that it is in every run; those in the place of the dead like all others.
     let early = if task.p <= task.processes { 8 } else { 1 };
     let first = Dice::new(task.seed, u64::from(task.p) << 32).below(dozes(&task) / early);
+    let stayed = AtomicBool::new(task.p > STAYS);
     let shared = Arc::new(Shared {
         task,
+        stayed,
         writer,
         claims: AtomicU64::new(0),
         faults: AtomicU64::new(0),
@@ -367,19 +374,35 @@ impl Client {
         // The longer naps are, the more of them there are.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 10,000
         let frequent = (10_000.0 * self.naps()) as u64;
-        match self.dice.below(10_000) {
-            0..8 if self.dice.below(self.shared.task.rarer) > 0 => {}
+        let first = !self.shared.stayed.swap(true, Relaxed);
+        let stays = match self.dice.below(10_000) {
+            // Once in every run at least: long enough to be renewed.
+            _ if first => {
+                tokio::time::sleep(ttl.mul_f64(0.6)).await;
+                true
+            }
+            0..8 if self.dice.below(self.shared.task.rarer) > 0 => false,
             0..2 if !self.calm() => {
                 let id = self.fault(Phase::Begin, "blocked_runtime", 0)?;
                 std::thread::sleep(ttl.mul_f64(0.3 + self.dice.unit()));
                 self.fault(Phase::End, "blocked_runtime", id)?;
+                false
             }
-            2..8 if !self.calm() => tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await,
-            n if (8..frequent).contains(&n) => self.nap(claim, held, until).await?,
-            8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
-            _ => {}
-        }
-        if self.dice.below(4) == 0 || held.left().is_none() {
+            2..8 if !self.calm() => {
+                tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await;
+                true
+            }
+            n if (8..frequent).contains(&n) => {
+                self.nap(claim, held, until).await?;
+                false
+            }
+            8..200 => {
+                tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await;
+                false
+            }
+            _ => false,
+        };
+        if stays || self.dice.below(4) == 0 || held.left().is_none() {
             self.check(claim, held, until)?;
         }
         Ok(())

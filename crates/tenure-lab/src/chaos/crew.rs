@@ -1,5 +1,6 @@
 //! The client processes of a run: started, stopped, killed and started again, each with a part of the history.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ struct Client {
     stopped: bool,
     /// It has stopped itself; when it is to go on.
     wakes: Option<Instant>,
+    /// It has closed its output: no more is heard of it.
+    silent: bool,
 }
 
 /// All of them.
@@ -41,7 +44,12 @@ pub(super) struct Crew {
     acquired: u64,
     /// Some are started in a pid namespace of their own.
     apart: bool,
+    /// Clients cause no more trouble.
+    calm: bool,
 }
+
+/// How long the last words of a dead client may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One client in so many, if any.
 const APART: u32 = 6;
@@ -49,7 +57,17 @@ const APART: u32 = 6;
 impl Crew {
     pub(super) fn new(dir: PathBuf, apart: bool) -> Crew {
         let (ear, heard) = channel();
-        Crew { clients: Vec::new(), next: 1, dir, ear, heard, parts: Vec::new(), acquired: 0, apart }
+        Crew {
+            clients: Vec::new(),
+            next: 1,
+            dir,
+            ear,
+            heard,
+            parts: Vec::new(),
+            acquired: 0,
+            apart,
+            calm: false,
+        }
     }
 
     /// Starts one more.
@@ -65,8 +83,11 @@ impl Crew {
         let (part, apart) = (self.dir.join(format!("part-{p}.jsonl")), self.apart && p.is_multiple_of(APART));
         let task = Task { p, part, apart, ..like.clone() };
         let start = if apart { Worker::start_apart } else { Worker::start };
-        let worker = start("chaos", p as usize, &task, self.ear.clone())?;
-        Ok(Client { worker, task, told: Vec::new(), acquired: 0, stopped: false, wakes: None })
+        let mut worker = start("chaos", p as usize, &task, self.ear.clone())?;
+        if self.calm {
+            worker.order(&Order::Calm)?;
+        }
+        Ok(Client { worker, task, told: Vec::new(), acquired: 0, stopped: false, wakes: None, silent: false })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -127,15 +148,35 @@ impl Crew {
     /// Takes in what the clients told.
     fn listen(&mut self) {
         while let Ok(heard) = self.heard.try_recv() {
-            let client = self.clients.iter_mut().find(|client| client.task.p as usize == heard.from);
-            let said = heard.said.and_then(|said| serde_json::from_value::<Said>(said).ok());
-            match (client, said) {
-                (Some(client), Some(Said::Fault(told))) => {
-                    client.told.retain(|other| other.fault != told.fault);
-                    client.told.push(told);
-                }
-                (Some(client), Some(Said::Acquired(n))) => client.acquired = n,
-                _ => {}
+            self.take_in(heard);
+        }
+    }
+
+    fn take_in(&mut self, heard: Heard) {
+        let Some(client) = self.clients.iter_mut().find(|client| client.task.p as usize == heard.from) else {
+            return;
+        };
+        let Some(said) = heard.said else {
+            client.silent = true;
+            return;
+        };
+        match serde_json::from_value::<Said>(said) {
+            Ok(Said::Fault(told)) => {
+                client.told.retain(|other| other.fault != told.fault);
+                client.told.push(told);
+            }
+            Ok(Said::Acquired(n)) => client.acquired = n,
+            Err(_) => {}
+        }
+    }
+
+    /// Takes in all that a dead client had said. It may have died faster than its words arrived.
+    fn hear_out(&mut self, index: usize) {
+        let until = Instant::now() + LAST_WORDS;
+        while !self.clients[index].silent {
+            match self.heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(heard) => self.take_in(heard),
+                Err(_) => return,
             }
         }
     }
@@ -155,11 +196,15 @@ impl Crew {
                     client.worker.signal(Signal::CONT);
                 }
                 (Some('Z') | None, _) => {
-                    let Some(told) = client.told.iter().find(|told| told.fault == "kill_inside") else {
-                        return Err(Failure::run(
-                            "a client process ended by itself",
-                            "see what it wrote above",
-                        ));
+                    self.hear_out(index);
+                    let client = &mut self.clients[index];
+                    // The exit status of a client in a pid namespace is not its own.
+                    let status = client.worker.kill().filter(|_| !client.task.apart);
+                    let killed = status.is_none_or(|status| status.signal() == Some(Signal::KILL.as_raw()));
+                    let told = client.told.iter().find(|told| told.fault == "kill_inside" && killed);
+                    let Some(told) = told else {
+                        let what = format!("client process {} ended by itself", client.task.p);
+                        return Err(Failure::run(what, "see what it wrote above"));
                     };
                     // It believed until then at least; the last line of its part may say more.
                     let t = told.t;
@@ -183,10 +228,15 @@ impl Crew {
     pub(super) fn calm(&mut self) -> Outcome<Vec<Told>> {
         self.listen();
         self.wake();
+        self.calm = true;
         for client in &mut self.clients {
-            client.worker.order(&Order::Calm)?;
+            // One that is dead cannot be told; it is replaced when somebody looks after it.
+            let _ = client.worker.order(&Order::Calm);
         }
-        Ok(self.clients.iter_mut().flat_map(|client| client.told.drain(..)).collect())
+        let ended = self.clients.iter().flat_map(|client| client.told.clone()).collect();
+        // One may kill itself before the order reaches it.
+        self.clients.iter_mut().for_each(|client| client.told.retain(|told| told.fault == "kill_inside"));
+        Ok(ended)
     }
 
     /// Ends all. The number of those that had to be killed.

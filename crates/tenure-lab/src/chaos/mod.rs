@@ -105,12 +105,18 @@ impl Plan {
         let secs = args.secs.clamp(1, 24 * 3600);
         let scheme = globals.url.split(':').next().unwrap_or_default();
         let (local, private) = (!server && scheme == "host", !server && scheme == "memory");
-        let ttl = Duration::from_millis(300 + seed * 7919 % 500);
+        let ttl_ms = 300 + seed * 7919 % 500;
+        let ttl = Duration::from_millis(ttl_ms);
         let per = |n: u64| n * secs / 45;
         let (acquisitions, windows, gap) = match (local, private) {
             (true, _) => (per(300_000), per(200), 280),
             (_, true) => (per(100_000), per(40), 500),
-            _ => (per(40_000), per(60), 380),
+            // Faults of a server or the path last for 0.3 to 3 ttl, one of each kind at a time. If pauses between them did
+            // not grow with the ttl, a run with a long ttl would be nothing but faults, and miss its floor.
+            _ => {
+                let gap = ttl_ms * 5 / 4;
+                (per(40_000), per(60) * 380 / gap, gap)
+            }
         };
         let aofs = [Aof::Always, Aof::Everysec, Aof::None];
         let aof = args.aof.unwrap_or(aofs[usize::try_from(seed % 3).unwrap_or(0)]);

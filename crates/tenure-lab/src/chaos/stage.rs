@@ -142,6 +142,7 @@ impl Stage {
         while Instant::now() < until {
             // One may have been about to stop itself when it was told to cause no more trouble.
             self.targets.crew.wake();
+            self.weather.look_after(&mut self.targets)?;
             thread::sleep(Duration::from_millis(100));
         }
         Ok(())
@@ -196,6 +197,7 @@ impl Stage {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             fair: true,
             floors: Some(plan.floors),
+            events: None,
             replay: Some(plan.replay.clone()),
             versions: Some(self.versions.clone()),
         }

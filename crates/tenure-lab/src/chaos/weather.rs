@@ -141,8 +141,7 @@ impl Weather {
 
     /// One look at the clock: ends what is over, begins what is due.
     pub(super) fn step(&mut self, targets: &mut Targets, second_half: bool) -> Outcome<()> {
-        let told = targets.crew.look_after(self.ttl, &mut self.dice)?;
-        targets.tell_ended(told)?;
+        self.look_after(targets)?;
         let now = Instant::now();
         while let Some(over) = self.active.iter().position(|active| active.ends <= now) {
             let active = self.active.swap_remove(over);
@@ -165,6 +164,12 @@ impl Weather {
             self.strike(fault, targets)?;
         }
         Ok(())
+    }
+
+    /// Wakes or replaces clients that stopped or killed themselves.
+    pub(super) fn look_after(&mut self, targets: &mut Targets) -> Outcome<()> {
+        let told = targets.crew.look_after(self.ttl, &mut self.dice)?;
+        targets.tell_ended(told)
     }
 
     /// Ends everything.

@@ -105,7 +105,7 @@ impl Merge {
         lines.sort_by_key(|at| at.t);
         merged.events = lines.len() as u64;
         let mut file = BufWriter::with_capacity(1 << 20, File::create(out)?);
-        serde_json::to_writer(&mut file, header)?;
+        serde_json::to_writer(&mut file, &Header { events: Some(merged.events), ..header.clone() })?;
         file.write_all(b"\n")?;
         for at in lines {
             file.write_all(&texts[at.part][at.from..at.to])?;

@@ -86,6 +86,9 @@ pub struct Header {
     /// The least that must have happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floors: Option<Floors>,
+    /// How many events follow. A history with fewer or more of them is not judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
     /// The command that repeats the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,

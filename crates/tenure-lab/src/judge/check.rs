@@ -11,13 +11,13 @@ use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::history::History;
 
-/// `tenure lab check`.
+/// Arguments of `tenure lab check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// The directory of a run (its history.jsonl), or a history.
+    /// The directory of a run (with its history.jsonl), or a history file.
     #[arg(value_name = "DIR")]
     place: PathBuf,
-    /// Writes the report as a page to this file.
+    /// Writes the report as a web page to this file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -27,14 +27,14 @@ pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Outcome<ExitCode> {
     Ok(exit_status(&conclude(&path, args.report.as_deref(), globals)?))
 }
 
-/// Judges the history at `path`, prints the verdicts, and writes the report where one is wanted.
+/// Judges the history at `path`, prints the verdicts, and writes the report if one is asked for.
 pub(crate) fn conclude(path: &Path, report: Option<&Path>, globals: &Globals) -> Outcome<Vec<Verdict>> {
     let verdicts = judged(path, report)?;
     tell(&verdicts, globals)?;
     Ok(verdicts)
 }
 
-/// The verdicts on the history at `path`; the report too, where one is wanted.
+/// The verdicts on the history at `path`. Writes the report if one is asked for.
 pub(crate) fn judged(path: &Path, report: Option<&Path>) -> Outcome<Vec<Verdict>> {
     let history = History::read(path).map_err(|error| unreadable(path, &error))?;
     let facts = Facts::of(&history);
@@ -48,7 +48,7 @@ pub(crate) fn judged(path: &Path, report: Option<&Path>) -> Outcome<Vec<Verdict>
 }
 
 fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
-    // An error of the file itself names it already.
+    // An error about the file itself already names it.
     let what = if error.line == 0 { error.to_string() } else { format!("{}: {error}", path.display()) };
     Failure::usage(
         what,
@@ -56,7 +56,7 @@ fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
     )
 }
 
-/// Prints verdicts: a line each, and the breaches below; with `--json` one object each.
+/// Prints the verdicts: one line each, with the breaches below it. With `--json`: one object each.
 fn tell(verdicts: &[Verdict], globals: &Globals) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     for verdict in verdicts {
@@ -96,10 +96,12 @@ fn breach_in_words(breach: &Breach) -> String {
     text
 }
 
-/// 1 if a promise was broken, else 2 if too little happened, else 0.
+/// 1 if a promise was broken; 2 if too little happened, or a rule could not be judged or was never promised when it was
+/// put to the test; 0 if every rule held.
 pub(crate) fn exit_status(verdicts: &[Verdict]) -> ExitCode {
     let any = |status| verdicts.iter().any(|verdict| verdict.status == status);
-    match (any(Status::Broken), any(Status::FloorMissed)) {
+    let unproved = any(Status::FloorMissed) || any(Status::NotJudged);
+    match (any(Status::Broken), unproved || verdicts.iter().any(Verdict::never_promised)) {
         (true, _) => ExitCode::from(1),
         (_, true) => ExitCode::from(2),
         _ => ExitCode::SUCCESS,

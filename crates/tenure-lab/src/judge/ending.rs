@@ -1,14 +1,16 @@
-//! What a run must come to: locks that can be had again (L2), nothing left behind (L4), enough of everything (floors).
+//! How a run must end: every lock can be acquired again (L2), nothing is left behind (L4), enough happened (floors).
+
+use std::collections::HashSet;
 
 use super::facts::{End, Facts, Hold};
 use super::windows::Windows;
 use super::{Breach, Status, Tally, Verdict};
 use crate::history::{Name, Op};
 
-/// How long a lock may take, beyond one ttl, to be had again: the waiting lease of those who went before.
+/// How long a lock may stay unavailable after the faults, beyond one ttl: the waiting lease of dead waiters.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// L2: after the last fault is over, every lock that somebody asks for is granted within one ttl and 10 s.
+/// L2: after the last fault, every lock that a client asks for is granted within one ttl and 10 s.
 pub(super) fn healing(facts: &Facts<'_>, windows: &Windows) -> Verdict {
     let mut tally = Tally::default();
     let healed = windows.healed().max(facts.first());
@@ -34,9 +36,9 @@ pub(super) fn healing(facts: &Facts<'_>, windows: &Windows) -> Verdict {
     verdict
 }
 
-/// For how long nobody was granted the lock although somebody asked and nobody believed to hold it, if that is too long.
+/// How long the lock was free and asked for without a grant, if that is too long.
 fn in_vain<'a>(facts: &Facts<'_>, asked: &Hold, holds: impl Iterator<Item = &'a Hold>) -> Option<u64> {
-    // Somebody who renews to the end is in nobody's wrong.
+    // A holder that renews to the end breaks no promise.
     let free = holds.filter_map(Hold::belief).map(|(_, to)| to).filter(|to| *to > asked.invoked()).max();
     let from = free.unwrap_or(0).max(asked.invoked());
     let waited = facts.last().saturating_sub(from);
@@ -48,16 +50,16 @@ fn never(facts: &Facts<'_>, lock: Name, asked: &Hold, waited: u64) -> Breach {
     if let End::Failed(at) = asked.end() {
         events.push(at.event);
     }
-    // The last event shows how long it was in vain.
+    // The last event shows how long the client waited in vain.
     events.push(facts.history.events.len() - 1);
     let what = format!(
-        "{lock}: free, asked for, and granted to nobody for {} ms after the last fault",
+        "{lock}: free and asked for, but not granted for {} ms after the last fault",
         waited / 1_000_000
     );
     Breach { t: asked.invoked(), what, events: facts.events(events) }
 }
 
-/// L4: nothing is left behind.
+/// L4: the run leaves nothing behind.
 pub(super) fn residue(facts: &Facts<'_>) -> Verdict {
     let mut tally = Tally::default();
     let last = facts.history.events.iter().enumerate().rfind(|(_, event)| event.op == Op::Residue);
@@ -83,23 +85,41 @@ pub(super) fn residue(facts: &Facts<'_>) -> Verdict {
     verdict
 }
 
-/// Whether enough happened for the verdicts to mean something; what the header asks for, and one acquisition at least.
+/// Whether enough happened for the verdicts to mean something: what the header asks for, and at least one acquisition.
+/// Every lock and as many processes as the header names must have taken part.
 pub(super) fn floor(facts: &Facts<'_>, windows: &Windows) -> Verdict {
-    let floors = facts.history.header.floors.unwrap_or_default();
+    let header = &facts.history.header;
+    let floors = header.floors.unwrap_or_default();
     let least = floors.acquisitions.max(1);
     let faults = windows.all.len() as u64;
+    let granted = || facts.holds.iter().filter(|hold| hold.ok.is_some());
+    let locks = granted().filter_map(|hold| hold.lock).collect::<HashSet<_>>().len() as u64;
+    let processes = granted().map(|hold| hold.p).collect::<HashSet<_>>().len() as u64;
     let mut verdict = Tally::default().verdict("floor", "enough happened", "acquisitions");
     verdict.counts = vec![
         ("acquisitions", facts.acquisitions),
         ("at least", least),
         ("fault windows", faults),
         ("fault windows at least", floors.windows),
+        ("locks", locks),
+        ("locks at least", header.locks.into()),
+        ("processes", processes),
+        ("processes at least", header.processes.into()),
     ];
     verdict.text = format!(
         "{} acquisitions of at least {least}, {faults} fault windows of at least {}",
         facts.acquisitions, floors.windows
     );
-    let met = facts.acquisitions >= least && faults >= floors.windows;
+    for (count, wanted, what) in [(locks, header.locks, "locks"), (processes, header.processes, "processes")]
+    {
+        if count < u64::from(wanted) {
+            verdict.text += &format!(", {count} {what} of at least {wanted}");
+        }
+    }
+    let met = facts.acquisitions >= least
+        && faults >= floors.windows
+        && locks >= header.locks.into()
+        && processes >= header.processes.into();
     verdict.status = if met { Status::Held } else { Status::FloorMissed };
     verdict
 }

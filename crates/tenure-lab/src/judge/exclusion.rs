@@ -1,4 +1,4 @@
-//! S1: at no instant do the beliefs in one lock outweigh its capacity.
+//! S1: the beliefs in a lock never outweigh its capacity.
 
 use super::facts::{Facts, Hold};
 use super::windows::Windows;
@@ -6,10 +6,10 @@ use super::{Breach, Tally, Verdict};
 use crate::duration::roughly;
 use crate::history::{Kind, Name};
 
-/// A grant that came while others still believed: they do not fit together.
+/// A grant while others still believed that they hold, and all together exceed the capacity.
 pub(super) struct Overlap<'a> {
     pub(super) late: &'a Hold,
-    /// The fewest earlier ones that do not fit together with it.
+    /// The fewest earlier holds that exceed the capacity together with it.
     pub(super) early: Vec<&'a Hold>,
 }
 
@@ -31,14 +31,14 @@ pub(super) fn check<'a>(facts: &'a Facts<'a>, windows: &Windows) -> (Verdict, Ve
     (tally.verdict("S1", "exclusion of belief", "grants"), overlaps)
 }
 
-/// Walks through the beliefs in one lock by time, and tells each grant that does not fit.
+/// Walks through the beliefs in a lock by time, and reports each grant that does not fit.
 fn sweep<'a>(granted: impl Iterator<Item = &'a Hold>, mut tell: impl FnMut(Overlap<'a>)) {
     let mut believers: Vec<(&Hold, u64, u64)> =
         granted.filter_map(|hold| hold.belief().map(|(from, to)| (hold, from, to))).collect();
     believers.sort_by_key(|(_, from, _)| *from);
     let mut live: Vec<(&Hold, u64)> = Vec::new();
     for (late, from, to) in believers {
-        // A belief that ends at this instant no longer counts.
+        // Beliefs are half-open: one that ends at this instant no longer counts.
         live.retain(|(_, end)| *end > from);
         if let Some(early) = unfit(&live, late) {
             tell(Overlap { late, early });
@@ -47,7 +47,7 @@ fn sweep<'a>(granted: impl Iterator<Item = &'a Hold>, mut tell: impl FnMut(Overl
     }
 }
 
-/// The fewest of `live` that do not fit together with `late`.
+/// The fewest of `live` that exceed the capacity together with `late`.
 fn unfit<'a>(live: &[(&'a Hold, u64)], late: &Hold) -> Option<Vec<&'a Hold>> {
     if let Some((other, _)) = live.iter().find(|(other, _)| !late.shares_with(other)) {
         return Some(vec![other]);
@@ -55,7 +55,7 @@ fn unfit<'a>(live: &[(&'a Hold, u64)], late: &Hold) -> Option<Vec<&'a Hold>> {
     if late.kind == Kind::Read {
         return None;
     }
-    // Each claim is granted by its own idea of the capacity, so the most generous one counts.
+    // The store decides by the capacity that the claim itself names, so the largest one counts.
     let capacity = live.iter().map(|(hold, _)| hold.capacity).chain([late.capacity]).max().unwrap_or(0);
     let mut heaviest: Vec<&Hold> = live.iter().map(|(hold, _)| *hold).collect();
     heaviest.sort_by_key(|hold| std::cmp::Reverse(hold.weight));

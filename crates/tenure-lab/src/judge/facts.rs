@@ -1,4 +1,4 @@
-//! What became of each claim, read off a history in one pass.
+//! The life of each claim, read off a history in one pass.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,12 +11,12 @@ pub(crate) struct At {
     pub(crate) event: usize,
 }
 
-/// How far an ended acquire came.
+/// How an acquire without a grant ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Given up for sure, unknown, or dropped.
+    /// It failed, its outcome is unknown, or its future was dropped.
     Failed(At),
-    /// Nothing was heard of it any more.
+    /// The history does not say.
     Open,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Hold {
     pub(crate) ok: Option<At>,
     pub(crate) failed: Option<At>,
     pub(crate) token: Option<i64>,
-    /// The latest deadline that was told, and the event that told it. None: the belief has no end.
+    /// The latest deadline, and the event that told it. None: the belief has no end.
     pub(crate) deadline: Option<(u64, At)>,
     /// The first sign of its loss.
     pub(crate) lost: Option<At>,
@@ -61,7 +61,7 @@ impl Hold {
         }
     }
 
-    /// The belief: from, and up to but without. None if it was never granted, or believed for no instant.
+    /// The belief, as a half-open interval. None if there was no grant, or the deadline had passed when it returned.
     pub(crate) fn belief(&self) -> Option<(u64, u64)> {
         let from = self.ok?.t;
         let ends = [self.release.map(|at| at.t), self.lost.map(|at| at.t), self.deadline.map(|(end, _)| end)];
@@ -69,7 +69,7 @@ impl Hold {
         (from < to).then_some((from, to))
     }
 
-    /// When the acquire was invoked. Without a line about it that may have been any time ago.
+    /// When the acquire was invoked; 0 if the history does not say.
     pub(crate) fn invoked(&self) -> u64 {
         self.invoke.map_or(0, |at| at.t)
     }
@@ -79,12 +79,12 @@ impl Hold {
         self.failed.map_or(End::Open, End::Failed)
     }
 
-    /// Whether two claims may hold at once, weights aside.
+    /// Whether two claims may hold at the same time, if their weights allow it.
     pub(crate) fn shares_with(&self, other: &Hold) -> bool {
         self.kind == other.kind && matches!(self.kind, Kind::Read | Kind::Semaphore)
     }
 
-    /// The events that show the belief: what was asked, the grant, and what tells its end.
+    /// The events that show the belief: the invocation, the grant, and those that tell its end.
     pub(crate) fn proof(&self) -> Vec<usize> {
         let deadline = self.deadline.map(|(_, at)| at);
         let mut events: Vec<usize> = [self.invoke, self.ok, deadline, self.lost, self.release]
@@ -97,13 +97,13 @@ impl Hold {
         events
     }
 
-    /// What was asked and the grant.
+    /// The invocation and the grant.
     pub(crate) fn grant(&self) -> Vec<usize> {
         [self.invoke, self.ok].into_iter().flatten().map(|at| at.event).collect()
     }
 }
 
-/// A history and what became of each claim.
+/// A history with the life of each claim.
 pub(crate) struct Facts<'a> {
     pub(crate) history: &'a History,
     pub(crate) holds: Vec<Hold>,
@@ -111,7 +111,12 @@ pub(crate) struct Facts<'a> {
     /// The claims of each lock, by first mention.
     pub(crate) locks: BTreeMap<Name, Vec<usize>>,
     pub(crate) acquisitions: u64,
+    /// The last claim that each client asked for, used or released.
+    last_of: HashMap<Client, Claim>,
 }
+
+/// One client: a process, and a task of it.
+type Client = (u32, Option<Name>);
 
 impl<'a> Facts<'a> {
     pub(crate) fn of(history: &'a History) -> Facts<'a> {
@@ -121,6 +126,7 @@ impl<'a> Facts<'a> {
             by_claim: HashMap::new(),
             locks: BTreeMap::new(),
             acquisitions: 0,
+            last_of: HashMap::new(),
         };
         for (index, event) in history.events.iter().enumerate() {
             facts.note(index, event);
@@ -135,6 +141,7 @@ impl<'a> Facts<'a> {
 
     fn note(&mut self, index: usize, event: &Event) {
         let Some(claim) = event.claim else { return };
+        self.last_of.insert((event.p, event.c), claim);
         let next = self.holds.len();
         let hold = *self.by_claim.entry(claim).or_insert(next);
         if hold == next {
@@ -172,6 +179,13 @@ impl<'a> Facts<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Whether the client of this event may have been cut off during this claim: the claim was not released, and the
+    /// client did nothing afterwards.
+    pub(crate) fn cut_off(&self, event: &Event) -> bool {
+        let Some(hold) = self.of_event(event) else { return false };
+        hold.release.is_none() && self.last_of.get(&(event.p, event.c)) == event.claim.as_ref()
     }
 
     /// The claim with this hash.

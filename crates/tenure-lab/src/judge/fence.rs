@@ -1,8 +1,8 @@
-//! S3: what a fenced resource acknowledged is not lost, and nothing with a lower token is accepted after a higher one.
-//! And the unfenced twin, which must lose under pauses: otherwise the faults were too weak to prove anything.
+//! S3: a fenced resource loses no acknowledged write, and accepts no lower token after a higher one. And the unfenced
+//! twin, which must lose writes under pauses: otherwise the faults were too weak to prove anything.
 //!
-//! Each write adds one to the counter that its claim had read. So no two acknowledged writes have the same value, and a
-//! value tells when it was written: after every read of a lower one.
+//! Counters begin at 0, and each write adds one to the value that its claim has read. So no two acknowledged writes have
+//! the same value, and values tell the order: a write comes after every read of a lower value.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use crate::history::{Claim, Kind, Name, Op, Phase};
 #[derive(Clone, Copy)]
 struct Access {
     value: i64,
-    /// Reads of a value come after its write.
+    /// It reads the counter. Reads of a value come after its write.
     reads: bool,
     token: Option<i64>,
     claim: Claim,
@@ -27,7 +27,7 @@ struct Access {
 struct Counter {
     fenced: Option<bool>,
     accepted: Vec<Access>,
-    /// Claims whose last access has no known end: they may have written once more.
+    /// Claims that were cut off between a read and the answer to the write: they may have written once more.
     open: HashMap<Claim, bool>,
     /// Writes whose answer was lost.
     unknown: u64,
@@ -42,11 +42,6 @@ impl Counter {
 
     fn acknowledged(&self) -> u64 {
         self.writes().count() as u64
-    }
-
-    /// What the counter began with: nothing was ever seen below it.
-    fn began(&self) -> i64 {
-        self.accepted.iter().map(|access| access.value - i64::from(!access.reads)).min().unwrap_or(0)
     }
 
     fn may_have_written(&self) -> u64 {
@@ -72,7 +67,8 @@ fn counters(facts: &Facts<'_>) -> BTreeMap<Name, Counter> {
         counter.unknown += u64::from(!reads && event.phase == Phase::Info);
         counter.refused += u64::from(event.phase == Phase::Refused);
         let writer = facts.hold(claim).is_none_or(|hold| hold.kind != Kind::Read);
-        let open = writer && (event.phase == Phase::Invoke && !reads || reads && done);
+        let open =
+            writer && (event.phase == Phase::Invoke && !reads || reads && done) && facts.cut_off(event);
         counter.open.insert(claim, open);
     }
     counters
@@ -100,7 +96,7 @@ pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> (Verdict, Verdict) 
     (fence, twin(facts, windows, &twins))
 }
 
-/// Two acknowledged writes of one value: one of them overwrote the other.
+/// Two acknowledged writes of the same value: one overwrote the other.
 fn distinct(facts: &Facts<'_>, name: Name, counter: &Counter, tally: &mut Tally) {
     let mut by_value: HashMap<i64, &Access> = HashMap::new();
     for write in counter.writes() {
@@ -117,12 +113,12 @@ fn distinct(facts: &Facts<'_>, name: Name, counter: &Counter, tally: &mut Tally)
     }
 }
 
-/// By the counter, which is the order in which the resource saw them, tokens of writes never fall.
+/// In the order of the counter, which is the order in which the resource saw them, tokens of writes never fall.
 fn ascending(facts: &Facts<'_>, name: Name, counter: &Counter, tally: &mut Tally) {
     let mut by_value: Vec<&Access> =
         counter.accepted.iter().filter(|access| access.token.is_some()).collect();
     by_value.sort_by_key(|access| (access.value, access.reads));
-    // Of writes and of reads: which of two reads of one value came first, the value does not tell.
+    // Kept apart, because the value does not tell which of two reads of it came first.
     let (mut written, mut seen): (Option<&Access>, Option<&Access>) = (None, None);
     let mut reads: Vec<&Access> = Vec::new();
     for access in by_value {
@@ -152,20 +148,20 @@ fn ascending(facts: &Facts<'_>, name: Name, counter: &Counter, tally: &mut Tally
     }
 }
 
-/// In the end the counter has grown by the acknowledged writes, and by some of those that nobody knows of.
+/// The counter ends at the number of acknowledged writes, plus some of the writes with an unknown outcome, and nothing
+/// that was read or acknowledged lies above it.
 fn sum(facts: &Facts<'_>, name: Name, counter: &Counter, tally: &mut Tally) {
     let Some((value, event)) = counter.last else { return };
     let (acknowledged, unknown) = (counter.acknowledged(), counter.may_have_written());
-    let grown = value - counter.began();
-    let highest = counter.writes().max_by_key(|write| write.value);
-    let also = highest.filter(|write| write.value > value).map(|write| write.event);
+    let highest = counter.accepted.iter().max_by_key(|access| access.value);
+    let also = highest.filter(|access| access.value > value).map(|access| access.event);
     let least = i64::try_from(acknowledged).unwrap_or(i64::MAX);
     let most = least.saturating_add_unsigned(unknown);
-    if grown < least || grown > most {
+    if value < least || value > most || also.is_some() {
         tally.breach(false, || Breach {
             t: facts.history.events[event].t,
             what: format!(
-                "{name}: {acknowledged} writes were acknowledged and {unknown} are unknown, and the counter grew by {grown}"
+                "{name}: {acknowledged} writes were acknowledged and {unknown} are unknown, and the counter ended at {value}"
             ),
             events: facts.events(also.into_iter().chain([event]).collect()),
         });
@@ -181,7 +177,7 @@ fn twin(facts: &Facts<'_>, windows: &Windows, twins: &[Counter]) -> Verdict {
         values.sort_unstable();
         values.dedup();
         let doubled = wrote - values.len() as u64;
-        let grown = counter.last.map(|(value, _)| u64::try_from(value - counter.began()).unwrap_or(0));
+        let grown = counter.last.map(|(value, _)| u64::try_from(value).unwrap_or(0));
         lost += grown.map_or(0, |grown| wrote.saturating_sub(grown)).max(doubled);
     }
     let pauses =

@@ -1,5 +1,5 @@
-//! S5: nobody says that it holds after its deadline, after its loss, or after another was granted. S10: what is gone
-//! stays gone.
+//! S5: no client says that it holds the lock after its deadline, after its loss, after its release, or after another
+//! grant. S10: a renewal never brings a claim back.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,22 @@ use super::{Breach, Tally, Verdict};
 use crate::duration::roughly;
 use crate::history::{Claim, Event, Op, Phase};
 
-/// What is known of a claim while its events pass by.
+/// What the events of a claim have told so far.
 #[derive(Clone, Copy, Default)]
 struct Known {
     deadline: Option<At>,
     until: u64,
     lost: Option<At>,
+    released: Option<At>,
+    /// The answer to the release.
+    answered: Option<At>,
     last_ok: Option<At>,
 }
 
 pub(super) fn check(facts: &Facts<'_>, windows: &Windows, overlaps: &[Overlap<'_>]) -> (Verdict, Verdict) {
     let (mut honest, mut create) = (Tally::default(), Tally::default());
     let mut known: HashMap<Claim, Known> = HashMap::new();
-    // What those who were overtaken were told, and when.
+    // The deadlines told to overtaken holders, and when they were told.
     let mut told: HashMap<Claim, Vec<(u64, u64)>> = HashMap::new();
     told.extend(overlaps.iter().flat_map(|overlap| &overlap.early).map(|early| (early.claim, Vec::new())));
     for (index, event) in facts.history.events.iter().enumerate() {
@@ -40,6 +43,13 @@ pub(super) fn check(facts: &Facts<'_>, windows: &Windows, overlaps: &[Overlap<'_
                 tally.judge(!windows.excuse_for(rule, event.t, event.t, &[hold.p]));
                 too_far(facts, windows, &mut honest, hold, at);
                 revived(facts, windows, &mut create, hold, *known, at);
+                after_release(facts, &mut create, hold, *known, at);
+            }
+            (Op::Release, Phase::Invoke) => {
+                known.released.get_or_insert(at);
+            }
+            (Op::Release, _) => {
+                known.answered.get_or_insert(at);
             }
             (Op::Lost, _) | (Op::Check | Op::Renew, Phase::Lost) => {
                 if event.op == Op::Renew {
@@ -70,7 +80,7 @@ pub(super) fn check(facts: &Facts<'_>, windows: &Windows, overlaps: &[Overlap<'_
     )
 }
 
-/// A check said ok: its deadline must lie ahead, and no loss behind.
+/// A check said ok: its deadline must lie ahead, and no loss and no release behind.
 fn said_ok(facts: &Facts<'_>, windows: &Windows, tally: &mut Tally, hold: &Hold, known: Known, at: At) {
     let excused = windows.excuse_for("S5", at.t, at.t, &[hold.p]);
     tally.judge(!excused);
@@ -89,10 +99,34 @@ fn said_ok(facts: &Facts<'_>, windows: &Windows, tally: &mut Tally, hold: &Hold,
         tell(format!("{} said ok {} after its deadline", hold.claim, roughly(at.t - until)), told);
     } else if let Some(lost) = known.lost.filter(|lost| lost.t < at.t) {
         tell(format!("{} said ok {} after its loss", hold.claim, roughly(at.t - lost.t)), Some(lost.event));
+    } else if let Some(released) = known.released {
+        // Its own doing, which no fault excuses.
+        let what = format!("{} said ok {} after its release", hold.claim, roughly(at.t - released.t));
+        tally.breach(false, || Breach {
+            t: at.t,
+            what,
+            events: facts.events(vec![released.event, at.event]),
+        });
     }
 }
 
-/// A lease was sent for at or before `at`, so it cannot last longer than one ttl from then.
+/// A renewal that was sent after the release was invoked, or succeeded after the release was answered. One that was
+/// under way meanwhile proves nothing.
+fn after_release(facts: &Facts<'_>, tally: &mut Tally, hold: &Hold, known: Known, at: At) {
+    let event = &facts.history.events[at.event];
+    let (Op::Renew, Some(released)) = (event.op, known.released) else { return };
+    let late = event.deadline.is_none_or(|until| sent(facts, until) > released.t);
+    if late || known.answered.is_some() {
+        let also = known.answered.map(|answer| answer.event);
+        tally.breach(false, || Breach {
+            t: at.t,
+            what: format!("{} was renewed {} after its release", hold.claim, roughly(at.t - released.t)),
+            events: facts.events([released.event, at.event].into_iter().chain(also).collect()),
+        });
+    }
+}
+
+/// The request for a lease was sent at or before `at`, so the lease ends within one ttl of that.
 fn too_far(facts: &Facts<'_>, windows: &Windows, tally: &mut Tally, hold: &Hold, at: At) {
     let latest = at.t.saturating_add(facts.history.header.ttl_ns());
     if let Some(until) = facts.history.events[at.event].deadline.filter(|until| *until > latest) {
@@ -124,7 +158,7 @@ fn revived(facts: &Facts<'_>, windows: &Windows, tally: &mut Tally, hold: &Hold,
     }
 }
 
-/// The earlier of two holders that do not fit said ok although the later one had been granted.
+/// The earlier of two holders that exclude each other said ok after the later one had been granted.
 fn after_another(
     facts: &Facts<'_>,
     windows: &Windows,
@@ -155,7 +189,7 @@ fn after_another(
     }
 }
 
-/// The earlier one's lease had ended before the later one was granted, and was then renewed.
+/// The lease of the earlier one had ended before the later one was granted, and was renewed after that.
 fn renewed_after_another(
     facts: &Facts<'_>,
     windows: &Windows,

@@ -1,22 +1,29 @@
-//! Judging a history: which promises held, exactly, by sorting and sweeping.
+//! Judges a history: which promises held. Exact, by sorting and sweeping.
 //!
-//! - `facts`: what became of each claim. - `windows`: when a fault excuses what.
-//! - `exclusion` (S1), `tokens` (S2), `fence` (S3 and the unfenced twin), `owner` (S4), `honesty` (S5, S10),
-//!   `order` (L3), `ending` (L2, L4, floors): one check each.
+//! - `facts`: the life of each claim.
+//! - `windows`: which fault excuses which rule, and when.
+//! - `evidence`: what the history lacks, and which rules cannot be judged because of it.
+//! - `exclusion`: S1.
+//! - `tokens`: S2.
+//! - `fence`: S3 and the unfenced twin.
+//! - `owner`: S4.
+//! - `honesty`: S5 and S10.
+//! - `order`: L3.
+//! - `ending`: L2, L4 and the floors.
 //! - `check`: `tenure lab check`.
 //!
-//! A belief is the interval from the return of an acquire to the first of: its release was invoked, its loss was told,
-//! its latest deadline. A history of a lock can be explained by one that excludes (it is linearizable) exactly if at no
-//! instant the beliefs outweigh the capacity: a grant lies at or before the acquire's return and its end at or after the
-//! end of the belief, so the holds cover the beliefs; and if the beliefs fit, granting at the return and ending at the
-//! end explains everything. What is unknown (a lost answer, a dropped future) claims nothing.
+//! A belief is the interval from the return of an acquire to the first of these: the invocation of its release, the
+//! report of its loss, its latest deadline. A history of a lock is linearizable exactly if the beliefs never outweigh the
+//! capacity. Necessary: a grant takes effect at or before the return of its acquire, and ends at or after the end of its
+//! belief, so the holds cover the beliefs. Sufficient: if the beliefs fit, then granting at the return and ending at the
+//! end of the belief explains everything. An unknown outcome (a lost answer, a dropped future) claims nothing.
 //!
-//! A breach whose instant lies in the window of a fault that breaks the rule, or up to one ttl later, is counted apart as
-//! not promised. A fault whose target is `client N` excuses only breaches in which process N takes part. S3 is never
-//! excused.
+//! A breach inside the window of a fault that breaks the rule, or up to one ttl later, counts separately as not promised.
+//! A fault with the target `client N` excuses only breaches that involve process N. S3 is never excused.
 
 pub(crate) mod check;
 mod ending;
+mod evidence;
 mod exclusion;
 mod facts;
 mod fence;
@@ -42,9 +49,9 @@ pub enum Status {
     Held,
     /// It did not.
     Broken,
-    /// It was promised at no time when it mattered.
+    /// It was not promised: by the store, or at any time when it was put to the test.
     NotPromised,
-    /// Nothing happened that it speaks of.
+    /// The history has no evidence for it: nothing happened that it is about, or what happened is not recorded.
     NotJudged,
     /// Too little happened.
     FloorMissed,
@@ -90,7 +97,7 @@ pub struct Breach {
 /// What a history says about one rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
-    /// The rule: `S1` ..., or `twin` and `floor`, which speak of the run itself.
+    /// The rule: `S1` ..., or `twin`, `floor` and `data`, which judge the run itself.
     pub rule: &'static str,
     /// Its title.
     pub title: &'static str,
@@ -105,10 +112,18 @@ pub struct Verdict {
     pub breaches: Vec<Breach>,
     /// The first breaches that a fault excuses.
     pub excused: Vec<Breach>,
-    /// What the run is repeated by.
+    /// The seed of the run.
     pub seed: u64,
-    /// The command that repeats it.
+    /// The command that repeats the run.
     pub replay: String,
+}
+
+impl Verdict {
+    /// Whether the rule was put to the test, but never while it was promised.
+    #[must_use]
+    pub fn never_promised(&self) -> bool {
+        self.status == Status::NotPromised && self.counts.first().is_some_and(|(_, judged)| *judged > 0)
+    }
 }
 
 fn as_map<S: Serializer>(counts: &[(&'static str, u64)], to: S) -> Result<S::Ok, S::Error> {
@@ -118,10 +133,10 @@ fn as_map<S: Serializer>(counts: &[(&'static str, u64)], to: S) -> Result<S::Ok,
 /// How many breaches of a rule are kept to be shown; all are counted.
 const SHOWN: usize = 5;
 
-/// Judges one rule while its check runs.
+/// Counts for one rule while its check runs.
 #[derive(Debug, Default)]
 struct Tally {
-    /// How often the rule was put to the test, and how often of these while it was promised.
+    /// How often the rule was put to the test, and how often while it was promised.
     judged: u64,
     promised: u64,
     broken: u64,
@@ -199,7 +214,7 @@ pub fn judge(history: &History) -> Vec<Verdict> {
     judge_with(&facts, &windows)
 }
 
-/// The same, for whoever needs the facts as well.
+/// Like [`judge`], for callers that need the facts as well.
 pub(crate) fn judge_with(facts: &Facts<'_>, windows: &Windows) -> Vec<Verdict> {
     let (exclusion, overlaps) = exclusion::check(facts, windows);
     let (fence, twin) = fence::check(facts, windows);
@@ -217,6 +232,11 @@ pub(crate) fn judge_with(facts: &Facts<'_>, windows: &Windows) -> Vec<Verdict> {
         twin,
         ending::floor(facts, windows),
     ];
+    let evidence = evidence::Evidence::of(facts);
+    for verdict in &mut verdicts {
+        evidence.weigh(verdict);
+    }
+    verdicts.push(evidence.verdict(facts.history.events.len()));
     let header = &facts.history.header;
     for verdict in &mut verdicts {
         verdict.seed = header.seed;

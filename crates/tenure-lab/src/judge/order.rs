@@ -1,14 +1,14 @@
-//! L3: where strict first come was asked for, or the store declares it, nobody overtakes.
+//! L3: if the store declares first come first served, or the run asks for it, no claim overtakes another.
 //!
-//! A stood in line before B if the store had put it there before B was invoked. B overtook it if it was granted first:
-//! B returned before A did, those who then believed left no room for A beside them (so A was not yet granted), and
-//! where both have tokens, B has the lower one.
+//! A stood in line before B if the store had queued A before B was invoked. B overtook A if B was granted first: B
+//! returned before A, the believers at that time left no room for A (so A was not granted yet), and if both have tokens,
+//! B has the lower one.
 
 use std::collections::BTreeMap;
 
 use super::facts::{Facts, Hold};
 use super::windows::Windows;
-use super::{Breach, Tally, Verdict};
+use super::{Breach, Status, Tally, Verdict};
 use crate::history::{Kind, Name};
 
 pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> Verdict {
@@ -22,6 +22,7 @@ pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> Verdict {
     }
     let mut verdict = tally.verdict("L3", "declared order", "grants in line");
     if !declared {
+        verdict.status = Status::NotPromised;
         verdict.text = "the store declares no order, and none was asked for".into();
     }
     verdict
@@ -31,7 +32,7 @@ fn overtaken(facts: &Facts<'_>, windows: &Windows, lock: Name, claims: &[usize],
     let mut granted: Vec<&Hold> = facts.granted(claims).collect();
     let at = |hold: &Hold| hold.ok.map_or(0, |ok| ok.t);
     granted.sort_by_key(|hold| at(hold));
-    // Those granted so far, by when they were invoked.
+    // The grants so far, by the time of their invocation.
     let mut before: BTreeMap<(u64, usize), usize> = BTreeMap::new();
     for (index, late) in granted.iter().enumerate() {
         if let Some(queued) = late.queued {
@@ -55,7 +56,7 @@ fn overtaken(facts: &Facts<'_>, windows: &Windows, lock: Name, claims: &[usize],
     }
 }
 
-/// Whether the grant number `first` surely came before that of `late`, which returned later.
+/// Whether grant number `first` surely came before the grant of `late`, which returned later.
 fn overtook(granted: &[&Hold], first: usize, late: &Hold) -> bool {
     let one = granted[first];
     let (Some(ok), Some(end)) = (one.ok, late.ok) else { return false };

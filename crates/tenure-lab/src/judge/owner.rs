@@ -1,4 +1,4 @@
-//! S4: a release affects only its own grant.
+//! S4: a release affects its own grant only.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> Verdict {
     tally.verdict("S4", "owner only", "releases")
 }
 
-/// The grants of each lock that leave room for nobody else, by their return.
+/// The exclusive grants of each lock, by their return.
 struct Followers<'a>(HashMap<Name, Vec<&'a Hold>>);
 
 impl<'a> Followers<'a> {
@@ -56,8 +56,8 @@ impl<'a> Followers<'a> {
         Followers(facts.locks.iter().map(|(lock, claims)| (*lock, of(claims))).collect())
     }
 
-    /// One that was granted after the belief of `hold` had ended by itself, and before its release was invoked: then the
-    /// store had given the lock away, and nothing was left to release. An overlap of beliefs is the matter of S1.
+    /// A grant after the belief of `hold` had ended by itself, and before its release was invoked: by then the store had
+    /// passed the lock on, and nothing was left to release. Overlapping beliefs are a matter of S1.
     fn granted_between(&self, hold: &Hold) -> Option<&'a Hold> {
         let (granted, asked) = (hold.ok?.t, hold.release?.t);
         let end = hold.belief().map_or(granted, |(_, to)| to);

@@ -1,4 +1,4 @@
-//! When a fault excuses what.
+//! Which fault excuses which rule, and when.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ pub(crate) struct Window {
     pub(crate) name: Name,
     pub(crate) target: Name,
     pub(crate) from: u64,
-    /// When it was over; without a line about it, the end of the history.
+    /// When it ended; the end of the history if that does not say.
     pub(crate) to: u64,
     pub(crate) breaks: Vec<Name>,
 }
 
 impl Window {
-    /// The client process that it hits, if it hits one.
+    /// The client process that it hits, if any.
     pub(crate) fn client(&self) -> Option<u32> {
         self.target.as_str().strip_prefix("client ")?.parse().ok()
     }
@@ -42,7 +42,7 @@ pub(crate) struct Windows {
     pub(crate) all: Vec<Window>,
     /// By rule: disjoint and sorted.
     wide: HashMap<&'static str, Vec<Excuse>>,
-    /// By rule and client process: in the order of their beginnings.
+    /// By rule and client process, sorted by their beginning.
     narrow: HashMap<(&'static str, u32), Vec<Excuse>>,
 }
 
@@ -90,7 +90,7 @@ impl Windows {
         }
     }
 
-    /// Whether `rule` was not promised at some instant from `from` to `to`.
+    /// Whether there is an instant from `from` to `to` when `rule` was not promised.
     pub(crate) fn excuse(&self, rule: &str, from: u64, to: u64) -> bool {
         self.wide.get(rule).is_some_and(|excuses| {
             let after = excuses.partition_point(|excuse| excuse.from <= to);
@@ -98,7 +98,7 @@ impl Windows {
         })
     }
 
-    /// The same, for a matter in which these client processes took part.
+    /// Like [`excuse`](Windows::excuse), for something that involves these client processes.
     pub(crate) fn excuse_for(&self, rule: &'static str, from: u64, to: u64, clients: &[u32]) -> bool {
         self.excuse(rule, from, to)
             || clients.iter().any(|p| {
@@ -109,7 +109,7 @@ impl Windows {
             })
     }
 
-    /// When the last fault was over; 0 without faults.
+    /// When the last fault ended; 0 without faults.
     pub(crate) fn healed(&self) -> u64 {
         self.all.iter().map(|window| window.to).max().unwrap_or(0)
     }

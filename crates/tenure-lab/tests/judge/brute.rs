@@ -1,10 +1,14 @@
-//! Whether a history of one lock can be explained by a lock that excludes: every order of grants and ends that the stamps
-//! allow is tried. It shares no code with the judge.
+//! Whether a lock that excludes can explain a history of one lock: tries every order of grants and ends that the stamps
+//! allow. It shares no code with the judge.
 //!
-//! A claim that believed makes two steps: it is granted at some time between the invocation of its acquire and its
-//! return, and its hold ends at some time after the first of: the invocation of its release, the sign of its loss, its
-//! latest deadline; if its release returned, then before that, otherwise at any time or never. A claim whose acquire has
-//! an unknown end may be granted, and then end, at any time or never.
+//! A claim makes two steps. It is granted at some time between the invocation of its acquire and its return. Its hold ends
+//! at some time after the first of these: the invocation of its release, the report of its loss, its latest deadline. If
+//! its release returned, the hold ends before that; otherwise at any time or never. A claim whose acquire has an unknown
+//! outcome may be granted, and then end, at any time or never. A claim that was never believed is granted in time, and may
+//! end at any time after that.
+//!
+//! If tokens are looked at, each grant must have a greater token than all before it. A reader may share the token of the
+//! readers before it, and must if one of them still holds.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -29,6 +33,7 @@ struct Claim {
     ends: Vec<u64>,
     deadline: Option<u64>,
     released: Option<u64>,
+    token: Option<i64>,
 }
 
 /// All orders of the steps that the stamps and the lock allow.
@@ -37,20 +42,22 @@ struct Search {
     steps: Vec<Step>,
     /// Sets of steps done from which nothing was found. What is held follows from them.
     dead: HashSet<u32>,
+    ordered: bool,
 }
 
-/// Whether there is an explanation. The events are of one lock.
-pub(crate) fn explainable(events: &[Event]) -> bool {
-    let claims: Vec<Claim> = read(events).into_values().filter(believed_or_unknown).collect();
+/// Whether there is an explanation. The events are of one lock. `ordered`: its grants must be in the order of their tokens.
+pub(crate) fn explainable(events: &[Event], ordered: bool) -> bool {
+    let claims: Vec<Claim> =
+        read(events).into_values().filter(|claim| ordered || believed_or_unknown(claim)).collect();
     let mut steps = Vec::new();
     for (claim, one) in claims.iter().enumerate() {
         let from = one.ends.iter().copied().chain(one.deadline).min().unwrap_or(u64::MAX);
         steps.push(Step { claim, grants: true, from: one.invoked, to: one.returned.unwrap_or(u64::MAX) });
-        let from = if one.returned.is_some() { from } else { one.invoked };
+        let from = if one.returned.is_some() && believed_or_unknown(one) { from } else { one.invoked };
         steps.push(Step { claim, grants: false, from, to: one.released.unwrap_or(u64::MAX) });
     }
     assert!(steps.len() < 32, "a small history");
-    Search { claims, steps, dead: HashSet::new() }.from(0)
+    Search { claims, steps, dead: HashSet::new(), ordered }.from(0)
 }
 
 fn read(events: &[Event]) -> BTreeMap<u64, Claim> {
@@ -66,7 +73,9 @@ fn read(events: &[Event]) -> BTreeMap<u64, Claim> {
             ends: Vec::new(),
             deadline: None,
             released: None,
+            token: None,
         });
+        claim.token = claim.token.or(event.token);
         match (event.op, event.phase) {
             (Op::Acquire, Phase::Invoke) => {
                 claim.kind = event.kind.expect("kind");
@@ -88,7 +97,7 @@ fn read(events: &[Event]) -> BTreeMap<u64, Claim> {
     claims
 }
 
-/// Who was granted but never believed, because the deadline was over before the call returned, says nothing.
+/// A claim whose deadline had passed when its acquire returned was never believed, and does not exclude others.
 fn believed_or_unknown(claim: &Claim) -> bool {
     let Some(returned) = claim.returned else { return true };
     claim.ends.iter().chain(&claim.deadline).all(|end| *end > returned)
@@ -125,6 +134,9 @@ impl Search {
         }
         let held = (0..self.claims.len()).filter(|c| did(c * 2) && !did(c * 2 + 1)).map(|c| &self.claims[c]);
         let one = &self.claims[step.claim];
+        if self.ordered && !self.in_order(done, one) {
+            return false;
+        }
         let mut weight = one.weight;
         for other in held {
             match (one.kind, other.kind) {
@@ -134,5 +146,19 @@ impl Search {
             }
         }
         one.kind != Kind::Semaphore || weight <= one.capacity
+    }
+
+    /// Whether the token of this claim may follow those of the claims granted so far.
+    fn in_order(&self, done: u32, one: &Claim) -> bool {
+        let Some(token) = one.token.filter(|_| one.kind != Kind::Semaphore) else { return true };
+        (0..self.claims.len()).filter(|c| done & (1 << (c * 2)) != 0).all(|c| {
+            let (other, holds) = (&self.claims[c], done & (1 << (c * 2 + 1)) == 0);
+            match (other.token, one.kind, other.kind) {
+                (None, ..) => true,
+                (Some(before), Kind::Read, Kind::Read) if holds => before == token,
+                (Some(before), Kind::Read, Kind::Read) => before <= token,
+                (Some(before), ..) => before < token,
+            }
+        })
     }
 }

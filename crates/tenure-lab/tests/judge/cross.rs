@@ -1,5 +1,5 @@
-//! Ten thousand random small histories: the judge of exclusion says of each what a brute-force search says. The same for
-//! the order of tokens, against every pair.
+//! Ten thousand random small histories: on each, the judge of exclusion agrees with a brute-force search. The same for the
+//! order of tokens.
 
 #![allow(clippy::print_stdout)] // the seeds, and what they made
 
@@ -31,12 +31,12 @@ impl Dice {
     }
 }
 
-/// A lock that mostly excludes: it keeps its own account of time, and now and then looks away.
+/// A lock that mostly excludes: it keeps its own account of time, and sometimes grants what does not fit.
 struct Maker {
     dice: Dice,
     capacity: u32,
     kinds: &'static [Kind],
-    /// How often it grants what does not fit: one in so many.
+    /// It grants what does not fit once in so many times.
     careless: u64,
     events: Vec<Event>,
     /// Kind, weight, and until when it is held.
@@ -99,7 +99,9 @@ impl Maker {
             1 => end = until,
             _ => {}
         }
-        self.token += i64::from(!self.dice.one_in(self.careless)) + i64::from(self.dice.one_in(9))
+        // Readers mostly share the token of the readers before them.
+        let grows = !self.dice.one_in(self.careless) && (kind != Kind::Read || self.dice.one_in(9));
+        self.token += i64::from(grows) + i64::from(self.dice.one_in(30))
             - i64::from(self.dice.one_in(self.careless * 2));
         let mut ok = event(returned, Op::Acquire, Phase::Ok).token(self.token.max(1));
         let with_deadline = self.dice.one_in(2) || end != u64::MAX;
@@ -145,7 +147,7 @@ impl Maker {
 }
 
 fn seeds() -> impl Iterator<Item = u64> {
-    // Another start repeats what a failure printed, or looks elsewhere.
+    // TENURE_LAB_SEED repeats the seed that a failure printed, or looks elsewhere.
     let first = std::env::var("TENURE_LAB_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1u64);
     println!("seeds {first} to {}", first + HISTORIES - 1);
     first..first + HISTORIES
@@ -156,7 +158,7 @@ fn exclusion_agrees_with_brute_force() {
     let (mut right, mut wrong, mut by_kind) = (0u64, 0u64, [[0u64; 2]; 4]);
     for seed in seeds() {
         let history = Maker::new(seed).history();
-        let explained = brute::explainable(&history.events);
+        let explained = brute::explainable(&history.events, false);
         let judged = verdict(&history, "S1");
         assert_eq!(
             judged.status != Status::Broken,
@@ -181,37 +183,29 @@ fn exclusion_agrees_with_brute_force() {
 }
 
 #[test]
-fn the_order_of_tokens_agrees_with_every_pair() {
-    let (mut right, mut wrong) = (0u64, 0u64);
+fn the_order_of_tokens_agrees_with_brute_force() {
+    let (mut right, mut wrong, mut only_tokens) = (0u64, 0u64, 0u64);
     for seed in seeds() {
         let history = Maker::new(seed).history();
-        let grants: Vec<(u64, u64, i64, Kind)> = history
-            .events
-            .iter()
-            .filter(|event| event.op == Op::Acquire && event.phase == Phase::Ok)
-            .map(|ok| {
-                let asked = history
-                    .events
-                    .iter()
-                    .find(|event| event.claim == ok.claim && event.phase == Phase::Invoke)
-                    .expect("asked");
-                (asked.t, ok.t, ok.token.expect("a token"), asked.kind.expect("a kind"))
-            })
-            .filter(|grant| grant.3 != Kind::Semaphore)
-            .collect();
-        let bad = |a: &(u64, u64, i64, Kind), b: &(u64, u64, i64, Kind)| {
-            let readers = a.3 == Kind::Read && b.3 == Kind::Read;
-            let later = a.1 < b.0;
-            later && (if readers { a.2 > b.2 } else { a.2 >= b.2 }) || !readers && a.2 == b.2
-        };
-        let broken = grants
-            .iter()
-            .enumerate()
-            .any(|(i, a)| grants.iter().enumerate().any(|(j, b)| i != j && bad(a, b)));
-        let judged = verdict(&history, "S2");
-        assert_eq!(judged.status == Status::Broken, broken, "seed {seed}: {judged:#?}\n{grants:?}");
-        *(if broken { &mut wrong } else { &mut right }) += 1;
+        let explained = brute::explainable(&history.events, true);
+        let (exclusion, tokens) = (verdict(&history, "S1"), verdict(&history, "S2"));
+        let holds = exclusion.status != Status::Broken && tokens.status != Status::Broken;
+        assert_eq!(
+            holds,
+            explained,
+            "seed {seed}: {exclusion:#?}\n{tokens:#?}\n{:#?}",
+            history
+                .events
+                .iter()
+                .map(|event| serde_json::to_string(event).expect("JSON"))
+                .collect::<Vec<_>>()
+        );
+        *(if explained { &mut right } else { &mut wrong }) += 1;
+        only_tokens += u64::from(exclusion.status != Status::Broken && tokens.status == Status::Broken);
     }
-    println!("{right} right, {wrong} wrong");
-    assert!(right > HISTORIES / 10 && wrong > HISTORIES / 10, "{right} right, {wrong} wrong");
+    println!("{right} right, {wrong} wrong, {only_tokens} by their tokens alone");
+    assert!(
+        right > HISTORIES / 10 && only_tokens > HISTORIES / 10,
+        "{right} right, {only_tokens} wrong tokens"
+    );
 }

@@ -4,6 +4,7 @@
 mod brute;
 mod command;
 mod cross;
+mod forged;
 mod rules;
 mod script;
 mod windows;
