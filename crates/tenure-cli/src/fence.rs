@@ -20,12 +20,12 @@ use crate::text::{escape, json_line};
 
 /// Check a fencing token at a resource, for shell jobs
 ///
-/// A lock cannot stop a job that slept for longer than its lease and writes now; the resource can, by refusing tokens lower
-/// than the highest it has seen. FILE keeps that token beside the resource, with the domain that it belongs to: which store
-/// gave it. Check before every access, reads too: the first one registers the token.
+/// A lock cannot stop a job that paused for longer than its lease and writes now. The resource can, by refusing tokens lower
+/// than the highest it has seen. FILE keeps that token beside the resource, with its domain: the store that gave it. Check
+/// before every access, including reads: the first check registers the token.
 ///
 /// Exit codes: 81 the token is refused; 69 others stay inside the fence for too long; 77 the file may not be opened, or is
-/// a link or a device; 78 it is damaged or cannot be.
+/// a link or a device; 78 the file is damaged or cannot exist.
 #[derive(Args, Debug)]
 #[command(
     before_help = "Examples:\n  tenure run report -- sh -c 'tenure fence check report.fence && ./build-report'\n  \

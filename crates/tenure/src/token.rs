@@ -6,7 +6,7 @@ use std::num::NonZeroI64;
 /// The fencing token of a grant: a positive number that only grows from one exclusive grant of a lock to the next.
 ///
 /// Hand it to the resource that the lock protects, and let the resource refuse a token lower than the highest it has
-/// seen. It is a positive `i64`, so it fits a `BIGINT` column; tokens made from microseconds stay below 2^53 until the
+/// seen. It is a positive `i64`, so it fits a `BIGINT` column. Tokens made from microseconds stay below 2^53 until the
 /// year 2255, so they also survive a JSON number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(NonZeroI64);
@@ -24,7 +24,7 @@ impl Token {
         }
     }
 
-    /// The token that is so many later; `None` past the greatest there is.
+    /// The token `by` steps later; `None` past the greatest token.
     pub(crate) fn later(self, by: u32) -> Option<Token> {
         self.0.get().checked_add(i64::from(by)).and_then(Token::new)
     }
@@ -51,9 +51,51 @@ impl fmt::Display for Token {
 impl std::str::FromStr for Token {
     type Err = crate::Error;
 
+    /// Reads what [`Display`](fmt::Display) writes: decimal digits without a sign and without leading zeros. Each token has
+    /// one spelling, so texts can be compared instead.
     fn from_str(text: &str) -> Result<Token, crate::Error> {
-        text.parse().ok().and_then(Token::new).ok_or_else(|| {
-            crate::Error::config(format!("{text:?} is not a fencing token"), "give a positive whole number")
+        let plain = text.starts_with(|first: char| first != '0') && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|_| plain).and_then(Token::new).ok_or_else(|| {
+            crate::Error::config(
+                format!("{text:.60?} is not a fencing token"),
+                "give a positive whole number in digits, without a sign and without leading zeros",
+            )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_one_spelling() {
+        for good in ["1", "7", "10", "1795168537675201", "9223372036854775807"] {
+            assert_eq!(good.parse::<Token>().expect(good).to_string(), good);
+        }
+        for bad in [
+            "",
+            "0",
+            "00",
+            "007",
+            "08",
+            "+7",
+            "-7",
+            "+0",
+            " 7",
+            "7 ",
+            "7.0",
+            "0x7",
+            "1e3",
+            "7_000",
+            "7,000",
+            "\u{663}",
+            "7\n",
+            "7\0",
+            "9223372036854775808",
+            "99999999999999999999",
+        ] {
+            assert!(bad.parse::<Token>().is_err(), "{bad:?} is taken for a token");
+        }
     }
 }

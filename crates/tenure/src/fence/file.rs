@@ -1,38 +1,35 @@
-//! A fence in a file beside the resource: for files, and whatever else programs of one machine share.
+//! A fence in a file beside the resource: for files, and anything else that programs of one machine share.
 //!
-//! The file has two places of 512 bytes, written in turn, so that a torn write leaves the older record; each is a line of
-//! text with a checksum. What it protects is done under the file's lock (`flock`): shared among accesses with the same
-//! token, alone for one that registers a higher token, which so waits for whoever is still inside with a lower one.
+//! Accesses run under the file's lock (`flock`). Accesses with the same token share it. An access that registers a higher
+//! token takes it exclusively, so it waits for accesses with a lower token to end. A token counts only once its record is
+//! on disk: see `record` for the bytes of the file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
+use super::record::{self, Found, PLACE, read_both};
 use super::rule::{Admission, CheckError, Stamp, check};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::token::Token;
 
-/// Bytes of one place: a sector.
-const PLACE: usize = 512;
-/// What a record begins with: what it is, and the version of its format.
-const VERSION: &str = "tenure-fence 1";
-/// How long to wait for others who are inside.
+/// How long to wait for accesses of others to end, by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A fence in a file: the highest token that was seen, and its domain.
 ///
-/// Whoever may write the file may forge it, so give it the owner and the mode of the resource. Local file systems only:
-/// over a network, `flock` may exclude nobody.
+/// A user who may write the file can forge it, so give it the owner and the mode of the resource. Use local file systems
+/// only: on a network file system, `flock` may exclude nobody.
 ///
-/// All calls block, for the disk and for others who are inside: in asynchronous code, call them where blocking is allowed.
+/// All calls block, on the disk and on the accesses of others. In asynchronous code, call them where blocking is allowed.
 ///
 /// ```
 /// use tenure::fence::{CheckError, FenceFile, Stamp};
@@ -60,10 +57,10 @@ pub struct FenceFile {
     patience: Duration,
 }
 
-/// An access that was admitted. Nobody with a higher token is admitted while it lives.
+/// An admitted access. No higher token is admitted while it lives.
 ///
-/// Keep it for as long as the effect takes and no longer: a process that is stopped inside keeps the next holder out until
-/// it goes on or is killed, which ends its access, as with any `flock`.
+/// Keep it only for as long as the effect takes. A process that is stopped inside keeps the next holder out until it
+/// continues or is killed, which ends its access, as with any `flock`.
 ///
 /// # On drop
 /// The access ends.
@@ -72,7 +69,7 @@ pub struct FenceFile {
 pub struct Entry(File);
 
 impl AsFd for Entry {
-    /// The file whose lock is the access: it lasts as long as any copy of this descriptor is open.
+    /// The file whose lock is the access. The access lasts as long as any copy of this descriptor is open.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -85,12 +82,12 @@ enum Mode {
 }
 
 impl FenceFile {
-    /// The fence in this file, which is made by the first access. Touches nothing yet.
+    /// The fence in this file. The first access creates the file; this call touches nothing.
     pub fn new(path: impl Into<PathBuf>) -> FenceFile {
         FenceFile { path: path.into(), patience: PATIENCE }
     }
 
-    /// How long to wait for others who are inside; 10 s by default.
+    /// How long to wait for accesses of others to end; 10 s by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> FenceFile {
         self.patience = patience;
@@ -99,16 +96,17 @@ impl FenceFile {
 
     /// Admits an access and registers its token, which is on disk when this returns. Call it for reads too.
     ///
-    /// What happens after this returns is no longer under the fence: see [`enter`](FenceFile::enter).
+    /// The fence does not protect what happens after this returns: see [`enter`](FenceFile::enter).
     ///
     /// # Errors
-    /// [`CheckError::Refused`]; [`CheckError::Failed`] where the file cannot be read or written (`Denied`, `Config`,
-    /// `Unavailable`), is damaged (`Protocol`), or others stay inside for too long (`Unavailable`).
+    /// [`CheckError::Refused`]; [`CheckError::Failed`] if the file cannot be read or written (`Denied`, `Config`,
+    /// `Unavailable`), is damaged (`Protocol`), or others stay inside for too long (`Unavailable`). If the token could not
+    /// be synced to disk, the access fails, and so does the next one with this token unless it can sync it.
     pub fn check(&self, shown: &Stamp) -> Result<(), CheckError> {
         self.enter(shown).map(drop)
     }
 
-    /// Admits an access, registers its token, and keeps higher tokens out until the answer is dropped.
+    /// Admits an access, registers its token, and keeps higher tokens out until the returned value is dropped.
     ///
     /// # Errors
     /// As [`check`](FenceFile::check).
@@ -116,20 +114,23 @@ impl FenceFile {
         let until = Instant::now() + self.patience;
         loop {
             let file = self.open(true, Mode::Shared, until)?;
-            if check(self.newest(&file)?.stamp(), shown)? == Admission::Known {
+            let found = self.newest(&file)?;
+            if check(found.stamp(), shown)? == Admission::Known && found.pending().is_none() {
                 return Ok(Entry(file));
             }
             drop(file);
             let file = self.open(true, Mode::Alone, until)?;
             let before = self.newest(&file)?;
-            if check(before.stamp(), shown)? == Admission::Record {
-                self.write(&file, &before, shown)?;
+            match check(before.stamp(), shown)? {
+                Admission::Record => self.write(&file, &before, shown)?,
+                Admission::Known => self.settle(&file, &before)?,
             }
-            // Others with the same token may come in; a higher one may have come in first.
+            // Take the lock again, shared: others with the same token may enter. A higher token may come first.
         }
     }
 
-    /// The highest token that was seen, and its domain; `None` where nobody was ever admitted. Changes nothing.
+    /// The highest token that was seen, and its domain; `None` if no access was ever admitted. Changes nothing, so the
+    /// token may not be on disk yet.
     ///
     /// # Errors
     /// As the failures of [`check`](FenceFile::check).
@@ -138,17 +139,18 @@ impl FenceFile {
             return Ok(None);
         }
         let file = self.open(false, Mode::Shared, Instant::now() + self.patience)?;
-        Ok(self.newest(&file)?.kept.map(|(_, stamp)| stamp))
+        Ok(self.newest(&file)?.kept.map(|record| record.stamp))
     }
 
-    /// Raises the fence: from now on tokens below `token` are refused, and without one the highest that was seen.
-    /// Answers what it is now, which is never less than before.
+    /// Raises the fence: it refuses tokens below `token` from now on. Without `token`, it refuses the highest token seen.
+    /// Returns the fence as it is now, which is never lower than before.
     ///
     /// # Errors
-    /// As [`check`](FenceFile::check); `Config` where nobody was admitted yet and `domain` or `token` is missing.
+    /// Like [`check`](FenceFile::check); `Config` if no access was admitted yet and `domain` or `token` is missing.
     pub fn raise(&self, domain: Option<&Domain>, token: Option<Token>) -> Result<Stamp, CheckError> {
         let file = self.open(true, Mode::Alone, Instant::now() + self.patience)?;
         let before = self.newest(&file)?;
+        self.settle(&file, &before)?;
         let to = match (before.stamp(), domain, token) {
             (Some(seen), _, _) => {
                 let above = Token::new(seen.token().get().saturating_add(1)).unwrap_or(seen.token());
@@ -171,18 +173,21 @@ impl FenceFile {
         Ok(to)
     }
 
-    /// Forgets what was seen, and begins with this domain and token: how an operator moves a resource to another store, or
-    /// replaces a damaged file. Whoever still holds a token of the old store is refused from now on.
+    /// Forgets the tokens seen so far and starts with this domain and token. Operators use it to move a resource to another
+    /// store, or to replace a damaged file. Tokens of the old store are refused from now on.
     ///
     /// # Errors
-    /// As the failures of [`check`](FenceFile::check), a damaged file excepted.
+    /// Like the failures of [`check`](FenceFile::check), except for a damaged file.
     pub fn reset(&self, to: &Stamp) -> Result<()> {
         let file = self.open(true, Mode::Alone, Instant::now() + self.patience)?;
         let before = read_both(&file).map_err(|e| self.failed("read", e))?;
+        // Serial numbers that are used up are no obstacle here.
+        let used_up = before.kept.as_ref().is_some_and(|record| record.serial == u64::MAX);
+        let before = if used_up { Found { kept: None, fresh: false } } else { before };
         self.write(&file, &before, to)
     }
 
-    /// Opens and locks the file, and makes sure that it is the one that others find under this name.
+    /// Opens and locks the file, and makes sure that others find the same file under this name.
     fn open(&self, make: bool, mode: Mode, until: Instant) -> Result<File> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         let mut options = OpenOptions::new();
@@ -224,11 +229,11 @@ impl FenceFile {
             if left.is_zero() {
                 return Err(Error::unavailable(
                     format!(
-                        "another process has stayed inside {} for {:?}",
+                        "another process has kept {} locked for {:?}",
                         self.path.display(),
                         self.patience
                     ),
-                    "find it with fuser or lsof: it may be stopped, so let it go on or kill it",
+                    "find it with fuser or lsof; it may be stopped: continue or kill it",
                 ));
             }
             std::thread::sleep(pause.min(left));
@@ -247,18 +252,41 @@ impl FenceFile {
         Ok(found)
     }
 
+    /// Writes a newer record, and brings it to disk.
     fn write(&self, file: &File, before: &Found, stamp: &Stamp) -> Result<()> {
         let io = |e| self.failed("written", e);
-        let serial = before.kept.as_ref().map_or(0, |(serial, _)| serial.wrapping_add(1));
-        file.write_all_at(&encode(serial, stamp), serial % 2 * PLACE as u64).map_err(io)?;
-        if before.kept.is_some() {
-            return file.sync_data().map_err(io);
-        }
-        // A reset of a damaged file leaves no remains in the other place.
-        file.set_len(PLACE as u64).map_err(io)?;
-        file.sync_all().map_err(io)?;
+        let Some(newest) = &before.kept else {
+            record::put(file, 0, 0, stamp).map_err(io)?;
+            // A reset of a damaged file leaves no remains in the other place.
+            file.set_len(PLACE as u64).map_err(io)?;
+            return self.sync_whole(file, 0);
+        };
+        let Some(serial) = newest.serial.checked_add(1) else {
+            return Err(Error::protocol(
+                format!("{} has used up its serial numbers, so it is damaged", self.path.display()),
+                "find out the highest token and run tenure fence reset",
+            ));
+        };
+        // Not over the newest record: if this write is torn, that one remains.
+        let place = 1 - newest.place;
+        record::put(file, place, serial, stamp).map_err(io)?;
+        file.sync_data().and_then(|()| record::mark(file, place)).map_err(io)
+    }
+
+    /// Brings the newest record to disk if it may not be there: its writer was killed, or its sync failed. It is written
+    /// once more, because after a failed sync the kernel takes the page for clean.
+    fn settle(&self, file: &File, found: &Found) -> Result<()> {
+        let Some(pending) = found.pending() else { return Ok(()) };
+        record::put(file, pending.place, pending.serial, &pending.stamp)
+            .map_err(|e| self.failed("written", e))?;
+        self.sync_whole(file, pending.place)
+    }
+
+    /// Syncs the file and its name in the directory, then marks the record.
+    fn sync_whole(&self, file: &File, place: usize) -> Result<()> {
         let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)
+        let synced = file.sync_all().and_then(|()| File::open(parent)?.sync_all());
+        synced.and_then(|()| record::mark(file, place)).map_err(|e| self.failed("written", e))
     }
 
     fn failed(&self, how: &str, error: io::Error) -> Error {
@@ -280,89 +308,5 @@ impl FenceFile {
             _ => Error::unavailable(what, "try again; if it stays, the file system is in trouble"),
         };
         made.because(error)
-    }
-}
-
-/// What is in the file.
-struct Found {
-    /// The newest good record, with its serial number.
-    kept: Option<(u64, Stamp)>,
-    /// Nobody has ever written anything.
-    fresh: bool,
-}
-
-impl Found {
-    fn stamp(&self) -> Option<&Stamp> {
-        self.kept.as_ref().map(|(_, stamp)| stamp)
-    }
-}
-
-fn read_both(file: &File) -> io::Result<Found> {
-    let mut bytes = [0; 2 * PLACE];
-    let mut n = 0;
-    while n < bytes.len() {
-        match file.read_at(&mut bytes[n..], n as u64) {
-            Ok(0) => break,
-            Ok(more) => n += more,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    let places = bytes.chunks(PLACE).filter_map(decode);
-    let kept = places.max_by_key(|(serial, _)| *serial);
-    // A record that was never synced was never relied on: its bytes may still be zeros after a loss of power.
-    Ok(Found { kept, fresh: bytes.iter().all(|b| *b == 0) })
-}
-
-fn encode(serial: u64, stamp: &Stamp) -> [u8; PLACE] {
-    let text = format!("{VERSION} {serial} {} {}", stamp.token(), stamp.domain());
-    let line = format!("{text} {:016x}", checksum(text.as_bytes()));
-    let mut bytes = [b' '; PLACE];
-    // The longest: 14 + 20 + 19 + 200 + 16 and four spaces.
-    for (place, byte) in bytes.iter_mut().zip(line.bytes()) {
-        *place = byte;
-    }
-    bytes[PLACE - 1] = b'\n';
-    bytes
-}
-
-fn decode(bytes: &[u8]) -> Option<(u64, Stamp)> {
-    let line = std::str::from_utf8(bytes).ok()?.trim_end();
-    let (text, sum) = line.rsplit_once(' ')?;
-    if sum != format!("{:016x}", checksum(text.as_bytes())) {
-        return None;
-    }
-    let mut words = text.strip_prefix(VERSION)?.strip_prefix(' ')?.split(' ');
-    let (serial, token, domain) = (words.next()?, words.next()?, words.next()?);
-    let stamp = Stamp::new(Domain::new(domain).ok()?, token.parse().ok()?);
-    Some((serial.parse().ok()?, stamp))
-}
-
-/// FNV-1a of 64 bits: notices torn and flipped bytes; no defence against malice.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xCBF2_9CE4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_record_fits_and_every_flipped_bit_is_noticed() {
-        let domain = Domain::new(&"d".repeat(200)).expect("a domain");
-        let stamp = Stamp::new(domain, Token::new(i64::MAX).expect("a token"));
-        let bytes = encode(u64::MAX, &stamp);
-        assert_eq!(decode(&bytes), Some((u64::MAX, stamp)));
-        let end = bytes.iter().rposition(|b| !b.is_ascii_whitespace()).expect("a text");
-        assert!(end < PLACE - 1);
-        for at in 0..=end {
-            for bit in 0..8 {
-                let mut flipped = bytes;
-                flipped[at] ^= 1 << bit;
-                assert_eq!(decode(&flipped), None, "byte {at} bit {bit}");
-            }
-        }
     }
 }

@@ -1,8 +1,18 @@
 //! Fences in front of HTTP services: a layer for `tower`, and the headers that it reads. Needs the cargo feature `tower`.
 //!
-//! A client sends the token of its grant and the domain with every request, reads too ([`set`]). The layer lets a request
-//! in only if its token is not lower than the highest that the resource has seen, keeps higher tokens out until the
-//! response is made, and answers `412 Precondition Failed` with a reason otherwise.
+//! A client sends the token of its grant and the domain with every request, including reads ([`set`]). The layer admits a
+//! request only if its token is not lower than the highest that the resource has seen, and keeps higher tokens out until
+//! the response is made. Otherwise it answers `412 Precondition Failed` with a reason.
+//!
+//! # Which requests share a fence
+//! By default, requests for the same path, whatever the method, the host and the query. All spellings of a path are one:
+//! - percent-encoded bytes count as the bytes that they stand for: `/~x` is `/%7Ex`, `/%C3%A4` is `/%c3%a4` (RFC 3986, 6.2.2);
+//! - `.` and `..` are resolved: `/./x` is `/x`;
+//! - empty segments and encoded slashes do not count: `//x`, `/x/` and `/%2Fx` are `/x`.
+//!
+//! Case and Unicode composition matter. A path with a broken percent-encoding is refused. In doubt, paths share a fence:
+//! that can refuse a holder who is right, but two fences of one resource would let a stale token in. If your service sees
+//! it differently, or if a query or a host names another resource, name resources yourself ([`FenceLayer::resource`]).
 //!
 //! ```
 //! use tenure::fence::http::{FenceLayer, set};
@@ -12,9 +22,9 @@
 //! # let stamp = Stamp::new("redis:cache:6379/0".parse()?, "5".parse()?);
 //! # #[derive(Clone)] struct Stock;
 //! # let stock = Stock;
-//! // The server: one fence for each path. The directory outlives restarts, as the resources do.
+//! // The server: one fence for each path. The directory must outlive restarts, like the resources.
 //! let service = FenceLayer::new("/var/lib/stock/fences").layer(stock);
-//! // A client, who holds the lock:
+//! // A client that holds the lock:
 //! let mut request = http::Request::put("http://stock.internal/stock/7").body("41")?;
 //! set(request.headers_mut(), &stamp);
 //! # let _ = service;
@@ -33,14 +43,15 @@ use http::{Request, Response, StatusCode, Uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::path::canonical;
 use super::{CheckError, Entry, FenceFile, Stamp};
 
-/// The header that carries the token, as digits.
+/// The header that carries the token, in digits.
 pub const TOKEN: HeaderName = HeaderName::from_static("tenure-token");
 /// The header that carries the token's domain.
 pub const DOMAIN: HeaderName = HeaderName::from_static("tenure-domain");
 
-/// The longest name of a resource, in bytes as its file is called.
+/// The longest name of a resource, in bytes of its file name.
 const NAME_MAX: usize = 240;
 
 /// Puts the stamp into the headers of a request.
@@ -55,14 +66,15 @@ pub fn set(headers: &mut HeaderMap, stamp: &Stamp) {
 /// The stamp in the headers of a request.
 ///
 /// # Errors
-/// What to answer: 428 where there is none, 400 where it is not one.
+/// The status to answer with, and why: 428 if there is none, 400 if it is malformed.
 pub fn stamp(headers: &HeaderMap) -> Result<Stamp, (StatusCode, String)> {
     let one = |name: HeaderName| {
         let mut values = headers.get_all(&name).iter();
         let missing =
-            || (StatusCode::PRECONDITION_REQUIRED, format!("this resource wants the header {name}"));
+            || (StatusCode::PRECONDITION_REQUIRED, format!("this resource requires the header {name}"));
         let value = values.next().ok_or_else(missing)?;
-        let bad = || (StatusCode::BAD_REQUEST, format!("the header {name} is not one good value"));
+        let bad =
+            || (StatusCode::BAD_REQUEST, format!("the header {name} must have exactly one value, in ASCII"));
         if values.next().is_some() {
             return Err(bad());
         }
@@ -74,18 +86,19 @@ pub fn stamp(headers: &HeaderMap) -> Result<Stamp, (StatusCode, String)> {
     Ok(Stamp::new(domain, token))
 }
 
-type Name = Arc<dyn Fn(&Uri) -> String + Send + Sync>;
+/// Names the resource of a request. None: it is the path.
+type Name = Option<Arc<dyn Fn(&Uri) -> String + Send + Sync>>;
 
 /// Puts a fence in front of a service: one for each resource, in files of a directory.
 ///
-/// What is answered instead of the service:
+/// Answers that the layer gives instead of the service:
 /// - `428 Precondition Required`: the request has no `Tenure-Token` or no `Tenure-Domain`;
-/// - `400 Bad Request`: one of them is not what it should be, or the resource's name is too long;
-/// - `412 Precondition Failed`: the token is stale or of another domain; the body says which, and what was seen;
+/// - `400 Bad Request`: one of them is malformed, or the resource's name is too long or has a broken percent-encoding;
+/// - `412 Precondition Failed`: the token is stale or of another domain; the body says which, and which token was seen;
 /// - `503 Service Unavailable`: the fence cannot be read or written, or others stay inside for too long.
 ///
-/// Put it behind what authenticates and routes: whoever gets here makes a file for each resource that he names, and can
-/// raise its fence. The service's body has to come from a `String`. Needs a tokio runtime.
+/// Put the layer behind authentication and routing: each request that gets here creates a file for the resource that it
+/// names, and can raise its fence. The service's body must be `From<String>`. Needs a tokio runtime.
 #[derive(Clone)]
 pub struct FenceLayer {
     dir: PathBuf,
@@ -99,21 +112,32 @@ impl fmt::Debug for FenceLayer {
 }
 
 impl FenceLayer {
-    /// Fences in files of this directory, which has to exist; a resource is what has the same path.
+    /// Fences in files of this directory, which must exist. Requests for the same path share a fence.
     pub fn new(dir: impl Into<PathBuf>) -> FenceLayer {
-        FenceLayer { dir: dir.into(), name: Arc::new(|uri| uri.path().to_owned()) }
+        FenceLayer { dir: dir.into(), name: None }
     }
 
-    /// Names the resource that a request is about, where that is not its path: requests with the same name share a fence.
+    /// Names the resource of a request if that is not its path. Requests with the same name, byte for byte, share a fence.
+    ///
+    /// The name must be the same for all spellings of the URL that the service takes for the same resource. So derive it
+    /// from values that the router has decoded, not from the raw path.
     #[must_use]
     pub fn resource(mut self, name: impl Fn(&Uri) -> String + Send + Sync + 'static) -> FenceLayer {
-        self.name = Arc::new(name);
+        self.name = Some(Arc::new(name));
         self
     }
 
-    /// The fence of a resource, to raise or reset it. `None`: the name is too long.
+    /// The fence of a resource, to raise or reset it: by its path, or by its name if the layer [names](FenceLayer::resource)
+    /// resources. `None`: the name is too long, or the path has a broken percent-encoding.
     #[must_use]
     pub fn fence(&self, resource: &str) -> Option<FenceFile> {
+        match &self.name {
+            Some(_) => self.file(resource),
+            None => self.file(&canonical(resource)?),
+        }
+    }
+
+    fn file(&self, resource: &str) -> Option<FenceFile> {
         let mut name = String::new();
         for byte in resource.bytes() {
             if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
@@ -127,8 +151,16 @@ impl FenceLayer {
 
     fn asked<B>(&self, request: &Request<B>) -> Result<(FenceFile, Stamp), (StatusCode, String)> {
         let stamp = stamp(request.headers())?;
-        let long = || (StatusCode::BAD_REQUEST, "the resource's name is too long".to_owned());
-        Ok((self.fence(&(self.name)(request.uri())).ok_or_else(long)?, stamp))
+        let bad = || {
+            let what = "the resource's name is too long, or its percent-encoding is broken";
+            (StatusCode::BAD_REQUEST, what.to_owned())
+        };
+        let uri = request.uri();
+        let fence = match &self.name {
+            Some(name) => self.file(&name(uri)),
+            None => self.fence(uri.path()),
+        };
+        Ok((fence.ok_or_else(bad)?, stamp))
     }
 }
 
@@ -137,11 +169,11 @@ async fn enter(fence: FenceFile, stamp: Stamp) -> Result<Entry, (StatusCode, Str
         Ok(Ok(entry)) => Ok(entry),
         Ok(Err(CheckError::Refused(why))) => Err((StatusCode::PRECONDITION_FAILED, why.to_string())),
         Ok(Err(CheckError::Failed(error))) => {
-            // Paths and the like are nobody's business out there.
-            tracing::warn!(%error, "a fence cannot be asked");
-            Err((StatusCode::SERVICE_UNAVAILABLE, "the fence of this resource cannot be asked".to_owned()))
+            // The details contain paths of this machine, which are not for clients.
+            tracing::warn!(%error, "a fence cannot be checked");
+            Err((StatusCode::SERVICE_UNAVAILABLE, "the fence of this resource cannot be checked".to_owned()))
         }
-        Err(_) => Err((StatusCode::SERVICE_UNAVAILABLE, "the server is ending".to_owned())),
+        Err(_) => Err((StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down".to_owned())),
     }
 }
 
@@ -176,7 +208,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready is called; its copy is asked next time.
+        // The instance that is ready gets the call; its clone stays for the next one.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let asked = self.layer.asked(&request);
@@ -231,7 +263,7 @@ mod tests {
         assert_eq!(judged(&[]), Err(StatusCode::PRECONDITION_REQUIRED));
         assert_eq!(judged(&[domain]), Err(StatusCode::PRECONDITION_REQUIRED));
         assert_eq!(judged(&[("tenure-token", "7")]), Err(StatusCode::PRECONDITION_REQUIRED));
-        for token in ["", "0", "-1", "7 ", "0x7", "7.0", "9223372036854775808", "\u{7f}"] {
+        for token in ["", "0", "-1", "+7", "007", "7 ", "0x7", "7.0", "9223372036854775808", "\u{7f}"] {
             let token =
                 HeaderValue::from_bytes(token.as_bytes()).unwrap_or(HeaderValue::from_static("seven"));
             let mut map = HeaderMap::new();
@@ -248,7 +280,7 @@ mod tests {
 
     #[test]
     fn resources_never_share_a_file_and_never_leave_the_directory() {
-        let layer = FenceLayer::new("/fences");
+        let layer = FenceLayer::new("/fences").resource(|uri| uri.path().to_owned());
         let mut files: Vec<String> =
             ["/a", "/A", "/a/", "/a%2F", "/../etc/passwd", ".", "..", "", "/ä", "a\0"]
                 .iter()

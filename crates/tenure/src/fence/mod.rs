@@ -1,23 +1,26 @@
-//! The other half of a fencing token: what a resource checks.
+//! The other half of a fencing token: the check that a resource makes.
 //!
-//! A lock tells who may act. It cannot stop somebody who was granted, paused for longer than the lease, and acts now: only
-//! the resource can, by refusing a token lower than the highest it has seen. This module is that check, ready for the
-//! places where resources are: tables ([`sql`]), Redis ([`redis`]), HTTP services (`http`, with the cargo
-//! feature `tower`) and files ([`FenceFile`]); and the [rule](check()) itself, for all
-//! others. The [manual](crate::manual::fence)
-//! says how to use each.
+//! A lock decides who may act. It cannot stop a holder that was granted the lock, paused for longer than its lease, and acts
+//! now. Only the resource can, by refusing a token lower than the highest it has seen. This module is that check, ready for
+//! tables ([`sql`]), Redis ([`redis`]), HTTP services (`http`, with the cargo feature `tower`) and files ([`FenceFile`]).
+//! For other resources, use the [rule](check()) itself. The [manual](crate::manual::fence) describes each.
 //!
-//! The rule, everywhere the same:
+//! The rule is the same everywhere:
 //! - Every access shows a [`Stamp`]: the token of the grant, and the [domain](Domain) of the store that gave it.
-//! - The first access registers it, also an access that only reads. Otherwise a stalled holder could still write between
-//!   the new holder's read and its write.
-//! - A lower token than the highest seen is refused. The same token is accepted again, as often as its holder comes.
-//! - A token of another domain is refused, whatever its number: it cannot be compared.
+//! - The first access registers the stamp, even if it only reads. Otherwise a stalled holder could write between the new
+//!   holder's read and its write.
+//! - A token lower than the highest seen is refused. The same token is accepted any number of times.
+//! - A token of another domain is refused, whatever its number, because it cannot be compared.
 //! - Check, record and effect are one atomic step of the resource.
+//!
+//! A fence is found by the bytes of the resource's name: case, spaces and Unicode composition matter in every store.
 
 mod file;
 #[cfg(feature = "tower")]
 pub mod http;
+#[cfg(feature = "tower")]
+mod path;
+mod record;
 pub mod redis;
 mod rule;
 mod sections;

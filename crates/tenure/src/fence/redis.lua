@@ -1,6 +1,6 @@
--- Fences in Redis: a hash of two fields, `domain` and `token`, beside what it protects.
--- The check stands before the script that reads or changes the resource, so both are one atomic step; tokens are compared
--- as texts of digits, since Lua's numbers are exact to 2^53 only.
+-- Fences in Redis: a hash of two fields, `domain` and `token`, beside the resource that it protects.
+-- The check runs before the script that reads or changes the resource, so both are one atomic step. Tokens are compared
+-- as texts of digits, because Lua's numbers are exact up to 2^53 only. A token is at most 2^63 - 1.
 -- inputs   KEYS[1] the fence  ARGV[1] domain  ARGV[2] token; further keys and arguments are the resource's own
 -- outputs  check: an error of code TENUREFENCE, or whatever the rest of the script returns
 --          raise, reset: {domain, token} as they are now
@@ -8,7 +8,7 @@
 --- check
 do
   local function number(text)
-    return text and #text <= 19 and string.find(text, '^[1-9]%d*$')
+    return text and string.find(text, '^[1-9]%d*$') and (#text < 19 or (#text == 19 and text <= '9223372036854775807'))
   end
   local domain, token = ARGV[1], ARGV[2]
   local kept = redis.call('HMGET', KEYS[1], 'domain', 'token')
@@ -31,11 +31,18 @@ end
 --- raise
 local kept = redis.call('HMGET', KEYS[1], 'domain', 'token')
 local token, highest = ARGV[2], kept[2]
+if not string.find(token, '^[1-9]%d*$') or #token > 19 or (#token == 19 and token > '9223372036854775807') then
+  return redis.error_reply('TENUREFENCE tenure fence: this is no token')
+end
 if kept[1] == ARGV[1] and highest and (#token > #highest or (#token == #highest and token > highest)) then
   redis.call('HSET', KEYS[1], 'token', token)
 end
 return redis.call('HMGET', KEYS[1], 'domain', 'token')
 --- reset
+local token = ARGV[2]
+if not string.find(token, '^[1-9]%d*$') or #token > 19 or (#token == 19 and token > '9223372036854775807') then
+  return redis.error_reply('TENUREFENCE tenure fence: this is no token')
+end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'domain', ARGV[1], 'token', ARGV[2])
 return { ARGV[1], ARGV[2] }

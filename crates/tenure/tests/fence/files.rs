@@ -11,7 +11,7 @@ use rustix::process::{Signal, kill_process};
 use tenure::ErrorKind;
 use tenure::fence::{CheckError, Entry, FenceFile, Reason, Stamp};
 
-use crate::programs::Dir;
+use crate::programs::{Dir, find};
 use crate::session::Session;
 use crate::trials::{self, Refused, Resource, Side, Slow, stamp};
 use crate::{Suite, trial};
@@ -23,7 +23,10 @@ const CHILD: &str = "TENURE_FENCE_TEST_DIR";
 
 fn all() -> Vec<Trial> {
     let mut all = trials::of("files", || Box::new(Files::new()));
-    let own: [(&str, fn()); 6] = [
+    let own: [(&str, fn()); 9] = [
+        ("a_token_whose_sync_failed_or_was_cut_short_is_synced_before_it_counts", never_synced),
+        ("a_record_without_its_mark_is_not_relied_on", unmarked),
+        ("a_fence_with_used_up_serial_numbers_is_refused_until_it_is_reset", used_up),
         ("a_process_stopped_inside_keeps_the_next_out_until_it_is_killed", stopped_inside),
         ("a_killed_writer_leaves_the_last_record_whole", killed_writers),
         ("what_is_no_fence_is_refused_and_says_what_to_do", no_fence),
@@ -264,6 +267,90 @@ fn damaged() {
     }
 }
 
+/// A place of a fence file, as its writer leaves it.
+fn place(serial: u64, token: &str, mark: &str) -> Vec<u8> {
+    let text = format!("tenure-fence 1 {serial} {token} host:a");
+    let sum = text
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    format!("{:<510}{mark}\n", format!("{text} {sum:016x}")).into_bytes()
+}
+
+/// The kernel fails the sync, or kills the process in it; then it counts the syncs of the next access with that token.
+fn never_synced() {
+    if find("strace").is_none() {
+        return; // the trial of the mark covers the rest
+    }
+    let files = Files::new();
+    files.fence().check(&stamp("host:a", 5)).expect("the first");
+    let traced = |inject: &[&str], token: i64| {
+        let log = files.0.file("log");
+        let mut command = Command::new(find("strace").expect("installed"));
+        command.args(["-f", "-q", "-o", &log, "-e", "trace=fdatasync,fsync"]).args(inject);
+        command.arg(std::env::current_exe().expect("this program")).env(CHILD, &files.0.0);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("strace runs");
+        let _ = writeln!(child.stdin.take().expect("a pipe"), "enter host:a {token}");
+        let output = child.wait_with_output().expect("it ends");
+        let calls = fs::read_to_string(&log).unwrap_or_default();
+        let syncs = calls.lines().filter(|line| line.contains("sync(") && line.contains("= 0")).count();
+        (String::from_utf8_lossy(&output.stdout).trim().to_owned(), syncs)
+    };
+    if traced(&[], 5).0 != "inside" {
+        return; // tracing is not allowed here
+    }
+    for (inject, token) in [("inject=fdatasync:error=EIO", 11), ("inject=fdatasync:signal=KILL", 17)] {
+        let (said, _) = traced(&["-e", inject], token);
+        assert!(!said.contains("inside"), "{inject}: {said}");
+        let (said, syncs) = traced(&["-e", "inject=fsync:error=EIO"], token);
+        assert!(!said.contains("inside") && syncs == 0, "{inject}: admitted without a sync: {said}");
+        let (said, syncs) = traced(&[], token);
+        assert!(said == "inside" && syncs >= 1, "{inject}: {said} after {syncs} syncs");
+        let (said, syncs) = traced(&[], token);
+        assert!(said == "inside" && syncs == 0, "{inject}: {said}, and synced once more");
+        assert!(matches!(files.fence().check(&stamp("host:a", token - 1)), Err(CheckError::Refused(_))));
+    }
+}
+
+fn unmarked() {
+    let files = Files::new();
+    let path = files.0.file("n.fence");
+    fs::write(&path, [place(4, "8", "."), place(5, "9", " ")].concat()).expect("written");
+    assert_eq!(files.kept(), Some(stamp("host:a", 9)), "it refuses lower tokens all the same");
+    assert!(matches!(files.fence().check(&stamp("host:a", 8)), Err(CheckError::Refused(_))));
+    files.fence().check(&stamp("host:a", 9)).expect("the token of the record");
+    assert_eq!(fs::read(&path).expect("read"), [place(4, "8", "."), place(5, "9", ".")].concat());
+    // Whatever else is written there, and every other spelling, is damage: the older record counts.
+    for newest in [place(5, "9", "x"), place(5, "09", "."), place(5, "+9", ".")] {
+        fs::write(&path, [place(4, "8", "."), newest].concat()).expect("written");
+        assert_eq!(files.kept(), Some(stamp("host:a", 8)));
+    }
+    // Two records of one number, or each in the other's place: the next one does not overwrite the newest.
+    for (first, second) in
+        [(place(5, "8", "."), place(5, "9", ".")), (place(7, "9", "."), place(6, "8", "."))]
+    {
+        fs::write(&path, [first, second].concat()).expect("written");
+        files.fence().check(&stamp("host:a", 10)).expect("in order");
+        assert!(matches!(files.fence().check(&stamp("host:a", 9)), Err(CheckError::Refused(_))));
+        assert!(String::from_utf8_lossy(&fs::read(&path).expect("read")).contains(" 9 host:a"));
+    }
+}
+
+fn used_up() {
+    let files = Files::new();
+    let path = files.0.file("n.fence");
+    let (six, seven) = (stamp("host:a", 6), stamp("host:a", 7));
+    fs::write(&path, [place(u64::MAX - 1, "5", "."), place(u64::MAX, "6", ".")].concat()).expect("written");
+    files.fence().check(&six).expect("the token of the record");
+    let error = failed(files.fence().check(&seven));
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.advice().contains("reset"), "{error}");
+    assert_eq!(failed(files.fence().raise(None, None)).kind(), ErrorKind::Protocol);
+    files.fence().reset(&seven).expect("reset");
+    files.fence().check(&seven).expect("as new");
+    assert!(matches!(files.fence().check(&six), Err(CheckError::Refused(_))));
+}
+
 fn torn() {
     let files = Files::new();
     let path = files.0.file("n.fence");
@@ -278,7 +365,7 @@ fn torn() {
         torn[end..512].fill(b'x');
         fs::write(&path, &torn).expect("written");
         let kept = files.kept().expect("one of both").token().get();
-        assert!(kept == 4 || kept == 5 && torn[..100] == whole[..100], "{end}: {kept}");
+        assert!(kept == 4 || kept == 5 && torn[..512] == whole[..512], "{end}: {kept}");
     }
 }
 

@@ -26,7 +26,8 @@ pub(crate) const SUITE: Suite = Suite { name: "http", needs: &[], trials: all };
 
 fn all() -> Vec<Trial> {
     let mut all = trials::of("http", || Box::new(Site::new()));
-    let own: [(&str, fn()); 4] = [
+    let own: [(&str, fn()); 5] = [
+        ("s3_all_spellings_of_a_path_have_one_fence", spellings),
         ("s3_a_request_under_way_ends_before_a_higher_token_comes_in", under_way),
         ("a_request_without_a_good_stamp_does_not_come_in", no_stamp),
         ("a_server_that_starts_again_remembers", again),
@@ -153,11 +154,15 @@ struct Client(SocketAddr);
 impl Client {
     /// Status and body.
     fn ask(self, method: &str, headers: &str, body: &str) -> (StatusCode, String) {
+        self.ask_at("/stock/7", method, headers, body)
+    }
+
+    fn ask_at(self, path: &str, method: &str, headers: &str, body: &str) -> (StatusCode, String) {
         let mut stream = TcpStream::connect(self.0).expect("connects");
         let length = body.len();
         write!(
             stream,
-            "{method} /stock/7 HTTP/1.1\r\nHost: stock\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: stock\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         )
         .expect("sent");
         let mut answer = String::new();
@@ -221,7 +226,8 @@ fn no_stamp() {
     assert_eq!(ask(""), StatusCode::PRECONDITION_REQUIRED);
     assert_eq!(ask("Tenure-Token: 7\r\n"), StatusCode::PRECONDITION_REQUIRED);
     assert_eq!(ask("Tenure-Domain: redis:a\r\n"), StatusCode::PRECONDITION_REQUIRED);
-    for token in ["", "seven", "0", "-7", "1e3", "99999999999999999999", "7\r\nTenure-Token: 8"] {
+    for token in ["", "seven", "0", "-7", "+7", "008", "1e3", "99999999999999999999", "7\r\nTenure-Token: 8"]
+    {
         let status = ask(&format!("Tenure-Token: {token}\r\nTenure-Domain: redis:a\r\n"));
         assert_eq!(status, StatusCode::BAD_REQUEST, "{token:?}");
     }
@@ -233,6 +239,48 @@ fn no_stamp() {
     assert_eq!(site.shop.stock().n, 100, "nothing came in");
     assert_eq!(site.kept(), None);
     assert_eq!(ask("TENURE-TOKEN: 7\r\ntenure-domain: redis:a\r\n"), StatusCode::OK);
+}
+
+/// A stale token gets in by none of them; a path that is broken gets in nowhere.
+fn spellings() {
+    let site = Site::new();
+    let ask = |path: &str, token: u32| {
+        let headers = format!("Tenure-Token: {token}\r\nTenure-Domain: redis:a\r\n");
+        site.client().ask_at(path, "PUT", &headers, "5").0
+    };
+    assert_eq!(ask("/stock/%C3%A4~", 9), StatusCode::OK);
+    for path in [
+        "/stock/%C3%A4~",
+        "/stock/%c3%a4~",
+        "/stock/%C3%A4%7E",
+        "/stock/%C3%A4%7e",
+        "/%73tock/%C3%A4~",
+        "//stock/%C3%A4~",
+        "/./stock/%C3%A4~",
+        "/stock//%C3%A4~",
+        "/stock/%C3%A4~/",
+        "/stock/x/../%C3%A4~",
+        "/stock/x/%2e%2e/%C3%A4~",
+        "/stock%2F%C3%A4~",
+        "/stock/%C3%A4~?",
+        "/stock/%C3%A4~?x=1",
+        "http://elsewhere/stock/%C3%A4~",
+    ] {
+        assert_eq!(ask(path, 8), StatusCode::PRECONDITION_FAILED, "{path}");
+        assert_eq!(ask(path, 9), StatusCode::OK, "{path}");
+    }
+    for path in ["/stock/a%CC%88~", "/Stock/%C3%A4~", "/stock/%C3%84~", "/stock/%C3%A4", "/"] {
+        assert_eq!(ask(path, 8), StatusCode::OK, "{path} is another resource");
+    }
+    for path in ["/stock/%C3%A4~%", "/stock/%zz", "/%4"] {
+        assert_eq!(ask(path, 99), StatusCode::BAD_REQUEST, "{path}");
+    }
+    let fence = site.layer().fence("//stock/%c3%a4%7e").expect("a path");
+    assert_eq!(
+        fence.read().expect("whole"),
+        Some(stamp("redis:a", 9)),
+        "an operator finds it by any spelling"
+    );
 }
 
 fn again() {

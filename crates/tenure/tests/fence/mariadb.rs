@@ -8,13 +8,19 @@ use tenure::fence::sql;
 
 use crate::programs::{Dir, Server, command, find, succeeds};
 use crate::session::Session;
-use crate::table::{Check, Dialect, Row};
-use crate::{Suite, trials};
+use crate::table::{Check, Dialect, Row, names_apart};
+use crate::{Suite, trial, trials};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "mariadb",
     needs: &["mariadbd", "mariadb-install-db", "mariadb", "setpriv"],
-    trials: || trials::of("mariadb", || Box::new(Row::new(DIALECT))),
+    trials: || {
+        let mut all = trials::of("mariadb", || Box::new(Row::new(DIALECT)));
+        all.push(trial("mariadb::names_are_compared_byte_for_byte".into(), || names_apart(DIALECT)));
+        all.push(trial("mariadb::a_name_that_is_too_long_is_refused_in_every_mode".into(), long_names));
+        all.push(trial("mariadb::names_do_not_depend_on_the_connection".into(), character_sets));
+        all
+    },
 };
 
 pub(crate) const DIALECT: Dialect = Dialect {
@@ -84,4 +90,36 @@ fn bound(statement: &str, parameters: &[String]) -> String {
         set.join(", "),
         names.join(", ")
     )
+}
+
+/// Without the strict mode, a server cuts off what does not fit: two long names would share a fence.
+fn long_names() {
+    let mut session = session();
+    assert_eq!(session.ask("SET SESSION sql_mode = '';"), "");
+    let name = "n".repeat(201);
+    for long in [name.clone(), "n".repeat(2000), format!("{name}{}", " ".repeat(300))] {
+        for statement in [sql::MYSQL.check(), sql::MYSQL.raise(), sql::MYSQL.reset()] {
+            let said = session.ask(&bound(statement, &[format!("'{long}'"), "'redis:a'".into(), "7".into()]));
+            assert!(said.contains("200 characters"), "{} characters: {said}", long.len());
+        }
+    }
+    assert_eq!(session.ask("SET NAMES utf8mb4;"), "");
+    let most = "\u{1f512}".repeat(200);
+    let said =
+        session.ask(&bound(sql::MYSQL.check(), &[format!("'{most}'"), "'redis:a'".into(), "7".into()]));
+    assert_eq!(said, "", "200 characters of four bytes fit");
+}
+
+/// The same name from a connection with another character set is the same resource.
+fn character_sets() {
+    let mut session = session();
+    assert_eq!(session.ask("SET NAMES utf8mb4;"), "");
+    for (name, token, refused) in [
+        ("'set/\u{e4}'", "9", false),
+        ("_latin1 x'7365742FE4'", "8", true),
+        ("_latin1 x'7365742FE4'", "9", false),
+    ] {
+        let said = session.ask(&bound(sql::MYSQL.check(), &[name.into(), "'redis:a'".into(), token.into()]));
+        assert_eq!(said.contains(sql::STALE), refused, "{name} {token}: {said}");
+    }
 }

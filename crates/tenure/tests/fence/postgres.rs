@@ -9,13 +9,17 @@ use tenure::fence::sql;
 
 use crate::programs::{Dir, Server, command, find, succeeds};
 use crate::session::Session;
-use crate::table::{Check, Dialect, Row};
-use crate::{Suite, trials};
+use crate::table::{Check, Dialect, Row, names_apart};
+use crate::{Suite, trial, trials};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "postgres",
     needs: &["postgres", "initdb", "psql", "setpriv"],
-    trials: || trials::of("postgres", || Box::new(Row::new(DIALECT))),
+    trials: || {
+        let mut all = trials::of("postgres", || Box::new(Row::new(DIALECT)));
+        all.push(trial("postgres::names_are_compared_byte_for_byte".into(), || names_apart(DIALECT)));
+        all
+    },
 };
 
 pub(crate) const DIALECT: Dialect = Dialect {

@@ -17,6 +17,7 @@ pub(crate) const SUITE: Suite =
 fn all() -> Vec<Trial> {
     let mut all = trials::of("redis", || Box::new(Key::new(redis::guarded)));
     all.push(trial("redis::a_damaged_fence_refuses_until_it_is_reset".into(), damaged));
+    all.push(trial("redis::what_is_no_token_is_refused".into(), no_tokens));
     let name = "broken::a_fence_that_compares_tokens_as_lua_numbers_is_caught";
     all.push(trial(name.into(), || {
         let by = "tokens_of_any_size_are_compared_exactly";
@@ -126,12 +127,36 @@ impl Resource for Key {
     }
 }
 
+/// What is no token is neither admitted nor kept: one above all tokens would shut out every holder.
+fn no_tokens() {
+    let mut key = Key::new(redis::guarded);
+    let seven = stamp("redis:a", 7);
+    assert_eq!(key.read(&seven), Ok(100));
+    for token in
+        ["+8", "008", "0", "-8", "", "8 ", "1e9", "9223372036854775808", "9999999999999999999", "abc"]
+    {
+        for script in [redis::guarded("return 1").as_str(), redis::raise(), redis::reset()] {
+            let said = cli(&["EVAL", script, "1", &key.fence, "redis:a", token]);
+            assert!(said.contains("no token"), "{token:?}: {said}");
+        }
+    }
+    assert_eq!(key.kept(), Some(seven));
+    key.raise(&stamp("redis:a", i64::MAX));
+    assert_eq!(key.kept(), Some(stamp("redis:a", i64::MAX)));
+}
+
 fn damaged() {
     let mut key = Key::new(redis::guarded);
     let seven = stamp("redis:a", 7);
-    for (field, value) in
-        [("token", "abc"), ("token", ""), ("token", "1e3"), ("token", "07"), ("domain", "redis:a")]
-    {
+    for (field, value) in [
+        ("token", "abc"),
+        ("token", ""),
+        ("token", "1e3"),
+        ("token", "07"),
+        ("token", "+7"),
+        ("token", "9223372036854775808"),
+        ("domain", "redis:a"),
+    ] {
         cli(&["DEL", &key.fence]);
         cli(&["HSET", &key.fence, field, value]);
         if field == "token" {

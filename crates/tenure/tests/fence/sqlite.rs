@@ -8,13 +8,18 @@ use tenure::fence::sql;
 
 use crate::programs::{Dir, find};
 use crate::session::Session;
-use crate::table::{Check, Dialect, Row};
-use crate::{Suite, trials};
+use crate::table::{Check, Dialect, Row, names_apart};
+use crate::{Suite, trial, trials};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "sqlite",
     needs: &["sqlite3", "stdbuf"],
-    trials: || trials::of("sqlite", || Box::new(Row::new(DIALECT))),
+    trials: || {
+        let mut all = trials::of("sqlite", || Box::new(Row::new(DIALECT)));
+        all.push(trial("sqlite::names_are_compared_byte_for_byte".into(), || names_apart(DIALECT)));
+        all.push(trial("sqlite::a_name_that_is_bound_as_a_blob_is_refused".into(), blobs));
+        all
+    },
 };
 
 pub(crate) const DIALECT: Dialect = Dialect {
@@ -60,4 +65,13 @@ fn bound(statement: &str, parameters: &[String]) -> String {
     let set: Vec<String> =
         parameters.iter().enumerate().map(|(n, p)| format!(".parameter set ?{} \"{p}\"", n + 1)).collect();
     format!(".parameter clear\n{}\n{statement};", set.join("\n"))
+}
+
+fn blobs() {
+    let mut session = session();
+    let blob = "x'".to_owned() + "626c6f62" + "'";
+    let said = session.ask(&bound(sql::SQLITE.check(), &[blob, "'redis:a'".into(), "7".into()]));
+    assert!(said.contains("CHECK"), "{said}");
+    let said = session.ask(&bound(sql::SQLITE.check(), &["'blob'".into(), "'redis:a'".into(), "7".into()]));
+    assert_eq!(said, "");
 }

@@ -104,6 +104,38 @@ impl Resource for Row {
     }
 }
 
+/// Names that some collation, padding or normalisation takes for equal: each has a fence of its own.
+pub(crate) fn names_apart(dialect: Dialect) {
+    let mut session = (dialect.session)();
+    let names = [
+        "apart", "apart ", "apart  ", " apart", "Apart", "APART", "\u{e4}", "a\u{308}", "a", "\u{c4}", "ss",
+        "\u{df}", "\u{fb01}", "fi",
+    ];
+    for (number, name) in names.iter().enumerate() {
+        // Each with a lower token than all before it: refused if it shares a fence with one of them.
+        let parameters = [format!("'{name}'"), "'redis:a'".to_owned(), (99 - number).to_string()];
+        let said = session.ask(&(dialect.bound)(dialect.statements.check(), &parameters));
+        assert_eq!(said, "", "{name:?} shares a fence with another name");
+    }
+    for (number, name) in names.iter().enumerate() {
+        let said = session.ask(&(dialect.bound)(dialect.statements.show(), &[format!("'{name}'")]));
+        assert_eq!(
+            said.split(['|', '\t']).nth(1),
+            Some((99 - number).to_string().as_str()),
+            "{name:?}: {said}"
+        );
+        let parameters = [format!("'{name}'"), "'redis:a'".to_owned(), (number + 1).to_string()];
+        let said = session.ask(&(dialect.bound)(dialect.statements.reset(), &parameters));
+        assert!(!said.to_lowercase().contains("error"), "{said}");
+        let said = session.ask(&(dialect.bound)(dialect.statements.show(), &[format!("'{name}'")]));
+        assert_eq!(
+            said.split(['|', '\t']).nth(1),
+            Some((number + 1).to_string().as_str()),
+            "{name:?}: {said}"
+        );
+    }
+}
+
 struct Access {
     session: Session,
     dialect: Dialect,

@@ -1,14 +1,15 @@
 -- Fences in PostgreSQL 9.5 and newer: one row for each resource.
--- The check is a function that raises an error for a token that is stale or of another domain, so that the transaction
--- which was to change the resource is rolled back; the row stays locked until the end of that transaction.
+-- The check is a function that raises an error if the token is stale or of another domain. The error rolls back the
+-- transaction that was to change the resource. The row stays locked until the end of that transaction.
 -- inputs   $1 resource (text)  $2 domain (text)  $3 token (bigint)
 -- outputs  check: nothing, or an error: SQLSTATE TF001 stale token, TF002 other domain | show: domain, token
 --          raise, reset: how many rows they changed
 
 --- migration
 CREATE TABLE IF NOT EXISTS tenure_fence (
-  resource text PRIMARY KEY,
-  domain text NOT NULL,
+  -- Byte for byte, whatever the collation of the database takes for equal.
+  resource text COLLATE "C" PRIMARY KEY,
+  domain text COLLATE "C" NOT NULL,
   token bigint NOT NULL CHECK (token > 0)
 );
 --- migration
@@ -18,7 +19,7 @@ DECLARE
   v_domain text;
   v_token bigint;
 BEGIN
-  -- One step: waits for whoever is inside, then sees what they registered.
+  -- One step: waits for transactions that are inside, then sees the tokens that they registered.
   INSERT INTO tenure_fence AS f (resource, domain, token) VALUES (p_resource, p_domain, p_token)
   ON CONFLICT (resource) DO UPDATE
     SET token = CASE WHEN f.domain = EXCLUDED.domain THEN GREATEST(f.token, EXCLUDED.token) ELSE f.token END
@@ -31,7 +32,7 @@ BEGIN
   ELSIF v_token > p_token THEN
     RAISE EXCEPTION USING ERRCODE = 'TF001',
       MESSAGE = format('tenure fence: stale token %s: %s has seen %s', p_token, p_resource, v_token),
-      HINT = 'the lock went to somebody else: stop the work';
+      HINT = 'another holder was granted the lock: stop the work';
   END IF;
 END
 $$;

@@ -1,14 +1,15 @@
 -- Fences in SQLite 3.24 and newer: one row for each resource.
--- A trigger refuses a check with a token that is stale or of another domain with an error, so that the transaction which
--- was to change the resource is not committed; the database stays locked for writers until the end of that transaction.
+-- A trigger fails a check whose token is stale or of another domain, so the program rolls back the transaction that was to
+-- change the resource. The database stays locked for writers until the end of that transaction.
 -- inputs   ?1 resource (text)  ?2 domain (text)  ?3 token (integer)
 -- outputs  check: nothing, or an error whose text begins with "tenure fence: stale token" or "tenure fence: other domain"
 --          show: domain, token | raise, reset: how many rows they changed
 
 --- migration
 CREATE TABLE IF NOT EXISTS tenure_fence (
-  resource TEXT NOT NULL PRIMARY KEY,
-  domain TEXT NOT NULL,
+  -- A name that is bound as a blob would be another one than the same name as a text.
+  resource TEXT NOT NULL COLLATE BINARY PRIMARY KEY CHECK (typeof(resource) = 'text'),
+  domain TEXT NOT NULL COLLATE BINARY CHECK (typeof(domain) = 'text'),
   token INTEGER NOT NULL CHECK (typeof(token) = 'integer' AND token > 0),
   -- Counts resets: only they may change the domain or lower the token.
   epoch INTEGER NOT NULL DEFAULT 0
