@@ -49,8 +49,10 @@ impl Guardian {
             }
             let again = Instant::now() + pause;
             let again = until.map_or(again, |until| again.min(until));
-            if let Step::Orphaned = self.until(pin!(std::future::pending::<()>()), Some(again)) {
-                return Err(Stop::Orphaned);
+            match self.until(pin!(std::future::pending::<()>()), Some(again)) {
+                Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Launcher => return Err(self.launcher_ended()),
+                Step::Ready(()) | Step::Time | Step::Message(_) => {}
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(failure.into());
@@ -148,6 +150,7 @@ impl Guardian {
             match self.until(connect.as_mut(), until) {
                 Step::Ready(locks) => return Ok(locks.map_err(|e| Failure::from_library(&e, CONFIG))?),
                 Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Launcher => return Err(self.launcher_ended()),
                 Step::Time => {
                     let what = "the store did not answer in the time that --wait gives";
                     return Err(Failure::new(UNAVAILABLE, what, "check that it runs and the address").into());
@@ -162,6 +165,7 @@ impl Guardian {
         match self.until(pin!(locks.domain()), Some(Instant::now() + LOOK)) {
             Step::Ready(domain) => Ok(domain.ok()),
             Step::Orphaned => Err(Stop::Orphaned),
+            Step::Launcher => Err(self.launcher_ended()),
             Step::Time | Step::Message(_) => Ok(None),
         }
     }
@@ -172,6 +176,7 @@ impl Guardian {
             match self.until(future.as_mut(), None) {
                 Step::Ready(value) => return Ok(value),
                 Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Launcher => return Err(self.launcher_ended()),
                 Step::Time | Step::Message(_) => {}
             }
         }
@@ -196,6 +201,7 @@ impl Guardian {
             match self.until(future.as_mut(), Some(look)) {
                 Step::Ready(value) => return Ok(value),
                 Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Launcher => return Err(self.launcher_ended()),
                 Step::Message(_) => continue,
                 Step::Time => {}
             }

@@ -7,12 +7,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, WaitStatus, set_child_subreaper, setpgid};
+use rustix::process::{Pid, WaitStatus, set_child_subreaper, setsid};
 use tenure::{ErrorKind, Key, Locks, Run, RunState};
 
 use super::Plan;
 use super::bell::Bell;
 use super::hold::{Ending, Hold};
+use super::launcher::Launcher;
+use super::start::lost_too_early;
 use super::status::{One, Status};
 use super::supervise::{Cause, Supervision};
 use super::sys::{self, Inherited};
@@ -50,6 +52,8 @@ pub(super) enum Step<T> {
     Time,
     /// A message from `tenure run`.
     Message(Message),
+    /// The launcher has answered, or has ended.
+    Launcher,
     /// Its end.
     Orphaned,
 }
@@ -73,16 +77,20 @@ pub(super) struct Guardian {
     pub(super) parent: Pid,
     pub(super) began: Instant,
     pub(super) locks: Option<Locks>,
-    pub(super) inherited: Inherited,
-    /// The group that the command belongs in.
-    pub(super) group: Option<i32>,
+    /// What becomes the command, until it does.
+    pub(super) launcher: Option<Launcher>,
     granted: Option<Instant>,
     status: Status,
 }
 
 /// Everything that the forked process does.
 pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
-    match Guardian::new(plan, link, inherited, parent) {
+    let (link, launcher) = Launcher::fork(link, inherited, &plan.command);
+    let guardian = match launcher {
+        Ok(launcher) => Guardian::new(plan, link, launcher, parent),
+        Err(error) => Err((link, error)),
+    };
+    match guardian {
         Ok(mut guardian) => guardian.serve(),
         Err((link, error)) => {
             let failure = Failure::new(UNAVAILABLE, "the guardian process cannot work", "").because(&error);
@@ -91,13 +99,11 @@ pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
     }
 }
 
-/// A process group of its own, which no signal of a terminal or to the command's group reaches; all signals blocked; a
-/// parent to whatever loses its parent below. A group that has no number here could not be joined again by the command:
-/// then we stay in it.
-fn settle(group: Option<i32>) -> io::Result<()> {
-    if group.is_some() {
-        setpgid(None, None)?;
-    }
+/// A session of its own: no signal of a terminal or to the command's group reaches it, and the kernel does not count it
+/// as a connection of the caller's process group to the outside. All signals are blocked, and whatever loses its parent
+/// below becomes our child.
+fn settle() -> io::Result<()> {
+    setsid()?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
     sys::block_all();
     sys::keep_children();
@@ -106,9 +112,8 @@ fn settle(group: Option<i32>) -> io::Result<()> {
 }
 
 impl Guardian {
-    fn new(plan: Plan, link: Link, inherited: Inherited, parent: Pid) -> Result<Guardian, (Link, io::Error)> {
-        let group = sys::group();
-        let bell = match settle(group).and_then(|()| Bell::new()) {
+    fn new(plan: Plan, link: Link, launcher: Launcher, parent: Pid) -> Result<Guardian, (Link, io::Error)> {
+        let bell = match settle().and_then(|()| Bell::new()) {
             Ok(bell) => Rc::new(bell),
             Err(error) => return Err((link, error)),
         };
@@ -119,18 +124,8 @@ impl Guardian {
             ..Status::default()
         };
         let (began, locks, granted) = (Instant::now(), None, None);
-        Ok(Guardian {
-            plan,
-            link: Rc::new(link),
-            bell,
-            parent,
-            began,
-            locks,
-            inherited,
-            group,
-            granted,
-            status,
-        })
+        let (link, launcher) = (Rc::new(link), Some(launcher));
+        Ok(Guardian { plan, link, bell, parent, began, locks, launcher, granted, status })
     }
 
     fn serve(&mut self) {
@@ -173,15 +168,20 @@ impl Guardian {
             }
         }
         let domain = self.domain(&locks)?;
-        self.ask_to_start(&hold)?;
-        match self.start(&locks, &hold, &tokens, domain.as_ref()) {
+        let started = match self.ask_to_start(&hold) {
+            Ok(()) => self.start(&locks, &hold, &tokens, domain.as_ref()),
+            Err(stop) => Err(stop),
+        };
+        match started {
             Ok(command) => {
                 self.supervise(hold, command);
                 Ok(())
             }
-            Err(failure) => {
+            Err(stop) => {
+                // Nothing may become the command any more once the lock is another's.
+                self.launcher = None;
                 self.release(hold, Ending::NotRun);
-                Err(failure.into())
+                Err(stop)
             }
         }
     }
@@ -218,16 +218,23 @@ impl Guardian {
             // Rounded up, so that a wait of less than a millisecond does not spin.
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+            fds.extend(self.launcher.as_ref().map(|launcher| PollFd::new(launcher, PollFlags::IN)));
+            let launcher = fds.len() > 1;
             fds.extend(self.link.poll_fd());
-            if poll(&mut fds, timeout.as_ref()).is_err()
-                || fds.get(1).is_none_or(|fd| fd.revents().is_empty())
-            {
+            if poll(&mut fds, timeout.as_ref()).is_err() {
                 continue;
             }
-            return match self.link.receive() {
-                Some(message) => Step::Message(message),
-                None => Step::Orphaned,
-            };
+            let mut ready = fds[1..].iter().map(|fd| !fd.revents().is_empty());
+            let (launcher, link) = (launcher && ready.next() == Some(true), ready.next() == Some(true));
+            if link {
+                return match self.link.receive() {
+                    Some(message) => Step::Message(message),
+                    None => Step::Orphaned,
+                };
+            }
+            if launcher {
+                return Step::Launcher;
+            }
         }
     }
 
@@ -239,11 +246,9 @@ impl Guardian {
         loop {
             match self.until(lost.as_mut(), None) {
                 Step::Message(Message::Go) => return Ok(()),
-                Step::Ready(lost) => {
-                    let what = format!("{lost}, before the command was started");
-                    return Err(Failure::new(LOST, what, "try again").into());
-                }
+                Step::Ready(lost) => return Err(lost_too_early(&lost)),
                 Step::Orphaned => return Err(Stop::Orphaned),
+                Step::Launcher => return Err(self.launcher_ended()),
                 Step::Time | Step::Message(_) => {}
             }
         }
@@ -329,7 +334,7 @@ impl Guardian {
                     break Failure::new(UNAVAILABLE, what, "the lock ends with its lease at the latest");
                 }
                 // Whoever is or is not there to be told: the release goes on.
-                Step::Orphaned | Step::Message(_) => {}
+                Step::Orphaned | Step::Message(_) | Step::Launcher => {}
             }
         };
         self.status.error = Some(failure.what.clone());

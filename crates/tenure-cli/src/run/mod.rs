@@ -1,10 +1,14 @@
 //! `tenure run`, `once` and `elect`: a command under a lock.
 //!
-//! Three processes. *tenure run* is the shell's child: it hands on signals and exits with the command's status. Its
+//! Three processes. *tenure run* is the shell's child: it forwards signals and exits with the command's status. Its
 //! child, the *guardian*, holds the lock: it renews, waits for all descendants of the command, and stops them all when
 //! the lock is lost or *tenure run* dies. The guardian's child is the *command*, in the process group of *tenure run*, so
-//! the terminal treats it as if the others were not there. The guardian is in a process group of its own: a signal
-//! to the group (`kill -9 -PGID`, `kill -STOP %1`, Ctrl-C) never hits it, so it can always clean up.
+//! the terminal treats it as if the others were not there.
+//!
+//! The guardian leads a session of its own. A signal to the group (`kill -9 -PGID`, `kill -STOP %1`, Ctrl-C) never hits
+//! it, so it can always clean up. The kernel judges the caller's process group as it would without us: a parent in another
+//! session does not count when a group becomes orphaned, so only *tenure run*, which the caller started, counts. The
+//! command stays in the caller's session because it is forked before the guardian leaves (see `launcher`).
 
 mod acquire;
 mod bell;
@@ -12,6 +16,7 @@ mod descendants;
 mod env;
 mod guardian;
 mod hold;
+mod launcher;
 mod parent;
 mod start;
 mod status;

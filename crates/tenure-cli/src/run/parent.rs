@@ -39,8 +39,7 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
         Side::Parent(guardian) => {
             drop(theirs);
             let leads = sys::group_and_session(raw(me)).is_some_and(|(_, session)| session == raw(me));
-            let (signals, early) = (None, Vec::new());
-            Parent { link: ours, guardian, leads, signals, may_run: false, started: false, early }
+            Parent { link: ours, guardian, leads, signals: None, may_run: false, started: false }
                 .serve()
                 .map_err(failed)?
         }
@@ -57,8 +56,6 @@ struct Parent {
     /// The command may have been started.
     may_run: bool,
     started: bool,
-    /// Signals of the terminal that came when the command was not yet in its group.
-    early: Vec<i32>,
 }
 
 impl Parent {
@@ -81,12 +78,7 @@ impl Parent {
                     self.may_run = true;
                     self.link.send(&Message::Go);
                 }
-                Some(Message::Started(_)) => {
-                    self.started = true;
-                    for number in std::mem::take(&mut self.early) {
-                        self.link.send(&Message::Signal { number, sender: 0 });
-                    }
-                }
+                Some(Message::Started(_)) => self.started = true,
                 Some(Message::Note(text)) => out::note(&text),
                 Some(Message::End { code, lingers, text }) => {
                     out::note(&text);
@@ -137,7 +129,6 @@ impl Parent {
                     return u8::try_from(128 + number).ok();
                 }
                 Some(sender) => self.link.send(&Message::Signal { number, sender }),
-                None if !self.started => self.early.push(number),
                 None if self.leads && [libc::SIGHUP, libc::SIGCONT].contains(&number) => {
                     self.link.send(&Message::Signal { number, sender: 0 });
                 }

@@ -1,17 +1,17 @@
 //! Starting the command, and what it is told of its locks.
 
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
-use tenure::{Domain, Key, Locks};
+use rustix::process::WaitStatus;
+use tenure::{Domain, Key, Locks, Lost};
 
 use super::env::{self, Held};
-use super::guardian::Guardian;
+use super::guardian::{Guardian, Step, Stop};
 use super::hold::Hold;
+use super::launcher::{Launcher, Order};
 use super::sys;
 use super::wire::Message;
-use crate::exit::{Failure, NOT_EXECUTABLE, NOT_FOUND};
+use crate::exit::{Failure, LOST, NOT_EXECUTABLE, NOT_FOUND};
 
 impl Guardian {
     /// Every lock that the command line names, in its order, with the token of our hold or of the parent's.
@@ -27,62 +27,84 @@ impl Guardian {
         self.plan.keys.iter().map(|key| (key.clone(), token(key))).collect()
     }
 
-    /// Starts the command: in the process group of `tenure run`, with its signals, its descriptors, its environment.
+    /// Lets the launcher become the command: in the session and process group of `tenure run`, with its signals, its
+    /// descriptors, its environment.
     pub(super) fn start(
         &mut self,
         locks: &Locks,
         hold: &Hold,
         tokens: &[(Key, Option<i64>)],
         domain: Option<&Domain>,
-    ) -> Result<i32, Failure> {
-        let plan = &self.plan;
-        let Some((program, arguments)) = plan.command.split_first() else {
-            return Err(Failure::usage("there is no command to run", "name it behind --"));
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
-        self.tell(&mut command, locks, hold, tokens);
+    ) -> Result<i32, Stop> {
+        let mut order = Order::default();
+        self.tell(&mut order, locks, hold, tokens);
         match domain {
-            Some(domain) => command.env("TENURE_DOMAIN", domain.as_str()),
-            None => command.env_remove("TENURE_DOMAIN"), // that of another lock, which a parent holds
-        };
-        if let Some(group) = self.group {
-            command.process_group(group);
+            Some(domain) => order.env("TENURE_DOMAIN", domain.as_str()),
+            None => order.env_remove("TENURE_DOMAIN"), // that of another lock, which a parent holds
         }
-        self.inherited.restore_in(&mut command);
-        let spawned = command.spawn();
-        drop(command);
-        match spawned {
-            Ok(child) => {
+        if self.launcher.as_ref().is_none_or(|launcher| launcher.order(&order).is_err()) {
+            return Err(self.launcher_ended());
+        }
+        let answered = self.answered(hold);
+        let Some(mut launcher) = self.launcher.take() else { return Err(self.launcher_ended()) };
+        let result = if answered { launcher.answer() } else { Ok(launcher.let_go()) };
+        match result {
+            Ok(pid) => {
                 Self::let_go();
-                // Never waited for as a `Child`: the supervision waits for everybody.
-                let pid = i32::try_from(child.id()).unwrap_or(0);
                 self.link.send(&Message::Started(pid));
                 Ok(pid)
             }
             Err(error) => {
-                let shown = program.to_string_lossy();
-                Err(if error.kind() == io::ErrorKind::NotFound {
-                    Failure::new(
+                let program = self.plan.command.first().map(|program| program.to_string_lossy());
+                let shown = program.unwrap_or_default();
+                Err(match error.kind() {
+                    io::ErrorKind::NotFound => Failure::new(
                         NOT_FOUND,
                         format!("there is no command {shown:?}"),
                         "check its name and PATH",
-                    )
-                } else {
-                    let advice = "check that it is a program and that you may execute it";
-                    Failure::new(
+                    ),
+                    _ => Failure::new(
                         NOT_EXECUTABLE,
                         format!("the command {shown:?} cannot be executed: {error}"),
-                        advice,
-                    )
+                        "check that it is a program and that you may execute it",
+                    ),
                 }
-                .because(&error))
+                .because(&error)
+                .into())
             }
         }
     }
 
+    /// Waits until the launcher has become the command, or says why it cannot. It takes its time if it is stopped
+    /// together with the rest of its group. If the lock or `tenure run` goes meanwhile, nobody knows how far it is: the
+    /// supervision stops it as it stops a command.
+    fn answered(&self, hold: &Hold) -> bool {
+        let mut lost = hold.lost();
+        loop {
+            match self.until(lost.as_mut(), None) {
+                Step::Launcher => return true,
+                Step::Ready(_) | Step::Orphaned => return false,
+                // It is the command's, and whatever it does to the launcher it would do to the command.
+                Step::Message(Message::Signal { number, .. }) => {
+                    if let Some(launcher) = &self.launcher {
+                        let _ = sys::kill(launcher.pid(), number);
+                    }
+                }
+                Step::Time | Step::Message(_) => {}
+            }
+        }
+    }
+
+    /// The launcher was killed before there was anything to execute, as the command could be.
+    pub(super) fn launcher_ended(&self) -> Stop {
+        let status = self.launcher.as_ref().and_then(Launcher::ended);
+        let signal = status.and_then(WaitStatus::terminating_signal).unwrap_or(libc::SIGKILL);
+        let what = format!("signal {signal} ended the command before it was started");
+        Failure::new(u8::try_from(128 + signal).unwrap_or(u8::MAX), what, "").into()
+    }
+
     /// What the command is told of its locks. What a parent's were is not left standing.
-    fn tell(&self, command: &mut Command, locks: &Locks, hold: &Hold, tokens: &[(Key, Option<i64>)]) {
+    fn tell(&self, command: &mut Order, locks: &Locks, hold: &Hold, tokens: &[(Key, Option<i64>)]) {
         let plan = &self.plan;
         let names: Vec<&str> = tokens.iter().map(|(key, _)| key.name()).collect();
         command.env("TENURE_LOCK", names.join("\n"));
@@ -95,7 +117,7 @@ impl Guardian {
         match digits.iter().any(|d| !d.is_empty()) {
             true => command.env("TENURE_TOKEN", digits.join("\n")),
             false => command.env_remove("TENURE_TOKEN"), // permits have none
-        };
+        }
         for (at, digits) in digits.iter().enumerate().filter(|_| tokens.len() > 1) {
             command.env(format!("TENURE_TOKEN_{}", at + 1), digits);
         }
@@ -114,7 +136,8 @@ impl Guardian {
             guardian,
         }));
         let (lines, ways) = env::write(&held);
-        command.env("TENURE_HELD", lines).env("TENURE_HELD_AS", ways);
+        command.env("TENURE_HELD", lines);
+        command.env("TENURE_HELD_AS", ways);
     }
 
     /// Lets go of the command's files, so that a reader of its output sees the end when the command ends.
@@ -126,4 +149,9 @@ impl Guardian {
         }
         let _ = sys::close_inherited();
     }
+}
+
+/// The lock went before the command came.
+pub(super) fn lost_too_early(lost: &Lost) -> Stop {
+    Failure::new(LOST, format!("{lost}, before the command was started"), "try again").into()
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, kill_process_group, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, wait};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -137,6 +137,9 @@ impl<'g> Supervision<'g> {
     /// Watches until everybody has ended (`None`), or until the command has ended by itself and others go on, the
     /// first time.
     pub(super) fn watch(&mut self) -> Option<WaitStatus> {
+        if self.attached && self.link.is_gone() {
+            self.orphaned(); // while the command was being started
+        }
         loop {
             while self.children.next().is_some() {}
             if self.reap() {
@@ -166,7 +169,7 @@ impl<'g> Supervision<'g> {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
                 Ok(Some((pid, status))) if raw(pid) == self.command => {
                     if status.stopped() {
-                        self.command_stopped(status.stopping_signal());
+                        self.command_stopped();
                     } else if status.continued() {
                         self.wake_parent();
                     } else {
@@ -180,17 +183,10 @@ impl<'g> Supervision<'g> {
         }
     }
 
-    /// The command was stopped, so its job is: the shell must see `tenure run` stop. Where there is no shell that could
-    /// continue the job (`ssh -t HOST tenure run ...`), Ctrl-Z has no effect, as the kernel holds it without us.
-    fn command_stopped(&mut self, by: Option<i32>) {
-        if !self.attached || !matches!(self.stage, Stage::Running) || getppid() != Some(self.parent) {
-            return;
-        }
-        let group = sys::group_and_session(raw(self.parent)).filter(|(group, session)| group == session);
-        let group = group.and_then(|(group, _)| Pid::from_raw(group));
-        if let (Some(libc::SIGTSTP), Some(leaders)) = (by, group) {
-            let _ = kill_process_group(leaders, Signal::CONT);
-        } else {
+    /// The command was stopped, so its job is: the shell must see `tenure run` stop. Where no shell could continue the
+    /// job (`ssh -t HOST tenure run ...`), the kernel ignores Ctrl-Z by itself.
+    fn command_stopped(&mut self) {
+        if self.attached && matches!(self.stage, Stage::Running) && getppid() == Some(self.parent) {
             self.stopped = sys::kill(raw(self.parent), libc::SIGSTOP).is_ok();
         }
     }
@@ -319,12 +315,15 @@ impl<'g> Supervision<'g> {
             }
             // It has heard of the command's end, and exits with its status.
             Some(Message::Go) if self.told => self.attached = false,
-            None if self.attached => {
-                (self.attached, self.stopped) = (false, false);
-                self.stop(Cause::Orphaned, Duration::MAX);
-            }
+            None if self.attached => self.orphaned(),
             _ => {}
         }
+    }
+
+    /// `tenure run` was killed.
+    fn orphaned(&mut self) {
+        (self.attached, self.stopped) = (false, false);
+        self.stop(Cause::Orphaned, Duration::MAX);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The system calls that nobody wraps safely: fork, signal masks and dispositions, signalfd.
+//! The system calls that nobody wraps safely: fork, signal masks and dispositions, ties to a parent, signalfd.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
+use rustix::process::Pid;
 
 /// Signals that a thread causes itself: blocking them would turn a fault into silence.
 const FAULTS: [c_int; 7] =
@@ -65,29 +66,48 @@ impl Inherited {
         Inherited { mask, child_ignored: is_ignored(libc::SIGCHLD) }
     }
 
-    /// Lets the command start as if we were not there: its signals as they were, and its end tied to the thread that
-    /// starts it, which must be the guardian's main thread.
-    pub(super) fn restore_in(self, command: &mut Command) {
-        let guardian = std::process::id();
-        let restore = move || {
-            // SAFETY: system calls only, all async-signal-safe; `self.mask` is a copy that lives in the closure.
-            unsafe {
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-                // The guardian may have died before that: then nobody would send the signal.
-                if u32::try_from(libc::getppid()).ok() != Some(guardian) {
-                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
-                }
-                dispose(libc::SIGPIPE, SIGPIPE_IGNORED.load(Ordering::Relaxed));
-                dispose(libc::SIGCHLD, self.child_ignored);
-                libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut());
-            }
-            Ok(())
-        };
-        // SAFETY: the closure allocates nothing, takes no lock and makes only async-signal-safe calls.
-        unsafe { command.pre_exec(restore) };
+    /// Gives this process back its signals as they were. Async-signal-safe.
+    pub(super) fn restore(self) {
+        dispose(libc::SIGPIPE, SIGPIPE_IGNORED.load(Ordering::Relaxed));
+        dispose(libc::SIGCHLD, self.child_ignored);
+        // SAFETY: `self.mask` is a valid signal set, and no old mask is asked for.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut()) };
     }
+
+    /// The same just before the command is executed: the standard library has set them to its own liking.
+    pub(super) fn restore_in(self, command: &mut Command) {
+        // SAFETY: the closure allocates nothing, takes no lock and makes only async-signal-safe calls; `self` is a copy
+        // that lives in it.
+        unsafe {
+            command.pre_exec(move || {
+                self.restore();
+                Ok(())
+            })
+        };
+    }
+}
+
+/// Ties this process to the thread that forked it, which must be the main thread of `parent`: the kernel kills it when
+/// that thread ends.
+///
+/// # Errors
+/// The parent is gone already, or the kernel refuses.
+pub(super) fn die_with(parent: Pid) -> io::Result<()> {
+    // SAFETY: prctl(2) with these arguments touches no memory.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // It may have died before that: then nobody would send the signal.
+    match rustix::process::getppid() == Some(parent) {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
+/// Ends a forked process at once: buffers and exit handlers are its parent's.
+pub(super) fn leave(code: i32) -> ! {
+    // SAFETY: _exit(2) touches no memory and does not return.
+    unsafe { libc::_exit(code) }
 }
 
 /// Which side of a fork this is.
@@ -235,12 +255,6 @@ impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// The group of this process; `None` where its leader is outside this process's namespace and so has no number here.
-pub(super) fn group() -> Option<i32> {
-    // SAFETY: getpgrp(2) takes nothing and cannot fail.
-    Some(unsafe { libc::getpgrp() }).filter(|group| *group > 0)
 }
 
 /// The group and the session of `pid`, one of ours; `None` where their leader is outside this process's namespace. The

@@ -108,6 +108,11 @@ impl Link {
         }
     }
 
+    /// Whether the other end was seen to be gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     /// What to poll for a message, until the other end is gone: then it would be readable for ever.
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
         (!self.gone.get()).then(|| PollFd::new(&self.socket, PollFlags::IN))

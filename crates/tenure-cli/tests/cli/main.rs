@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod fence;
+mod group;
 mod handle;
 mod held;
 mod jobs;

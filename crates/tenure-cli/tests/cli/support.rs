@@ -227,6 +227,12 @@ pub(crate) fn lines(bytes: &[u8]) -> Vec<Value> {
     text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The lines of a file, which may be missing.
+#[allow(dead_code)] // not every binary with this module reads one
+pub(crate) fn lines_of(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
 /// What a file holds, as JSON.
 pub(crate) fn json_of(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()

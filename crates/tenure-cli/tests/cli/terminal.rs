@@ -14,7 +14,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::support::{Place, TENURE, kill, state, until};
 
 /// A command that leads a session on a terminal of its own.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     screen: Receiver<String>,
@@ -57,7 +57,7 @@ impl Terminal {
     }
 
     /// A script for a shell with job control.
-    fn shell(place: &Place, script: &str) -> Terminal {
+    pub(crate) fn shell(place: &Place, script: &str) -> Terminal {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("set -m; {script}")]);
         command
@@ -81,7 +81,7 @@ impl Terminal {
     }
 
     /// Waits until the screen shows `text` after what was seen before, and forgets what stands up to there.
-    fn expect(&mut self, text: &str) -> String {
+    pub(crate) fn expect(&mut self, text: &str) -> String {
         loop {
             if let Some(at) = self.seen.find(text) {
                 let rest = self.seen.split_off(at + text.len());
@@ -99,7 +99,7 @@ impl Terminal {
     }
 
     /// Everything until the session ends, and its exit code.
-    fn finish(mut self) -> (String, Option<i32>) {
+    pub(crate) fn finish(mut self) -> (String, Option<i32>) {
         let code = self.child.wait().unwrap().code();
         while let Ok(more) = self.screen.recv_timeout(Duration::from_millis(500)) {
             self.seen += &more;
