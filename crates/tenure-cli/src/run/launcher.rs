@@ -99,7 +99,9 @@ impl Launcher {
                 let _ = send(&theirs, &number.to_ne_bytes(), SendFlags::NOSIGNAL);
                 sys::leave(NOT_EXECUTABLE.into())
             }
-            Ok(((ours, _), Side::Parent(pid))) => (link, Ok(Launcher { pid, orders: ours, started: Cell::new(false) })),
+            Ok(((ours, _), Side::Parent(pid))) => {
+                (link, Ok(Launcher { pid, orders: ours, started: Cell::new(false) }))
+            }
         }
     }
 
