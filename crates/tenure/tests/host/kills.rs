@@ -177,13 +177,22 @@ fn at_every_store_of_growing_a_shard() {
     let mut n = 0;
     loop {
         let dir = Dir::in_memory();
+        // Mapped the file before it grew.
+        let client = open(&dir.0).expect("opens");
         let mut child = Role::start("grow", &dir.0, &[&n.to_string()]);
         let done = child.child.wait().expect("the child ends").success();
-        let client = open(&dir.0).expect("opens after a death");
         let claim = client.claim("line");
         client.take(&claim);
         faults::check(&dir.0).expect("whole");
-        client.release(&claim).expect("release");
+        // And grows further from wherever the dead process left it.
+        let more: Vec<_> = (0..100).map(|_| client.claim("line")).collect();
+        for waiting in &more {
+            client.attempt(waiting).expect("room");
+        }
+        faults::check(&dir.0).expect("whole");
+        for waiting in more.iter().chain([&claim]) {
+            client.release(waiting).expect("release");
+        }
         assert!(client.lines().is_empty(), "{:?}", client.lines());
         if done {
             assert!(n > 80, "growing a shard has {n} stores only");

@@ -122,7 +122,7 @@ fn a_damaged_or_foreign_store_is_refused_and_named() {
     let cases: [(Dir, &str); 5] = [
         (header(0, b"SQLite format 3\0"), "is not a store of Tenure"),
         (header(0, &[0; 4096]), "is not a store of Tenure"),
-        (header(8, &77u64.to_ne_bytes()), "has layout 77, and this program knows layout 2"),
+        (header(8, &77u64.to_ne_bytes()), "has layout 77, and this program knows layout 3"),
         (header(16, &[0xFF]), "has a damaged header"),
         (header(40, &128u64.to_ne_bytes()), "has a damaged header"),
     ];
@@ -142,8 +142,8 @@ fn a_damaged_or_foreign_store_is_refused_and_named() {
 
 #[test]
 fn damaged_cells_are_an_error_and_no_crash() {
-    // The first shard begins after the header and 1,024 slots of 512 bytes; its cells after 5 pages.
-    let cells = |shard: u64| 4096 + 1024 * 512 + shard * (128 << 20) + 5 * 4096;
+    // The cells of the first shard come after the header, 1,024 slots of 512 bytes, and 128 heads of 5 pages.
+    let cells = |shard: u64| 4096 + 1024 * 512 + 128 * 5 * 4096 + shard * 4 * 4096;
     for seed in 1..60u64 {
         let dir = Dir::new();
         let client = open(&dir.0).expect("opens");
@@ -213,8 +213,64 @@ fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
     Role::start("limited", &dir.0, &["1048576"]).ends();
     assert!(!dir.file("store").exists() && !dir.file("store.new").exists());
     drop(open(&dir.0).expect("opens without the limit"));
-    // An existing store can be used under the limit.
+    // An existing store can be used under the limit, and does not grow beyond it.
     Role::start("limited-user", &dir.0, &["1048576"]).ends();
+    faults::check(&dir.0).expect("whole");
+}
+
+#[test]
+fn a_store_is_small_and_grows_with_what_is_in_it() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    let size = || fs::metadata(dir.file("store")).expect("there").len();
+    assert!(size() < 5 << 20, "a new store has {} bytes", size());
+    let claims: Vec<_> = (0..4000).map(|n| client.claim(&format!("many/{n}"))).collect();
+    for claim in &claims {
+        client.take(claim);
+    }
+    let grown = size();
+    assert!((5 << 20..9 << 20).contains(&grown), "4,000 locks take {grown} bytes");
+    // What was given back is used again.
+    for claim in &claims {
+        client.release(claim).expect("release");
+    }
+    for n in 0..4000 {
+        client.take(&client.claim(&format!("other/{n}")));
+    }
+    assert!(size() < grown + (3 << 20), "{grown} bytes became {}", size());
+    faults::check(&dir.0).expect("whole");
+}
+
+#[test]
+fn a_limit_on_address_space_is_an_error_and_others_go_on() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    // Enough for the store as it is, and not for what it grows to.
+    Role::start("starved", &dir.0, &[]).ends();
+    for n in 0..200 {
+        client.attempt(&client.claim("line")).expect("room");
+        client.take(&client.claim(&format!("lock/{n}")));
+    }
+    faults::check(&dir.0).expect("whole");
+}
+
+/// A table that leads beyond the end of the file, to the front, or across a border of windows.
+#[test]
+fn a_damaged_table_of_chunks_is_an_error_and_no_crash() {
+    let table = |shard: u64| 4096 + 1024 * 512 + shard * 5 * 4096 + 192 + 16 * 1024;
+    for at in [8, 4096, 5 << 20 | 4096, 1 << 40, u64::MAX - 4095] {
+        let dir = Dir::new();
+        let many = |client: &crate::kit::Client| -> usize {
+            (0..6000).filter(|n| client.attempt(&client.claim(&format!("lock/{n}"))).is_err()).count()
+        };
+        drop(open(&dir.0).expect("opens"));
+        let file = fs::File::options().write(true).open(dir.file("store")).expect("the store");
+        for shard in 0..64 {
+            // The second chunk of a shard, which has only one yet.
+            file.write_all_at(&u64::to_ne_bytes(at), table(shard) + 8).expect("written");
+        }
+        assert!(many(&open(&dir.0).expect("opens")) > 0, "nobody noticed {at}");
+    }
 }
 
 /// In a mount namespace of its own, with a small file system on the directory.

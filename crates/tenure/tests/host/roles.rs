@@ -25,7 +25,8 @@ fn child() {
         "script" => script(&dir, args[0].parse().expect("a number"), faults::kill_after),
         "sleepy-script" => script(&dir, args[0].parse().expect("a number"), faults::stop_after),
         "rescue" => rescue(&dir, args[0], args[1].parse().expect("a number")),
-        "grow" => grow(&dir, args[0].parse().expect("a number")),
+        "grow" => grow(&dir, args[0].parse().expect("a number"), faults::kill_after),
+        "sleepy-grow" => grow(&dir, args[0].parse().expect("a number"), faults::stop_after),
         "stop" => stop(&dir, args[0]),
         "raise" => raise(&dir, args[0].parse().expect("a number")),
         "make" => make(&dir, args[0].parse().expect("a number")),
@@ -35,6 +36,7 @@ fn child() {
         "refused" => refused(open(&dir), kind(args[0]), args[1]),
         "squat" => squat(&dir),
         "limited" => limited(&dir, args[0].parse().expect("a number")),
+        "starved" => starved(&dir),
         "limited-user" => limited_user(&dir, args[0].parse().expect("a number")),
         "fill" => fill(&dir),
         "hammer-late" => hammer_late(&dir, args[0], args[1].parse().expect("a number")),
@@ -211,15 +213,43 @@ fn limited(dir: &Path, bytes: u64) {
     refused(open(dir), ErrorKind::Unavailable, "limit on file sizes");
 }
 
-/// Uses a store that is longer than its limit, until its shards have grown.
+/// Uses a store that is longer than its limit, until it would have to grow.
 fn limited_user(dir: &Path, bytes: u64) {
     limit_files(bytes);
-    let client = open(dir).expect("opens");
-    let claims: Vec<_> = (0..500).map(|_| client.claim("one line")).collect();
-    client.take(&claims[0]);
-    for claim in &claims[1..] {
-        assert!(token(client.attempt(claim).expect("room").standing).is_none());
+    until_it_is_full(&open(dir).expect("opens"), "no room for more claims");
+}
+
+/// Stands in one line until the store refuses, in these words; then gives everything back.
+fn until_it_is_full(client: &crate::kit::Client, words: &str) {
+    let mut claims = Vec::new();
+    let error = loop {
+        assert!(claims.len() < 100_000, "it is never full");
+        let claim = client.claim("one line");
+        match client.attempt(&claim) {
+            Ok(_) => claims.push(claim),
+            Err(error) => break error,
+        }
+    };
+    refused::<()>(Err(error), ErrorKind::Unavailable, words);
+    for answer in client.renew(&claims[..1]) {
+        assert!(token(answer.expect("renewed").standing).is_some());
     }
+    for claim in &claims {
+        client.release(claim).expect("release");
+    }
+}
+
+/// May map hardly more than it has mapped already. A new process then cannot map what another one has added.
+fn starved(dir: &Path) {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a size");
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().expect("a number");
+    let client = open(dir).expect("opens");
+    // The front of a store takes 4 MiB, each thread's stack 2 MiB, and more for the allocator.
+    let limit = (size << 10) + (12 << 20);
+    let limit = rustix::process::Rlimit { current: Some(limit), maximum: Some(limit) };
+    rustix::process::setrlimit(rustix::process::Resource::As, limit).expect("a limit");
+    until_it_is_full(&client, "no room for more claims");
 }
 
 /// Fills the file system with locks; sees that what it holds is kept and that room comes back.
@@ -334,8 +364,9 @@ fn fork(dir: &Path) {
     client.wait(&waiting, None);
 }
 
-/// Fills a shard until little is left of its first allocation, then dies at store number `n` of what makes it grow.
-fn grow(dir: &Path, n: u64) {
+/// Fills a shard until little is left of its first allocation, then dies or stops at store number `n` of what makes it
+/// grow.
+fn grow(dir: &Path, n: u64, fault: fn(u64)) {
     let client = open(dir).expect("opens");
     let stands = |count: usize| {
         for _ in 0..count {
@@ -349,7 +380,7 @@ fn grow(dir: &Path, n: u64) {
     while cells().1 + 6 < before {
         stands(1);
     }
-    faults::kill_after(n);
+    fault(n);
     stands(4);
     faults::kill_after(u64::MAX);
     assert!(cells().0 > before, "it did not grow");

@@ -113,6 +113,40 @@ fn a_rescuer_dies_at_every_store() {
     }
 }
 
+/// Others go on, and let the shard grow further, wherever a process stops that makes it grow.
+#[test]
+fn at_every_store_of_growing_a_shard() {
+    let mut n = 0;
+    loop {
+        let dir = Dir::in_memory();
+        let client = open(&dir.0).expect("opens");
+        let mut child = Role::start("sleepy-grow", &dir.0, &[&n.to_string()]);
+        let stopped = child.is_stopped_or_gone();
+        let ours: Vec<_> = (0..100).map(|_| client.claim("line")).collect();
+        if stopped {
+            for claim in &ours {
+                client.attempt(claim).expect("nobody waits for a stopped process");
+            }
+            faults::check(&dir.0).expect("whole while it sleeps");
+            signal(&child, Signal::CONT);
+        }
+        assert!(
+            child.child.wait().expect("the child ends").success(),
+            "stopped at store {n}, it came out wrong"
+        );
+        for claim in ours.iter().filter(|_| stopped) {
+            client.release(claim).expect("release");
+        }
+        client.take(&client.claim("line"));
+        faults::check(&dir.0).expect("whole");
+        if !stopped {
+            assert!(n > 80, "growing a shard has {n} stores only");
+            return;
+        }
+        n += 3;
+    }
+}
+
 /// Wherever a process stops that raises the ceiling of tokens for all, others raise it themselves; and no token is given
 /// above what is on disk, also when it goes on.
 #[test]

@@ -7,13 +7,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::chunks;
 use super::files::AHEAD_US;
-use super::layout::{self, Broken, FILE_LEN, Header, STATIC_WORDS};
+use super::layout::{self, Broken, FRONT, Header, STATIC_WORDS};
 use super::place::{Dir, keep, refused};
 use super::{faults, floor, sys};
 use crate::error::{Error, Result};
@@ -65,8 +68,8 @@ fn find(dir: &Dir, boot: u128) -> Result<Found> {
     }
     match Header::read(&words) {
         Ok(header) if header.boot != boot => Ok(Found::EarlierBoot),
-        Ok(_) if size != FILE_LEN as u64 => {
-            Err(damaged(&path, &format!("is cut off: it has {size} bytes instead of {FILE_LEN}")))
+        Ok(_) if size < FRONT as u64 => {
+            Err(damaged(&path, &format!("is cut off: it has {size} bytes instead of at least {FRONT}")))
         }
         Ok(header) => Ok(Found::Good(file, header)),
         Err(Broken::Foreign) => Err(damaged(&path, "is not a store of Tenure")),
@@ -160,20 +163,21 @@ fn build(dir: &Dir, live: BorrowedFd<'_>, boot: u128, runtime: &dyn Runtime) -> 
 }
 
 fn fill(file: BorrowedFd<'_>, header: &Header, durable: bool) -> Result<(), Errno> {
-    let len = FILE_LEN as u64;
+    let len = FRONT as u64;
     if file_limit() < len {
         return Err(Errno::FBIG); // asking anyway would end in SIGXFSZ
     }
     rustix::fs::ftruncate(file, len)?;
-    let areas = (0..layout::SHARDS).map(layout::area_bytes);
-    let spares = (layout::SHARDS..layout::AREAS * layout::SHARDS).map(layout::spare_bytes);
-    for (at, len) in std::iter::once(layout::front_bytes()).chain(areas).chain(spares) {
+    for (at, len) in layout::front_bytes() {
         allocate(file, at, len)?;
         faults::point();
     }
-    for shard in 0..layout::SHARDS {
-        put(file, layout::shard::cells_w(shard), &[layout::CELLS_FIRST as u64])?;
+    for area in 0..layout::AREAS * layout::SHARDS {
+        let Some(at) = layout::first_chunk(area) else { break };
+        put(file, layout::shard::cells_w(area), &[chunks::CELLS_FIRST as u64])?;
+        put(file, layout::shard::chunk_w(area, 0), &[at])?;
     }
+    put(file, layout::header::END_W, &[len])?;
     put(
         file,
         layout::header::CEILING_W,
@@ -204,15 +208,52 @@ pub(super) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8], mut at: u64) -> 
     Ok(())
 }
 
-/// Makes room for a range that nobody has touched yet, so that storing into the mapping cannot run out of disk.
+/// Makes room for a range of the file that nobody has touched yet, so that storing into the mapping cannot run out of
+/// disk.
 pub(super) fn allocate(file: BorrowedFd<'_>, at: u64, len: u64) -> Result<(), Errno> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, at, len) {
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, at, len),
             other => return other,
         }
     }
+}
+
+/// Adds a range of `len` bytes, a power of two, to the file, aligned to its length; says where. `end` is the word that says
+/// how much of the file is in use. Others may do the same at the same time, or be killed or stopped in the middle of it.
+pub(super) fn append(file: BorrowedFd<'_>, end: &AtomicU64, len: u64) -> Result<u64, Errno> {
+    loop {
+        let used = end.load(Acquire);
+        let at = used.checked_next_multiple_of(len).ok_or(Errno::FBIG)?;
+        let next = at.checked_add(len).ok_or(Errno::FBIG)?;
+        if file_limit() < next {
+            return Err(Errno::FBIG); // asking anyway would end in SIGXFSZ
+        }
+        let take = || end.compare_exchange(used, next, AcqRel, Relaxed).is_ok();
+        // First the room and then the claim to it: a refusal needs no undoing, and several may allocate the same range.
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), at, len) {
+            Ok(()) => {
+                faults::point();
+                if take() {
+                    return Ok(at);
+                }
+            }
+            Err(Errno::INTR) => {}
+            // A file system that cannot do it. What others use by now must not be written, so the claim comes first.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                if take() {
+                    return write_zeros(file, at, len).map(|()| at).inspect_err(|_| {
+                        let _ = end.compare_exchange(next, used, AcqRel, Relaxed);
+                    });
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn write_zeros(file: BorrowedFd<'_>, at: u64, len: u64) -> Result<(), Errno> {
     if file_limit() < at + len {
         return Err(Errno::FBIG);
     }

@@ -102,7 +102,7 @@ mod inspection {
         let shard = store.0.shard_of(name.as_bytes());
         let words = store.0.map.words();
         let area = layout::area(shard, store.0.generation(shard));
-        let used = words[layout::shard::cells(area).start + NEXT_WORD].load(Relaxed);
+        let used = store.0.map.word(area, NEXT_WORD).map_or(0, |word| word.load(Relaxed));
         Ok((words[layout::shard::cells_w(area)].load(Relaxed), used))
     }
 

@@ -12,21 +12,25 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU64, compiler_fence};
 
+use super::chunks::{self, CELLS_MAX, CHUNKS};
 use super::faults;
-use super::layout::{self, CELLS_MAX, LOG_MAX};
+use super::layout::{self, LOG_MAX};
+use super::map::Map;
 use crate::core::line::Arena;
 use crate::core::line::arena::CELL;
 
-/// What makes room in the file.
+/// Makes room in the file.
 pub(super) trait Room {
-    /// Allocates `len` bytes from `at` on. False: there is no room.
-    fn allocate(&self, at: u64, len: u64) -> bool;
+    /// Makes a chunk of an area and maps it, unless that was done before. False: there is no room.
+    fn make_chunk(&self, area: usize, chunk: usize) -> bool;
 }
 
 /// The cells of one shard, while its lock is held.
 pub(super) struct Journal<'a> {
-    shard: usize,
-    cells: &'a [AtomicU64],
+    area: usize,
+    map: &'a Map,
+    /// The words of the first chunk, where most shards end.
+    first: &'a [AtomicU64],
     log: &'a [AtomicU64],
     logged: &'a AtomicU64,
     steps: &'a AtomicU64,
@@ -39,27 +43,35 @@ pub(super) struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// The arena of a shard. Whoever makes it holds the shard's lock, and its log is empty.
+    /// The arena of an area. The caller holds its lock, has mapped its cells, and its log is empty.
     #[inline]
-    pub(super) fn new(words: &'a [AtomicU64], shard: usize, room: &'a dyn Room) -> Journal<'a> {
-        let allocated = &words[layout::shard::cells_w(shard)];
-        let cells = &words[layout::shard::cells(shard)];
+    pub(super) fn new(map: &'a Map, area: usize, room: &'a dyn Room) -> Journal<'a> {
+        let words = map.words();
+        let allocated = &words[layout::shard::cells_w(area)];
         Journal {
-            shard,
-            cells,
-            log: &words[layout::shard::log_w(shard)],
-            logged: &words[layout::shard::logged_w(shard)],
-            steps: &words[layout::shard::steps_w(shard)],
+            area,
+            map,
+            first: map.chunk(area, 0),
+            log: &words[layout::shard::log_w(area)],
+            logged: &words[layout::shard::logged_w(area)],
+            steps: &words[layout::shard::steps_w(area)],
             allocated,
             room,
-            limit: limit(allocated).min(cells.len()),
+            limit: limit(allocated) * CELL,
             entries: 0,
             bad: Cell::new(false),
         }
     }
 
+    #[inline]
     fn word(&self, at: usize) -> Option<&'a AtomicU64> {
-        if at < self.limit { self.cells.get(at) } else { None }
+        if at >= self.limit {
+            return None;
+        }
+        match self.first.get(at) {
+            None => self.map.word(self.area, at),
+            word => word,
+        }
     }
 }
 
@@ -107,13 +119,12 @@ impl Arena for Journal<'_> {
     }
 
     fn grow(&mut self) -> bool {
-        let had = self.limit / CELL;
-        let Some(more) = layout::grown(had) else { return false };
-        let (at, len) = layout::cell_bytes(self.shard, had, more);
+        let chunk = chunks::of(self.limit / CELL);
         faults::point();
-        if !self.room.allocate(at, len) {
+        if chunk >= CHUNKS || !self.room.make_chunk(self.area, chunk) {
             return false;
         }
+        let more = chunks::start(chunk + 1);
         faults::point();
         self.allocated.store(more as u64, Release);
         self.limit = more * CELL;
@@ -131,8 +142,9 @@ impl Arena for Journal<'_> {
     }
 
     fn abort(&mut self) {
-        roll_back(&self.cells[..self.limit], self.log, self.logged);
-        end_step(self.steps, self.logged);
+        if roll_back(self.map, self.area, self.limit) {
+            end_step(self.steps, self.logged);
+        }
         self.entries = 0;
     }
 
@@ -145,34 +157,42 @@ impl Arena for Journal<'_> {
     }
 }
 
-/// Undoes an unfinished step of a shard. Whoever calls this holds the shard's lock.
-pub(super) fn undo(words: &[AtomicU64], shard: usize) {
-    let logged = &words[layout::shard::logged_w(shard)];
+/// Undoes an unfinished step of an area, whose lock the caller holds. If not all of its cells are mapped here, the step
+/// stays to be undone: the next one to take the lock does it.
+pub(super) fn undo(map: &Map, area: usize) {
+    let words = map.words();
+    let logged = &words[layout::shard::logged_w(area)];
     if logged.load(Acquire) != 0 {
-        let cells = &words[layout::shard::cells(shard)];
-        let limit = limit(&words[layout::shard::cells_w(shard)]).min(cells.len());
-        roll_back(&cells[..limit], &words[layout::shard::log_w(shard)], logged);
-        end_step(&words[layout::shard::steps_w(shard)], logged);
-    }
-}
-
-/// How many words may be used, by the shard's count of cells.
-pub(super) fn limit(allocated: &AtomicU64) -> usize {
-    usize::try_from(allocated.load(Acquire)).map_or(CELLS_MAX, |n| n.min(CELLS_MAX)) * CELL
-}
-
-/// Puts the old words back. The log stays in force.
-fn roll_back(cells: &[AtomicU64], log: &[AtomicU64], logged: &AtomicU64) {
-    let count = usize::try_from(logged.load(Acquire)).map_or(LOG_MAX, |n| n.min(LOG_MAX));
-    let (pairs, _) = log.as_chunks::<2>();
-    for [index, value] in pairs[..count].iter().rev() {
-        let at = usize::try_from(index.load(Relaxed)).unwrap_or(usize::MAX);
-        if let Some(word) = cells.get(at) {
-            faults::point();
-            word.store(value.load(Relaxed), Relaxed);
+        let limit = limit(&words[layout::shard::cells_w(area)]) * CELL;
+        if roll_back(map, area, limit) {
+            end_step(&words[layout::shard::steps_w(area)], logged);
         }
     }
+}
+
+/// How many cells may be used, by the area's count.
+#[inline]
+pub(super) fn limit(allocated: &AtomicU64) -> usize {
+    usize::try_from(allocated.load(Acquire)).map_or(CELLS_MAX, |n| n.min(CELLS_MAX))
+}
+
+/// Puts the old words back. The log stays in force. False: a word is not mapped here.
+fn roll_back(map: &Map, area: usize, limit: usize) -> bool {
+    let words = map.words();
+    let logged = words[layout::shard::logged_w(area)].load(Acquire);
+    let count = usize::try_from(logged).map_or(LOG_MAX, |n| n.min(LOG_MAX));
+    let (pairs, _) = words[layout::shard::log_w(area)].as_chunks::<2>();
+    for [index, value] in pairs[..count].iter().rev() {
+        let at = usize::try_from(index.load(Relaxed)).unwrap_or(usize::MAX);
+        if at >= limit {
+            continue; // a damaged log
+        }
+        let Some(word) = map.word(area, at) else { return false };
+        faults::point();
+        word.store(value.load(Relaxed), Relaxed);
+    }
     faults::point();
+    true
 }
 
 /// Ends a step: what its log holds is no longer in force. Whoever copies the cells meanwhile (`rescue.rs`) sees by the

@@ -1,25 +1,25 @@
 //! Where everything lies in the store file. Offsets are in bytes unless they say otherwise.
 //!
 //! ```text
-//! header page | 1,024 process slots of 512 bytes | 128 areas, each a fixed span of address space
-//! area: lock word, counters | undo log | cells (allocated as far as the area's `cells` word says)
+//! header page | 1,024 process slots of 512 bytes | heads of 128 areas | first chunks of 64 areas | more chunks
+//! head of an area: lock word, counters | undo log | where its chunks of cells lie
 //! ```
-//! A shard has two areas and uses one of them, which its generation in the header tells; the other is where a rescue
+//! A shard has two areas and uses one of them, which its generation in the header tells. The other is where a rescue
 //! (`rescue.rs`) takes its lines when a process that lives stays inside. Area `n` of shard `s` has the number
 //! `s + n * SHARDS`.
 //!
-//! The file is as long as all spans together from the start, but only allocated ranges are ever touched: a full disk
-//! is then a refused allocation and never a SIGBUS.
+//! A new file ends after the first chunks. A shard that needs more cells gets a chunk at the end of the file (`chunks.rs`).
+//! Only allocated ranges are ever touched, so a full disk is a refused allocation and never a SIGBUS.
 
-use crate::core::line::arena::CELL;
+use super::chunks::{CELL_BYTES, CELLS_FIRST, CHUNKS};
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("the host backend maps gigabytes of address space: it needs a 64-bit target");
+compile_error!("the host backend needs atomic words of 64 bits and a 64-bit address space");
 
 /// `TENURE` and two bytes that a text tool would change.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TENURE\r\n");
 /// The version of this layout, and of the line's cells within it.
-pub(super) const LAYOUT: u64 = 2;
+pub(super) const LAYOUT: u64 = 3;
 
 pub(super) const PAGE: usize = 4096;
 /// Process slots, slot 0 unused.
@@ -27,16 +27,19 @@ pub(super) const SLOTS: usize = 1024;
 pub(super) const SHARDS: usize = 64;
 /// Areas of a shard.
 pub(super) const AREAS: usize = 2;
-/// Address space of an area.
-pub(super) const SPAN: usize = 128 << 20;
+/// Bytes of an area's head: its lock, its counters, its undo log, and where its chunks lie.
+const HEAD: usize = 5 * PAGE;
 
 const SLOT_SIZE: usize = 512;
 const SLOTS_AT: usize = PAGE;
-const FIRST_SHARD: usize = SLOTS_AT + SLOTS * SLOT_SIZE;
-pub(super) const FILE_LEN: usize = FIRST_SHARD + AREAS * SHARDS * SPAN;
+const HEADS_AT: usize = SLOTS_AT + SLOTS * SLOT_SIZE;
+/// The first chunks of the areas that shards begin with.
+const CELLS_AT: usize = HEADS_AT + AREAS * SHARDS * HEAD;
+/// Bytes of a new file: everything but what shards grow by. Every process maps them as a whole.
+pub(super) const FRONT: usize = CELLS_AT + SHARDS * CELLS_FIRST * CELL_BYTES;
 
-/// Fields of the header that never change, as words: magic, layout, boot id (2), slots, shards, span, first shard,
-/// file length, seed, the token floor it was built with, and their checksum.
+/// Fields of the header that never change, as words: magic, layout, boot id (2), slots, shards, bytes of a head, where
+/// heads begin, bytes of a new file, seed, the token floor it was built with, and their checksum.
 pub(super) const STATIC_WORDS: usize = 12;
 
 /// Fields of the header that change, as indices of words (`W`) and halves (`H`). Each has a cache line of its own.
@@ -59,6 +62,8 @@ pub(super) mod header {
     pub(crate) const RESCUING_H: usize = 832 / 4;
     /// How often it was let go.
     pub(crate) const RESCUED_W: usize = 840 / 8;
+    /// How much of the file is in use: chunks are made after this byte.
+    pub(crate) const END_W: usize = 896 / 8;
     /// How often the lines of a shard were taken to its other area.
     pub(crate) const fn generation_w(shard: usize) -> usize {
         1024 / 8 + shard
@@ -114,8 +119,6 @@ pub(super) mod slot {
 
 /// Entries of a shard's undo log.
 pub(super) const LOG_MAX: usize = 1024;
-const CELLS_AT: usize = 5 * PAGE;
-const CELL_BYTES: usize = CELL * 8;
 
 /// The number of the area that a shard uses in a generation.
 #[allow(clippy::cast_possible_truncation)] // below AREAS
@@ -125,10 +128,10 @@ pub(super) const fn area(shard: usize, generation: u64) -> usize {
 
 /// Fields of an area, by its number.
 pub(super) mod shard {
-    use super::{CELLS_AT, FIRST_SHARD, LOG_MAX, SPAN};
+    use super::{HEAD, HEADS_AT, LOG_MAX};
 
     pub(crate) const fn base(shard: usize) -> usize {
-        FIRST_SHARD + shard * SPAN
+        HEADS_AT + shard * HEAD
     }
     pub(crate) const fn lock_h(shard: usize) -> usize {
         base(shard) / 4
@@ -158,54 +161,42 @@ pub(super) mod shard {
         let from = (base(shard) + 192) / 8;
         from..from + 2 * LOG_MAX
     }
-    /// The words of all cells that there is address space for.
-    pub(crate) const fn cells(shard: usize) -> std::ops::Range<usize> {
-        (base(shard) + CELLS_AT) / 8..(base(shard) + SPAN) / 8
+    /// Where in the file a chunk begins; 0: there is none yet.
+    pub(crate) const fn chunk_w(shard: usize, chunk: usize) -> usize {
+        (base(shard) + 192) / 8 + 2 * LOG_MAX + chunk
     }
 }
 
 const _: () = assert!(slot::hint_w(0, RING - 1) + 3 <= (SLOTS_AT + SLOT_SIZE) / 8, "the ring fits its slot");
 const _: () = assert!(header::generation_w(SHARDS) * 8 <= PAGE, "the generations fit the header's page");
-const _: () = assert!(192 + 16 * LOG_MAX <= CELLS_AT, "the log ends before the cells");
+const _: () = assert!(192 + 16 * LOG_MAX + 8 * CHUNKS <= HEAD, "log and chunks fit the head");
 const _: () =
-    assert!(CELLS_AT.is_multiple_of(PAGE) && FIRST_SHARD.is_multiple_of(PAGE) && SPAN.is_multiple_of(PAGE));
+    assert!(CELLS_AT.is_multiple_of(PAGE) && HEADS_AT.is_multiple_of(PAGE) && FRONT.is_multiple_of(PAGE));
 
-/// Cells of a new area.
-pub(super) const CELLS_FIRST: usize = 4 * PAGE / CELL_BYTES;
-/// The most cells of an area.
-pub(super) const CELLS_MAX: usize = (SPAN - CELLS_AT) / CELL_BYTES;
-const STEP_MAX: usize = (1 << 20) / CELL_BYTES;
-
-/// How many cells an area of `cells` gets next; `None` where its span is full.
-pub(super) fn grown(cells: usize) -> Option<usize> {
-    (cells < CELLS_MAX).then(|| (cells + cells.clamp(CELLS_FIRST, STEP_MAX)).min(CELLS_MAX))
+/// Where the first chunk of an area lies from the start; `None` for areas that shards do not begin with.
+pub(super) fn first_chunk(area: usize) -> Option<u64> {
+    (area < SHARDS).then_some((CELLS_AT + area * CELLS_FIRST * CELL_BYTES) as u64)
 }
 
-/// The range of the file, from and length, that cells `from..to` of an area take.
-pub(super) fn cell_bytes(shard: usize, from: usize, to: usize) -> (u64, u64) {
-    let at = shard::base(shard) + CELLS_AT + from * CELL_BYTES;
-    (at as u64, ((to - from) * CELL_BYTES) as u64)
+/// The first word of that chunk.
+pub(super) fn first_word(area: usize) -> usize {
+    (CELLS_AT + area * CELLS_FIRST * CELL_BYTES) / 8
 }
 
-/// The range of the file that a new area takes.
-pub(super) fn area_bytes(area: usize) -> (u64, u64) {
-    (shard::base(area) as u64, (CELLS_AT + CELLS_FIRST * CELL_BYTES) as u64)
+/// The ranges of a new file, from and length, that must have room on disk.
+pub(super) fn front_bytes() -> impl Iterator<Item = (u64, u64)> {
+    let used = [(0, (HEADS_AT + SHARDS * HEAD) as u64), (CELLS_AT as u64, (FRONT - CELLS_AT) as u64)];
+    used.into_iter().chain((SHARDS..AREAS * SHARDS).map(spare_bytes))
 }
 
-/// The range that an area takes which nobody has used yet: its lock word and counters.
-pub(super) fn spare_bytes(area: usize) -> (u64, u64) {
+/// What the head of an area takes that nobody has used yet: its lock word and counters.
+fn spare_bytes(area: usize) -> (u64, u64) {
     (shard::base(area) as u64, PAGE as u64)
 }
 
-/// The rest of [`area_bytes`].
+/// The rest of its head.
 pub(super) fn rest_bytes(area: usize) -> (u64, u64) {
-    let ((at, len), (_, spare)) = (area_bytes(area), spare_bytes(area));
-    (at + spare, len - spare)
-}
-
-/// The range of the file before the first shard.
-pub(super) fn front_bytes() -> (u64, u64) {
-    (0, FIRST_SHARD as u64)
+    ((shard::base(area) + PAGE) as u64, (HEAD - PAGE) as u64)
 }
 
 /// What the header says that never changes.
@@ -241,9 +232,9 @@ impl Header {
             (self.boot >> 64) as u64,
             SLOTS as u64,
             SHARDS as u64,
-            SPAN as u64,
-            FIRST_SHARD as u64,
-            FILE_LEN as u64,
+            HEAD as u64,
+            HEADS_AT as u64,
+            FRONT as u64,
             self.seed,
             self.floor as u64,
             0,
@@ -311,15 +302,17 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_grows_to_its_span_and_no_further() {
-        let (mut cells, mut steps) = (CELLS_FIRST, 0);
-        while let Some(more) = grown(cells) {
-            assert!(more > cells && more - cells <= STEP_MAX);
-            (cells, steps) = (more, steps + 1);
+    fn a_new_file_is_small_and_its_parts_do_not_overlap() {
+        assert!(FRONT < 5 << 20, "{FRONT}");
+        let mut parts: Vec<(u64, u64)> =
+            front_bytes().chain((SHARDS..AREAS * SHARDS).map(rest_bytes)).collect();
+        parts.sort_unstable();
+        for pair in parts.windows(2) {
+            assert_eq!(pair[0].0 + pair[0].1, pair[1].0);
         }
-        assert_eq!(cells, CELLS_MAX);
-        let (at, len) = cell_bytes(area(SHARDS - 1, 1), 0, CELLS_MAX);
-        assert!(at + len <= FILE_LEN as u64 && steps > 100);
+        assert_eq!(parts.last().map(|(at, len)| at + len), Some(FRONT as u64));
+        let last = first_chunk(SHARDS - 1).expect("a shard begins with it");
+        assert_eq!(last + crate::backend::host::chunks::bytes(0), FRONT as u64);
     }
 
     #[test]

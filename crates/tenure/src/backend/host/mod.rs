@@ -2,9 +2,9 @@
 //!
 //! - `place`: the directory and its files, opened so that nobody can slip something in. - `create`: makes the store.
 //! - `files`: the open files, and whether others find them there.
-//! - `layout`: where everything lies in the file. - `map`: the mapping (unsafe). - `sys`: byte locks (unsafe).
+//! - `layout`: where everything lies in the file. - `chunks`: the pieces by which a shard grows. - `map`: the mapping (unsafe). - `sys`: byte locks (unsafe).
 //! - `lock`: the lock word of a shard, which names its owner. - `rescue`: goes on without an owner that is stopped. - `journal`: the undo log that makes a verb whole even
-//!   if its process is killed at any instruction. - `store`: a shard under its lock; reaping.
+//!   if its process is killed at any instruction. - `store`: an open store; reaping. - `shard`: a shard under its lock.
 //! - `slots`: who takes part and who lives. - `alarm`: notices deaths at once. - `registry`: one store per process.
 //! - `bell`: tells a waiting claim of its turn. - `patrol`: notices removed files while something is held. - `watch`: tells watchers of changes.
 //! - `floor`: durable tokens. - `domain`: which order they belong to. - `verbs`: the contract. - `faults`: dies at a chosen store, for tests.
@@ -25,6 +25,7 @@ use std::time::Duration;
 
 mod alarm;
 mod bell;
+mod chunks;
 mod create;
 mod domain;
 pub mod faults;
@@ -38,6 +39,7 @@ mod patrol;
 mod place;
 mod registry;
 mod rescue;
+mod shard;
 mod slots;
 mod store;
 mod sys;

@@ -18,11 +18,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
-use super::faults;
+use super::chunks::{self, CHUNKS};
 use super::journal::{self, Room};
 use super::layout::{self, LOG_MAX, header, shard};
 use super::lock::Lock;
 use super::store::{BLOCKED, Inner};
+use super::{create, faults};
 use crate::core::line::NEXT_WORD;
 use crate::core::line::arena::CELL;
 
@@ -83,11 +84,12 @@ impl Inner {
         let before = step();
         fence(SeqCst);
         let limit = journal::limit(&words[shard::cells_w(from)]);
-        let source = &words[shard::cells(from)];
-        let used =
-            usize::try_from(source[NEXT_WORD].load(Relaxed)).unwrap_or(usize::MAX).saturating_mul(CELL);
-        let used = used.min(limit).min(source.len());
-        if !self.make_room(to, used.div_ceil(CELL)) {
+        if self.reach(from, limit).is_err() {
+            return false;
+        }
+        let Some(next) = self.map.chunk(from, 0).get(NEXT_WORD) else { return false };
+        let used = usize::try_from(next.load(Relaxed)).map_or(limit, |used| used.min(limit));
+        if !self.make_room(to, used) {
             return false;
         }
         let copy = |to: &[AtomicU64], from: &[AtomicU64]| {
@@ -97,7 +99,11 @@ impl Inner {
         };
         faults::point();
         words[shard::logged_w(to)].store(0, Relaxed);
-        copy(&words[shard::cells(to)][..used], source);
+        for chunk in 0..=chunks::of(used.max(1) - 1) {
+            let words = (used - chunks::start(chunk)) * CELL;
+            let (source, target) = (self.map.chunk(from, chunk), self.map.chunk(to, chunk));
+            copy(&target[..words.min(target.len())], source);
+        }
         let logged = usize::try_from(before.1).map_or(LOG_MAX, |n| n.min(LOG_MAX));
         copy(&words[shard::log_w(to)][..2 * logged], &words[shard::log_w(from)]);
         let floored = words[shard::floored_w(from)].load(Relaxed);
@@ -108,30 +114,28 @@ impl Inner {
         faults::point();
         words[shard::floored_w(to)].store(floored, Relaxed);
         words[shard::logged_w(to)].store(logged as u64, Release);
-        journal::undo(words, to);
+        journal::undo(&self.map, to);
         true
     }
 
-    /// Allocates an area that is not in use, for at least so many cells.
+    /// Makes sure that an area that is not in use has at least so many cells, mapped here.
     fn make_room(&self, area: usize, cells: usize) -> bool {
         let allocated = &self.map.words()[shard::cells_w(area)];
-        let mut have = usize::try_from(allocated.load(Relaxed)).unwrap_or(usize::MAX);
+        let mut have = journal::limit(allocated);
         if have == 0 {
             let (at, len) = layout::rest_bytes(area);
-            if !self.allocate(at, len) {
+            if create::allocate(self.file(), at, len).is_err() {
                 return false;
             }
-            have = layout::CELLS_FIRST;
         }
-        while have < cells {
-            let Some(more) = layout::grown(have) else { return false };
-            let (at, len) = layout::cell_bytes(area, have, more);
-            if !self.allocate(at, len) {
+        while have == 0 || have < cells {
+            let chunk = chunks::of(have);
+            if chunk >= CHUNKS || !self.make_chunk(area, chunk) {
                 return false;
             }
-            have = more;
+            have = chunks::start(chunk + 1);
         }
         allocated.store(have as u64, Release);
-        true
+        self.reach(area, have).is_ok()
     }
 }

@@ -1,6 +1,7 @@
 //! An open store: the mapping, this process's slot, and the locks of its shards.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -13,15 +14,16 @@ use super::alarm::Alarm;
 use super::bell::{Pushes, Sinks, Thread, Waiting};
 use super::files::{Files, Looks};
 use super::journal::{self, Journal, Room};
-use super::layout::{self, FILE_LEN, Header, SHARDS, header};
+use super::layout::{self, Header, SHARDS, header};
 use super::lock::{Got, Lock, NotGot};
-use super::map::Map;
+use super::map::{Map, Unmapped};
 use super::patrol::Patrol;
 use super::place::{Dir, refused};
 use super::registry::Entry;
+use super::shard::Shard;
 use super::slots::{Slots, Who};
 use super::watch::Watchers;
-use super::{create, domain, faults, floor};
+use super::{chunks, create, domain, faults, floor};
 use crate::core::line::{Lines, Now, Refusal};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
@@ -123,7 +125,7 @@ impl Inner {
     /// Opens the store in `dir`, makes it where there is none, and takes a slot.
     pub(super) fn open(dir: Dir, entry: Entry, runtime: &Arc<dyn Runtime>) -> Result<Inner> {
         let (files, header) = Files::open(dir, &**runtime)?;
-        let map = Map::new(files.store(), FILE_LEN).map_err(|e| {
+        let map = Map::new(files.store()).map_err(|e| {
             let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
             refused(errno, "the store cannot be mapped", &files.dir.file(create::STORE))
         })?;
@@ -243,7 +245,7 @@ impl Inner {
     pub(super) fn lock(&self, number: usize) -> Outcome<Shard<'_>> {
         loop {
             let generation = self.generation(number);
-            let mut shard = Shard { store: self, number, generation, inherited: false, left: false };
+            let mut shard = Shard::new(self, number, generation);
             match shard.lock().take(self.me, BLOCKED, |who| self.slots().alive(who, self.me)) {
                 Ok(got) => shard.inherited = got != Got::Free,
                 Err(not_got) => {
@@ -252,7 +254,9 @@ impl Inner {
                         self.advance(number, generation);
                     } else if self.rescue(number, generation) {
                         let generation = generation.wrapping_add(1);
-                        return Ok(Shard { store: self, number, generation, inherited: true, left: false });
+                        let mut shard = Shard::new(self, number, generation);
+                        shard.inherited = true;
+                        return Ok(shard);
                     }
                     match not_got {
                         NotGot::Stuck(owner) if self.generation(number) == generation => {
@@ -264,7 +268,9 @@ impl Inner {
             }
             // The lines may have moved between the two looks: then nobody is to touch what is here.
             if self.generation(number) == generation {
-                journal::undo(self.map.words(), shard.area());
+                let cells = journal::limit(&self.map.words()[layout::shard::cells_w(shard.area())]);
+                self.reach(shard.area(), cells)?;
+                journal::undo(&self.map, shard.area());
                 return Ok(shard);
             }
             shard.let_go();
@@ -390,7 +396,8 @@ impl Inner {
     /// Whether anything ever happened in a shard: looking at the others would only cost memory.
     pub(super) fn used(&self, shard: usize) -> bool {
         let area = layout::area(shard, self.generation(shard));
-        self.map.words()[layout::shard::cells(area).start].load(Relaxed) != 0
+        area >= SHARDS // its lines have moved
+            || self.map.words()[layout::first_word(area)].load(Relaxed) != 0
             || self.map.halves()[layout::shard::lock_h(area)].load(Relaxed) != 0
     }
 
@@ -403,9 +410,43 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// The mapped file.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.files.store()
+    }
+
+    /// Maps the cells of an area that others may have added.
+    #[inline]
+    pub(super) fn reach(&self, area: usize, cells: usize) -> Result<()> {
+        self.map.follow(self.file(), area, cells).map_err(|why| self.unmapped(why))
+    }
+
+    #[cold]
+    fn unmapped(&self, why: Unmapped) -> Error {
+        match why {
+            Unmapped::Damaged => self.refused(Refusal::Corrupt),
+            Unmapped::Refused(e) => {
+                refused(e, "the store cannot be mapped", &self.files.dir.file(create::STORE))
+            }
+        }
+    }
+}
+
 impl Room for Inner {
-    fn allocate(&self, at: u64, len: u64) -> bool {
-        create::allocate(self.files.store(), at, len).is_ok()
+    fn make_chunk(&self, area: usize, chunk: usize) -> bool {
+        let words = self.map.words();
+        let place = &words[layout::shard::chunk_w(area, chunk)];
+        // One that was made and never used: its maker was killed, or could not map it.
+        if place.load(Acquire) == 0 {
+            let Ok(at) = create::append(self.file(), &words[header::END_W], chunks::bytes(chunk)) else {
+                return false;
+            };
+            faults::point();
+            place.store(at, Release);
+            faults::point();
+        }
+        self.reach(area, chunks::start(chunk + 1)).is_ok()
     }
 }
 
@@ -415,69 +456,6 @@ impl Drop for Inner {
             // A forked child leaves the files open: closing its copy of `live` would drop the byte locks that the
             // child itself may have there by now.
             std::mem::forget(self.files.clone());
-        }
-    }
-}
-
-/// A locked shard. Dropping it undoes an unfinished step (a verb that panicked) and lets the lock go.
-pub(super) struct Shard<'a> {
-    store: &'a Inner,
-    number: usize,
-    generation: u64,
-    inherited: bool,
-    left: bool,
-}
-
-impl<'a> Shard<'a> {
-    fn area(&self) -> usize {
-        layout::area(self.number, self.generation)
-    }
-
-    fn lock(&self) -> Lock<'a> {
-        self.store.lock_of(self.area())
-    }
-
-    /// Its lines.
-    #[inline]
-    pub(super) fn lines(&self) -> Result<Lines<Journal<'_>>, Refusal> {
-        let words = self.store.map.words();
-        let seed = layout::mix(self.store.header.seed ^ self.number as u64);
-        let mut lines = Lines::with_seed(Journal::new(words, self.area(), self.store), seed)?;
-        let floored = &words[layout::shard::floored_w(self.area())];
-        if floored.load(Relaxed) == 0 {
-            lines.raise_token(self.store.header.floor);
-            floored.store(1, Relaxed);
-        }
-        Ok(lines)
-    }
-
-    /// Lets the lock go. False: the lines were taken elsewhere meanwhile, and what was done or seen here does not stand.
-    #[inline]
-    pub(super) fn let_go(mut self) -> bool {
-        self.end()
-    }
-
-    #[inline]
-    fn end(&mut self) -> bool {
-        self.left = true;
-        journal::undo(self.store.map.words(), self.area());
-        let stands = self.lock().let_go();
-        if !stands {
-            // First the one, then the other: whoever finds the area free must also find it out of use.
-            self.store.advance(self.number, self.generation);
-            self.lock().leave();
-        }
-        if self.inherited {
-            self.store.ring_all();
-        }
-        stands
-    }
-}
-
-impl Drop for Shard<'_> {
-    fn drop(&mut self) {
-        if !self.left {
-            self.end();
         }
     }
 }

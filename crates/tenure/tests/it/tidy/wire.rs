@@ -9,10 +9,22 @@ fn the_host_file_is_documented_as_it_is() {
     let layout = read("crates/tenure/src/backend/host/layout.rs");
     let cells = read("crates/tenure/src/core/line/cells.rs");
     let arena = read("crates/tenure/src/core/line/arena.rs");
-    let named =
-        ["LAYOUT", "PAGE", "SLOTS", "SLOT_SIZE", "SHARDS", "AREAS", "SPAN", "RING", "LOG_MAX", "CELL"];
+    let chunks = read("crates/tenure/src/backend/host/chunks.rs");
+    let named = [
+        "LAYOUT",
+        "PAGE",
+        "SLOTS",
+        "SLOT_SIZE",
+        "SHARDS",
+        "AREAS",
+        "HEAD",
+        "WINDOW",
+        "RING",
+        "LOG_MAX",
+        "CELL",
+    ];
     let mut coded = BTreeSet::new();
-    for (module, name, value) in constants(&layout).into_iter().chain(constants(&arena)) {
+    for (module, name, value) in [layout, arena, chunks].iter().flat_map(|source| constants(source)) {
         match module.as_str() {
             "" if named.contains(&name.as_str()) => _ = coded.insert((String::new(), name, value)),
             // The header's fields are indices of words and halves; the document counts bytes.
