@@ -49,9 +49,19 @@ struct Repr {
     advice: String,
     key: Option<Key>,
     lost: Option<Lost>,
-    /// The store itself said so: asking again at once gets the same answer.
-    answered: bool,
+    fate: Fate,
     source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What is known of the request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing: it may have been applied, or there was none.
+    Unknown,
+    /// It never left this process.
+    Unsent,
+    /// The store itself answered it: asking again at once gets the same answer.
+    Answered,
 }
 
 macro_rules! makers {
@@ -67,7 +77,15 @@ macro_rules! makers {
 impl Error {
     fn new(kind: ErrorKind, what: String, advice: String) -> Error {
         Error {
-            repr: Box::new(Repr { kind, what, advice, key: None, lost: None, answered: false, source: None }),
+            repr: Box::new(Repr {
+                kind,
+                what,
+                advice,
+                key: None,
+                lost: None,
+                fate: Fate::Unknown,
+                source: None,
+            }),
         }
     }
 
@@ -84,6 +102,19 @@ impl Error {
         uncertain => Uncertain,
         /// The store answered nonsense.
         protocol => Protocol,
+    }
+
+    /// The same error, of a request that never left this process: surely it changed nothing.
+    #[must_use]
+    pub fn unsent(mut self) -> Error {
+        self.repr.fate = Fate::Unsent;
+        self
+    }
+
+    /// Whether the request never left this process.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.repr.fate == Fate::Unsent
     }
 
     /// The same error, with the lock that it is about.
@@ -109,22 +140,22 @@ impl Error {
 
     /// The same error once more, for another caller; its source in words.
     pub(crate) fn again(&self) -> Error {
-        let Repr { kind, what, advice, key, lost, answered, source } = &*self.repr;
+        let Repr { kind, what, advice, key, lost, fate, source } = &*self.repr;
         let source = source.as_ref().map(|source| source.to_string().into());
         let (what, advice, key, lost) = (what.clone(), advice.clone(), key.clone(), lost.clone());
-        Error { repr: Box::new(Repr { kind: *kind, what, advice, key, lost, answered: *answered, source }) }
+        Error { repr: Box::new(Repr { kind: *kind, what, advice, key, lost, fate: *fate, source }) }
     }
 
     /// The same error, which the store itself answered: asking again at once gets the same answer.
     #[cfg(feature = "redis")]
     pub(crate) fn as_answered(mut self) -> Error {
-        self.repr.answered = true;
+        self.repr.fate = Fate::Answered;
         self
     }
 
     /// Whether the store itself answered this.
     pub(crate) fn was_answered(&self) -> bool {
-        self.repr.answered
+        self.repr.fate == Fate::Answered
     }
 
     /// What a caller can do about it.

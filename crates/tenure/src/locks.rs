@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backend::{self, Backend, BoxFuture, Kind, Line, Opening, Owner, Query, Released, Sink};
+use crate::backend::{self, Backend, BoxFuture, Call, Kind, Line, Opening, Owner, Query, Released, Sink};
 use crate::capability::{Capabilities, Modes, Needs, Turns};
 use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
@@ -271,7 +271,7 @@ impl Locks {
         self.engine.usable()?;
         let mut lines = Vec::new();
         loop {
-            let page = self.engine.core.backend.inspect(&query).await?;
+            let page = self.engine.core.backend.inspect(&query, Call::PATIENT).await?;
             lines.extend(page.lines);
             match page.next {
                 Some(next) => query.after = Some(next),
@@ -305,7 +305,7 @@ impl Locks {
         let colon = if why.is_empty() { "" } else { ": " };
         let by = format!("{}@{}{colon}{why}", owner.user, owner.host);
         tracing::info!(target: "tenure", lock = %key, token = token.map(Token::get), by, "evict");
-        self.engine.core.backend.evict(&key, token, &by).await.map_err(|e| e.of(&key))
+        self.engine.core.backend.evict(&key, token, &by, Call::PATIENT).await.map_err(|e| e.of(&key))
     }
 
     /// Follows the locks below `prefix`: the current lines first, then the lines after each change.

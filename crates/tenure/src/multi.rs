@@ -155,10 +155,9 @@ impl MultiMutex {
                 *slot = slot.take().filter(|guard| guard.check().is_ok());
             }
             let missing: Vec<usize> = (0..held.len()).filter(|&i| held[i].is_none()).collect();
-            let asked = missing.iter().map(|&i| self.mutexes[i].take(Patience::None));
             // All of them, to the end: which ones were granted must be known.
-            let answers = join_all(asked).await;
-            for (i, answer) in missing.into_iter().zip(answers) {
+            let asked: Vec<&Mutex> = missing.iter().map(|&i| &self.mutexes[i]).collect();
+            for (i, answer) in missing.into_iter().zip(Mutex::try_all(&asked).await) {
                 held[i] = answer?;
             }
             let Some(busy) = held.iter().position(Option::is_none) else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, Patience, Request, acquire, acquire_in_turn};
+use crate::engine::{Engine, Patience, Request, acquire, acquire_in_turn, try_all};
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::key::Key;
@@ -48,6 +48,14 @@ impl Mutex {
     /// Acquires with a claim of its own.
     pub(crate) async fn take(&self, patience: Patience) -> Result<Option<Guard>> {
         Ok(acquire(&self.engine, &self.request, patience).await?.map(Guard::new))
+    }
+
+    /// Tries several mutexes of one client at once, each with a claim of its own.
+    pub(crate) async fn try_all(mutexes: &[&Mutex]) -> Vec<Result<Option<Guard>>> {
+        let Some(first) = mutexes.first() else { return Vec::new() };
+        let requests: Vec<&Request> = mutexes.iter().map(|mutex| &mutex.request).collect();
+        let turns = try_all(&first.engine, &requests).await;
+        turns.into_iter().map(|turn| Ok(turn?.map(Guard::new))).collect()
     }
 
     /// Acquires, with a claim that tasks may share.

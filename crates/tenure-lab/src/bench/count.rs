@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure::Result;
-use tenure::backend::{Answer, Backend, BoxFuture, Claim};
+use tenure::backend::{Answer, Backend, BoxFuture, Call, Claim};
 
 /// How many claims were renewed.
 #[derive(Debug, Default)]
@@ -29,10 +29,10 @@ struct Counting {
 }
 
 impl Backend for Counting {
-    tenure::pass_on!(inner: capabilities, domain, attempt, release, transfer, evict, inspect, watch, close);
+    tenure::pass_on!(inner: capabilities, domain, part, attempt, release, transfer, evict, inspect, watch, close);
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         self.renewals.0.fetch_add(claims.len() as u64, Ordering::Relaxed);
-        self.inner.renew(claims)
+        self.inner.renew(claims, call)
     }
 }

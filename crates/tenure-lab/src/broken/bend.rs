@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released, Sink};
+use tenure::backend::{Answer, Backend, BoxFuture, Call, Claim, Leave, Page, Query, Released, Sink};
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 use tenure::{Key, Result, Token};
@@ -15,35 +15,76 @@ pub(crate) type Answered<'a, T = Answer> = BoxFuture<'a, Result<T>>;
 /// The result of a batch of renewals.
 pub(crate) type AllAnswered<'a> = BoxFuture<'a, Vec<Result<Answer>>>;
 
+/// The honest store behind a bend, asked in the way that the engine asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Near<'a> {
+    store: &'a dyn Backend,
+    call: Call,
+}
+
+impl<'a> Near<'a> {
+    pub(crate) fn attempt<'b>(self, claim: &'b Claim) -> Answered<'b>
+    where
+        'a: 'b,
+    {
+        Box::pin(self.store.attempt_one(claim, self.call))
+    }
+    pub(crate) fn renew<'b>(self, claims: &'b [Claim]) -> AllAnswered<'b>
+    where
+        'a: 'b,
+    {
+        self.store.renew(claims, self.call)
+    }
+    pub(crate) fn release<'b>(self, claim: &'b Claim, leave: Leave) -> Answered<'b, Released>
+    where
+        'a: 'b,
+    {
+        self.store.release(claim, leave, self.call)
+    }
+    pub(crate) fn transfer<'b>(self, from: &'b Claim, to: &'b Claim) -> Answered<'b>
+    where
+        'a: 'b,
+    {
+        self.store.transfer(from, to, self.call)
+    }
+    pub(crate) fn evict<'b>(self, key: &'b Key, token: Option<Token>, why: &'b str) -> Answered<'b, Released>
+    where
+        'a: 'b,
+    {
+        self.store.evict(key, token, why, self.call)
+    }
+    pub(crate) fn inspect<'b>(self, query: &'b Query) -> Answered<'b, Page>
+    where
+        'a: 'b,
+    {
+        self.store.inspect(query, self.call)
+    }
+}
+
 /// A store with something wrong: overrides the verbs that are.
 pub(crate) trait Bend: Send + Sync + 'static {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         store.attempt(claim)
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         store.renew(claims)
     }
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         store.release(claim, leave)
     }
-    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+    fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         store.transfer(from, to)
     }
     fn evict<'a>(
         &'a self,
-        store: &'a dyn Backend,
+        store: Near<'a>,
         key: &'a Key,
         token: Option<Token>,
         why: &'a str,
     ) -> Answered<'a, Released> {
         store.evict(key, token, why)
     }
-    fn inspect<'a>(&'a self, store: &'a dyn Backend, query: &'a Query) -> Answered<'a, Page> {
+    fn inspect<'a>(&'a self, store: Near<'a>, query: &'a Query) -> Answered<'a, Page> {
         store.inspect(query)
     }
     /// Where the store's news go, for a store that tells more than it should.
@@ -61,26 +102,44 @@ impl<B> fmt::Debug for Bent<B> {
     }
 }
 
-impl<B: Bend> Backend for Bent<B> {
-    tenure::pass_on!(store: capabilities, domain, watch, close);
+impl<B> Bent<B> {
+    fn near(&self, call: Call) -> Near<'_> {
+        Near { store: &*self.store, call }
+    }
+}
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> Answered<'a> {
-        self.bend.attempt(&*self.store, claim)
+impl<B: Bend> Backend for Bent<B> {
+    tenure::pass_on!(store: capabilities, domain, part, watch, close);
+
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> AllAnswered<'a> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(claims.len());
+            for claim in claims {
+                answers.push(self.bend.attempt(self.near(call), claim).await);
+            }
+            answers
+        })
     }
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> AllAnswered<'a> {
-        self.bend.renew(&*self.store, claims)
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> AllAnswered<'a> {
+        self.bend.renew(self.near(call), claims)
     }
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
-        self.bend.release(&*self.store, claim, leave)
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> Answered<'a, Released> {
+        self.bend.release(self.near(call), claim, leave)
     }
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
-        self.bend.transfer(&*self.store, from, to)
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> Answered<'a> {
+        self.bend.transfer(self.near(call), from, to)
     }
-    fn evict<'a>(&'a self, key: &'a Key, token: Option<Token>, why: &'a str) -> Answered<'a, Released> {
-        self.bend.evict(&*self.store, key, token, why)
+    fn evict<'a>(
+        &'a self,
+        key: &'a Key,
+        token: Option<Token>,
+        why: &'a str,
+        call: Call,
+    ) -> Answered<'a, Released> {
+        self.bend.evict(self.near(call), key, token, why)
     }
-    fn inspect<'a>(&'a self, query: &'a Query) -> Answered<'a, Page> {
-        self.bend.inspect(&*self.store, query)
+    fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> Answered<'a, Page> {
+        self.bend.inspect(self.near(call), query)
     }
 }
 

@@ -13,7 +13,7 @@ use tenure::runtime::thread::ThreadRuntime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::bend::{AllAnswered, Answered, Bend, Runs, Warped, around, locked, outer, runs};
+use super::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, around, locked, outer, runs};
 use super::{Store, Variant};
 use crate::conform::Twist;
 use crate::num::boot_ns;
@@ -51,7 +51,7 @@ impl Twist for FromAnswer {
 }
 
 impl Bend for Lag {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let sent = boot_ns();
             let answer = store.attempt(claim).await;
@@ -112,7 +112,7 @@ impl Warped for Borrowed {
 struct FreshId(Mutex<HashMap<ClaimId, u128>>);
 
 impl Bend for FreshId {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let mut asked = locked(&self.0);
         let times = asked.entry(claim.id).or_default();
         let claim = Claim { id: ClaimId(claim.id.0.wrapping_add(*times)), ..claim.clone() };
@@ -125,12 +125,7 @@ impl Bend for FreshId {
 struct AlwaysOurs;
 
 impl Bend for AlwaysOurs {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         Box::pin(async move { store.release(claim, leave).await.map(|_| Released::WasHeld) })
     }
 }
@@ -140,12 +135,7 @@ impl Bend for AlwaysOurs {
 struct SilenceIsWell;
 
 impl Bend for SilenceIsWell {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         // Before the engine asks again.
         let soon = Duration::from_millis(30);
         Box::pin(
@@ -158,7 +148,7 @@ impl Bend for SilenceIsWell {
 struct SilenceIsBusy;
 
 impl Bend for SilenceIsBusy {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let busy = |_| Ok(Answer { standing: Standing::Busy, at: None });
         let soon = Duration::from_millis(50);
         Box::pin(async move { timeout(soon, store.attempt(claim)).await.unwrap_or_else(busy) })
@@ -170,7 +160,7 @@ impl Bend for SilenceIsBusy {
 struct NeverAgain(AtomicBool);
 
 impl Bend for NeverAgain {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             if self.0.load(Ordering::SeqCst) {
                 return Err(Error::unavailable("the link is down", "it stays down"));
@@ -186,10 +176,10 @@ impl Bend for NeverAgain {
 struct Polls;
 
 impl Bend for Polls {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { Ok(at_once(store.attempt(claim).await?)) })
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move { store.renew(claims).await.into_iter().map(|a| a.map(at_once)).collect() })
     }
 }
@@ -206,7 +196,7 @@ fn at_once(mut answer: Answer) -> Answer {
 struct Trusts(Mutex<HashMap<ClaimId, Answer>>);
 
 impl Bend for Trusts {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
             if let Standing::Waiting { .. } = answer.standing {
@@ -215,7 +205,7 @@ impl Bend for Trusts {
             Ok(answer)
         })
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let known = locked(&self.0).clone();
         match claims.iter().map(|c| known.get(&c.id).cloned().map(Ok)).collect() {
             Some(all) => Box::pin(std::future::ready(all)),
@@ -228,7 +218,7 @@ impl Bend for Trusts {
 struct OneByOne(tokio::sync::Mutex<()>);
 
 impl Bend for OneByOne {
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let _turn = self.0.lock().await;
             store.renew(claims).await

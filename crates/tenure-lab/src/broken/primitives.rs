@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tenure::backend::{Answer, Backend, Claim, ClaimId, Kind, Leave, RW_CAPACITY, Released, Standing};
+use tenure::backend::{Answer, Claim, ClaimId, Kind, Leave, RW_CAPACITY, Released, Standing};
 
-use super::bend::{AllAnswered, Answered, Bend, locked, store};
+use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
 use super::stores::{made_up, with_token};
 use super::{Store, Variant};
 
@@ -37,10 +37,10 @@ fn reads(claim: &Claim) -> bool {
 pub(crate) struct Overtakes;
 
 impl Bend for Overtakes {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let mut answer = store.attempt(claim).await?;
-            if let (true, Standing::Waiting { lease, .. }) = (reads(claim), &answer.standing) {
+            if let (true, Standing::Waiting { place: Some(lease), .. }) = (reads(claim), &answer.standing) {
                 answer.standing = Standing::Held(made_up(claim, *lease));
             }
             Ok(answer)
@@ -53,7 +53,7 @@ impl Bend for Overtakes {
 pub(crate) struct Joins;
 
 impl Bend for Joins {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let light = Claim { weight: 1, ..claim.clone() };
         Box::pin(async move { store.attempt(&light).await })
     }
@@ -64,7 +64,7 @@ impl Bend for Joins {
 struct WritersToken(AtomicI64);
 
 impl Bend for WritersToken {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let of = |token: i64| match reads(claim) {
             true => self.0.load(Ordering::SeqCst).max(1),
             false => self.0.fetch_max(token, Ordering::SeqCst).max(token),
@@ -78,7 +78,7 @@ impl Bend for WritersToken {
 struct TwoSteps;
 
 impl Bend for TwoSteps {
-    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+    fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             store.release(from, Leave::Nothing).await?;
             store.attempt(to).await
@@ -91,7 +91,7 @@ impl Bend for TwoSteps {
 struct Leaks;
 
 impl Bend for Leaks {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let claim = Claim { ttl: claim.ttl * 1000, ..claim.clone() };
         Box::pin(async move { store.attempt(&claim).await })
     }
@@ -102,7 +102,7 @@ impl Bend for Leaks {
 struct FirstNumber(Mutex<HashMap<String, u32>>);
 
 impl Bend for FirstNumber {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let name = claim.key.name().to_owned();
         let capacity = *locked(&self.0).entry(name).or_insert(claim.capacity);
         let claim = Claim { weight: claim.weight.min(capacity), capacity, ..claim.clone() };
@@ -114,7 +114,7 @@ impl Bend for FirstNumber {
 struct KeepsAll;
 
 impl Bend for KeepsAll {
-    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+    fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         let all = Claim { weight: from.weight, ..to.clone() };
         Box::pin(async move { store.transfer(from, &all).await })
     }
@@ -124,7 +124,7 @@ impl Bend for KeepsAll {
 struct AtOnce;
 
 impl Bend for AtOnce {
-    fn release<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim, _: Leave) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, _: Leave) -> Answered<'a, Released> {
         store.release(claim, Leave::Nothing)
     }
 }
@@ -134,11 +134,11 @@ impl Bend for AtOnce {
 struct OldLives(Mutex<HashMap<ClaimId, Claim>>);
 
 impl Bend for OldLives {
-    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+    fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         locked(&self.0).insert(from.id, to.clone());
         store.transfer(from, to)
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let known = locked(&self.0);
         let claims: Vec<Claim> = claims.iter().map(|c| known.get(&c.id).unwrap_or(c).clone()).collect();
         Box::pin(async move { store.renew(&claims).await })
@@ -150,7 +150,7 @@ impl Bend for OldLives {
 struct Twice(Mutex<HashMap<ClaimId, Answer>>);
 
 impl Bend for Twice {
-    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+    fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.transfer(from, to).await?;
             Ok(match answer.standing {
@@ -165,7 +165,7 @@ impl Bend for Twice {
 struct Creates;
 
 impl Bend for Creates {
-    fn transfer<'a>(&'a self, store: &'a dyn Backend, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
+    fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             match store.transfer(from, to).await? {
                 Answer { standing: Standing::Gone { .. }, .. } => store.attempt(to).await,
@@ -180,14 +180,9 @@ impl Bend for Creates {
 struct LeavesOne;
 
 impl Bend for LeavesOne {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         match leave {
-            Leave::Mark if claim.key.name().ends_with("/0") => {
+            Leave::Final if claim.key.name().ends_with("/0") => {
                 Box::pin(std::future::ready(Ok(Released::WasHeld)))
             }
             _ => store.release(claim, leave),
@@ -200,12 +195,7 @@ impl Bend for LeavesOne {
 struct Forgets(Mutex<HashSet<ClaimId>>);
 
 impl Bend for Forgets {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         match locked(&self.0).insert(claim.id) {
             true => store.release(claim, leave),
             false => store.evict(&claim.key, None, "once more"),
@@ -218,7 +208,7 @@ impl Bend for Forgets {
 struct NoValue;
 
 impl Bend for NoValue {
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let silent = |claim: &Claim| Claim { reason: "".into(), ..claim.clone() };
         let claims: Vec<Claim> = claims.iter().map(silent).collect();
         Box::pin(async move { store.renew(&claims).await })

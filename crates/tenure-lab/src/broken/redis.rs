@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::Key;
-use tenure::backend::{Answer, Backend, Claim, Cohort, Leave, News, Released, Sink};
+use tenure::backend::{Answer, Claim, Cohort, Leave, News, Released, Sink};
 
-use super::bend::{AllAnswered, Answered, Bend, as_it_is, locked, outer, store};
+use super::bend::{AllAnswered, Answered, Bend, Near, as_it_is, locked, outer, store};
 use super::{Store, Variant};
 use crate::conform::Twist;
 
@@ -109,7 +109,7 @@ struct Late(Arc<dyn Sink>);
 impl Sink for Late {
     fn news(&self, news: News) {
         let (sink, mut news) = (self.0.clone(), news);
-        if let News::Granted(_, _, Some(at)) = &mut news {
+        if let News::Granted(_, _, at) = &mut news {
             *at += u64::try_from(LATE.as_nanos()).unwrap_or(0);
         }
         std::thread::spawn(move || {
@@ -124,12 +124,7 @@ impl Sink for Late {
 struct Kept;
 
 impl Bend for Kept {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         if claim.cohort.tokens > 1 {
             return Box::pin(async { Ok(Released::WasHeld) });
         }
@@ -142,7 +137,7 @@ impl Bend for Kept {
 struct Hidden;
 
 impl Bend for Hidden {
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let alone = |claim: &Claim| Claim { cohort: Cohort { behind: 0, ..claim.cohort }, ..claim.clone() };
         let claims: Vec<Claim> = claims.iter().map(alone).collect();
         Box::pin(async move { store.renew(&claims).await })
@@ -154,7 +149,7 @@ impl Bend for Hidden {
 pub(crate) struct Shifted(Mutex<HashMap<Key, Answer>>);
 
 impl Bend for Shifted {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
             Ok(locked(&self.0).insert(claim.key.clone(), answer.clone()).unwrap_or(answer))

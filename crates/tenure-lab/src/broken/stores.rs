@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tenure::backend::{
-    Answer, Backend, Claim, ClaimId, Grant, Lease, Leave, News, Page, Query, Released, Sink, Standing,
+    Answer, Claim, ClaimId, Grant, Lease, Leave, News, Page, Previous, Query, Released, Sink, Standing,
 };
 use tenure::{Key, Result, Token};
 
-use super::bend::{AllAnswered, Answered, Bend, locked, store};
+use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
 use super::{Store, Variant};
 
 variants! { Store::Memory,
@@ -44,17 +44,18 @@ pub(super) fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i6
 
 /// A grant with a token that the claim makes up.
 pub(super) fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
-    Grant { token: Token::new(i64::try_from(claim.birth.nanos()).unwrap_or(i64::MAX)), lease }
+    let token = Token::new(i64::try_from(claim.birth.nanos()).unwrap_or(i64::MAX));
+    Grant { token, lease, previous: Previous::Unknown }
 }
 
 #[derive(Default)]
 pub(crate) struct MadeUp;
 
 impl Bend for MadeUp {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let mut answer = store.attempt(claim).await?;
-            if let (Standing::Waiting { lease, .. }, 0) = (&answer.standing, claim.id.0 % 8) {
+            if let (Standing::Waiting { place: Some(lease), .. }, 0) = (&answer.standing, claim.id.0 % 8) {
                 answer.standing = Standing::Held(made_up(claim, *lease));
             }
             Ok(answer)
@@ -73,24 +74,20 @@ impl Bend for Peeked {
     fn tells(&self, sink: &Arc<dyn Sink>) {
         self.sink.get_or_init(|| sink.clone());
     }
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
-            if let Standing::Waiting { lease, .. } = answer.standing {
+            if let Standing::Waiting { place: Some(lease), .. } = answer.standing {
                 locked(&self.waits).push((claim.id, made_up(claim, lease)));
             }
             Ok(answer)
         })
     }
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         let next = locked(&self.waits).pop();
         if let (Some(sink), Some((id, grant))) = (self.sink.get(), next) {
-            sink.news(News::Granted(id, grant, None));
+            // However late by the store's clock: it counts from its arrival then.
+            sink.news(News::Granted(id, grant, u64::MAX));
         }
         store.release(claim, leave)
     }
@@ -104,7 +101,7 @@ struct Counter {
 }
 
 impl Bend for Counter {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let next = || self.last.fetch_add(1, Ordering::SeqCst) + 1;
         Box::pin(async move {
             let answer = store.attempt(claim).await;
@@ -117,7 +114,7 @@ impl Bend for Counter {
 pub(crate) struct Seconds;
 
 impl Bend for Seconds {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() / 1_000_000) })
     }
 }
@@ -126,7 +123,7 @@ impl Bend for Seconds {
 pub(crate) struct Fast;
 
 impl Bend for Fast {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() + 3_600_000_000) })
     }
 }
@@ -136,16 +133,11 @@ impl Bend for Fast {
 struct NoOwner(Mutex<HashMap<Key, Claim>>);
 
 impl Bend for NoOwner {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         locked(&self.0).entry(claim.key.clone()).or_insert_with(|| claim.clone());
         store.attempt(claim)
     }
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         let holder = locked(&self.0).remove(&claim.key).unwrap_or_else(|| claim.clone());
         Box::pin(async move { store.release(&holder, leave).await })
     }
@@ -156,14 +148,9 @@ impl Bend for NoOwner {
 struct Skips;
 
 impl Bend for Skips {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         match leave {
-            Leave::Mark => Box::pin(std::future::ready(Ok(Released::Gone))),
+            Leave::Final => Box::pin(std::future::ready(Ok(Released::Gone))),
             _ => store.release(claim, leave),
         }
     }
@@ -173,13 +160,8 @@ impl Bend for Skips {
 struct NoMark;
 
 impl Bend for NoMark {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
-        store.release(claim, if leave == Leave::Mark { Leave::Nothing } else { leave })
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
+        store.release(claim, if leave == Leave::Final { Leave::Nothing } else { leave })
     }
 }
 
@@ -188,7 +170,7 @@ impl Bend for NoMark {
 struct Before(Mutex<HashSet<ClaimId>>);
 
 impl Bend for Before {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         if locked(&self.0).contains(&claim.id) {
             return Box::pin(std::future::ready(Ok(Answer {
                 standing: Standing::Gone { why: None },
@@ -198,7 +180,7 @@ impl Bend for Before {
         std::thread::sleep(Duration::from_millis(1));
         store.attempt(claim)
     }
-    fn release<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim, _: Leave) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, _: Leave) -> Answered<'a, Released> {
         locked(&self.0).insert(claim.id);
         store.release(claim, Leave::Nothing)
     }
@@ -208,7 +190,7 @@ impl Bend for Before {
 struct Creates;
 
 impl Bend for Creates {
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let mut answers = Vec::new();
             for claim in claims {
@@ -224,7 +206,7 @@ impl Bend for Creates {
 struct Longer;
 
 impl Bend for Longer {
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let ahead = |mut answer: Answer| {
                 if let Standing::Held(Grant { lease: Lease::For(d), .. }) = &mut answer.standing {
@@ -241,7 +223,7 @@ impl Bend for Longer {
 pub(crate) struct Endless;
 
 impl Bend for Endless {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let claim = Claim { ttl: claim.ttl * 1000, ..claim.clone() };
         Box::pin(async move { store.attempt(&claim).await })
     }
@@ -252,7 +234,7 @@ impl Bend for Endless {
 struct Lifo(Mutex<Vec<Claim>>);
 
 impl Bend for Lifo {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
             if let Standing::Waiting { .. } = answer.standing {
@@ -272,7 +254,7 @@ impl Bend for Lifo {
 struct Stands;
 
 impl Bend for Stands {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let stands = Claim { stand: true, ..claim.clone() };
         Box::pin(async move {
             let mut answer = store.attempt(&stands).await?;
@@ -288,12 +270,7 @@ impl Bend for Stands {
 struct LongPause;
 
 impl Bend for LongPause {
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         let hour = Leave::For(Duration::from_secs(3600));
         store.release(claim, if let Leave::For(_) = leave { hour } else { leave })
     }
@@ -303,11 +280,11 @@ impl Bend for LongPause {
 struct LookRenews(Mutex<Vec<Claim>>);
 
 impl Bend for LookRenews {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         locked(&self.0).push(claim.clone());
         store.attempt(claim)
     }
-    fn inspect<'a>(&'a self, store: &'a dyn Backend, query: &'a Query) -> Answered<'a, Page> {
+    fn inspect<'a>(&'a self, store: Near<'a>, query: &'a Query) -> Answered<'a, Page> {
         let known = locked(&self.0).clone();
         Box::pin(async move {
             store.renew(&known).await;
@@ -322,7 +299,7 @@ struct NoEviction;
 impl Bend for NoEviction {
     fn evict<'a>(
         &'a self,
-        store: &'a dyn Backend,
+        store: Near<'a>,
         key: &'a Key,
         _: Option<Token>,
         why: &'a str,

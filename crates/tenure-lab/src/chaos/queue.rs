@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tenure::Result;
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, ClaimId, Standing};
+use tenure::backend::{Answer, Backend, BoxFuture, Call, Claim, ClaimId, Standing};
 
 use crate::broken::bend::locked;
 use crate::num::boot_ns;
@@ -46,19 +46,21 @@ pub(super) async fn noted<F: Future>(acquire: F) -> (F::Output, Option<u64>) {
 pub(super) struct Noting(pub(super) Arc<dyn Backend>);
 
 impl Backend for Noting {
-    tenure::pass_on!(0: capabilities, domain, renew, release, transfer, evict, inspect, watch, close);
+    tenure::pass_on!(0: capabilities, domain, part, renew, release, transfer, evict, inspect, watch, close);
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         let asking = ASKING.try_with(Arc::clone).ok();
-        if let Some(asking) = &asking {
+        for (asking, claim) in asking.iter().zip(claims) {
             asking.asks(claim.id);
         }
         Box::pin(async move {
-            let answer = self.0.attempt(claim).await;
-            if let (Some(asking), Ok(Answer { standing: Standing::Waiting { .. }, .. })) = (asking, &answer) {
-                asking.waits(claim.id);
+            let answers = self.0.attempt(claims, call).await;
+            for (asking, (claim, answer)) in asking.iter().zip(claims.iter().zip(&answers)) {
+                if let Ok(Answer { standing: Standing::Waiting { .. }, .. }) = answer {
+                    asking.waits(claim.id);
+                }
             }
-            answer
+            answers
         })
     }
 }

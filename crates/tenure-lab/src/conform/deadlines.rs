@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure::backend::{Claim, Leave, Standing};
+use tenure::backend::{Call, Claim, Lease, Leave, Standing};
 use tenure::runtime::Runtime;
 use tenure::{Locks, LostReason};
 use tokio::time::sleep;
@@ -246,7 +246,9 @@ fn no_more_than_asked(ctx: &Ctx) -> Verdict {
         let within = |what: &str, standing: Standing, claim: &Claim| {
             let (lease, asked) = match standing {
                 Standing::Held(grant) => (grant.lease, claim.ttl),
-                Standing::Waiting { lease, .. } => (lease, claim.waiting),
+                Standing::Waiting { place, .. } => {
+                    (place.unwrap_or(Lease::For(claim.waiting)), claim.waiting)
+                }
                 other => return Err(Failed::Broken(format!("{what}: {other:?}"))),
             };
             ensure!(lease.at_most(asked) == lease, "{what}: {lease:?}, and {asked:?} was asked for");
@@ -264,7 +266,7 @@ fn no_more_than_asked(ctx: &Ctx) -> Verdict {
             }
         }
         let next = Claim { ttl: Duration::from_secs(3), ..store.claim(&name)? };
-        let moved = store.backend.transfer(&held, &next).await?;
+        let moved = store.backend.transfer(&held, &next, Call::PATIENT).await?;
         within("a transfer", moved.standing, &next)?;
         store.release(&next, Leave::Nothing).await?;
         within("an attempt of the next", store.attempt(&waiting).await?, &waiting)?;

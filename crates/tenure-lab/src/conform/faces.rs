@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tenure::backend::{Backend, BoxFuture, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
+use tenure::backend::{Backend, BoxFuture, Call, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
 use tenure::{
     Capabilities, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Result, RwLock, Semaphore, Token,
 };
@@ -298,11 +298,11 @@ pub(super) fn hide(line: &mut Line) {
 struct Hiding(Arc<dyn Backend>);
 
 impl Backend for Hiding {
-    tenure::pass_on!(0: capabilities, domain, attempt, renew, release, transfer, evict, watch, close);
+    tenure::pass_on!(0: capabilities, domain, part, attempt, renew, release, transfer, evict, watch, close);
 
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(async move {
-            let mut page = self.0.inspect(query).await?;
+            let mut page = self.0.inspect(query, call).await?;
             page.lines.iter_mut().for_each(hide);
             page.lines.retain(|line| !line.holders.is_empty() || line.waiters > 0);
             Ok(page)

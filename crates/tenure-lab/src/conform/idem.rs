@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure::Released;
-use tenure::backend::{Leave, Standing};
+use tenure::backend::{Call, Leave, Standing};
 
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
@@ -50,7 +50,7 @@ fn grant_again(ctx: &Ctx) -> Verdict {
         let all: Vec<_> = (0..8)
             .map(|_| {
                 let (store, claim) = (store.backend.clone(), claim.clone());
-                tokio::spawn(async move { store.attempt(&claim).await })
+                tokio::spawn(async move { store.attempt_one(&claim, Call::PATIENT).await })
             })
             .collect();
         for one in all {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenure::ErrorKind;
-use tenure::backend::{Claim, Kind, Leave, RW_CAPACITY, Standing};
+use tenure::backend::{Call, Claim, Kind, Leave, RW_CAPACITY, Standing};
 
 use super::raw::Store;
 use super::{Ctx, Report, Trial, Verdict, ensure};
@@ -118,7 +118,7 @@ fn one_kind(ctx: &Ctx) -> Verdict {
             wrong.push(Claim { kind: Kind::Semaphore, weight: 6, capacity: 5, ..alone.clone() });
         }
         for claim in &wrong {
-            let said = store.backend.attempt(claim).await;
+            let said = store.backend.attempt_one(claim, Call::PATIENT).await;
             let kind = said.as_ref().err().map(tenure::Error::kind);
             ensure!(kind == Some(ErrorKind::Config), "{claim:?} is told {said:?}");
         }

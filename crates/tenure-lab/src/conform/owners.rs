@@ -45,7 +45,7 @@ fn strangers(ctx: &Ctx) -> Verdict {
         strangers.push(Claim { key: ctx.key(&other)?, ..mine.clone() });
         let mut tries = 0;
         for stranger in &strangers {
-            for leave in [Leave::Nothing, Leave::Mark, Leave::For(Duration::from_millis(1))] {
+            for leave in [Leave::Nothing, Leave::Final, Leave::For(Duration::from_millis(1))] {
                 let released = store.release(stranger, leave).await?;
                 ensure!(released == Released::Gone, "a stranger's release says {released:?}");
                 let renewed = store.renew(stranger).await?;
@@ -75,7 +75,7 @@ fn twice(ctx: &Ctx) -> Verdict {
         );
         // Where the store has no line, whoever waits must ask.
         store.take(&next).await?;
-        for leave in [Leave::Nothing, Leave::Mark, Leave::For(Duration::from_secs(9)), Leave::Nothing] {
+        for leave in [Leave::Nothing, Leave::Final, Leave::For(Duration::from_secs(9)), Leave::Nothing] {
             let again = store.release(&first, leave).await?;
             ensure!(again == Released::Gone, "the second release says {again:?}");
             untouched(&store, &next, &name, "after a second release").await?;

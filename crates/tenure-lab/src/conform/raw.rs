@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenure::backend::{
-    Anchor, Answer, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, Query, Released, Standing,
+    Anchor, Answer, Backend, Call, Claim, ClaimId, Cohort, Grant, Kind, Leave, Query, Released, Standing,
 };
 use tenure::core::lease::TTL_WAITING;
 use tenure::runtime::Runtime;
@@ -48,7 +48,7 @@ impl Store {
     }
 
     pub(crate) async fn ask(&self, claim: &Claim) -> Verdict<Answer> {
-        Ok(self.backend.attempt(claim).await?)
+        Ok(self.backend.attempt_one(claim, Call::PATIENT).await?)
     }
 
     pub(crate) async fn attempt(&self, claim: &Claim) -> Verdict<Standing> {
@@ -56,13 +56,13 @@ impl Store {
     }
 
     pub(crate) async fn renew(&self, claim: &Claim) -> Verdict<Standing> {
-        let mut answers = self.backend.renew(std::slice::from_ref(claim)).await;
+        let mut answers = self.backend.renew(std::slice::from_ref(claim), Call::PATIENT).await;
         ensure!(answers.len() == 1, "one renewal has {} answers", answers.len());
         Ok(answers.remove(0)?.standing)
     }
 
     pub(crate) async fn release(&self, claim: &Claim, leave: Leave) -> Verdict<Released> {
-        Ok(self.backend.release(claim, leave).await?)
+        Ok(self.backend.release(claim, leave, Call::PATIENT).await?)
     }
 
     /// The lock as the store lists it.
@@ -73,7 +73,7 @@ impl Store {
             waiting_max: 1000,
             ..Query::default()
         };
-        Ok(self.backend.inspect(&query).await?.lines.into_iter().next())
+        Ok(self.backend.inspect(&query, Call::PATIENT).await?.lines.into_iter().next())
     }
 
     /// Attempts, and must be granted.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure::backend::{Claim, Leave, Standing};
+use tenure::backend::{Call, Claim, Leave, Standing};
 use tenure::{ErrorKind, LostReason};
 
 use super::faces::evicts_all;
@@ -36,7 +36,7 @@ fn never_creates(ctx: &Ctx) -> Verdict {
         let store = ctx.store().await?;
         let name = ctx.name("creates");
         finds_nothing(&store, &store.claim(&name)?, "of a claim that never was").await?;
-        for leave in [Leave::Nothing, Leave::Mark] {
+        for leave in [Leave::Nothing, Leave::Final] {
             let (held, waiting) = (store.claim(&name)?, store.claim(&name)?);
             store.take(&held).await?;
             store.wait(&waiting).await?;
@@ -52,12 +52,13 @@ fn never_creates(ctx: &Ctx) -> Verdict {
         let said = store.attempt(&busy).await?;
         ensure!(said == Standing::Busy, "an attempt that does not stand in line says {said:?}");
         finds_nothing(&store, &busy, "of a claim that was told that it is busy").await?;
-        store.backend.evict(&held.key, None, "a trial").await?;
+        store.backend.evict(&held.key, None, "a trial", Call::PATIENT).await?;
         finds_nothing(&store, &held, "of a hold that was taken away").await?;
         // Many at once: the answers come in the order of the claims.
         let kept = store.claim(&name)?;
         store.take(&kept).await?;
-        let answers = store.backend.renew(&[held.clone(), kept.clone(), store.claim(&name)?]).await;
+        let answers =
+            store.backend.renew(&[held.clone(), kept.clone(), store.claim(&name)?], Call::PATIENT).await;
         let held: Vec<bool> =
             answers.into_iter().map(|a| a.is_ok_and(|a| matches!(a.standing, Standing::Held(_)))).collect();
         ensure!(held == [false, true, false], "a batch of renewals answers {held:?}");
@@ -97,7 +98,7 @@ fn learns(ctx: &Ctx) -> Verdict {
         let locks = ctx.client().ttl_ms(3000).ear(&ear).connect().await?;
         let guard = ctx.lock(&locks, &name)?.lock().await?;
         ear.stop_up();
-        store.backend.evict(&ctx.key(&name)?, None, "a trial").await?;
+        store.backend.evict(&ctx.key(&name)?, None, "a trial", Call::PATIENT).await?;
         let lost = ctx.within("the renewal that finds nothing", guard.lost()).await?;
         let told = matches!(lost.why(), LostReason::Evicted(_) | LostReason::Gone);
         ensure!(told, "the guard was lost because {lost}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure::backend::{Leave, Query};
+use tenure::backend::{Call, Leave, Query};
 use tenure::{ErrorKind, Line, LockOptions, Locks, LostReason, Owner, Released, Seen, Visibility};
 
 use super::faces::{Face, evicts_all};
@@ -115,7 +115,10 @@ fn nothing_changes(ctx: &Ctx) -> Verdict {
         let before = store.look(&name).await?.ok_or("nothing is listed")?;
         let mut last = before.holders[0].expires_in.ok_or("a lease without an end")?;
         for _ in 0..looks {
-            store.backend.inspect(&Query { namespace: ctx.namespace.clone(), ..Query::default() }).await?;
+            store
+                .backend
+                .inspect(&Query { namespace: ctx.namespace.clone(), ..Query::default() }, Call::PATIENT)
+                .await?;
             let Some(line) = store.look(&name).await? else { return Err("the line is gone".into()) };
             let Some(held) = line.holders.first() else { break };
             if held.claim != holder.id.short() {

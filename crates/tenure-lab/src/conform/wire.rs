@@ -5,7 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Lease, Leave, Page, Query, Released, Standing};
+use tenure::backend::{
+    Answer, Backend, BoxFuture, Call, Claim, Lease, Leave, Page, Query, Released, Standing,
+};
 use tenure::{Error, Key, Result, Token};
 use tokio::sync::{oneshot, watch};
 
@@ -21,13 +23,13 @@ pub(crate) enum Verb {
 }
 
 /// A request on the wire.
-pub(crate) struct Call<'a> {
+pub(crate) struct Asked<'a> {
     pub(crate) verb: Verb,
     /// The claims that it is about.
     pub(crate) claims: &'a [Claim],
 }
 
-impl Call<'_> {
+impl Asked<'_> {
     pub(crate) fn is(&self, verb: Verb) -> bool {
         self.verb == verb
     }
@@ -70,7 +72,7 @@ fn lengthened(answer: Result<Answer>) -> Result<Answer> {
     let mut answer = answer?;
     match &mut answer.standing {
         Standing::Held(grant) => grant.lease = longer(grant.lease),
-        Standing::Waiting { lease, .. } => *lease = longer(*lease),
+        Standing::Waiting { place, .. } => *place = place.map(longer),
         Standing::Busy | Standing::Gone { .. } => {}
     }
     Ok(answer)
@@ -129,7 +131,7 @@ impl Gate {
     }
 }
 
-type Rule = Box<dyn Fn(&Call<'_>) -> Way + Send + Sync>;
+type Rule = Box<dyn Fn(&Asked<'_>) -> Way + Send + Sync>;
 
 /// The rule of a wire, and what went over it.
 pub(crate) struct Wire {
@@ -142,7 +144,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(rule: impl Fn(&Call<'_>) -> Way + Send + Sync + 'static) -> Arc<Wire> {
+    pub(crate) fn new(rule: impl Fn(&Asked<'_>) -> Way + Send + Sync + 'static) -> Arc<Wire> {
         Arc::new(Wire {
             rule: Box::new(rule),
             attempts: AtomicU64::new(0),
@@ -259,52 +261,44 @@ impl Wired {
 
     fn way(&self, verb: Verb, claims: &[Claim]) -> Way {
         let (counter, n) = match verb {
-            Verb::Attempt => (&self.wire.attempts, 1),
+            Verb::Attempt => (&self.wire.attempts, claims.len() as u64),
             Verb::Renew => (&self.wire.renewals, claims.len() as u64),
             Verb::Release => (&self.wire.releases, 1),
-            Verb::Transfer | Verb::Evict | Verb::Inspect => return (self.wire.rule)(&Call { verb, claims }),
+            Verb::Transfer | Verb::Evict | Verb::Inspect => return (self.wire.rule)(&Asked { verb, claims }),
         };
         counter.fetch_add(n, Ordering::SeqCst);
-        (self.wire.rule)(&Call { verb, claims })
+        (self.wire.rule)(&Asked { verb, claims })
     }
 }
 
 impl Backend for Wired {
-    tenure::pass_on!(inner: capabilities, domain, watch, close);
+    tenure::pass_on!(inner: capabilities, domain, part, watch, close);
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        let way = self.way(Verb::Attempt, std::slice::from_ref(claim));
-        let (inner, claim) = (self.inner.clone(), claim.clone());
-        let change = way.change();
-        self.send(way, Box::pin(async move { change(inner.attempt(&claim).await) }), Err)
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        let way = self.way(Verb::Attempt, claims);
+        let (inner, own, change) = (self.inner.clone(), claims.to_vec(), way.change());
+        let work = async move { inner.attempt(&own, call).await.into_iter().map(change).collect() };
+        self.send(way, Box::pin(work), for_each(claims.len()))
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         let way = self.way(Verb::Renew, claims);
-        let (inner, own, n) = (self.inner.clone(), claims.to_vec(), claims.len());
-        let all = move |error: Error| {
-            let again = || Error::unavailable(error.what(), error.advice());
-            (0..n).map(|_| Err(again())).collect()
-        };
-        let change = way.change();
-        self.send(
-            way,
-            Box::pin(async move { inner.renew(&own).await.into_iter().map(change).collect() }),
-            all,
-        )
+        let (inner, own, change) = (self.inner.clone(), claims.to_vec(), way.change());
+        let work = async move { inner.renew(&own, call).await.into_iter().map(change).collect() };
+        self.send(way, Box::pin(work), for_each(claims.len()))
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
         let way = self.way(Verb::Release, std::slice::from_ref(claim));
         let (inner, claim) = (self.inner.clone(), claim.clone());
-        self.send(way, Box::pin(async move { inner.release(&claim, leave).await }), Err)
+        self.send(way, Box::pin(async move { inner.release(&claim, leave, call).await }), Err)
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>> {
         let way = self.way(Verb::Transfer, &[from.clone(), to.clone()]);
         let (inner, from, to) = (self.inner.clone(), from.clone(), to.clone());
         let change = way.change();
-        self.send(way, Box::pin(async move { change(inner.transfer(&from, &to).await) }), Err)
+        self.send(way, Box::pin(async move { change(inner.transfer(&from, &to, call).await) }), Err)
     }
 
     fn evict<'a>(
@@ -312,17 +306,23 @@ impl Backend for Wired {
         key: &'a Key,
         token: Option<Token>,
         why: &'a str,
+        call: Call,
     ) -> BoxFuture<'a, Result<Released>> {
         let way = self.way(Verb::Evict, &[]);
         let (inner, key, why) = (self.inner.clone(), key.clone(), why.to_owned());
-        self.send(way, Box::pin(async move { inner.evict(&key, token, &why).await }), Err)
+        self.send(way, Box::pin(async move { inner.evict(&key, token, &why, call).await }), Err)
     }
 
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> BoxFuture<'a, Result<Page>> {
         let way = self.way(Verb::Inspect, &[]);
         let (inner, query) = (self.inner.clone(), query.clone());
-        self.send(way, Box::pin(async move { inner.inspect(&query).await }), Err)
+        self.send(way, Box::pin(async move { inner.inspect(&query, call).await }), Err)
     }
+}
+
+/// The same error as the answer to each of `n` claims.
+fn for_each(n: usize) -> impl Fn(Error) -> Vec<Result<Answer>> {
+    move |error| (0..n).map(|_| Err(Error::unavailable(error.what(), error.advice()))).collect()
 }
 
 /// A store that is lent to several clients: none of them may end it for the others.
@@ -330,7 +330,7 @@ impl Backend for Wired {
 pub(crate) struct Lent(pub(crate) Arc<dyn Backend>);
 
 impl Backend for Lent {
-    tenure::pass_on!(0: capabilities, domain, attempt, renew, release, transfer, evict, inspect);
+    tenure::pass_on!(0: capabilities, domain, part, attempt, renew, release, transfer, evict, inspect);
 
     fn watch(&self, on: bool) {
         // Once somebody watches, all are told: nobody is harmed by news of a change.

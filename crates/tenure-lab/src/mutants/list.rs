@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tenure::backend::{
-    Answer, Backend, BoxFuture, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Released, Sink, Standing,
+    Answer, BoxFuture, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Previous, Released, Sink, Standing,
 };
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 
-use crate::broken::bend::{AllAnswered, Answered, Bend, Runs, Warped, as_it_is, outer, runs};
+use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, as_it_is, outer, runs};
 use crate::broken::patch::Patch;
 use crate::broken::primitives::{Joins, Overtakes};
 use crate::broken::redis::Shifted;
@@ -140,11 +140,11 @@ fn longer(answer: tenure::Result<Answer>, sent: u64) -> tenure::Result<Answer> {
 }
 
 impl Bend for FromAnswer {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let sent = boot_ns();
         Box::pin(async move { longer(store.attempt(claim).await, sent) })
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let sent = boot_ns();
         Box::pin(async move { store.renew(claims).await.into_iter().map(|a| longer(a, sent)).collect() })
     }
@@ -164,7 +164,7 @@ struct Arrival(Arc<dyn Sink>);
 impl Sink for Arrival {
     fn news(&self, news: News) {
         self.0.news(match news {
-            News::Granted(id, grant, _) => News::Granted(id, grant, Some(u64::MAX)),
+            News::Granted(id, grant, _) => News::Granted(id, grant, u64::MAX),
             other => other,
         });
     }
@@ -175,7 +175,7 @@ impl Sink for Arrival {
 struct AlwaysYes;
 
 impl Bend for AlwaysYes {
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let answers = store.renew(claims).await.into_iter().zip(claims);
             answers.map(|(answer, claim)| Ok(yes(answer, claim))).collect()
@@ -184,7 +184,8 @@ impl Bend for AlwaysYes {
 }
 
 fn yes(answer: tenure::Result<Answer>, claim: &Claim) -> Answer {
-    let grant = Grant { token: tenure::Token::new(1), lease: Lease::For(claim.ttl) };
+    let (token, lease) = (tenure::Token::new(1), Lease::For(claim.ttl));
+    let grant = Grant { token, lease, previous: Previous::Unknown };
     match answer {
         Ok(answer) if matches!(answer.standing, Standing::Held(_) | Standing::Waiting { .. }) => answer,
         _ => Answer { standing: Standing::Held(grant), at: None },
@@ -208,10 +209,10 @@ fn half(claim: &Claim) -> Claim {
 }
 
 impl Bend for Cut {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { whole(store.attempt(&half(claim)).await) })
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let halves: Vec<Claim> = claims.iter().map(half).collect();
             store.renew(&halves).await.into_iter().map(whole).collect()
@@ -230,21 +231,16 @@ fn shared(claim: &Claim) -> Claim {
 }
 
 impl Bend for OneId {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { store.attempt(&shared(claim)).await })
     }
-    fn renew<'a>(&'a self, store: &'a dyn Backend, claims: &'a [Claim]) -> AllAnswered<'a> {
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let same: Vec<Claim> = claims.iter().map(shared).collect();
             store.renew(&same).await
         })
     }
-    fn release<'a>(
-        &'a self,
-        store: &'a dyn Backend,
-        claim: &'a Claim,
-        leave: Leave,
-    ) -> Answered<'a, Released> {
+    fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         Box::pin(async move { store.release(&shared(claim), leave).await })
     }
 }
@@ -254,7 +250,7 @@ impl Bend for OneId {
 struct AsOne;
 
 impl Bend for AsOne {
-    fn attempt<'a>(&'a self, store: &'a dyn Backend, claim: &'a Claim) -> Answered<'a> {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let weight = if claim.kind == Kind::Semaphore { 1 } else { claim.weight };
         let light = Claim { weight, ..claim.clone() };
         Box::pin(async move { store.attempt(&light).await })

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, News, Page, Query, Released, Standing};
+use tenure::backend::{
+    Answer, Backend, BoxFuture, Call, Claim, Leave, News, Page, Part, Query, Released, Standing,
+};
 use tenure::core::line::Now;
 use tenure::core::moment::Moment;
 use tenure::{Capabilities, Domain, Error, Key, Result, Token};
@@ -261,8 +263,8 @@ fn push(world: &Arc<World>, home: usize, news: News) {
             if let Some(mutant) = &world.mutant {
                 mutant.pushes(&mut news);
             }
-            if let (News::Granted(_, _, at), true) = (&mut news, world.timeless) {
-                *at = None;
+            if let (News::Granted(id, ..), true) = (&news, world.timeless) {
+                news = News::Look(*id); // whoever tells no time pushes no grants
             }
             world.trace(|| format!("client {home} is told {news:?}"));
             machine.told(news);
@@ -275,7 +277,7 @@ pub(super) fn reset(world: &Arc<World>, machine: &Arc<Machine>) {
     let waiting = std::mem::take(&mut *locked(&machine.waiting));
     world.trace(|| format!("client {} loses its connection", machine.number));
     drop(waiting);
-    machine.told(News::LinkDown);
+    machine.told(News::LinkDown(Part::WHOLE));
 }
 
 impl Backend for Link {
@@ -287,17 +289,26 @@ impl Backend for Link {
         Box::pin(std::future::ready(Domain::new("simulated")))
     }
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        let sent = self.send(Verb::Attempt(claim.clone(), self.birth(claim)));
+    fn part(&self, _: &Key) -> Part {
+        Part::WHOLE
+    }
+
+    fn attempt<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        let sent: Vec<_> =
+            claims.iter().map(|c| self.send(Verb::Attempt(c.clone(), self.birth(c)))).collect();
         Box::pin(async move {
-            match sent.await {
-                Some(Said::Answer(answer)) => answer,
-                _ => Err(broken()),
+            let mut answers = Vec::with_capacity(sent.len());
+            for one in sent {
+                answers.push(match one.await {
+                    Some(Said::Answer(answer)) => answer,
+                    _ => Err(broken()),
+                });
             }
+            answers
         })
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         let sent = self.send(Verb::Renew(claims.to_vec()));
         Box::pin(async move {
             match sent.await {
@@ -307,7 +318,7 @@ impl Backend for Link {
         })
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         let sent = self.send(Verb::Release(claim.clone(), leave, self.birth(claim)));
         Box::pin(async move {
             match sent.await {
@@ -317,7 +328,7 @@ impl Backend for Link {
         })
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, _: Call) -> BoxFuture<'a, Result<Answer>> {
         let sent = self.send(Verb::Transfer(Box::new(from.clone()), to.clone(), self.birth(to)));
         Box::pin(async move {
             match sent.await {
@@ -332,6 +343,7 @@ impl Backend for Link {
         key: &'a Key,
         token: Option<Token>,
         _: &'a str,
+        _: Call,
     ) -> BoxFuture<'a, Result<Released>> {
         let sent = self.send(Verb::Evict(key.clone(), token));
         Box::pin(async move {
@@ -342,7 +354,7 @@ impl Backend for Link {
         })
     }
 
-    fn inspect<'a>(&'a self, _: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, _: &'a Query, _: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(std::future::ready(Err(Error::unsupported("nobody looks in a simulation", ""))))
     }
 

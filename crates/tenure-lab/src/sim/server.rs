@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Released, Standing};
+use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Previous, Released, Standing};
 use tenure::core::lease::LOOK_AGAIN_MAX;
 use tenure::core::line::{Arena, Ask, Event, Found, Lines, NO_SLOT, Now, Place, Refusal, Trace, VecArena};
 use tenure::core::moment::nanos;
@@ -166,7 +166,7 @@ impl Server {
     pub(super) fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {
         let trace = match leave {
             Leave::Nothing => Trace::Nothing,
-            Leave::Mark => Trace::Mark,
+            Leave::Final => Trace::Mark,
             Leave::For(d) => Trace::For(nanos(d)),
         };
         let found = self.lines.release(claim.id.0, claim.key.full().as_bytes(), birth, trace, now);
@@ -194,7 +194,7 @@ impl Server {
             let piece = match (&event, place) {
                 (Event::Granted { .. }, Standing::Held(grant)) => {
                     judge.granted(serving, ClaimId(id), grant);
-                    News::Granted(ClaimId(id), grant, Some(now.ns))
+                    News::Granted(ClaimId(id), grant, now.ns)
                 }
                 (Event::Evicted { .. }, Standing::Gone { why }) => {
                     judge.evicted(ClaimId(id));
@@ -249,12 +249,16 @@ impl Server {
         let standing = match place {
             Place::Held { token, end } => {
                 let token = token * self.tokens + self.ahead.get(&id.0).copied().unwrap_or(0);
-                Standing::Held(Grant { token: Token::new(token), lease: lease(end) })
+                Standing::Held(Grant {
+                    token: Token::new(token),
+                    lease: lease(end),
+                    previous: Previous::Unknown,
+                })
             }
             Place::Waiting { ahead, end, look } => {
                 let pause = Duration::from_nanos(look.saturating_sub(now.ns));
                 let look_again = pause.clamp(Duration::from_millis(10), LOOK_AGAIN_MAX);
-                Standing::Waiting { lease: lease(end), ahead: Some(ahead), look_again }
+                Standing::Waiting { place: Some(lease(end)), ahead: Some(ahead), look_again }
             }
             Place::Busy => Standing::Busy,
             Place::Gone { why } => Standing::Gone { why },

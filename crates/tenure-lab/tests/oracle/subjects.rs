@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::backend::{
-    self, Anchor, Answer, Backend, BoxFuture, Claim, ClaimId, Cohort, Lease, News, Opening, Query, Released,
-    Sink, Standing,
+    self, Anchor, Answer, Backend, BoxFuture, Call, Claim, ClaimId, Cohort, Lease, News, Opening, Query,
+    Released, Sink, Standing,
 };
 use tenure::core::line::{self, Event, Found, Lines, Now, Place, Refusal, Trace, VecArena};
 use tenure::core::moment::Moment;
@@ -292,11 +292,12 @@ impl Store {
             Ok(Standing::Held(grant)) => {
                 Said::Held { token: grant.token.map_or(0, Token::get), lease: lease(grant.lease) }
             }
-            Ok(Standing::Waiting { lease: l, ahead, look_again }) => Said::Waits {
+            Ok(Standing::Waiting { place: Some(l), ahead, look_again }) => Said::Waits {
                 ahead: ahead.expect("fifo tells the place") as usize,
                 lease: lease(l),
                 look: u64::try_from(look_again.as_nanos()).expect("short"),
             },
+            Ok(Standing::Waiting { place: None, .. }) => panic!("this backend keeps places"),
             Ok(Standing::Busy) => Said::Busy,
             Ok(Standing::Gone { why }) => Said::Gone(why),
             Err(error) => {
@@ -309,12 +310,12 @@ impl Store {
 
 impl Subject for Store {
     fn attempt(&mut self, ask: &Ask) -> Said {
-        self.said(pollster::block_on(self.backend.attempt(&self.claim(ask))))
+        self.said(pollster::block_on(self.backend.attempt_one(&self.claim(ask), Call::PATIENT)))
     }
 
     fn renew(&mut self, lock: usize, id: u128) -> Said {
         let ask = Ask { id, lock, kind: 'm', weight: 1, capacity: 1, stand: true, leases: [1, 1], birth: 0 };
-        let mut answers = pollster::block_on(self.backend.renew(&[self.claim(&ask)]));
+        let mut answers = pollster::block_on(self.backend.renew(&[self.claim(&ask)], Call::PATIENT));
         assert_eq!(answers.len(), 1);
         self.said(answers.remove(0))
     }
@@ -322,10 +323,12 @@ impl Subject for Store {
     fn release(&mut self, ask: &Ask, leave: Leave) -> Option<bool> {
         let leave = match leave {
             Leave::Nothing => backend::Leave::Nothing,
-            Leave::Mark => backend::Leave::Mark,
+            Leave::Mark => backend::Leave::Final,
             Leave::For(d) => backend::Leave::For(Duration::from_nanos(d)),
         };
-        match pollster::block_on(self.backend.release(&self.claim(ask), leave)).expect("answers") {
+        match pollster::block_on(self.backend.release(&self.claim(ask), leave, Call::PATIENT))
+            .expect("answers")
+        {
             Released::WasHeld => Some(true),
             Released::WasWaiting => Some(false),
             Released::Gone => None,
@@ -335,12 +338,17 @@ impl Subject for Store {
     fn transfer(&mut self, from: u128, to: &Ask) -> Said {
         // Of the first claim a store looks at the id and the lock only.
         let from = Ask { id: from, weight: 7, capacity: 9, leases: [1, 1], birth: 0, ..to.clone() };
-        self.said(pollster::block_on(self.backend.transfer(&self.claim(&from), &self.claim(to))))
+        self.said(pollster::block_on(self.backend.transfer(
+            &self.claim(&from),
+            &self.claim(to),
+            Call::PATIENT,
+        )))
     }
 
     fn evict(&mut self, lock: usize, token: Option<i64>, why: &str) -> bool {
         let token = token.and_then(Token::new);
-        pollster::block_on(self.backend.evict(&key(lock), token, why)).expect("answers") == Released::WasHeld
+        pollster::block_on(self.backend.evict(&key(lock), token, why, Call::PATIENT)).expect("answers")
+            == Released::WasHeld
     }
 
     fn view(&self, lock: usize) -> (Vec<Row>, Vec<Row>) {
@@ -350,7 +358,7 @@ impl Subject for Store {
             waiting_max: usize::MAX,
             ..Query::default()
         };
-        let page = pollster::block_on(self.backend.inspect(&query)).expect("answers");
+        let page = pollster::block_on(self.backend.inspect(&query, Call::PATIENT)).expect("answers");
         let Some(line) = page.lines.into_iter().next() else { return Default::default() };
         let rows = |rows: &[tenure::Seen]| {
             let lease =

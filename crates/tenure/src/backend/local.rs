@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Broken, Claim, ClaimId, Grant, Lease, Leave, Line, News, Query, Released, Seen, Standing, larger,
-    note,
+    Answer, Broken, Claim, ClaimId, Grant, Lease, Leave, Line, News, Previous, Query, Released, Seen,
+    Standing, note, refusal,
 };
 use crate::core::lease::LOOK_AGAIN_MAX;
 use crate::core::line::{
-    Arena, Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, Now, Place, Refusal, Trace, WAITERS_MAX,
+    Arena, Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, Now, Place, Refusal, Trace,
 };
 use crate::core::moment::nanos;
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ pub(super) fn answer(place: Place, now: Now) -> Answer {
         Place::Waiting { ahead, end, look } => {
             let pause = Duration::from_nanos(look.saturating_sub(now.ns));
             let look_again = pause.clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX);
-            Standing::Waiting { lease: lease(end), ahead: Some(ahead), look_again }
+            Standing::Waiting { place: Some(lease(end)), ahead: Some(ahead), look_again }
         }
         Place::Busy => Standing::Busy,
         Place::Gone { why } => Standing::Gone { why },
@@ -55,7 +55,7 @@ pub(super) fn answer(place: Place, now: Now) -> Answer {
 }
 
 fn grant(token: i64, lease: Lease) -> Grant {
-    Grant { token: Token::new(token), lease }
+    Grant { token: Token::new(token), lease, previous: Previous::Unknown }
 }
 
 /// Takes out what happened to claims other than `own`, as news for them.
@@ -70,9 +70,7 @@ fn piece<A: Arena>(lines: &Lines<A>, event: &Event, own: Option<ClaimId>, now: N
         return None; // the verb's own answer says it
     }
     match (event, answer(lines.peek(id), now).standing) {
-        (Event::Granted { .. }, Standing::Held(grant)) => {
-            Some(News::Granted(ClaimId(id), grant, Some(now.ns)))
-        }
+        (Event::Granted { .. }, Standing::Held(grant)) => Some(News::Granted(ClaimId(id), grant, now.ns)),
         (Event::Evicted { .. }, Standing::Gone { why }) => Some(News::Gone(ClaimId(id), why)),
         _ => None,
     }
@@ -82,7 +80,7 @@ fn piece<A: Arena>(lines: &Lines<A>, event: &Event, own: Option<ClaimId>, now: N
 pub(super) fn trace(leave: Leave) -> Trace {
     match leave {
         Leave::Nothing => Trace::Nothing,
-        Leave::Mark => Trace::Mark,
+        Leave::Final => Trace::Mark,
         Leave::For(d) => Trace::For(nanos(d)),
     }
 }
@@ -101,40 +99,17 @@ pub(super) fn evicted(holds: u32) -> Released {
     if holds > 0 { Released::WasHeld } else { Released::Gone }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Mutex => "a mutex",
-        Kind::ReadWrite => "a read-write lock",
-        Kind::Semaphore => "a semaphore",
-    }
-}
-
 /// A refusal, as the caller reads it. `asked` is the kind that the claim was for, where there was one.
-pub(super) fn refused(refusal: Refusal, key: &Key, asked: Option<Kind>) -> Error {
-    let error = match refusal {
-        Refusal::Kind(live) => {
-            let asked = asked.map_or("something else", kind_name);
-            let live = kind_name(live);
-            Error::config(
-                format!("it was asked for as {asked} and is {live}"),
-                format!(
-                    "use another name, or ask for {live}; a lock that nobody holds or waits for may change its kind"
-                ),
-            )
-        }
-        Refusal::Weight => Error::config(
-            "the weight is 0 or more than the capacity, or the capacity is not that of its kind",
-            "ask for at least 1 permit and at most all of them",
-        ),
-        Refusal::Larger => larger(),
+pub(super) fn refused(why: Refusal, key: &Key, asked: Option<Kind>) -> Error {
+    let error = match why {
+        Refusal::Kind(live) => refusal::other_kind(Some(live), asked),
+        Refusal::Weight => refusal::weight(),
+        Refusal::Larger => refusal::larger(),
         Refusal::Full => Error::unavailable(
             "the store has no room for more claims",
             "release locks, or give the store more room",
         ),
-        Refusal::TooMany => Error::unavailable(
-            format!("{WAITERS_MAX} claims already wait for it, the most there may be"),
-            "try again later, or wait with fewer clients",
-        ),
+        Refusal::TooMany => refusal::too_many(),
         Refusal::Ceiling(token) => Error::unavailable(
             format!("the next fencing token would be {token}, which the store may not give yet"),
             "set this machine's clock right if it runs ahead, and try again",

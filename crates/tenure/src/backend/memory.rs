@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
-    Answer, Backend, BoxFuture, Claim, ClaimId, Entry, Key, Leave, News, Opening, Page, Query, Released,
-    Sink, local, note, one_token,
+    Answer, Backend, BoxFuture, Call, Claim, ClaimId, Entry, Key, Leave, News, Opening, Page, Part, Query,
+    Released, Sink, local, note, refusal,
 };
 use crate::capability::{
     Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
@@ -121,7 +121,7 @@ impl Memory {
     }
 
     fn attempt_now(&self, claim: &Claim) -> Result<Answer> {
-        one_token(claim)?;
+        refusal::check_tokens(claim, 1)?;
         let done = self.run(Some(claim.id), |store, now| {
             note::encode(&claim.owner, &claim.reason, &mut store.note);
             (store.lines.attempt(&local::ask(claim, NO_SLOT, &store.note), now), false)
@@ -151,7 +151,7 @@ impl Memory {
     }
 
     fn transfer_now(&self, from: &Claim, to: &Claim) -> Result<Answer> {
-        one_token(to)?;
+        refusal::check_tokens(to, 1)?;
         let done = self.run(Some(to.id), |store, now| {
             note::encode(&to.owner, &to.reason, &mut store.note);
             let place = store.lines.transfer(from.id.0, &local::ask(to, NO_SLOT, &store.note), now);
@@ -189,19 +189,23 @@ impl Backend for Memory {
         Box::pin(std::future::ready(Domain::of("memory", &format!("{:032x}", self.id))))
     }
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        Box::pin(async move { self.attempt_now(claim) })
+    fn part(&self, _: &Key) -> Part {
+        Part::WHOLE
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn attempt<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        Box::pin(async move { claims.iter().map(|claim| self.attempt_now(claim)).collect() })
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move { claims.iter().map(|claim| self.renew_now(claim)).collect() })
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move { self.release_now(claim, leave) })
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, _: Call) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move { self.transfer_now(from, to) })
     }
 
@@ -210,11 +214,12 @@ impl Backend for Memory {
         key: &'a Key,
         token: Option<Token>,
         why: &'a str,
+        _: Call,
     ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move { self.evict_now(key, token, why) })
     }
 
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, query: &'a Query, _: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(async move { self.inspect_now(query) })
     }
 
@@ -286,6 +291,9 @@ mod tests {
         }
     }
 
+    /// Nobody listens for long, and nothing here takes long.
+    const NOW: Call = Call::awaited(Moment(0));
+
     type Opened = (Arc<dyn Backend>, Arc<Heard>, Arc<Still>);
 
     fn open_url(url: &str) -> Result<Opened> {
@@ -319,7 +327,7 @@ mod tests {
     }
 
     fn stand(b: &Arc<dyn Backend>, c: &Claim) -> Standing {
-        ready(b.attempt(c)).expect("answered").standing
+        ready(Box::pin(b.attempt_one(c, NOW))).expect("answered").standing
     }
 
     #[test]
@@ -328,17 +336,17 @@ mod tests {
         let (first, second) = (claim(1, "a", Kind::Mutex), claim(2, "a", Kind::Mutex));
         assert!(matches!(stand(&b, &first), Standing::Held(g) if g.lease == Lease::For(first.ttl)));
         let look_again = Duration::from_secs(2);
-        let waits = Standing::Waiting { lease: Lease::For(second.waiting), ahead: Some(0), look_again };
+        let waits = Standing::Waiting { place: Some(Lease::For(second.waiting)), ahead: Some(0), look_again };
         assert_eq!(stand(&b, &second), waits);
         assert_eq!(heard.take(), [""; 0], "nobody is told what the verb's own answer says");
         clock.0.store(500, Ordering::Relaxed);
-        assert_eq!(ready(b.release(&first, Leave::Nothing)).expect("answered"), Released::WasHeld);
+        assert_eq!(ready(b.release(&first, Leave::Nothing, NOW)).expect("answered"), Released::WasHeld);
         let Standing::Held(grant) = stand(&b, &second) else { panic!("granted") };
-        assert_eq!(heard.take(), [format!("{:?}", News::Granted(second.id, grant, Some(500)))]);
-        let done = ready(b.evict(&second.key, grant.token, "no"));
+        assert_eq!(heard.take(), [format!("{:?}", News::Granted(second.id, grant, 500))]);
+        let done = ready(b.evict(&second.key, grant.token, "no", NOW));
         assert_eq!(done.expect("answered"), Released::WasHeld);
         assert_eq!(heard.take(), [format!("{:?}", News::Gone(second.id, Some("no".into())))]);
-        let renewed = ready(b.renew(&[second.clone(), first]));
+        let renewed = ready(b.renew(&[second.clone(), first], NOW));
         let whys: Vec<_> = renewed.into_iter().map(|a| a.expect("answered").standing).collect();
         assert_eq!(whys, [Standing::Gone { why: Some("no".into()) }, Standing::Gone { why: None }]);
     }
@@ -347,7 +355,8 @@ mod tests {
     fn another_kind_is_refused_and_both_are_named() {
         let (b, ..) = store();
         stand(&b, &claim(1, "a", Kind::Mutex));
-        let error = ready(b.attempt(&claim(2, "a", Kind::ReadWrite))).expect_err("refused");
+        let error =
+            ready(Box::pin(b.attempt_one(&claim(2, "a", Kind::ReadWrite), NOW))).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
         assert!(text.contains("a read-write lock") && text.contains("a mutex"), "{text}");
@@ -358,10 +367,13 @@ mod tests {
         let (b, ..) = store();
         let one = claim(1, "a", Kind::Mutex);
         let more = Claim { cohort: Cohort { tokens: 2, ..Cohort::ALONE }, ..claim(2, "a", Kind::Mutex) };
-        assert_eq!(ready(b.attempt(&more)).expect_err("refused").kind(), ErrorKind::Config);
+        assert_eq!(
+            ready(Box::pin(b.attempt_one(&more, NOW))).expect_err("refused").kind(),
+            ErrorKind::Config
+        );
         stand(&b, &one);
-        assert_eq!(ready(b.transfer(&one, &more)).expect_err("refused").kind(), ErrorKind::Config);
-        assert_eq!(ready(b.release(&one, Leave::Nothing)).expect("answered"), Released::WasHeld);
+        assert_eq!(ready(b.transfer(&one, &more, NOW)).expect_err("refused").kind(), ErrorKind::Config);
+        assert_eq!(ready(b.release(&one, Leave::Nothing, NOW)).expect("answered"), Released::WasHeld);
     }
 
     #[test]
@@ -371,9 +383,9 @@ mod tests {
         stand(&b, &c);
         b.watch(true);
         stand(&b, &c);
-        ready(b.renew(std::slice::from_ref(&c)));
+        ready(b.renew(std::slice::from_ref(&c), NOW));
         assert_eq!(heard.take(), [""; 0], "nothing changed");
-        ready(b.release(&c, Leave::For(Duration::from_secs(1)))).expect("answered");
+        ready(b.release(&c, Leave::For(Duration::from_secs(1)), NOW)).expect("answered");
         stand(&b, &claim(2, "a", Kind::Mutex));
         assert_eq!(heard.take(), ["Changed", "Changed"]);
         b.watch(false);
@@ -393,7 +405,7 @@ mod tests {
             Query { namespace: "default".into(), prefix: "many".into(), waiting_max: 9, ..Query::default() };
         let mut names = std::collections::BTreeSet::new();
         loop {
-            let page = ready(b.inspect(&query)).expect("a page");
+            let page = ready(b.inspect(&query, NOW)).expect("a page");
             names.extend(page.lines.iter().map(|l| l.key.name().to_owned()));
             query.after = page.next;
             if query.after.is_none() {
@@ -403,7 +415,7 @@ mod tests {
         assert_eq!(names.len(), 601);
         clock.0.store(1_000_000_000, Ordering::Relaxed);
         query.name = Some("many".into());
-        let line = ready(b.inspect(&query)).expect("a page").lines.remove(0);
+        let line = ready(b.inspect(&query, NOW)).expect("a page").lines.remove(0);
         assert_eq!((line.waiters, line.capacity), (1, 1));
         let seen = &line.holders[0];
         assert_eq!(
@@ -414,7 +426,7 @@ mod tests {
         assert_eq!(seen.expires_in, Some(Duration::from_secs(29)));
         assert_eq!(line.waiting[0].claim, ClaimId(1001).short());
         let lost = Query { name: None, after: Some("nowhere".into()), ..query };
-        assert_eq!(ready(b.inspect(&lost)).expect_err("refused").kind(), ErrorKind::Config);
+        assert_eq!(ready(b.inspect(&lost, NOW)).expect_err("refused").kind(), ErrorKind::Config);
     }
 
     #[test]

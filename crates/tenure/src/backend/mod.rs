@@ -1,4 +1,7 @@
-//! The contract that a backend fulfils, and the table of backends.
+//! The contract that a backend fulfils.
+//!
+//! - [`table`]: every backend that exists. - `refusal`: checks of claims and the wording of refusals.
+//! - `local`, `note`: what the stores share that run the line of claims themselves.
 //!
 //! A backend knows one store and no primitive's name. It drives nothing by itself: the engine decides when to ask,
 //! when to renew and until when to believe. Every verb is idempotent on the claim id. There are no default methods,
@@ -13,10 +16,9 @@ use crate::core::moment::Moment;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::runtime::Runtime;
 use crate::token::Token;
-use crate::url::StoreUrl;
 
+pub use self::table::{Entry, Opened, Opening, find, table};
 pub use crate::core::line::{Kind, RW_CAPACITY};
 pub use crate::runtime::BoxFuture;
 
@@ -32,6 +34,9 @@ mod note;
 mod pass_on;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "memory", feature = "host", feature = "redis"))]
+mod refusal;
+mod table;
 
 /// The random 128-bit id of a claim, made before the first request. It authorises release, so it is never shown:
 /// listings show [`short`](ClaimId::short).
@@ -165,6 +170,86 @@ impl Lease {
     }
 }
 
+/// How the hold before a grant ended. The next holder must know: after anything but a release, work may be half done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Previous {
+    /// Its holder released it, or it was passed on within one client.
+    Released,
+    /// Its lease ended, or its process did: the holder may have stopped halfway.
+    Expired,
+    /// An operator took it away.
+    Evicted,
+    /// The store does not know, or keeps no record that is old enough.
+    #[default]
+    Unknown,
+}
+
+impl Previous {
+    /// One word, as `TENURE_PREVIOUS`, JSON and histories have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Previous::Released => "released",
+            Previous::Expired => "expired",
+            Previous::Evicted => "evicted",
+            Previous::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Previous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why somebody calls: decides which connection a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A task waits for the answer.
+    Awaited,
+    /// No task waits: renewals, and releases of dropped guards. They must not depend on the caller's runtime, and the
+    /// request is handed to the transport when the future is first polled.
+    Background,
+}
+
+/// How a call is made. No store keeps any of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Whether somebody waits for the answer.
+    pub errand: Errand,
+    /// Nobody listens after this moment: the store may be told to drop the request then.
+    pub until: Moment,
+}
+
+impl Call {
+    /// A call whose answer is awaited for as long as it takes.
+    pub const PATIENT: Call = Call::awaited(Moment::NEVER);
+
+    /// A call whose answer a task awaits until `until`.
+    #[must_use]
+    pub const fn awaited(until: Moment) -> Call {
+        Call { errand: Errand::Awaited, until }
+    }
+
+    /// A call that no task waits for.
+    #[must_use]
+    pub const fn background(until: Moment) -> Call {
+        Call { errand: Errand::Background, until }
+    }
+}
+
+/// A part of a store that fails by itself: a server, a shard, a slot. Requests about keys of one part share its fate;
+/// those of different parts never wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part(pub u32);
+
+impl Part {
+    /// The only part of a store that has one.
+    pub const WHOLE: Part = Part(0);
+}
+
 /// What a claim that holds was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -172,6 +257,8 @@ pub struct Grant {
     pub token: Option<Token>,
     /// How long it lasts: at most as long as the claim asked for. The engine believes in no more than that.
     pub lease: Lease,
+    /// How the hold before it ended. Kept with the claim: asked again, the store says the same.
+    pub previous: Previous,
 }
 
 /// Where a claim stands.
@@ -181,11 +268,14 @@ pub enum Standing {
     Held(Grant),
     /// It waits.
     Waiting {
-        /// How long the store keeps its place without a renewal.
-        lease: Lease,
-        /// How many wait before it, where the store knows.
+        /// How long the store keeps its place without a renewal. `None`: it keeps no place. Then the engine attempts
+        /// again, and a withdrawal needs no request unless an attempt is still unanswered.
+        place: Option<Lease>,
+        /// How many wait before it, if the store knows.
         ahead: Option<u32>,
-        /// The earliest end of a lease ahead: the first two in line look again then.
+        /// After how long another look is worthwhile. With a place: when the next lease ahead expires; the first two in
+        /// line look then. Without one: the pause that the store suggests. The engine randomises it, and makes it longer
+        /// for a client with many waiters.
         look_again: Duration,
     },
     /// It was not granted, and does not stand in line.
@@ -211,8 +301,8 @@ pub struct Answer {
 pub enum Leave {
     /// Nothing: no request of this id is on its way any more.
     Nothing,
-    /// A mark, since one may be: no late request of this id is ever granted.
-    Mark,
+    /// The promise that no late request of this id is ever granted, by whatever means the store has.
+    Final,
     /// The hold itself, unrenewed, for this long.
     For(Duration),
 }
@@ -328,14 +418,15 @@ pub struct Broken {
 pub enum News {
     /// Something changed for this waiting claim: ask again.
     Look(ClaimId),
-    /// This waiting claim was granted; `at` is the store's time of the grant.
-    Granted(ClaimId, Grant, Option<u64>),
+    /// This waiting claim was granted, at this time of the store's own clock, in ns. Only a store that tells the time
+    /// pushes grants; others push [`Look`](News::Look).
+    Granted(ClaimId, Grant, u64),
     /// This claim was taken away, for this reason.
     Gone(ClaimId, Option<String>),
     /// Some line changed. Sent only while [`Backend::watch`] is on; many changes may be one piece of news.
     Changed,
-    /// Pushes may have been lost: everybody look again.
-    LinkDown,
+    /// Pushes about keys of this part may have been lost: their waiters look again.
+    LinkDown(Part),
 }
 
 /// Where pushes arrive: given to a backend when it is opened. Never blocks for long.
@@ -348,7 +439,7 @@ pub trait Sink: Send + Sync + 'static {
 ///
 /// What all verbs share. *Idempotent* on the claim id. *Cancel safe*: a dropped future may or may not have taken
 /// effect, and the engine withdraws the claim by its id afterwards. An error of kind `Uncertain` or `Unavailable` means
-/// the same unless it says that nothing was sent. A verb first removes the claims whose lease ended and grants what
+/// the same unless it is [`unsent`](crate::Error::is_unsent). A verb first removes the claims whose lease ended and grants what
 /// became free, in the line it is about.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What this store promises, probed when it was opened; never above the table.
@@ -358,15 +449,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// know.
     fn domain(&self) -> BoxFuture<'_, Result<Domain>>;
 
-    /// Stands in line, or looks again. Grants at once if there is room and nobody waits.
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>>;
+    /// Which part of the store keeps this lock. Pure and cheap.
+    fn part(&self, key: &Key) -> Part;
+
+    /// Stands in line, or looks again. Grants at once if there is room and nobody waits. All claims are of one part, and
+    /// each stands for itself: one that is refused does not hinder the others. Answers in the order of `claims`.
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>>;
 
     /// Renews the leases of claims that hold or wait, and says where each stands. Never creates a claim: one that the
-    /// store does not know is `Gone`. Answers in the order of `claims`.
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>>;
+    /// store does not know is `Gone`. All claims are of one part. Answers in the order of `claims`.
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>>;
 
     /// Ends a hold, or withdraws a waiting claim.
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>>;
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>>;
 
     /// Continues the hold of `from` under the claim `to`, in one step: the same lock, kind, token and since-time; the
     /// id, owner, reason, lease and anchor of `to`, and its weight, which is at most what is held. Of several tokens it
@@ -379,7 +474,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Where `to` already stands it is answered where, so a lost answer costs nothing. Never creates a hold: `Gone` where
     /// `from` does not hold, where `to` was withdrawn with a mark, and where `to` is older than a mark lives. `Config`
     /// where `to` weighs more than `from` holds or is of another kind.
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>>;
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>>;
 
     /// Takes the lock away: from whoever holds it with `token` (any of those that were given with its grant), or from all
     /// that hold it. The next token is greater.
@@ -388,10 +483,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         key: &'a Key,
         token: Option<Token>,
         why: &'a str,
+        call: Call,
     ) -> BoxFuture<'a, Result<Released>>;
 
     /// Looks at lines, a page at a time. Changes nothing.
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>>;
+    fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> BoxFuture<'a, Result<Page>>;
 
     /// Turns [`News::Changed`] on or off for this client.
     fn watch(&self, on: bool);
@@ -400,104 +496,26 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// What a transfer to a greater weight is refused with.
-#[cfg(any(feature = "memory", feature = "host", feature = "redis"))]
-pub(crate) fn larger() -> Error {
-    Error::config(
-        "a hold goes on with the weight that it has, or with less",
-        "release it and acquire more: two holders that both wait for more would wait for each other for ever",
-    )
-}
-
-/// Refuses a claim that asks for several tokens, where none can be set aside for it.
-#[cfg(any(feature = "memory", feature = "host", feature = "redis"))]
-pub(crate) fn one_token(claim: &Claim) -> Result<()> {
-    if claim.cohort.tokens == 1 {
-        return Ok(());
+impl dyn Backend {
+    /// [`attempt`](Backend::attempt) of one claim.
+    ///
+    /// # Errors
+    /// As the verb's, and `Protocol` if the store gives no answer to it.
+    pub async fn attempt_one(&self, claim: &Claim, call: Call) -> Result<Answer> {
+        only(self.attempt(std::slice::from_ref(claim), call).await)
     }
-    let what = format!("a claim cannot have {} tokens here", claim.cohort.tokens);
-    Err(Error::config(what, "ask for one token, or for a mutex of a store whose locks count each for itself"))
-}
 
-/// Everything that a backend is opened with.
-pub struct Opening {
-    /// Where the store is.
-    pub url: StoreUrl,
-    /// Where pushes go.
-    pub sink: Arc<dyn Sink>,
-    /// Clock, randomness and a place to run.
-    pub runtime: Arc<dyn Runtime>,
-    /// Who we are, unless a claim says otherwise.
-    pub owner: Arc<Owner>,
-}
-
-/// What opening a store gives.
-pub type Opened = Result<Arc<dyn Backend>>;
-
-/// One row of the table of backends.
-pub struct Entry {
-    /// URL schemes, the first one the usual.
-    pub schemes: &'static [&'static str],
-    /// The cargo feature that compiles it in.
-    pub feature: &'static str,
-    /// The most that it can promise.
-    pub capabilities: Capabilities,
-    /// Opens a store.
-    pub open: fn(Opening) -> BoxFuture<'static, Opened>,
-}
-
-/// Every backend that exists, and how to open those that are compiled in. The only list: the conformance suite, the
-/// documentation and the command take theirs from here.
-pub fn table() -> impl Iterator<Item = &'static Entry> {
-    TABLE.iter()
-}
-
-static TABLE: &[Entry] = &[
-    #[cfg(feature = "memory")]
-    memory::ENTRY,
-    #[cfg(feature = "host")]
-    host::ENTRY,
-    #[cfg(feature = "redis")]
-    redis::ENTRY,
-    #[cfg(feature = "redis")]
-    redis::plain::ENTRY,
-];
-
-/// Schemes by the feature that compiles them in, compiled in or not: for a helpful error.
-pub(crate) const KNOWN: &[(&str, &str)] = &[
-    ("memory", "memory"),
-    ("host", "host"),
-    ("redis", "redis"),
-    ("rediss", "redis"),
-    ("redis+setnx", "redis"),
-    ("rediss+setnx", "redis"),
-];
-
-/// The entry for a URL's scheme.
-///
-/// # Errors
-/// `Config`: names the feature where the scheme is known but not compiled in; otherwise lists the schemes of this
-/// build and guesses what was meant.
-pub fn find(scheme: &str) -> Result<&'static Entry> {
-    if let Some(entry) = table().find(|e| e.schemes.contains(&scheme)) {
-        return Ok(entry);
+    /// [`renew`](Backend::renew) of one claim.
+    ///
+    /// # Errors
+    /// As the verb's, and `Protocol` if the store gives no answer to it.
+    pub async fn renew_one(&self, claim: &Claim, call: Call) -> Result<Answer> {
+        only(self.renew(std::slice::from_ref(claim), call).await)
     }
-    if let Some((_, feature)) = KNOWN.iter().find(|(s, _)| *s == scheme) {
-        return Err(Error::config(
-            format!("this build has no {scheme}: backend"),
-            format!("compile it with the cargo feature {feature:?}"),
-        ));
-    }
-    let schemes: Vec<&str> = table().flat_map(|e| e.schemes.iter().copied()).collect();
-    let schemes = schemes.join(", ");
-    let what = format!("there is no backend for the scheme {scheme:?}");
-    if let Some(instead) = crate::url::elsewhere(scheme) {
-        return Err(Error::config(what, format!("{instead}; this build has: {schemes}")));
-    }
-    let known: Vec<&str> = KNOWN.iter().map(|(s, _)| *s).collect();
-    let advice = match crate::url::closest(scheme, &known) {
-        Some(meant) => format!("did you mean {meant}:? This build has: {schemes}"),
-        None => format!("this build has: {schemes}"),
-    };
-    Err(Error::config(what, advice))
+}
+
+fn only(mut answers: Vec<Result<Answer>>) -> Result<Answer> {
+    let short =
+        || Err(Error::protocol("the store did not answer every claim", "this is a bug: please report it"));
+    if answers.len() == 1 { answers.pop().unwrap_or_else(short) } else { short() }
 }

@@ -1,7 +1,7 @@
 //! For stores that stand in front of another one: tests and the lab count, delay, lose and falsify what passes.
 
 /// The named verbs of a [`Backend`](crate::backend::Backend), handed on as they are to the store in a field of `self`:
-/// `pass_on!(inner: capabilities, domain, attempt);` inside the implementation. What is not named has to be written, so a
+/// `pass_on!(inner: capabilities, domain, part, attempt);` inside the implementation. What is not named has to be written, so a
 /// new verb is never handed on by oversight.
 #[macro_export]
 macro_rules! pass_on {
@@ -15,20 +15,27 @@ macro_rules! pass_on {
             self.$to.domain()
         }
     };
+    (@ $to:tt part) => {
+        fn part(&self, key: &$crate::Key) -> $crate::backend::Part {
+            self.$to.part(key)
+        }
+    };
     (@ $to:tt attempt) => {
         fn attempt<'a>(
             &'a self,
-            claim: &'a $crate::backend::Claim,
-        ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Answer>> {
-            self.$to.attempt(claim)
+            claims: &'a [$crate::backend::Claim],
+            call: $crate::backend::Call,
+        ) -> $crate::backend::BoxFuture<'a, Vec<$crate::Result<$crate::backend::Answer>>> {
+            self.$to.attempt(claims, call)
         }
     };
     (@ $to:tt renew) => {
         fn renew<'a>(
             &'a self,
             claims: &'a [$crate::backend::Claim],
+            call: $crate::backend::Call,
         ) -> $crate::backend::BoxFuture<'a, Vec<$crate::Result<$crate::backend::Answer>>> {
-            self.$to.renew(claims)
+            self.$to.renew(claims, call)
         }
     };
     (@ $to:tt release) => {
@@ -36,8 +43,9 @@ macro_rules! pass_on {
             &'a self,
             claim: &'a $crate::backend::Claim,
             leave: $crate::backend::Leave,
+            call: $crate::backend::Call,
         ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Released>> {
-            self.$to.release(claim, leave)
+            self.$to.release(claim, leave, call)
         }
     };
     (@ $to:tt transfer) => {
@@ -45,8 +53,9 @@ macro_rules! pass_on {
             &'a self,
             from: &'a $crate::backend::Claim,
             to: &'a $crate::backend::Claim,
+            call: $crate::backend::Call,
         ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Answer>> {
-            self.$to.transfer(from, to)
+            self.$to.transfer(from, to, call)
         }
     };
     (@ $to:tt evict) => {
@@ -55,16 +64,18 @@ macro_rules! pass_on {
             key: &'a $crate::Key,
             token: Option<$crate::Token>,
             why: &'a str,
+            call: $crate::backend::Call,
         ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Released>> {
-            self.$to.evict(key, token, why)
+            self.$to.evict(key, token, why, call)
         }
     };
     (@ $to:tt inspect) => {
         fn inspect<'a>(
             &'a self,
             query: &'a $crate::backend::Query,
+            call: $crate::backend::Call,
         ) -> $crate::backend::BoxFuture<'a, $crate::Result<$crate::backend::Page>> {
-            self.$to.inspect(query)
+            self.$to.inspect(query, call)
         }
     };
     (@ $to:tt watch) => {

@@ -17,9 +17,34 @@ pub fn pause(tries: u32, dice: u64) -> Duration {
     half + Duration::from_nanos(dice % (crate::core::moment::nanos(half) + 1))
 }
 
+/// With each so many claims of one client that poll, the pauses of all of them grow by their first length.
+pub const CROWD: usize = 32;
+
+/// The pause before the store is asked again about a claim that has no place there: `look_again` as the store suggests,
+/// longer the more claims of this client poll, and with `dice` spread evenly up to twice that, so that waiters do not come
+/// in bursts.
+#[must_use]
+pub fn poll(look_again: Duration, polling: usize, dice: u64) -> Duration {
+    let crowd = 1 + u32::try_from(polling / CROWD).unwrap_or(u32::MAX - 1);
+    let pause = look_again.saturating_mul(crowd);
+    pause.saturating_add(Duration::from_nanos(dice % crate::core::moment::nanos(pause).max(1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn polls_are_spread_and_rarer_in_a_crowd() {
+        let look = Duration::from_millis(25);
+        for (polling, least) in [(0, 25), (31, 25), (32, 50), (320, 275)] {
+            let least = Duration::from_millis(least);
+            assert_eq!(poll(look, polling, 0), least);
+            assert!(poll(look, polling, u64::MAX) < least * 2);
+        }
+        assert_eq!(poll(Duration::ZERO, 0, 7), Duration::ZERO, "no division by nothing");
+        assert!(poll(Duration::MAX, usize::MAX, u64::MAX) > Duration::from_secs(1), "nothing overflows");
+    }
 
     #[test]
     fn pauses_grow_and_stay_within_bounds() {

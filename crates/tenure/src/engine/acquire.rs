@@ -1,5 +1,6 @@
 //! Acquiring: ask, wait for the push, hand out a [`Turn`].
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +10,16 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::hold::{Dropped, Hold, Phase};
-use super::turn::Asker;
+use super::turn::{Asker, First};
 use super::{Engine, cohort, janitor, scope, telling, turn};
-use crate::backend::{Anchor, Claim, Cohort, Grant, Kind, Leave, Owner, Released};
+use crate::backend::{
+    Anchor, Answer, Call, Claim, Cohort, Errand, Grant, Kind, Leave, Owner, Part, Released,
+};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
 use crate::key::Key;
-use crate::runtime::{LazyTimer, Runtime, race};
+use crate::runtime::{LazyTimer, Runtime, join_all, race};
 
 /// What a face asks for.
 #[derive(Clone, Debug)]
@@ -212,8 +215,14 @@ impl Turn {
         let key = &self.hold.claim.key;
         // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.
         let end = deadline.min(core.runtime.now() + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
-        let outcome =
-            janitor::release(core, &self.hold.parting(), janitor::marked(leave, unanswered), end).await;
+        let outcome = janitor::release(
+            core,
+            &self.hold.parting(),
+            janitor::marked(leave, unanswered),
+            Errand::Awaited,
+            end,
+        )
+        .await;
         match outcome {
             janitor::Outcome::Answered { released: Released::WasHeld, .. } => {}
             // The first try was sent while we held, and its answer was lost: it was ours, and it is given back. Heard
@@ -235,7 +244,7 @@ impl Turn {
         }
         self.hold.end();
         if unanswered && matches!(leave, Leave::For(_)) {
-            janitor::start(core, self.hold.claim.clone(), Leave::Mark, true);
+            janitor::start(core, self.hold.claim.clone(), Leave::Final, true);
         }
         telling::released();
         Ok(())
@@ -306,13 +315,15 @@ pub(super) async fn drive(
     let mut rounds = 0;
     let mut late = None;
     loop {
-        let first_sent = core.runtime.now();
-        let asked = match &asker.turn {
+        let first = asker.first.take();
+        let first_sent = first.as_ref().map_or_else(|| core.runtime.now(), |first| first.sent);
+        let asked = match (&asker.turn, first) {
+            (Some(turn), Some(first)) => ask(turn, first_sent, until, Some(first.answer)).await?,
             // It stands in line, or did so when it changed hands.
-            Some(_) => Asked::Waiting,
-            None => {
+            (Some(_), None) => Asked::Waiting,
+            (None, _) => {
                 let turn = Turn::new(engine, request, patience != Patience::None, asker.tokens())?;
-                ask(asker.ask_with(turn), first_sent, until).await?
+                ask(asker.ask_with(turn), first_sent, until, None).await?
             }
         };
         let Some(turn) = &asker.turn else { continue };
@@ -365,23 +376,32 @@ enum Asked {
     TimeUp(Option<Error>),
 }
 
-/// Asks until somebody answers: the same claim id each time, so that a lost answer costs nothing.
-async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
+/// Asks until somebody answers: the same claim id each time, so that a lost answer costs nothing. `first` is what came of
+/// an attempt that was sent at `first_sent` already.
+async fn ask(
+    turn: &Turn,
+    first_sent: Moment,
+    until: Moment,
+    mut first: Option<Option<Result<Answer>>>,
+) -> Result<Asked> {
     let (core, hold) = (&turn.engine.core, &turn.hold);
     let give_up = first_sent + hold.claim.waiting;
     let mut tries = 0;
     let mut last = None;
     loop {
-        let sent = core.runtime.now();
-        {
-            let mut inner = hold.inner();
-            if inner.phase != Phase::Asking {
-                return Ok(Asked::Gone); // closed or evicted meanwhile: nothing may be sent any more
+        let (sent, answer) = match first.take() {
+            Some(answer) => (first_sent, answer),
+            None => {
+                let sent = core.runtime.now();
+                if !sends(hold) {
+                    return Ok(Asked::Gone);
+                }
+                let patience = (sent + PATIENCE).min(until).min(give_up);
+                let asked = core.backend.attempt_one(&hold.claim, Call::awaited(patience));
+                (sent, race(&*core.runtime, patience, asked).await)
             }
-            inner.unanswered += 1;
-        }
-        let patience = (sent + PATIENCE).min(until).min(give_up);
-        match race(&*core.runtime, patience, core.backend.attempt(&hold.claim)).await {
+        };
+        match answer {
             Some(Ok(answer)) => {
                 hold.inner().unanswered -= 1;
                 let busy = answer.standing == crate::backend::Standing::Busy;
@@ -398,7 +418,7 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
             }
             Some(Err(error)) if !error.kind().may_pass() => {
                 // The store judged the request itself: it took nothing. Behind nonsense there may be a grant.
-                if matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported) {
+                if settles(&error) {
                     hold.inner().unanswered -= 1;
                 }
                 return Err(error.of(&hold.claim.key));
@@ -409,6 +429,9 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
                 return Err(error.of(&hold.claim.key));
             }
             Some(Err(error)) => {
+                if settles(&error) {
+                    hold.inner().unanswered -= 1;
+                }
                 tracing::debug!(lock = %hold.claim.key, %error, "attempt failed");
                 last = Some(error);
             }
@@ -424,6 +447,65 @@ async fn ask(turn: &Turn, first_sent: Moment, until: Moment) -> Result<Asked> {
         }
         core.runtime.sleep_until(again.min(give_up)).await;
     }
+}
+
+/// Counts an attempt that is about to be sent. False: the claim was closed or evicted meanwhile, and nothing may be sent.
+fn sends(hold: &Hold) -> bool {
+    let mut inner = hold.inner();
+    let asks = inner.phase == Phase::Asking;
+    inner.unanswered += u32::from(asks);
+    asks
+}
+
+/// Tries several locks at once: the first attempts of all leave in one request for each part of the store, and whatever
+/// has to be asked again is asked alone. None of them stands in line.
+///
+/// Cancel safe at every await: each claim is withdrawn by the [`Turn`] that owns it.
+pub(crate) async fn try_all(engine: &Arc<Engine>, requests: &[&Request]) -> Vec<Result<Option<Turn>>> {
+    let core = &engine.core;
+    let sent = core.runtime.now();
+    let mut parts: BTreeMap<Part, Vec<usize>> = BTreeMap::new();
+    let mut turns: Vec<Option<Result<Turn>>> = Vec::with_capacity(requests.len());
+    for (i, request) in requests.iter().enumerate() {
+        let turn = engine.usable().and_then(|()| Turn::new(engine, request, false, 1));
+        if turn.as_ref().is_ok_and(|turn| sends(&turn.hold)) {
+            parts.entry(core.backend.part(&request.key)).or_default().push(i);
+        }
+        turns.push(Some(turn));
+    }
+    let asked = parts.into_values().map(|members| {
+        let claim =
+            |i: &usize| turns[*i].as_ref().and_then(|turn| turn.as_ref().ok()).map(|t| t.hold.claim.clone());
+        let claims: Vec<Claim> = members.iter().filter_map(claim).collect();
+        async move {
+            let until = sent + PATIENCE;
+            let answers = core.backend.attempt(&claims, Call::awaited(until));
+            let answers = race(&*core.runtime, until, answers).await;
+            let mut answers = answers.map(Vec::into_iter);
+            let mut next = move || answers.as_mut().and_then(Iterator::next);
+            members.into_iter().map(|i| (i, next())).collect::<Vec<_>>()
+        }
+    });
+    let mut first: Vec<Option<Result<Answer>>> = requests.iter().map(|_| None).collect();
+    for (i, answer) in join_all(asked).await.into_iter().flatten() {
+        first[i] = answer;
+    }
+    join_all(requests.iter().zip(&mut turns).zip(first).map(|((request, turn), answer)| {
+        let turn = turn.take();
+        async move {
+            let turn = turn.ok_or_else(super::closed)??;
+            let mut asker = Asker::begun(turn, First { sent, answer });
+            begin(engine, request, Patience::None, drive(engine, request, Patience::None, &mut asker)).await
+        }
+    }))
+    .await
+}
+
+/// Whether an error says for sure that the store took nothing: it judged the request itself, or never got it. Behind
+/// nonsense there may be a grant.
+pub(super) fn settles(error: &Error) -> bool {
+    error.is_unsent()
+        || matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported)
 }
 
 enum Waited {

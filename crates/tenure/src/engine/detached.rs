@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::acquire::pause;
 use super::{Engine, janitor};
-use crate::backend::{Claim, Lease, Leave, Released, Standing};
+use crate::backend::{Call, Claim, Errand, Lease, Leave, Released, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, Lost, LostReason, Result};
@@ -22,8 +22,8 @@ pub(crate) async fn renew(engine: &Arc<Engine>, claim: &Claim) -> Result<Duratio
     let (mut tries, mut last) = (0, None);
     loop {
         let sent = runtime.now();
-        let ask = engine.core.backend.renew(std::slice::from_ref(claim));
-        match race(runtime, until, ask).await.and_then(|mut answers| answers.pop()) {
+        let ask = engine.core.backend.renew_one(claim, Call::awaited(until));
+        match race(runtime, until, ask).await {
             Some(Ok(answer)) => return judge(engine, claim, sent, answer.standing),
             Some(Err(error)) if !error.kind().may_pass() => return Err(error.of(&claim.key)),
             Some(Err(error)) => last = Some(error),
@@ -58,7 +58,7 @@ fn judge(engine: &Arc<Engine>, claim: &Claim, sent: Moment, standing: Standing) 
 pub(crate) async fn release(engine: &Arc<Engine>, claim: &Claim) -> Result<()> {
     engine.usable()?;
     let end = engine.core.runtime.now() + PATIENCE;
-    match janitor::release(&engine.core, claim, Leave::Nothing, end).await {
+    match janitor::release(&engine.core, claim, Leave::Nothing, Errand::Awaited, end).await {
         janitor::Outcome::Answered { released: Released::WasHeld, .. } => Ok(()),
         janitor::Outcome::Answered { repeated: false, .. } => {
             Err(Lost::new(claim.key.clone(), LostReason::Gone).into())

@@ -42,14 +42,16 @@ pub(crate) struct Inner {
     /// What the release that is under way leaves. From then on answers to renewals say nothing.
     pub(crate) leaving: Option<Leave>,
     /// A grant that was pushed before the attempt's answer came, and when it arrived.
-    early: Option<(Grant, Option<u64>, Moment)>,
+    early: Option<(Grant, u64, Moment)>,
     /// Renewals that failed, in a row, and how the last one did.
     pub(crate) failures: u32,
     pub(crate) trouble: Option<Error>,
     /// How many wait ahead, as far as we were told.
     pub(crate) ahead: Option<u32>,
-    /// Until when our place in line is sure.
+    /// Until when our place in line is sure; without a place, until when we go on asking unless somebody answers.
     pub(crate) waiting_until: Moment,
+    /// Whether the store keeps a place in line for it, as the last answer said.
+    placed: bool,
     /// Who is shown as the holder, and why.
     pub(crate) owner: Arc<Owner>,
     pub(crate) reason: Arc<str>,
@@ -138,6 +140,8 @@ const SOONEST: Duration = Duration::from_millis(10);
 pub(crate) enum Next {
     /// Look at it at this moment.
     At(Moment),
+    /// It has no place in the store: ask again after about this long.
+    Poll(Duration),
     /// Nothing any more.
     Never,
 }
@@ -163,6 +167,7 @@ impl Hold {
                 trouble: None,
                 ahead: None,
                 waiting_until: Moment(0),
+                placed: true,
                 owner,
                 reason,
                 acquirer: None,
@@ -266,7 +271,7 @@ impl Hold {
         }
         let again = std::mem::take(&mut inner.again);
         match self.judge(&mut inner, sent, now, answer) {
-            Next::At(_) if again => Next::At(now),
+            Next::At(_) | Next::Poll(_) if again => Next::At(now),
             next => next,
         }
     }
@@ -281,7 +286,7 @@ impl Hold {
                 }
                 self.hold(inner, grant, sent, now)
             }
-            Standing::Waiting { lease, ahead, look_again } => {
+            Standing::Waiting { place, ahead, look_again } => {
                 if matches!(inner.phase, Phase::Held(_)) {
                     if sent <= inner.learned {
                         // From before the grant, which overtook it. Whoever is asked now must know of the grant.
@@ -295,13 +300,18 @@ impl Hold {
                     inner.ahead = ahead;
                 }
                 inner.phase = Phase::Waiting;
-                let (until, renew) = match lease.at_most(self.claim.waiting) {
+                inner.placed = place.is_some();
+                let asked = Lease::For(self.claim.waiting);
+                let (until, renew) = match place.unwrap_or(asked).at_most(self.claim.waiting) {
                     Lease::For(d) => (lease::deadline(sent, d), lease::renew_at(sent, d)),
                     Lease::Unbounded => (Moment::NEVER, Moment::NEVER),
                 };
                 inner.waiting_until = inner.waiting_until.max(until);
                 if let Some((grant, at, arrived)) = inner.early.take() {
                     return self.hold_pushed(inner, grant, at, arrived, now);
+                }
+                if place.is_none() {
+                    return Next::Poll(look_again);
                 }
                 // The first two look again by themselves: they repair a lost push and a dead head. Those near them may
                 // be first before their next renewal, so they renew a little earlier.
@@ -331,7 +341,7 @@ impl Hold {
     }
 
     /// The store pushed a grant.
-    pub(crate) fn granted(&self, grant: Grant, at: Option<u64>, now: Moment) -> Next {
+    pub(crate) fn granted(&self, grant: Grant, at: u64, now: Moment) -> Next {
         let grant = self.bounded(grant);
         let mut inner = self.inner();
         match inner.phase {
@@ -351,29 +361,23 @@ impl Hold {
         &self,
         inner: &mut Inner,
         grant: Grant,
-        at: Option<u64>,
+        granted: u64,
         arrived: Moment,
         now: Moment,
     ) -> Next {
-        let from = match (inner.answered_at, at) {
-            // Older than the answer that said "waiting": a grant that was over by then. The answer to a first try was
-            // lost, and a second one stood in line again.
-            (Some(answered), Some(granted)) if granted < answered => None,
-            (Some(answered), Some(granted)) => {
-                Some(lease::pushed_from(inner.sent, answered, granted, arrived))
-            }
-            // A store that tells no time: which is older is only sure where every attempt was answered.
-            _ => (inner.unanswered == 0).then_some(inner.sent),
-        };
+        // Older than the answer that said "waiting": a grant that was over by then. The answer to a first try was lost,
+        // and a second one stood in line again.
+        let answered = inner.answered_at.filter(|answered| granted >= *answered);
+        let from = answered.map(|answered| lease::pushed_from(inner.sent, answered, granted, arrived));
         let from = from.filter(|from| match grant.lease {
             Lease::For(d) => now < lease::deadline(*from, d),
             Lease::Unbounded => true,
         });
         let next = from.map(|from| self.hold(inner, grant, from, now));
         match next {
-            Some(next) if at.is_some() => next,
-            // Not to be believed by itself, or counted from long ago: ask at once.
-            _ => {
+            Some(next) => next,
+            // Not to be believed: ask at once.
+            None => {
                 inner.again = inner.renewing.is_some();
                 Next::At(now)
             }
@@ -437,9 +441,8 @@ impl Hold {
         inner.unanswered > 0
     }
 
-    /// Ends it from our side. Says what it was before, whether an attempt is still unanswered, and what a release that
-    /// had begun was to leave.
-    pub(crate) fn end(&self) -> Option<(Phase, bool, Option<Leave>)> {
+    /// Ends it from our side, and says what there was to end. `None`: it had ended before.
+    pub(crate) fn end(&self) -> Option<Ended> {
         let mut inner = self.inner();
         if inner.phase == Phase::Done {
             return None;
@@ -447,7 +450,7 @@ impl Hold {
         self.deadline.store(0, Ordering::Release);
         let before = std::mem::replace(&mut inner.phase, Phase::Done);
         inner.wake_all();
-        Some((before, inner.unanswered > 0, inner.leaving))
+        Some(Ended { before, placed: inner.placed, unanswered: inner.unanswered > 0, leaving: inner.leaving })
     }
 
     /// Registers a listener for the loss; the same `slot` again replaces its waker.
@@ -479,7 +482,28 @@ impl Hold {
     }
 }
 
+/// What a hold was when it ended.
+pub(crate) struct Ended {
+    pub(crate) before: Phase,
+    /// Whether the store keeps a place for it, if it waited.
+    pub(crate) placed: bool,
+    /// Whether an attempt is still unanswered.
+    pub(crate) unanswered: bool,
+    /// What a release that had begun was to leave.
+    pub(crate) leaving: Option<Leave>,
+}
+
 impl Inner {
+    /// Whether it waits for news, which may have been lost.
+    pub(super) fn awaits_push(&self) -> bool {
+        self.phase == Phase::Asking || (self.phase == Phase::Waiting && self.placed)
+    }
+
+    /// Whether the next look is an attempt: it waits without a place in the store.
+    pub(super) fn polls(&self) -> bool {
+        self.phase == Phase::Waiting && !self.placed
+    }
+
     /// The acquiring future wants to be woken at the next change.
     pub(crate) fn await_change(&mut self, waker: &Waker) {
         if !self.acquirer.as_ref().is_some_and(|known| known.will_wake(waker)) {

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 
-use super::hold::Phase;
 use super::{Core, Hold};
 use crate::backend::{News, Sink};
 
@@ -78,13 +77,13 @@ impl Sink for Hub {
             }),
             News::Look(id) => self.with(id, |core, hold| core.replan(hold, hold.look(core.runtime.now()))),
             News::Changed => self.changes.send_modify(|n| *n += 1),
-            News::LinkDown => {
+            News::LinkDown(part) => {
                 let Some(core) = self.core() else { return };
                 let now = core.runtime.now();
                 let all = core.registry().all();
-                for hold in all {
-                    let waits = matches!(hold.inner().phase, Phase::Asking | Phase::Waiting);
-                    if waits {
+                for hold in all.into_iter().filter(|hold| core.backend.part(&hold.claim.key) == part) {
+                    // Claims without a place are asked about at a pace of their own, push or no push.
+                    if hold.inner().awaits_push() {
                         core.replan(&hold, hold.look(now));
                     }
                 }

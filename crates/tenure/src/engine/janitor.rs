@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::hold::{Dropped, Hold, Phase};
+use super::hold::{Dropped, Ended, Hold, Phase};
 use super::{Core, telling};
-use crate::backend::{Claim, Leave, Released};
+use crate::backend::{Call, Claim, Errand, Leave, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::LostReason;
@@ -76,7 +76,7 @@ impl Janitor {
 
 /// Withdraws a hold whose owner is gone: takes it out of the keeper's hands and tells the store, in the background.
 pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
-    let Some((before, unanswered, leaving)) = hold.end() else { return };
+    let Some(Ended { before, placed, unanswered, leaving }) = hold.end() else { return };
     core.forget(hold);
     // A release that had begun goes on with what it was to leave.
     let leave = leaving.unwrap_or(Leave::Nothing);
@@ -86,6 +86,7 @@ pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
         // Nothing was ever sent, or the store said itself that it has nothing of this id.
         Phase::Asking | Phase::Dropped(Dropped::Told) if !unanswered => return,
         Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) if !unanswered => return,
+        Phase::Waiting if !placed && !unanswered => return,
         _ => {}
     }
     telling::withdrawn(&before);
@@ -112,7 +113,7 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
 
 /// What a release is to leave, if an attempt of the claim may still be `unanswered` and on its way.
 pub(super) fn marked(leave: Leave, unanswered: bool) -> Leave {
-    if unanswered && leave == Leave::Nothing { Leave::Mark } else { leave }
+    if unanswered && leave == Leave::Nothing { Leave::Final } else { leave }
 }
 
 /// Releases in the background. `unanswered`: no late attempt of the claim may be granted.
@@ -139,10 +140,10 @@ async fn persist(core: Arc<Core>, claim: Claim, leave: Leave, unanswered: bool) 
     let core = &pending.0;
     // After this the store has forgotten the claim by itself: a late attempt is older than a mark lives.
     let end = core.runtime.now() + claim.ttl.max(claim.waiting).max(lease::MARK_LIFE);
-    let _ = release(core, &claim, marked(leave, unanswered), end).await;
+    let _ = release(core, &claim, marked(leave, unanswered), Errand::Background, end).await;
     if unanswered && matches!(leave, Leave::For(_)) {
         // The hold that stays is followed by a mark.
-        let _ = release(core, &claim, Leave::Mark, end).await;
+        let _ = release(core, &claim, Leave::Final, Errand::Background, end).await;
     }
 }
 
@@ -157,14 +158,20 @@ pub(super) enum Outcome {
 }
 
 /// Releases until somebody answers, or until `end`.
-pub(super) async fn release(core: &Arc<Core>, claim: &Claim, leave: Leave, end: Moment) -> Outcome {
+pub(super) async fn release(
+    core: &Arc<Core>,
+    claim: &Claim,
+    leave: Leave,
+    errand: Errand,
+    end: Moment,
+) -> Outcome {
     let mut tries = 0;
     loop {
         // Others wait for a lock that is not given back, so a short lease is worth a quick second try. It doubles, or a
         // store that is slower than that would never be heard.
         let first = (claim.ttl / 6).max(PATIENCE.0);
         let until = (core.runtime.now() + first.saturating_mul(1 << tries.min(6)).min(PATIENCE.1)).min(end);
-        match race(&*core.runtime, until, core.backend.release(claim, leave)).await {
+        match race(&*core.runtime, until, core.backend.release(claim, leave, Call { errand, until })).await {
             Some(Ok(released)) => return Outcome::Answered { released, repeated: tries > 0 },
             Some(Err(error)) if !error.kind().may_pass() => {
                 tracing::warn!(lock = %claim.key, %error, "release refused");

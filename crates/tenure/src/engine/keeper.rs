@@ -1,10 +1,12 @@
 //! One scheduler for all leases of a client: renews, looks again, and ends beliefs at their deadlines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::acquire::settles;
 use super::hold::{Dropped, Hold, Next, Phase};
 use super::{Core, telling};
-use crate::backend::Answer;
+use crate::backend::{Answer, Call, Part};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::{Error, LostReason};
@@ -28,7 +30,8 @@ impl Drop for Office {
             return;
         }
         for hold in registry.all() {
-            registry.schedule(&hold, now);
+            let polls = hold.inner().polls();
+            registry.schedule(&hold, now, polls);
         }
         drop(registry);
         tracing::error!("renewing panicked, and begins again");
@@ -61,33 +64,43 @@ pub(super) async fn run(office: Office) {
     }
 }
 
-/// Looks at claims that are due: ends the belief in those past their deadlines, renews the others.
+/// Looks at claims that are due: ends the belief in those past their deadlines, asks the store about the others.
 fn look(core: &Arc<Core>, due: &[Arc<Hold>], now: Moment) {
-    let mut batch = Vec::new();
+    let mut batches: BTreeMap<(Part, Ask), Vec<Arc<Hold>>> = BTreeMap::new();
     for hold in due {
         match consider(hold, now) {
-            Due::Renew { again, alone } => {
+            Due::Ask { ask, again, alone } => {
                 core.replan(hold, Next::At(again));
                 if alone {
-                    // Its last renewal had no answer: alone, it cannot hold others up again.
-                    send(core, vec![hold.clone()]);
-                } else {
-                    batch.push(hold.clone());
+                    // Its last request had no answer: alone, it cannot hold others up again.
+                    send(core, ask, vec![hold.clone()]);
+                    continue;
+                }
+                let batch = batches.entry((core.backend.part(&hold.claim.key), ask)).or_default();
+                batch.push(hold.clone());
+                if batch.len() == BATCH {
+                    send(core, ask, std::mem::take(batch));
                 }
             }
             Due::Wait(next) => core.replan(hold, next),
         }
-        if batch.len() == BATCH {
-            send(core, std::mem::take(&mut batch));
-        }
     }
-    if !batch.is_empty() {
-        send(core, batch);
+    for ((_, ask), batch) in batches.into_iter().filter(|(_, batch)| !batch.is_empty()) {
+        send(core, ask, batch);
     }
 }
 
+/// What the store is asked about a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ask {
+    /// It holds, or has a place in line.
+    Renew,
+    /// It waits without a place: the store may grant it now.
+    Attempt,
+}
+
 enum Due {
-    Renew { again: Moment, alone: bool },
+    Ask { ask: Ask, again: Moment, alone: bool },
     Wait(Next),
 }
 
@@ -120,30 +133,47 @@ fn consider(hold: &Arc<Hold>, now: Moment) -> Due {
         None => false,
     };
     inner.renewing = Some(now);
-    Due::Renew { again: (now + patience).min(end), alone }
+    let ask = if inner.polls() { Ask::Attempt } else { Ask::Renew };
+    Due::Ask { ask, again: (now + patience).min(end), alone }
 }
 
-/// Sends one batch as a task of its own: a slow answer delays nobody else (L6).
-fn send(core: &Arc<Core>, batch: Vec<Arc<Hold>>) {
+/// Sends one batch, all of one part of the store, as a task of its own: a slow answer delays nobody else (L6).
+fn send(core: &Arc<Core>, ask: Ask, batch: Vec<Arc<Hold>>) {
     let shared = core.clone();
     core.runtime.spawn(Box::pin(async move {
-        let claims: Vec<_> = batch.iter().map(|hold| shared.claim_now(hold)).collect();
         let sent = shared.runtime.now();
         let mut useless = sent;
-        for hold in &batch {
+        let mut asked = Vec::with_capacity(batch.len());
+        for hold in batch {
             let mut inner = hold.inner();
+            if ask == Ask::Attempt {
+                if !inner.polls() || inner.leaving.is_some() {
+                    continue; // granted, dropped or withdrawn since: no attempt may follow
+                }
+                inner.unanswered += 1;
+            }
             inner.renewing = Some(sent);
             let held = matches!(inner.phase, Phase::Held(_));
             useless = useless.max(sent + if held { hold.claim.ttl } else { hold.claim.waiting });
+            drop(inner);
+            asked.push(hold);
         }
+        let claims: Vec<_> = asked.iter().map(|hold| shared.claim_now(hold)).collect();
+        let call = Call::background(useless);
         // An answer that comes after all these leases would change nothing, and must not be waited for: one that never
         // comes would keep this task for ever.
-        let answers = race(&*shared.runtime, useless, shared.backend.renew(&claims)).await;
-        let Some(answers) = answers else { return };
+        let answers = match ask {
+            Ask::Renew => shared.backend.renew(&claims, call),
+            Ask::Attempt => shared.backend.attempt(&claims, call),
+        };
+        let Some(answers) = race(&*shared.runtime, useless, answers).await else { return };
         let now = shared.runtime.now();
-        let missing = batch.len().saturating_sub(answers.len());
-        let short = (0..missing).map(|_| Err(Error::protocol("the store answered too few renewals", "")));
-        for (hold, answer) in batch.iter().zip(answers.into_iter().chain(short)) {
+        let missing = asked.len().saturating_sub(answers.len());
+        let short = (0..missing).map(|_| Err(Error::protocol("the store answered too few claims", "")));
+        for (hold, answer) in asked.iter().zip(answers.into_iter().chain(short)) {
+            if ask == Ask::Attempt && answer.as_ref().err().is_none_or(settles) {
+                hold.inner().unanswered -= 1;
+            }
             let next = settle(&shared, hold, sent, now, answer);
             shared.replan(hold, next);
         }

@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, Claim, ClaimId, News, Owner, Sink};
+use crate::core::backoff;
+use crate::core::moment::Moment;
 use crate::error::{Error, Result};
 use crate::runtime::fork::Birthplace;
 use crate::runtime::{Runtime, race};
@@ -37,7 +39,7 @@ mod tests;
 mod transfer;
 mod turn;
 
-pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire, acquire_in_turn};
+pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire, acquire_in_turn, try_all};
 pub(crate) use hub::Hub;
 pub(crate) use transfer::adopt;
 
@@ -68,18 +70,35 @@ impl Core {
 
     /// Sees to it that the keeper looks at `hold` next time at the right moment.
     fn plan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
-        let Next::At(at) = next else { return self.forget(hold) };
+        let Some(at) = self.when(next) else { return self.forget(hold) };
+        let polls = hold.inner().polls();
         let mut registry = self.registry();
-        let late = registry.schedule(hold, at);
+        let late = registry.schedule(hold, at, polls);
         self.after_planning(registry, late);
     }
 
     /// The same for a hold that may have been removed meanwhile: it stays out.
     fn replan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
-        let Next::At(at) = next else { return self.forget(hold) };
+        let Some(at) = self.when(next) else { return self.forget(hold) };
+        let polls = hold.inner().polls();
         let mut registry = self.registry();
-        let late = registry.reschedule(hold, at);
+        let late = registry.reschedule(hold, at, polls);
         self.after_planning(registry, late);
+    }
+
+    /// At which moment the keeper looks again; `None`: never.
+    fn when(&self, next: Next) -> Option<Moment> {
+        match next {
+            Next::At(at) => Some(at),
+            Next::Poll(pause) => {
+                let crowd = self.registry().polling();
+                let mut dice = [0u8; 8];
+                self.runtime.fill(&mut dice);
+                let pause = backoff::poll(pause, crowd, u64::from_le_bytes(dice));
+                Some(self.runtime.now() + pause)
+            }
+            Next::Never => None,
+        }
     }
 
     fn after_planning(self: &Arc<Core>, mut registry: MutexGuard<'_, Registry>, late: bool) {

@@ -34,6 +34,8 @@ impl Hasher for IdHasher {
 struct Entry {
     hold: Arc<Hold>,
     due: (Moment, u64),
+    /// It waits without a place in the store, and is asked about again and again.
+    polls: bool,
 }
 
 /// Claims by id and by due time.
@@ -42,6 +44,8 @@ pub(crate) struct Registry {
     claims: HashMap<ClaimId, Entry, BuildHasherDefault<IdHasher>>,
     queue: BTreeMap<(Moment, u64), Arc<Hold>>,
     serial: u64,
+    /// How many entries poll.
+    polling: usize,
     /// Until when the keeper sleeps: only an earlier due time wakes it.
     pub(crate) planned: Moment,
     /// Whether the keeper's task runs.
@@ -55,6 +59,7 @@ impl Default for Registry {
             claims: HashMap::default(),
             queue: BTreeMap::new(),
             serial: 0,
+            polling: 0,
             planned: Moment::NEVER,
             running: false,
             closed: false,
@@ -68,36 +73,39 @@ impl Registry {
     #[must_use]
     pub(crate) fn enter(&mut self, hold: &Arc<Hold>) -> bool {
         if !self.closed {
-            self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due: (Moment::NEVER, 0) });
+            let entry = Entry { hold: hold.clone(), due: (Moment::NEVER, 0), polls: false };
+            self.claims.insert(hold.claim.id, entry);
         }
         !self.closed
     }
 
     /// Puts a claim in, or moves it. True: the keeper sleeps for too long and must be woken.
-    pub(crate) fn schedule(&mut self, hold: &Arc<Hold>, at: Moment) -> bool {
+    pub(crate) fn schedule(&mut self, hold: &Arc<Hold>, at: Moment, polls: bool) -> bool {
         self.serial += 1;
         let due = (at, self.serial);
-        match self.claims.get_mut(&hold.claim.id) {
-            Some(entry) => {
-                self.queue.remove(&entry.due);
-                entry.due = due;
-            }
-            None => {
-                self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due });
-            }
+        self.polling += usize::from(polls);
+        if let Some(old) = self.claims.insert(hold.claim.id, Entry { hold: hold.clone(), due, polls }) {
+            self.queue.remove(&old.due);
+            self.polling -= usize::from(old.polls);
         }
         self.queue.insert(due, hold.clone());
         at < self.planned
     }
 
     /// Moves a claim that is still in; a claim that has been removed stays out.
-    pub(crate) fn reschedule(&mut self, hold: &Arc<Hold>, at: Moment) -> bool {
-        self.claims.contains_key(&hold.claim.id) && self.schedule(hold, at)
+    pub(crate) fn reschedule(&mut self, hold: &Arc<Hold>, at: Moment, polls: bool) -> bool {
+        self.claims.contains_key(&hold.claim.id) && self.schedule(hold, at, polls)
+    }
+
+    /// How many claims wait without a place in the store.
+    pub(crate) fn polling(&self) -> usize {
+        self.polling
     }
 
     pub(crate) fn remove(&mut self, id: ClaimId) -> Option<Arc<Hold>> {
         let entry = self.claims.remove(&id)?;
         self.queue.remove(&entry.due);
+        self.polling -= usize::from(entry.polls);
         Some(entry.hold)
     }
 

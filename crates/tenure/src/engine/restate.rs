@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Turn;
 use super::acquire::pause;
 use super::hold::Phase;
+use crate::backend::Call;
 use crate::core::lease;
 use crate::error::Result;
 use crate::runtime::race;
@@ -28,9 +29,8 @@ impl Turn {
             let sent = core.runtime.now();
             let patience =
                 (sent + lease::renew_patience(claim.ttl).max(Duration::from_millis(50))).min(deadline);
-            let answers =
-                race(&*core.runtime, patience, core.backend.renew(std::slice::from_ref(&claim))).await;
-            match answers.and_then(|mut answers| answers.pop()) {
+            let ask = core.backend.renew_one(&claim, Call::awaited(patience));
+            match race(&*core.runtime, patience, ask).await {
                 Some(Ok(answer)) => {
                     let next = self.hold.answered(sent, core.runtime.now(), answer);
                     core.replan(&self.hold, next);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acquire::{PATIENCE, Request, Turn, pause};
+use super::acquire::{PATIENCE, Request, Turn, pause, settles};
 use super::hold::{Next, Phase};
 use super::{Core, Engine, janitor, scope, telling};
-use crate::backend::{Anchor, Claim, Leave, Standing};
+use crate::backend::{Anchor, Call, Claim, Leave, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
-use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
+use crate::error::{Error, Lost, LostReason, Result};
 use crate::runtime::race;
 
 /// For how long a transfer is repeated at most. A store refuses one that is older than a mark lives, which would look
@@ -43,7 +43,7 @@ impl Turn {
         self.hold.end();
         engine.core.forget(&self.hold);
         if unanswered {
-            janitor::start(&engine.core, self.hold.claim.clone(), Leave::Mark, true);
+            janitor::start(&engine.core, self.hold.claim.clone(), Leave::Final, true);
         }
         telling::transferred();
         scope::note(&next);
@@ -90,8 +90,13 @@ async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
             }
             inner.unanswered += 1;
         }
-        match race(&*core.runtime, (sent + PATIENCE).min(until), core.backend.transfer(from, &hold.claim))
-            .await
+        let patience = (sent + PATIENCE).min(until);
+        match race(
+            &*core.runtime,
+            patience,
+            core.backend.transfer(from, &hold.claim, Call::awaited(patience)),
+        )
+        .await
         {
             Some(Ok(answer)) => {
                 hold.inner().unanswered -= 1;
@@ -108,12 +113,15 @@ async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
                 };
             }
             Some(Err(error)) if !error.kind().may_pass() => {
-                if matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported) {
+                if settles(&error) {
                     hold.inner().unanswered -= 1;
                 }
                 return Err(error.of(key));
             }
             Some(Err(error)) => {
+                if settles(&error) {
+                    hold.inner().unanswered -= 1;
+                }
                 tracing::debug!(lock = %key, %error, "transfer failed");
                 last = Some(error);
             }

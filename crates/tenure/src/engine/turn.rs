@@ -9,6 +9,7 @@ use super::acquire::{PATIENCE, Patience, Request, Turn, drive, unanswered};
 use super::cohort::{Entered, Given, Lead, Number, Seat};
 use super::hold::{Hold, Phase};
 use super::{Core, Engine};
+use crate::backend::Answer;
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, Result};
@@ -116,7 +117,15 @@ impl Drop for Waiter<'_> {
 #[derive(Default)]
 pub(super) struct Asker {
     pub(super) turn: Option<Turn>,
+    /// What came of the first attempt, if it left together with those of other claims.
+    pub(super) first: Option<First>,
     leading: Option<Leading>,
+}
+
+/// A first attempt: when it was sent, and its answer; `None` if there was none in time.
+pub(super) struct First {
+    pub(super) sent: Moment,
+    pub(super) answer: Option<Result<Answer>>,
 }
 
 struct Leading {
@@ -131,10 +140,15 @@ impl Asker {
         Asker::default()
     }
 
+    /// For itself only, with a claim that has asked once.
+    pub(super) fn begun(turn: Turn, first: First) -> Asker {
+        Asker { turn: Some(turn), first: Some(first), leading: None }
+    }
+
     fn leading(engine: &Arc<Engine>, request: &Request, lead: Lead, hold: Option<Arc<Hold>>) -> Asker {
         let turn = hold.map(|hold| Turn::passed_on(engine, hold, 0, None));
         let leading = Leading { engine: engine.clone(), key: request.key.clone(), lead };
-        Asker { turn, leading: Some(leading) }
+        Asker { turn, first: None, leading: Some(leading) }
     }
 
     /// How many tokens to ask for.

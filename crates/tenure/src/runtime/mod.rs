@@ -5,7 +5,6 @@
 //! - [`clock`]: the clocks of this machine.
 //! - [`fork`]: notices that this process is a fork of the one that connected.
 //! - `timing`: futures that run out of time.
-//! - `gather`: lets requests of one poll leave together.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,7 +13,6 @@ use crate::core::moment::Moment;
 
 pub mod clock;
 pub mod fork;
-pub(crate) mod gather;
 pub mod thread;
 mod timing;
 

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use super::gather::Gathering;
 use super::{BoxFuture, Runtime};
 use crate::core::moment::Moment;
 
@@ -60,7 +59,6 @@ pub(crate) async fn join_all<F: Future>(work: impl IntoIterator<Item = F>) -> Ve
     let mut done: Vec<_> = work.iter().map(|_| None).collect();
     let mut left = work.len();
     poll_fn(|cx| {
-        let _gathering = Gathering::begin();
         for (slot, done) in work.iter_mut().zip(&mut done) {
             if let Some(Poll::Ready(out)) = slot.as_mut().map(|one| one.as_mut().poll(cx)) {
                 (*slot, *done, left) = (None, Some(out), left - 1);

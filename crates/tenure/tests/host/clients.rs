@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use tenure::backend::host::faults;
-use tenure::backend::{Claim, Cohort, Kind, News, RW_CAPACITY, Standing};
+use tenure::backend::{Call, Claim, Cohort, Kind, News, RW_CAPACITY, Standing};
 use tenure::{ErrorKind, Released};
 
 use crate::kit::{Client, Dir, PATIENCE, Role, open, refused, token};
@@ -289,7 +289,11 @@ fn a_claim_of_several_tokens_is_refused() {
     let more = Claim { cohort: Cohort { tokens: 2, ..Cohort::ALONE }, ..client.claim("x") };
     refused(client.attempt(&more), ErrorKind::Config, "2 tokens");
     client.take(&holds);
-    refused(pollster::block_on(client.backend.transfer(&holds, &more)), ErrorKind::Config, "2 tokens");
+    refused(
+        pollster::block_on(client.backend.transfer(&holds, &more, Call::PATIENT)),
+        ErrorKind::Config,
+        "2 tokens",
+    );
     assert_eq!(client.release(&holds).expect("answers"), Released::WasHeld);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tenure::Released;
 use tenure::backend::host::faults;
-use tenure::backend::{Anchor, Claim, Leave, Standing};
+use tenure::backend::{Anchor, Call, Claim, Leave, Standing};
 
 use crate::kit::{Client, Dir, Role, open, token};
 
@@ -31,7 +31,7 @@ pub(crate) fn script(client: &Client, shared: &Claim) -> Vec<(String, i64)> {
     for claim in &line[1..] {
         assert!(matches!(client.attempt(claim).expect("attempt").standing, Standing::Waiting { .. }));
     }
-    let marked = pollster::block_on(client.backend.release(&line[2], Leave::Mark));
+    let marked = pollster::block_on(client.backend.release(&line[2], Leave::Final, Call::PATIENT));
     assert_eq!(marked.expect("withdrawn"), Released::WasWaiting);
     client.release(&line[0]).expect("release");
     client.evict("line", "by hand");
@@ -41,7 +41,7 @@ pub(crate) fn script(client: &Client, shared: &Claim) -> Vec<(String, i64)> {
     kept.ttl = Duration::from_millis(100);
     client.attempt(&kept).expect("attempt");
     let leave = Leave::For(Duration::from_millis(1));
-    pollster::block_on(client.backend.release(&kept, leave)).expect("release");
+    pollster::block_on(client.backend.release(&kept, leave, Call::PATIENT)).expect("release");
     // A hold that goes on without its process, for a moment, and then with it again.
     let held = client.claim(&format!("moved/{}", std::process::id()));
     client.take(&held);
@@ -49,7 +49,7 @@ pub(crate) fn script(client: &Client, shared: &Claim) -> Vec<(String, i64)> {
     (alone.ttl, alone.reason) = (Duration::from_millis(100), "why ".repeat(60).into());
     let back = client.claim(held.key.name());
     for (from, to) in [(&held, &alone), (&alone, &back)] {
-        let answer = pollster::block_on(client.backend.transfer(from, to)).expect("transfer");
+        let answer = pollster::block_on(client.backend.transfer(from, to, Call::PATIENT)).expect("transfer");
         // Stopped for longer than that moment, it has lost it.
         if matches!(answer.standing, Standing::Gone { .. }) {
             break;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenure::backend::{
-    Anchor, Answer, Backend, Claim, ClaimId, Cohort, Kind, Leave, News, Opening, Owner, Query, Released,
-    Sink, Standing,
+    Anchor, Answer, Backend, Call, Claim, ClaimId, Cohort, Kind, Leave, News, Opening, Owner, Query,
+    Released, Sink, Standing,
 };
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
@@ -142,15 +142,15 @@ impl Client {
     }
 
     pub(crate) fn attempt(&self, claim: &Claim) -> Result<Answer> {
-        pollster::block_on(self.backend.attempt(claim))
+        pollster::block_on(self.backend.attempt_one(claim, Call::PATIENT))
     }
 
     pub(crate) fn renew(&self, claims: &[Claim]) -> Vec<Result<Answer>> {
-        pollster::block_on(self.backend.renew(claims))
+        pollster::block_on(self.backend.renew(claims, Call::PATIENT))
     }
 
     pub(crate) fn release(&self, claim: &Claim) -> Result<Released> {
-        pollster::block_on(self.backend.release(claim, Leave::Nothing))
+        pollster::block_on(self.backend.release(claim, Leave::Nothing, Call::PATIENT))
     }
 
     /// Takes the lock at once and says its token.
@@ -165,7 +165,7 @@ impl Client {
         while Instant::now() < until {
             match self.news.recv_timeout(look.unwrap_or(PATIENCE)) {
                 Ok(News::Granted(id, grant, at)) if id == claim.id => {
-                    assert!(at.is_some_and(|at| at >= claim.birth.nanos() && at <= self.now().nanos()));
+                    assert!(at >= claim.birth.nanos() && at <= self.now().nanos());
                     return grant.token.expect("a mutex has tokens").get();
                 }
                 Ok(News::Look(id)) if id == claim.id => {
@@ -192,7 +192,7 @@ impl Client {
         let mut query = Query { namespace: "test".into(), waiting_max: 1000, ..Query::default() };
         let mut lines = Vec::new();
         loop {
-            let page = pollster::block_on(self.backend.inspect(&query)).expect("inspect");
+            let page = pollster::block_on(self.backend.inspect(&query, Call::PATIENT)).expect("inspect");
             lines.extend(page.lines);
             match page.next {
                 Some(next) => query.after = Some(next),
@@ -203,7 +203,7 @@ impl Client {
 
     pub(crate) fn evict(&self, name: &str, why: &str) -> Released {
         let key = Key::new("test", name).expect("a good name");
-        pollster::block_on(self.backend.evict(&key, None, why)).expect("evict")
+        pollster::block_on(self.backend.evict(&key, None, why, Call::PATIENT)).expect("evict")
     }
 }
 

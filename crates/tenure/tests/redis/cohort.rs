@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tenure::backend::{Claim, Cohort, Kind, Leave, Released, Standing};
+use tenure::backend::{Call, Claim, Cohort, Kind, Leave, Released, Standing};
 use tenure::{ErrorKind, Token};
 
 use crate::contract::{NAME, Store, gone, held};
@@ -218,7 +218,7 @@ fn unused_tokens_go_back_the_longer_way_too() {
     let [evicted, next] = [(1, 1), (10, 4)].map(|(k, used)| asks(&store, k, used));
     assert_eq!(token(store.attempt(&evicted)), 1);
     assert!(waits(&store.attempt(&next)));
-    pollster::block_on(store.backend.evict(&next.key, None, "enough")).expect("answers");
+    pollster::block_on(store.backend.evict(&next.key, None, "enough", Call::PATIENT)).expect("answers");
     assert_eq!(token(store.renew(&next)), 2);
     assert_eq!(last(&server), 11);
     assert_eq!(store.release(&next, Leave::Nothing), Released::WasHeld);
@@ -235,7 +235,8 @@ fn tokens_that_are_not_the_last_stay_where_they_are() {
         if remembered {
             store.take(&store.claim(""));
             assert!(waits(&store.attempt(&from)));
-            pollster::block_on(store.backend.evict(&from.key, None, "enough")).expect("answers");
+            pollster::block_on(store.backend.evict(&from.key, None, "enough", Call::PATIENT))
+                .expect("answers");
         }
         let first = token(store.attempt(&from));
         let to = asks(&store, 3, 1);
@@ -248,7 +249,7 @@ fn tokens_that_are_not_the_last_stay_where_they_are() {
 fn nothing_else_gives_tokens_back() {
     let (server, store) = far();
     let mut newest = 0;
-    for leave in [Leave::Mark, Leave::For(Duration::from_secs(9))] {
+    for leave in [Leave::Final, Leave::For(Duration::from_secs(9))] {
         let claim = asks(&store, 10, 2);
         assert_eq!(token(store.attempt(&claim)), newest + 1);
         newest += 10;
@@ -257,12 +258,13 @@ fn nothing_else_gives_tokens_back() {
         assert_eq!(last(&server), newest, "{leave:?}");
     }
     // The last one kept it.
-    pollster::block_on(store.backend.evict(&store.claim("").key, None, "enough")).expect("answers");
+    pollster::block_on(store.backend.evict(&store.claim("").key, None, "enough", Call::PATIENT))
+        .expect("answers");
     let evicted = asks(&store, 10, 2);
     assert_eq!(token(store.attempt(&evicted)), newest + 1);
     let next = asks(&store, 3, 1);
     assert!(waits(&store.attempt(&next)));
-    pollster::block_on(store.backend.evict(&evicted.key, None, "enough")).expect("answers");
+    pollster::block_on(store.backend.evict(&evicted.key, None, "enough", Call::PATIENT)).expect("answers");
     assert_eq!(token(store.attempt(&next)), newest + 11);
     assert_eq!(store.release(&evicted, Leave::Nothing), Released::Gone);
     assert_eq!(last(&server), newest + 13);
@@ -305,7 +307,8 @@ fn any_of_its_tokens_evicts() {
     let (server, store) = far();
     let evict = |token: i64| {
         let token = Token::new(FAR + token);
-        pollster::block_on(store.backend.evict(&store.claim("").key, token, "enough")).expect("answers")
+        pollster::block_on(store.backend.evict(&store.claim("").key, token, "enough", Call::PATIENT))
+            .expect("answers")
     };
     let mut newest = 0;
     for which in [1, 4, 10] {
@@ -409,11 +412,12 @@ fn one_token_is_stored_as_ever() {
 fn more_tokens_than_there_are_is_refused() {
     let server = Server::start();
     let refused = |store: &Store, claim: &Claim| {
-        let error = pollster::block_on(store.backend.attempt(claim)).expect_err("refused");
+        let error = pollster::block_on(store.backend.attempt_one(claim, Call::PATIENT)).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         let holds = store.claim("");
         store.take(&holds);
-        let error = pollster::block_on(store.backend.transfer(&holds, claim)).expect_err("refused");
+        let error =
+            pollster::block_on(store.backend.transfer(&holds, claim, Call::PATIENT)).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert_eq!(store.release(&holds, Leave::Nothing), Released::WasHeld);
     };

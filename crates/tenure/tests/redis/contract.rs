@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenure::backend::{
-    Anchor, Backend, Claim, ClaimId, Cohort, Grant, Kind, Leave, Line, News, Opening, Owner, Query, Released,
-    Sink, Standing, find,
+    Anchor, Backend, Call, Claim, ClaimId, Cohort, Grant, Kind, Leave, Line, News, Opening, Owner, Query,
+    Released, Sink, Standing, find,
 };
 use tenure::runtime::Runtime;
 use tenure::runtime::thread::ThreadRuntime;
@@ -76,7 +76,7 @@ impl Store {
     }
 
     pub(crate) fn attempt(&self, claim: &Claim) -> Standing {
-        pollster::block_on(self.backend.attempt(claim)).expect("answers").standing
+        pollster::block_on(self.backend.attempt_one(claim, Call::PATIENT)).expect("answers").standing
     }
 
     pub(crate) fn take(&self, claim: &Claim) -> Grant {
@@ -84,16 +84,16 @@ impl Store {
     }
 
     pub(crate) fn renew(&self, claim: &Claim) -> Standing {
-        let mut answers = pollster::block_on(self.backend.renew(std::slice::from_ref(claim)));
+        let mut answers = pollster::block_on(self.backend.renew(std::slice::from_ref(claim), Call::PATIENT));
         answers.remove(0).expect("answers").standing
     }
 
     pub(crate) fn transfer(&self, from: &Claim, to: &Claim) -> Standing {
-        pollster::block_on(self.backend.transfer(from, to)).expect("answers").standing
+        pollster::block_on(self.backend.transfer(from, to, Call::PATIENT)).expect("answers").standing
     }
 
     pub(crate) fn release(&self, claim: &Claim, leave: Leave) -> Released {
-        pollster::block_on(self.backend.release(claim, leave)).expect("answers")
+        pollster::block_on(self.backend.release(claim, leave, Call::PATIENT)).expect("answers")
     }
 
     /// The lock as a listing shows it.
@@ -104,7 +104,7 @@ impl Store {
             waiting_max: 100,
             ..Query::default()
         };
-        pollster::block_on(self.backend.inspect(&query)).expect("answers").lines.pop()
+        pollster::block_on(self.backend.inspect(&query, Call::PATIENT)).expect("answers").lines.pop()
     }
 
     /// Waits for the news that a claim was granted; for a minute at most.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use tenure::ErrorKind;
-use tenure::backend::{Claim, Kind, Leave, Released, Standing};
+use tenure::backend::{Call, Claim, Kind, Leave, Released, Standing};
 
 use crate::contract::{Store, gone, held, on_both};
 use crate::trial;
@@ -31,12 +31,12 @@ fn goes_on_once(store: Store) {
     assert_eq!(held(store.transfer(&a, &b)).expect("asked again").token, token);
     assert_eq!(store.transfer(&a, &c), gone(None), "continued once only");
     assert_eq!(store.release(&a, Leave::Nothing), Released::Gone, "the old id can do nothing");
-    let renewed = pollster::block_on(store.backend.renew(&[a, b.clone()]));
+    let renewed = pollster::block_on(store.backend.renew(&[a, b.clone()], Call::PATIENT));
     let renewed: Vec<_> = renewed.into_iter().map(|r| r.expect("answers").standing).collect();
     assert_eq!(renewed[0], gone(None));
     assert!(matches!(renewed[1], Standing::Held(_)));
     // A claim that was withdrawn before the transfer arrives gets nothing, and takes nothing away.
-    assert_eq!(store.release(&c, Leave::Mark), Released::Gone);
+    assert_eq!(store.release(&c, Leave::Final), Released::Gone);
     assert_eq!(store.transfer(&b, &c), gone(None));
     assert_eq!(store.release(&b, Leave::Nothing), Released::WasHeld);
     let last = store.claim("");
@@ -49,12 +49,13 @@ fn refused(store: Store) {
     assert_eq!(store.transfer(&a, &b), gone(None), "nothing is created");
     store.take(&a);
     let larger = Claim { weight: 2, capacity: 2, kind: Kind::Mutex, ..store.claim("") };
-    let error = pollster::block_on(store.backend.transfer(&a, &larger)).expect_err("larger");
+    let error = pollster::block_on(store.backend.transfer(&a, &larger, Call::PATIENT)).expect_err("larger");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let other = Claim { kind: Kind::Semaphore, capacity: 3, ..store.claim("") };
-    let error = pollster::block_on(store.backend.transfer(&a, &other)).expect_err("another kind");
+    let error =
+        pollster::block_on(store.backend.transfer(&a, &other, Call::PATIENT)).expect_err("another kind");
     assert!(matches!(error.kind(), ErrorKind::Config | ErrorKind::Unsupported), "{error}");
-    pollster::block_on(store.backend.evict(&a.key, None, "enough")).expect("answers");
+    pollster::block_on(store.backend.evict(&a.key, None, "enough", Call::PATIENT)).expect("answers");
     assert_eq!(store.transfer(&a, &b), gone(Some("enough")));
     let kept = store.claim("");
     store.take(&kept);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave, Line, Released};
+use tenure::backend::{Answer, Backend, BoxFuture, Call, Claim, Leave, Line, Released};
 use tenure::{ErrorKind, Guard, LockOptions, Locks, Permit, ReadGuard, Result, Token};
 use tokio::task::JoinHandle;
 
@@ -286,14 +286,14 @@ impl Mute {
 }
 
 impl Backend for Mute {
-    tenure::pass_on!(inner: capabilities, domain, attempt, transfer, evict, inspect, watch, close);
+    tenure::pass_on!(inner: capabilities, domain, part, attempt, transfer, evict, inspect, watch, close);
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        if self.mute(claims) { Box::pin(std::future::pending()) } else { self.inner.renew(claims) }
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        if self.mute(claims) { Box::pin(std::future::pending()) } else { self.inner.renew(claims, call) }
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
         let mute = self.mute(std::slice::from_ref(claim));
-        if mute { Box::pin(std::future::pending()) } else { self.inner.release(claim, leave) }
+        if mute { Box::pin(std::future::pending()) } else { self.inner.release(claim, leave, call) }
     }
 }

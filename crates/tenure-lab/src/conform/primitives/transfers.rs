@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tenure::backend::{Claim, Leave, Released, Standing};
+use tenure::backend::{Call, Claim, Leave, Released, Standing};
 use tenure::{ErrorKind, Guard, Handle, Locks};
 
 use super::super::cancel::poll_once;
@@ -50,14 +50,14 @@ fn dead_id(ctx: &Ctx) -> Verdict {
             let held = |said: &Standing| matches!(said, Standing::Held(grant) if grant.token == token);
             // Twice: an answer that was lost is asked for again.
             for _ in 0..2 {
-                let said = store.backend.transfer(&old, &new).await?.standing;
+                let said = store.backend.transfer(&old, &new, Call::PATIENT).await?.standing;
                 ensure!(held(&said), "a hold with {token:?} goes on, and the store says {said:?}");
             }
             let said = store.renew(&old).await?;
             ensure!(matches!(said, Standing::Gone { .. }), "the old claim is renewed: {said:?}");
             let said = store.release(&old, Leave::Nothing).await?;
             ensure!(said == Released::Gone, "the old claim is released: {said:?}");
-            let said = store.backend.transfer(&old, &third).await?.standing;
+            let said = store.backend.transfer(&old, &third, Call::PATIENT).await?.standing;
             ensure!(matches!(said, Standing::Gone { .. }), "the old claim goes on once more: {said:?}");
             let said = store.renew(&new).await?;
             ensure!(held(&said), "the new claim is told {said:?}");
@@ -287,20 +287,21 @@ fn creates(ctx: &Ctx) -> Verdict {
             let name = ctx.name("creates");
             let (stranger, holder, waiter, withdrawn) =
                 (store.claim(&name)?, store.claim(&name)?, store.claim(&name)?, store.claim(&name)?);
-            let said = store.backend.transfer(&stranger, &store.claim(&name)?).await?.standing;
+            let said = store.backend.transfer(&stranger, &store.claim(&name)?, Call::PATIENT).await?.standing;
             ensure!(gone(&said), "what nobody holds goes on: {said:?}");
             ensure!(store.look(&name).await?.is_none(), "a transfer of nothing left something");
             store.take(&holder).await?;
             store.wait(&waiter).await?;
             for from in [&stranger, &waiter] {
-                let said = store.backend.transfer(from, &store.claim(&name)?).await?.standing;
+                let said = store.backend.transfer(from, &store.claim(&name)?, Call::PATIENT).await?.standing;
                 ensure!(gone(&said), "a claim that does not hold goes on: {said:?}");
             }
-            store.release(&withdrawn, Leave::Mark).await?;
-            let said = store.backend.transfer(&holder, &withdrawn).await?.standing;
+            store.release(&withdrawn, Leave::Final).await?;
+            let said = store.backend.transfer(&holder, &withdrawn, Call::PATIENT).await?.standing;
             ensure!(gone(&said), "S9: it goes on under an id that was withdrawn: {said:?}");
             let heavier = Claim { weight: 2, capacity: 2, ..store.claim(&name)? };
-            let refused = store.backend.transfer(&holder, &heavier).await.err().map(|e| e.kind());
+            let refused =
+                store.backend.transfer(&holder, &heavier, Call::PATIENT).await.err().map(|e| e.kind());
             ensure!(refused == Some(ErrorKind::Config), "a hold becomes heavier: {refused:?}");
             ensure!(matches!(store.renew(&holder).await?, Standing::Held(_)), "the holder was disturbed");
             store.release(&holder, Leave::Nothing).await?;

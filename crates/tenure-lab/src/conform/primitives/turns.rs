@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tenure::backend::{Claim, Cohort, Leave};
+use tenure::backend::{Call, Claim, Cohort, Leave};
 use tenure::{ErrorKind, Guard, Line, Locks, LostReason, Released, Seen, Turns};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, JoinSet};
@@ -217,7 +217,7 @@ fn tokens(ctx: &Ctx) -> Verdict {
             // Taken away: nobody says how many were used, so none goes back, whichever of them is named.
             let whom = tenure::Token::new(then + i64::from(USED));
             let key = ctx.key(&name)?;
-            let told = store.backend.evict(&key, whom, "a trial").await?;
+            let told = store.backend.evict(&key, whom, "a trial", Call::PATIENT).await?;
             ensure!(told == Released::WasHeld, "one of its tokens is named, and it is {told:?}");
             let end = first(store.take(&last).await?)?;
             let newest = then + i64::from(OWN) - 1;

@@ -55,14 +55,14 @@ impl Judge {
                     self.grant(s, id, token);
                 }
             }
-            Standing::Waiting { lease, .. } => {
+            Standing::Waiting { place, .. } => {
                 let back = before.0 == At::Holds && lives;
                 if before.0 != At::Waits || record.end <= s.now {
                     self.stood += 1;
                     record.stood = Some(self.stood);
                 }
                 record.at = At::Waits;
-                record.end = end(s.now, *lease);
+                record.end = place.map_or(s.now, |lease| end(s.now, lease));
                 self.rule("S4", s.t, !back, || format!("{} held and waits again", id.short()));
             }
             Standing::Busy | Standing::Gone { .. } => {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tenure::Token;
-use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, News, Released, Standing};
+use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, News, Previous, Released, Standing};
 use tenure::core::moment::Moment;
 
 use super::super::link::{Request, Said, Verb};
@@ -36,7 +36,8 @@ impl Mutant for Always {
             for (claim, answer) in claims.iter().zip(answers) {
                 if let Ok(Answer { standing: standing @ Standing::Gone { .. }, .. }) = answer {
                     let lease = Lease::For(claim.ttl);
-                    *standing = Standing::Held(Grant { token: Token::new(1), lease });
+                    *standing =
+                        Standing::Held(Grant { token: Token::new(1), lease, previous: Previous::Unknown });
                 }
             }
         }
@@ -47,7 +48,7 @@ pub(super) struct NoMark;
 
 impl Mutant for NoMark {
     fn sends(&self, verb: &mut Verb) -> Option<Said> {
-        if let Verb::Release(_, leave @ Leave::Mark, _) = verb {
+        if let Verb::Release(_, leave @ Leave::Final, _) = verb {
             *leave = Leave::Nothing;
         }
         None
@@ -59,7 +60,7 @@ pub(super) struct NoWithdrawal;
 
 impl Mutant for NoWithdrawal {
     fn sends(&self, verb: &mut Verb) -> Option<Said> {
-        matches!(verb, Verb::Release(_, Leave::Mark, _)).then_some(Said::Released(Ok(Released::WasWaiting)))
+        matches!(verb, Verb::Release(_, Leave::Final, _)).then_some(Said::Released(Ok(Released::WasWaiting)))
     }
 }
 
@@ -68,7 +69,7 @@ pub(super) struct FromArrival;
 impl Mutant for FromArrival {
     fn pushes(&self, news: &mut News) {
         if let News::Granted(_, _, at) = news {
-            *at = Some(u64::MAX);
+            *at = u64::MAX;
         }
     }
 }

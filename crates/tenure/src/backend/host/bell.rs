@@ -209,7 +209,7 @@ impl Inner {
         let at = if let Place::Held { end, .. } = place { end.saturating_sub(waiter.ttl) } else { 0 };
         let answer = local::answer(place, Now { ns: at, wall_us: 0, ceiling: 0 });
         let news = match answer.standing {
-            Standing::Held(grant) => News::Granted(ClaimId(id), grant, Some(at)),
+            Standing::Held(grant) => News::Granted(ClaimId(id), grant, at),
             Standing::Gone { why } => News::Gone(ClaimId(id), why),
             Standing::Waiting { .. } | Standing::Busy => return None,
         };

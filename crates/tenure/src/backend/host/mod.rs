@@ -49,7 +49,7 @@ mod watch;
 
 use self::place::Place;
 use self::store::{Halt, Inner, Outcome, Store};
-use super::{Answer, Backend, BoxFuture, Claim, Entry, Leave, Opening, Page, Query, Released};
+use super::{Answer, Backend, BoxFuture, Call, Claim, Entry, Leave, Opening, Page, Part, Query, Released};
 use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength, Turns};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
@@ -115,6 +115,11 @@ impl Host {
         Ok(())
     }
 
+    async fn attempt_one(&self, claim: &Claim) -> Result<Answer> {
+        self.usable()?;
+        self.patiently(|store| store.attempt(claim, self.client)).await
+    }
+
     /// Runs a verb, and runs it again for as long as somebody who lives stays inside its shard.
     async fn patiently<T>(&self, mut verb: impl FnMut(&Arc<Inner>) -> Outcome<T>) -> Result<T> {
         let mut began = None;
@@ -173,22 +178,29 @@ impl Backend for Host {
         })
     }
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn part(&self, _: &Key) -> Part {
+        Part::WHOLE
+    }
+
+    fn attempt<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move {
-            self.usable()?;
-            self.patiently(|store| store.attempt(claim, self.client)).await
+            let mut answers = Vec::with_capacity(claims.len());
+            for claim in claims {
+                answers.push(self.attempt_one(claim).await);
+            }
+            answers
         })
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move { self.store.0.renew(claims, self.client) })
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         Box::pin(self.patiently(move |store| store.release(claim, leave)))
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, _: Call) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move {
             self.usable()?;
             self.patiently(|store| store.transfer(from, to)).await
@@ -200,6 +212,7 @@ impl Backend for Host {
         key: &'a Key,
         token: Option<Token>,
         why: &'a str,
+        _: Call,
     ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
             self.usable()?;
@@ -207,7 +220,7 @@ impl Backend for Host {
         })
     }
 
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, query: &'a Query, _: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(async move {
             self.usable()?;
             self.patiently(|store| store.inspect(query)).await

@@ -7,7 +7,7 @@ use super::bell::Waiter;
 use super::layout::SHARDS;
 use super::slots::Who;
 use super::store::{Inner, Outcome};
-use crate::backend::{Anchor, Answer, Claim, Leave, Page, Query, Released, local, note, one_token};
+use crate::backend::{Anchor, Answer, Claim, Leave, Page, Query, Released, local, note, refusal};
 use crate::core::line::{Found, NO_SLOT, Now, Place, Refusal};
 use crate::core::moment::nanos;
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ impl Inner {
     /// Stands in line, or looks again.
     pub(super) fn attempt(self: &Arc<Inner>, claim: &Claim, client: u64) -> Outcome<Answer> {
         self.usable()?;
-        one_token(claim)?;
+        refusal::check_tokens(claim, 1)?;
         let mut note = Vec::with_capacity(NOTE);
         note::encode(&claim.owner, &claim.reason, &mut note);
         let ask = local::ask(claim, self.slot_of(claim), &note);
@@ -224,7 +224,7 @@ impl Inner {
     /// Continues a hold under another claim, in this process if it is anchored to one.
     pub(super) fn transfer(&self, from: &Claim, to: &Claim) -> Outcome<Answer> {
         self.usable()?;
-        one_token(to)?;
+        refusal::check_tokens(to, 1)?;
         let mut note = Vec::with_capacity(NOTE);
         note::encode(&to.owner, &to.reason, &mut note);
         let ask = local::ask(to, self.slot_of(to), &note);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::resp::Value;
 use super::{digits, record};
-use crate::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, News, Released, Standing, larger};
+use crate::backend::{
+    Answer, Claim, ClaimId, Grant, Kind, Lease, News, Previous, Released, Standing, refusal,
+};
 use crate::core::lease::LOOK_AGAIN_MAX;
 use crate::error::{Error, Result};
 use crate::token::Token;
@@ -70,28 +72,28 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
         // A new hold says no more than when it began: its token is that time.
         "H" if fields.text(3).is_none() => {
             let lease = Lease::For(Duration::from_micros(record::lease(claim.ttl)));
-            Standing::Held(Grant { token: token(i64::try_from(now).ok()?), lease })
+            Standing::Held(Grant {
+                token: token(i64::try_from(now).ok()?),
+                lease,
+                previous: Previous::Unknown,
+            })
         }
         "H" => {
             let grant = token(i64::try_from(fields.number(3)?).ok()?);
-            Standing::Held(Grant { token: grant, lease: Lease::For(until(fields.number(4)?)) })
+            let lease = Lease::For(until(fields.number(4)?));
+            Standing::Held(Grant { token: grant, lease, previous: Previous::Unknown })
         }
         "W" => Standing::Waiting {
-            lease: Lease::For(until(fields.number(3)?)),
+            place: Some(Lease::For(until(fields.number(3)?))),
             ahead: Some(u32::try_from(fields.number(4)?).unwrap_or(u32::MAX)),
             look_again: (until(fields.number(5)?) + AFTER).min(LOOK_AGAIN_MAX),
         },
         "B" => Standing::Busy,
         "G" => Standing::Gone { why: None },
         "E" => Standing::Gone { why: Some(fields.text(3)?.to_owned()) },
-        "K" => return Some(Err(other_kind(fields.text(3)?, claim))),
-        "L" => return Some(Err(larger())),
-        "F" => {
-            return Some(Err(Error::unavailable(
-                "100000 claims wait for this lock already, which is the most",
-                "try again later, or divide the lock",
-            )));
-        }
+        "K" => return Some(Err(refusal::other_kind(kind(fields.text(3)?), Some(claim.kind)))),
+        "L" => return Some(Err(refusal::larger())),
+        "F" => return Some(Err(refusal::too_many())),
         "V" => return Some(Err(other_version(fields.text(3)?))),
         _ => return None,
     };
@@ -114,19 +116,6 @@ pub(super) fn other_version(byte: &str) -> Error {
     Error::protocol(
         format!("the lock is stored in format {byte:?}, and this version reads format \"1\""),
         "use one version of Tenure for one server, or a namespace of its own for each",
-    )
-}
-
-fn other_kind(digit: &str, claim: &Claim) -> Error {
-    let name = |kind| match kind {
-        Some(Kind::Mutex) => "a mutex",
-        Some(Kind::ReadWrite) => "a read-write lock",
-        Some(Kind::Semaphore) => "a semaphore",
-        None => "something else",
-    };
-    Error::config(
-        format!("it is used as {} now, and not as {}", name(kind(digit)), name(Some(claim.kind))),
-        "give locks of different kinds different names",
     )
 }
 
@@ -160,8 +149,9 @@ pub(super) fn news(text: &str) -> Option<News> {
             let grant = Grant {
                 token: token(i64::try_from(grant).ok()?),
                 lease: Lease::For(Duration::from_micros(lease)),
+                previous: Previous::Unknown,
             };
-            Some(News::Granted(id, grant, Some(now.saturating_mul(1000))))
+            Some(News::Granted(id, grant, now.saturating_mul(1000)))
         }
         "x" => Some(News::Gone(id, Some(rest.get(33..)?.to_owned()))),
         "l" => Some(News::Look(id)),
@@ -178,7 +168,7 @@ mod tests {
         let id = "000000000000000000000000000000ff";
         let grant = format!("1g{id}1795168537675201179516853767530000030000000");
         match news(&grant) {
-            Some(News::Granted(ClaimId(0xff), grant, Some(1_795_168_537_675_300_000))) => {
+            Some(News::Granted(ClaimId(0xff), grant, 1_795_168_537_675_300_000)) => {
                 assert_eq!(grant.token.map(Token::get), Some(1_795_168_537_675_201));
                 assert_eq!(grant.lease, Lease::For(Duration::from_secs(30)));
             }

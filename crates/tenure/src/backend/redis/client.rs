@@ -7,36 +7,25 @@
 //! answer is an error to the engine, which counts it and leaves a mark at the end. Only what has provably not left changes
 //! connections.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::fault::{Fault, Why, of_answer, of_fault};
 use super::handshake;
-use super::link::Link;
+use super::link::{Link, Reply};
 use super::names;
 use super::place::Thread;
 use super::resp::Value;
 use super::scripts::{Names, Script};
 use super::target::Target;
 use super::together::Verb;
-use crate::backend::{News, Sink};
+use crate::backend::{Errand, News, Sink};
 use crate::core::moment::Moment;
 use crate::error::ErrorKind;
-use crate::runtime::Runtime;
-
-/// Which connection a request prefers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
-    /// Somebody waits for the answer.
-    Command,
-    /// A lease depends on it, whatever the user's runtime does.
-    Keeper,
-}
+use crate::runtime::{Runtime, join_all};
 
 /// A place for a connection that is made anew whenever it breaks.
 #[derive(Debug)]
@@ -195,7 +184,7 @@ impl Client {
 
     fn pick(&self, errand: Errand) -> Result<Arc<Link>, Why> {
         let (first, second) = match errand {
-            Errand::Command if self.at_home() => (&self.command, &self.keeper),
+            Errand::Awaited if self.at_home() => (&self.command, &self.keeper),
             _ => (&self.keeper, &self.command),
         };
         first.live().or_else(|| second.live()).ok_or_else(|| first.why())
@@ -241,7 +230,44 @@ impl Client {
     ) -> Result<(Value, Arc<Link>), Why> {
         let link = self.pick(errand)?;
         self.wake_guard();
-        let text = match link.ask_verb(Verb::new(script, key, arguments)).await {
+        let answer = link.ask_verb(Verb::new(script, key, arguments));
+        self.hear_verb(errand, script, key, arguments, link.clone(), answer).await
+    }
+
+    /// Runs the scripts of several attempts, in as few calls as will do. Their answers in order.
+    pub(super) async fn run_verbs(
+        &self,
+        errand: Errand,
+        script: Script,
+        verbs: &[(Vec<u8>, [Vec<u8>; 3])],
+    ) -> Vec<Result<(Value, Arc<Link>), Why>> {
+        let link = match self.pick(errand) {
+            Ok(link) => link,
+            Err(why) => return verbs.iter().map(|_| Err(why.clone())).collect(),
+        };
+        self.wake_guard();
+        let words: Vec<[&[u8]; 3]> =
+            verbs.iter().map(|(_, words)| words.each_ref().map(Vec::as_slice)).collect();
+        let each = verbs.iter().zip(&words);
+        let answers =
+            link.ask_verbs(each.clone().map(|((key, _), words)| Verb::new(script, key, words)).collect());
+        join_all(each.zip(answers).map(|(((key, _), words), answer)| {
+            self.hear_verb(errand, script, key, words, link.clone(), answer)
+        }))
+        .await
+    }
+
+    /// The answer to a verb; what failed in company is asked again alone.
+    async fn hear_verb(
+        &self,
+        errand: Errand,
+        script: Script,
+        key: &[u8],
+        arguments: &[&[u8]],
+        link: Arc<Link>,
+        answer: impl Future<Output = Reply>,
+    ) -> Result<(Value, Arc<Link>), Why> {
+        let text = match answer.await {
             Ok(Value::Error(text)) => text,
             Err(Fault::Together(text)) => text.to_string(),
             Ok(value) => return Ok((value, link)),
@@ -337,13 +363,4 @@ impl Client {
             client.sink.0.news(News::Changed);
         });
     }
-}
-
-/// Which connection a release takes: one that is polled by nobody who waits is on behalf of a guard that was dropped.
-pub(super) async fn errand_of_release() -> Errand {
-    poll_fn(|cx| {
-        let dropped = cx.waker().will_wake(Waker::noop());
-        Poll::Ready(if dropped { Errand::Keeper } else { Errand::Command })
-    })
-    .await
 }

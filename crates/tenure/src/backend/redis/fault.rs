@@ -25,11 +25,13 @@ pub(super) struct Why {
     pub(super) advice: &'static str,
     /// The server answered it.
     answered: bool,
+    /// The request never left this process.
+    pub(super) unsent: bool,
 }
 
 impl Why {
     pub(super) fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
-        Why { kind, what: what.into(), advice, answered: false }
+        Why { kind, what: what.into(), advice, answered: false, unsent: false }
     }
 
     pub(super) fn error(&self) -> Error {
@@ -42,7 +44,11 @@ impl Why {
             ErrorKind::Uncertain => Error::uncertain(what, advice),
             _ => Error::protocol(what, advice),
         };
-        if self.answered { error.as_answered() } else { error }
+        match (self.answered, self.unsent) {
+            (true, _) => error.as_answered(),
+            (_, true) => error.unsent(),
+            _ => error,
+        }
     }
 }
 
@@ -61,7 +67,8 @@ impl Fault {
 pub(super) fn of_fault(fault: &Fault) -> Why {
     match fault {
         Fault::Unsent(why) => {
-            Why::new(ErrorKind::Unavailable, format!("the request was not sent: {why}"), REACH)
+            let what = format!("the request was not sent: {why}");
+            Why { unsent: true, ..Why::new(ErrorKind::Unavailable, what, REACH) }
         }
         Fault::Lost(why) => Why::new(ErrorKind::Uncertain, format!("the answer was lost: {why}"), REACH),
         // Asked again alone before anybody hears of it; then this is what the server says.

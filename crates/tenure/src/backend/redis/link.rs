@@ -24,7 +24,7 @@ use super::scripts::Names;
 use super::stream::Stream;
 use super::together::{self, Queued, To, Verb};
 use crate::core::moment::Moment;
-use crate::runtime::{Runtime, gather};
+use crate::runtime::Runtime;
 
 /// The answer to a request.
 pub(super) type Reply = Result<Value, Fault>;
@@ -135,34 +135,46 @@ impl Link {
     }
 
     /// Sends a verb, alone or together with others, and waits for its answer.
-    pub(super) async fn ask_verb(self: &Arc<Link>, verb: Verb) -> Reply {
-        let (reply, receiver) = oneshot::channel();
-        {
-            let mut state = self.state();
-            if let Some(fault) = &state.dead {
-                return Err(fault.unsent());
-            }
-            state.verbs.push(Queued { verb, reply, since: self.runtime.now() });
-            if state.verbs.len() >= together::ENOUGH && state.out.is_empty() {
-                self.write_now(state);
-            } else if !self.gathers(&state) {
-                self.start_writing(state);
-            }
+    pub(super) async fn ask_verb(&self, verb: Verb) -> Reply {
+        match self.queue_verb(verb) {
+            Ok(receiver) => answer_of(receiver).await,
+            Err(fault) => Err(fault),
         }
-        receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
     }
 
-    /// Whether more verbs are about to be asked for by this thread: then all of them are written when that is done.
-    fn gathers(self: &Arc<Link>, state: &State) -> bool {
-        if state.writing || !state.waiting.is_empty() {
-            return false;
+    /// Sends several verbs together; the answer to each.
+    pub(super) fn ask_verbs(&self, verbs: Vec<Verb>) -> Vec<impl Future<Output = Reply> + use<>> {
+        let mut state = self.state();
+        let mut receivers = Vec::with_capacity(verbs.len());
+        for verb in verbs {
+            let (reply, receiver) = oneshot::channel();
+            receivers.push(receiver);
+            match &state.dead {
+                Some(fault) => drop(reply.send(Err(fault.unsent()))),
+                None => state.verbs.push(Queued { verb, reply, since: self.runtime.now() }),
+            }
         }
-        if state.verbs.len() > 1 {
-            // The first one sees to it for all that follow.
-            return gather::is_open();
+        self.write_verbs(state);
+        receivers.into_iter().map(answer_of).collect()
+    }
+
+    fn queue_verb(&self, verb: Verb) -> Result<oneshot::Receiver<Reply>, Fault> {
+        let mut state = self.state();
+        if let Some(fault) = &state.dead {
+            return Err(fault.unsent());
         }
-        let link = Arc::clone(self);
-        gather::at_end(move || link.start_writing(link.state()))
+        let (reply, receiver) = oneshot::channel();
+        state.verbs.push(Queued { verb, reply, since: self.runtime.now() });
+        self.write_verbs(state);
+        Ok(receiver)
+    }
+
+    fn write_verbs(&self, state: MutexGuard<'_, State>) {
+        if state.verbs.len() >= together::ENOUGH && state.out.is_empty() {
+            self.write_now(state);
+        } else {
+            self.start_writing(state);
+        }
     }
 
     /// Subscribes to one channel: the answer to that is a push.
@@ -479,4 +491,7 @@ impl Link {
 pub(super) struct Unsent {
     requests: Vec<(Vec<u8>, Waiting)>,
     verbs: Vec<Queued>,
+}
+async fn answer_of(receiver: oneshot::Receiver<Reply>) -> Reply {
+    receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
 }

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::answer::kind;
-use super::client::{Client, Errand};
+use super::client::Client;
 use super::link::Link;
 use super::record::Record;
 use super::resp::Value;
 use super::scripts::Script;
 use super::{answer, names, nonsense, record};
-use crate::backend::{Broken, Kind, Line, Page, Query, Seen};
+use crate::backend::{Broken, Errand, Kind, Line, Page, Query, Seen};
 use crate::error::Result;
 use crate::key::Key;
 use crate::token::Token;
@@ -84,7 +84,7 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
     loop {
         let words =
             [b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", STEP.as_bytes()];
-        let answer = client.command(Errand::Command, &words).await.map_err(|why| why.error())?;
+        let answer = client.command(Errand::Awaited, &words).await.map_err(|why| why.error())?;
         let [next, found] = answer.list().unwrap_or_default() else {
             return Err(crate::Error::protocol(
                 "the server answered SCAN with something else",
@@ -124,7 +124,7 @@ async fn show(client: &Client, key: &Key, waiting_max: usize) -> Result<Option<L
         return show_plain(client, key, &format!("{prefix}{}", key.name())).await;
     }
     let (head, most) = (names::head(key), waiting_max.to_string());
-    let asked = client.run(Errand::Command, Script::Inspect, &[head.as_bytes()], &[most.as_bytes()]).await;
+    let asked = client.run(Errand::Awaited, Script::Inspect, &[head.as_bytes()], &[most.as_bytes()]).await;
     let (value, link) = asked.map_err(|why| why.error())?;
     read(&link, key, &value)
 }
@@ -179,7 +179,7 @@ fn broken(text: &str) -> Option<Broken> {
 async fn show_plain(client: &Client, key: &Key, name: &str) -> Result<Option<Line>> {
     let keys = [name.as_bytes(), names::plain_record(name).as_bytes()].map(<[u8]>::to_vec);
     let asked = client
-        .run(Errand::Command, Script::PlainInspect, &[keys[0].as_slice(), keys[1].as_slice()], &[])
+        .run(Errand::Awaited, Script::PlainInspect, &[keys[0].as_slice(), keys[1].as_slice()], &[])
         .await;
     let (value, link) = asked.map_err(|why| why.error())?;
     if value == Value::Nil {

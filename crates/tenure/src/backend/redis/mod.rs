@@ -7,7 +7,7 @@
 //! - `lua/`: the scripts. - `fields`: names in them. - `scripts`: running them. - `answer`, `record`: reading what they say.
 //! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
 //! - `link`, `together`, `stream`, `resp`, `digits`: one connection. - `handshake`: its beginning, and what the server can promise.
-//! - `plain`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
+//! - `setnx`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
 //! - `store_name`: which order the tokens belong to.
 
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
 use self::answer::{Fields, hex};
-use self::client::{Client, Errand, errand_of_release};
+use self::client::Client;
 use self::digits::padded;
 use self::fault::{Fault, Why};
 use self::link::Link;
 use self::place::Thread;
 use self::resp::Value;
 use self::scripts::Script;
-use self::supervise::Part;
+use self::supervise::Lane;
 use self::target::Target;
 use super::{
-    Anchor, Answer, Backend, BoxFuture, Claim, Entry, Kind, Leave, Opening, Page, Query, RW_CAPACITY,
-    Released, one_token,
+    Anchor, Answer, Backend, BoxFuture, Call, Claim, Entry, Errand, Leave, Opening, Page, Part, Query,
+    Released, refusal,
 };
 use crate::capability::{Capabilities, Survives, TokenStrength};
 use crate::domain::Domain;
@@ -46,10 +46,10 @@ mod link;
 mod list;
 mod names;
 mod place;
-pub(super) mod plain;
 mod record;
 mod resp;
 mod scripts;
+pub(super) mod setnx;
 mod store_name;
 mod stream;
 mod supervise;
@@ -125,9 +125,9 @@ impl Unfinished {
             return Ok(Err(Why::new(ErrorKind::Unavailable, "the client was closed", "connect again")));
         };
         let thread = &client.thread.handle;
-        let keeper = thread.spawn(supervise::first(client.clone(), Part::Keeper));
+        let keeper = thread.spawn(supervise::first(client.clone(), Lane::Keeper));
         let place = client.home.as_ref().unwrap_or(thread);
-        let command = place.spawn(supervise::first(client.clone(), Part::Command)).await?;
+        let command = place.spawn(supervise::first(client.clone(), Lane::Command)).await?;
         let keeper = keeper.await?;
         Ok(command.and_then(|command| Ok((command, keeper?))))
     }
@@ -148,16 +148,47 @@ impl Drop for Redis {
 }
 
 impl Redis {
-    async fn ask_attempt(&self, claim: &Claim) -> Result<Answer> {
+    async fn ask_attempt(&self, claim: &Claim, errand: Errand) -> Result<Answer> {
         check(claim)?;
+        let (key, words) = self.attempt_words(claim);
+        let words = words.each_ref().map(String::as_bytes);
+        let asked = self.client.run_verb(errand, Script::Attempt, key.as_bytes(), &words).await;
+        self.attempted(claim, asked)
+    }
+
+    /// Several attempts, in as few calls as will do. What is refused here is not sent.
+    async fn ask_attempts(&self, claims: &[Claim], errand: Errand) -> Vec<Result<Answer>> {
+        let checked: Vec<Result<()>> = claims.iter().map(check).collect();
+        let sent =
+            || claims.iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(claim, _)| claim);
+        let verbs: Vec<_> = sent()
+            .map(|claim| {
+                let (key, words) = self.attempt_words(claim);
+                (key.into_bytes(), words.map(String::into_bytes))
+            })
+            .collect();
+        let asked = self.client.run_verbs(errand, Script::Attempt, &verbs).await;
+        let mut answers = sent().zip(asked).map(|(claim, asked)| self.attempted(claim, asked));
+        let missing = || Err(Error::protocol("an attempt has no answer", "this is a bug: please report it"));
+        checked
+            .iter()
+            .map(|checked| match checked {
+                Ok(()) => answers.next().unwrap_or_else(missing),
+                Err(error) => Err(error.again()),
+            })
+            .collect()
+    }
+
+    /// The key and the arguments of an attempt.
+    fn attempt_words(&self, claim: &Claim) -> (String, [String; 3]) {
         let client = &self.client;
-        let (head, id) = (names::head(&claim.key), hex(claim.id));
-        let asked = record::asked(&client.id, claim);
         let how = record::how(claim, client.server_us(claim.birth));
-        let words = [&id, &asked, &how].map(|w| w.as_bytes());
-        let asked = client.run_verb(Errand::Command, Script::Attempt, head.as_bytes(), &words).await;
+        (names::head(&claim.key), [hex(claim.id), record::asked(&client.id, claim), how])
+    }
+
+    fn attempted(&self, claim: &Claim, asked: Result<(Value, Arc<Link>), fault::Why>) -> Result<Answer> {
         let (value, link) = asked.map_err(|why| why.error())?;
-        self.judge(&link, &value, &id, |fields| answer::standing(fields, claim))
+        self.judge(&link, &value, &hex(claim.id), |fields| answer::standing(fields, claim))
     }
 
     /// Reads an answer. One that is not an answer to this very request means that nothing on the connection can be
@@ -172,12 +203,12 @@ impl Redis {
         judge(&self.client, link, value, id, read)
     }
 
-    async fn ask_renew(&self, claims: &[Claim]) -> Vec<Result<Answer>> {
+    async fn ask_renew(&self, claims: &[Claim], errand: Errand) -> Vec<Result<Answer>> {
         let heads: Vec<String> = claims.iter().map(|c| names::head(&c.key)).collect();
         let words: Vec<String> = claims.iter().flat_map(|c| [hex(c.id), record::note(c)]).collect();
         let keys: Vec<&[u8]> = heads.iter().map(String::as_bytes).collect();
         let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-        let (value, link) = match self.client.run(Errand::Keeper, Script::Renew, &keys, &arguments).await {
+        let (value, link) = match self.client.run(errand, Script::Renew, &keys, &arguments).await {
             Ok(answered) => answered,
             Err(why) => return claims.iter().map(|_| Err(why.error())).collect(),
         };
@@ -191,15 +222,14 @@ impl Redis {
         .collect()
     }
 
-    async fn ask_release(&self, claim: &Claim, leave: Leave) -> Result<Released> {
+    async fn ask_release(&self, claim: &Claim, leave: Leave, errand: Errand) -> Result<Released> {
         let client = &self.client;
-        let errand = errand_of_release().await;
         let (head, id) = (names::head(&claim.key), hex(claim.id));
         let trace = match leave {
             Leave::Nothing if claim.cohort.tokens > 1 => format!("t{:010}", claim.cohort.used),
             Leave::Nothing if self.surely_holds(claim) => "s".to_owned(),
             Leave::Nothing => String::new(),
-            Leave::Mark => format!("m{:016}", client.server_us(claim.birth)),
+            Leave::Final => format!("m{:016}", client.server_us(claim.birth)),
             Leave::For(pause) => padded(micros(pause), 16),
         };
         let words = [&id, &trace].map(|w| w.as_bytes());
@@ -216,8 +246,8 @@ impl Redis {
         claim.anchor == Anchor::Process && self.client.runtime.now() + supervise::PATIENCE < end
     }
 
-    async fn ask_transfer(&self, from: &Claim, to: &Claim) -> Result<Answer> {
-        check_tokens(to)?;
+    async fn ask_transfer(&self, from: &Claim, to: &Claim, errand: Errand) -> Result<Answer> {
+        refusal::check_tokens(to, TOKENS)?;
         let client = &self.client;
         let (head, held, id) = (names::head(&to.key), hex(from.id), hex(to.id));
         let terms = record::terms(to);
@@ -225,16 +255,22 @@ impl Redis {
         let who = record::who(&client.id, to);
         let used = padded(from.cohort.used.into(), 10);
         let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who, &used].map(str::as_bytes);
-        let asked = client.run(Errand::Command, Script::Transfer, &[head.as_bytes()], &words).await;
+        let asked = client.run(errand, Script::Transfer, &[head.as_bytes()], &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         self.judge(&link, &value, &id, |fields| answer::standing(fields, to))
     }
 
-    async fn ask_evict(&self, key: &Key, token: Option<Token>, why: &str) -> Result<Released> {
+    async fn ask_evict(
+        &self,
+        key: &Key,
+        token: Option<Token>,
+        why: &str,
+        errand: Errand,
+    ) -> Result<Released> {
         let head = names::head(key);
         let token = token.map(|t| format!("{:016}", t.get())).unwrap_or_default();
         let words = [token.as_bytes(), why.as_bytes()];
-        let asked = self.client.run(Errand::Command, Script::Evict, &[head.as_bytes()], &words).await;
+        let asked = self.client.run(errand, Script::Evict, &[head.as_bytes()], &words).await;
         let (value, link) = asked.map_err(|why| why.error())?;
         evicted(&self.client, &link, &value)
     }
@@ -242,28 +278,8 @@ impl Redis {
 
 /// Refuses a claim that no line can carry.
 fn check(claim: &Claim) -> Result<()> {
-    let capacity = match claim.kind {
-        Kind::Mutex => 1,
-        Kind::ReadWrite => RW_CAPACITY,
-        Kind::Semaphore => claim.capacity,
-    };
-    if claim.weight == 0 || claim.weight > claim.capacity || claim.capacity != capacity {
-        let what = format!("a weight of {} does not fit a capacity of {}", claim.weight, claim.capacity);
-        return Err(Error::config(what, "ask for at least one permit, and for no more than there are"));
-    }
-    check_tokens(claim)
-}
-
-/// Refuses a claim that asks for more tokens than its kind has, or a store gives at once.
-fn check_tokens(claim: &Claim) -> Result<()> {
-    match (claim.kind, claim.cohort.tokens) {
-        (Kind::Mutex, 1..=TOKENS) => Ok(()),
-        (Kind::Mutex, asked) => {
-            let advice = format!("ask for at least one, and for {TOKENS} at most");
-            Err(Error::config(format!("a claim cannot have {asked} tokens"), advice))
-        }
-        _ => one_token(claim),
-    }
+    refusal::check_weight(claim)?;
+    refusal::check_tokens(claim, TOKENS)
 }
 
 /// As [`Redis::judge`].
@@ -315,26 +331,33 @@ impl Backend for Redis {
         Box::pin(store_name::domain(&self.client, MOST.backend))
     }
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        Box::pin(self.ask_attempt(claim))
+    fn part(&self, _: &Key) -> Part {
+        Part::WHOLE
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        match claims {
+            [claim] => Box::pin(async move { vec![self.ask_attempt(claim, call.errand).await] }),
+            claims => Box::pin(self.ask_attempts(claims, call.errand)),
+        }
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(claims.len());
             for batch in claims.chunks(BATCH) {
-                answers.extend(self.ask_renew(batch).await);
+                answers.extend(self.ask_renew(batch, call.errand).await);
             }
             answers
         })
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
-        Box::pin(self.ask_release(claim, leave))
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(self.ask_release(claim, leave, call.errand))
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        Box::pin(self.ask_transfer(from, to))
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(self.ask_transfer(from, to, call.errand))
     }
 
     fn evict<'a>(
@@ -342,11 +365,12 @@ impl Backend for Redis {
         key: &'a Key,
         token: Option<Token>,
         why: &'a str,
+        call: Call,
     ) -> BoxFuture<'a, Result<Released>> {
-        Box::pin(self.ask_evict(key, token, why))
+        Box::pin(self.ask_evict(key, token, why, call.errand))
     }
 
-    fn inspect<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, query: &'a Query, _: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(list::inspect(&self.client, &self.listed, query))
     }
 

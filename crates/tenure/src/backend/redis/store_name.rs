@@ -7,10 +7,11 @@
 
 use std::net::IpAddr;
 
-use super::client::{Client, Errand};
+use super::client::Client;
 use super::names::NAME;
 use super::resp::Value;
 use super::target::Target;
+use crate::backend::Errand;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 
@@ -20,7 +21,7 @@ const VERSION: char = '1';
 /// The domain of a server's tokens.
 pub(super) async fn domain(client: &Client, backend: &str) -> Result<Domain> {
     let get: [&[u8]; 2] = [b"GET", NAME.as_bytes()];
-    let given = client.command(Errand::Command, &get).await.map_err(|why| why.error())?;
+    let given = client.command(Errand::Awaited, &get).await.map_err(|why| why.error())?;
     if given == Value::Nil {
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
         return Domain::of(backend, &own_name(&client.target, &node));

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::client::{Client, Errand, Slot};
+use super::client::{Client, Slot};
 use super::fault::{Fault, Why, of_fault};
 use super::handshake::{self, Hello};
 use super::link::Link;
 use super::names;
 use super::stream::Stream;
-use crate::backend::News;
+use crate::backend::{Errand, News, Part};
 use crate::core::backoff;
 use crate::error::ErrorKind;
 use crate::runtime::race;
@@ -32,43 +32,43 @@ pub(super) const CHANGES: Duration = Duration::from_millis(50);
 
 /// Which of the two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Lane {
     Command,
     Keeper,
 }
 
-impl Part {
+impl Lane {
     fn slot(self, client: &Client) -> &Slot {
         match self {
-            Part::Command => &client.command,
-            Part::Keeper => &client.keeper,
+            Lane::Command => &client.command,
+            Lane::Keeper => &client.keeper,
         }
     }
 
     /// Whether pushes come this way.
     fn is_told(self, client: &Client) -> bool {
-        (self == Part::Command) != client.homeless.load(Ordering::SeqCst)
+        (self == Lane::Command) != client.homeless.load(Ordering::SeqCst)
     }
 }
 
 /// Makes a connection in the current runtime.
-pub(super) async fn connect(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Why> {
+pub(super) async fn connect(client: &Arc<Client>, lane: Lane) -> Result<(Arc<Link>, Hello), Why> {
     let runtime = client.runtime.clone();
-    let made = race(&*runtime, runtime.now() + CONNECT, make(client, part)).await;
+    let made = race(&*runtime, runtime.now() + CONNECT, make(client, lane)).await;
     made.unwrap_or_else(|| Err(unreachable(client, "it does not answer")))
 }
 
 /// Makes a connection for the first time.
-pub(super) async fn first(client: Arc<Client>, part: Part) -> Result<Arc<Link>, Why> {
-    let (link, _) = connect(&client, part).await?;
-    part.slot(&client).up(&link);
+pub(super) async fn first(client: Arc<Client>, lane: Lane) -> Result<Arc<Link>, Why> {
+    let (link, _) = connect(&client, lane).await?;
+    lane.slot(&client).up(&link);
     if client.is_closed() {
         link.fail(&Fault::Lost("the client was closed".into()));
     }
     Ok(link)
 }
 
-async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Why> {
+async fn make(client: &Arc<Client>, lane: Lane) -> Result<(Arc<Link>, Hello), Why> {
     let target = &client.target;
     let stream = Stream::connect(&target.host, target.port, target.tls.as_ref());
     let stream = stream.await.map_err(|error| unreachable(client, &error.to_string()))?;
@@ -88,7 +88,7 @@ async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Wh
     let greeted = async {
         let hello = handshake::greet(&link, target).await?;
         client.prepare(&link).await?;
-        if part.is_told(client) {
+        if lane.is_told(client) {
             subscribe(client, &link).await?;
         }
         Ok(hello)
@@ -98,7 +98,7 @@ async fn make(client: &Arc<Client>, part: Part) -> Result<(Arc<Link>, Hello), Wh
         ErrorKind::Uncertain => unreachable(client, &why.what),
         _ => why,
     })?;
-    if part == Part::Keeper && client.watching.load(Ordering::SeqCst) {
+    if lane == Lane::Keeper && client.watching.load(Ordering::SeqCst) {
         track(client, &link).await;
     }
     unfinished.0 = None;
@@ -152,33 +152,33 @@ pub(super) fn watch(client: &Arc<Client>, on: bool) {
             // What changed before the server began to tell.
             shared.tell_change();
         } else {
-            let _ = shared.command(Errand::Keeper, &[b"CLIENT", b"TRACKING", b"OFF"]).await;
+            let _ = shared.command(Errand::Background, &[b"CLIENT", b"TRACKING", b"OFF"]).await;
         }
     });
 }
 
 /// Keeps one connection up until the client is closed. Dropped with its runtime, it hands its work to the other one.
-pub(super) async fn supervise(client: Arc<Client>, part: Part, mut link: Arc<Link>) {
-    struct Here(Arc<Client>, Part);
+pub(super) async fn supervise(client: Arc<Client>, lane: Lane, mut link: Arc<Link>) {
+    struct Here(Arc<Client>, Lane);
     impl Drop for Here {
         fn drop(&mut self) {
-            if self.1 == Part::Command && !self.0.is_closed() {
+            if self.1 == Lane::Command && !self.0.is_closed() {
                 leave_home(&self.0);
             }
         }
     }
-    let here = Here(client, part);
-    let (client, slot) = (&here.0, part.slot(&here.0));
+    let here = Here(client, lane);
+    let (client, slot) = (&here.0, lane.slot(&here.0));
     loop {
         let fault = link.ended().await;
         if client.is_closed() {
             return;
         }
-        tracing::debug!(?fault, ?part, "connection lost");
+        tracing::debug!(?fault, ?lane, "connection lost");
         slot.down(broken(&fault));
         let mut tries = 0;
         link = loop {
-            match connect(client, part).await {
+            match connect(client, lane).await {
                 Ok((link, _)) => break link,
                 Err(why) => slot.down(for_now(why)),
             }
@@ -196,8 +196,8 @@ pub(super) async fn supervise(client: Arc<Client>, part: Part, mut link: Arc<Lin
             link.fail(&Fault::Lost("the client was closed".into()));
             return;
         }
-        if part.is_told(client) {
-            client.sink.0.news(News::LinkDown);
+        if lane.is_told(client) {
+            client.sink.0.news(News::LinkDown(Part::WHOLE));
         }
     }
 }
@@ -242,7 +242,7 @@ fn leave_home(client: &Arc<Client>) {
                 link.fail(&Fault::Lost(why.what.as_str().into()));
             }
         }
-        shared.sink.0.news(News::LinkDown);
+        shared.sink.0.news(News::LinkDown(Part::WHOLE));
     });
 }
 
@@ -265,7 +265,7 @@ pub(super) async fn guard(client: Arc<Client>) {
             client.guarded.store(true, Ordering::SeqCst);
             tokio::time::sleep(TICK).await;
             client.guarded.store(false, Ordering::SeqCst);
-            let busy = look(&client, Part::Command, &mut command) | look(&client, Part::Keeper, &mut keeper);
+            let busy = look(&client, Lane::Command, &mut command) | look(&client, Lane::Keeper, &mut keeper);
             if !busy && !client.guarded.load(Ordering::SeqCst) {
                 break;
             }
@@ -278,8 +278,8 @@ pub(super) async fn guard(client: Arc<Client>) {
 
 /// A connection that nobody has used for a while may be dead without anybody knowing: pushes would be lost.
 fn try_idle(client: &Arc<Client>) {
-    for part in [Part::Command, Part::Keeper] {
-        if let Some(link) = part.slot(client).link().filter(|l| l.load().silent >= IDLE) {
+    for lane in [Lane::Command, Lane::Keeper] {
+        if let Some(link) = lane.slot(client).link().filter(|l| l.load().silent >= IDLE) {
             drop(link.send(&super::resp::command(&[b"PING"])));
             client.guarded.store(true, Ordering::SeqCst);
             client.guard.notify_one();
@@ -288,8 +288,8 @@ fn try_idle(client: &Arc<Client>) {
 }
 
 /// Whether anything is under way on this connection.
-fn look(client: &Client, part: Part, seen: &mut Seen) -> bool {
-    let slot = part.slot(client);
+fn look(client: &Client, lane: Lane, seen: &mut Seen) -> bool {
+    let slot = lane.slot(client);
     let Some(link) = slot.link() else { return false };
     let load = link.load();
     let same = seen.link == Arc::as_ptr(&link) as usize && seen.beats == load.beats;
@@ -310,7 +310,7 @@ fn look(client: &Client, part: Part, seen: &mut Seen) -> bool {
         0 => {}
         1 => link.nudge(),
         // It was woken and did not run.
-        _ if part == Part::Command && client.home.is_some() => pass_by(client, &link),
+        _ if lane == Lane::Command && client.home.is_some() => pass_by(client, &link),
         _ => {}
     }
     true
@@ -329,7 +329,7 @@ fn pass_by(client: &Client, link: &Link) {
 /// Starts what keeps the two connections.
 pub(super) fn start(client: &Arc<Client>, command: Arc<Link>, keeper: Arc<Link>) {
     let place: &Handle = client.home.as_ref().unwrap_or(&client.thread.handle);
-    place.spawn(supervise(client.clone(), Part::Command, command));
-    client.thread.handle.spawn(supervise(client.clone(), Part::Keeper, keeper));
+    place.spawn(supervise(client.clone(), Lane::Command, command));
+    client.thread.handle.spawn(supervise(client.clone(), Lane::Keeper, keeper));
     client.thread.handle.spawn(guard(client.clone()));
 }

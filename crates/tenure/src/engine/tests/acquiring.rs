@@ -68,7 +68,7 @@ fn patience_at_its_edges() {
     // Over at once: one request goes out, and is withdrawn.
     let mut asked = world.lock(request(TTL), Patience::Until(now));
     assert!(matches!(asked.done(), Some(Ok(None))));
-    assert_eq!(world.store.release().what.1, crate::backend::Leave::Mark);
+    assert_eq!(world.store.release().what.1, crate::backend::Leave::Final);
     // For ever, by a duration that does not fit.
     let mut asked = world.lock(request(TTL), Patience::Until(now + Duration::MAX));
     drop(world.store.attempt());
@@ -87,7 +87,7 @@ fn patience_at_its_edges() {
     assert!(matches!(asked.done(), Some(Ok(None))));
     late.answer(held(1, None));
     world.rt.run();
-    assert_eq!(world.store.release().what.1, crate::backend::Leave::Mark, "it may yet be granted");
+    assert_eq!(world.store.release().what.1, crate::backend::Leave::Final, "it may yet be granted");
 }
 
 #[test]

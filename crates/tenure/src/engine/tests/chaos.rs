@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::backend::{
-    self, Anchor, Backend, BoxFuture, Claim, ClaimId, Leave, News, Opening, Query, Released, Sink,
+    self, Anchor, Backend, BoxFuture, Call, Claim, ClaimId, Leave, News, Opening, Query, Released, Sink,
 };
 use crate::error::Error;
 use crate::runtime::{Runtime, race};
@@ -95,36 +95,36 @@ fn broken<T>(answer: Option<Result<T>>) -> Result<T> {
 }
 
 impl Backend for Far {
-    crate::pass_on!(store: capabilities, domain, evict, inspect, watch, close);
+    crate::pass_on!(store: capabilities, domain, part, evict, inspect, watch, close);
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        let (claim, network) = (claim.clone(), self.network.clone());
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        let (many, claims, network) = (claims.len(), claims.to_vec(), self.network.clone());
         let sent = self.send(move |s| {
             Box::pin(async move {
-                let answer = s.attempt(&claim).await;
-                let taken = matches!(&answer,
-                    Ok(a) if matches!(a.standing, Standing::Held(_) | Standing::Waiting { .. }));
-                assert!(
-                    !(taken && network.withdrawn().contains(&claim.id)),
-                    "S9: taken after its withdrawal"
-                );
-                answer
+                let answers = s.attempt(&claims, call).await;
+                for (claim, answer) in claims.iter().zip(&answers) {
+                    let taken = matches!(answer,
+                        Ok(a) if matches!(a.standing, Standing::Held(_) | Standing::Waiting { .. }));
+                    let withdrawn = network.withdrawn().contains(&claim.id);
+                    assert!(!(taken && withdrawn), "S9: taken after its withdrawal");
+                }
+                answers
             })
         });
-        Box::pin(async move { broken(sent.await) })
-    }
-
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        let (many, all) = (claims.len(), claims.to_vec());
-        let sent = self.send(move |s| Box::pin(async move { s.renew(&all).await }));
         Box::pin(async move { sent.await.unwrap_or_else(|| (0..many).map(|_| broken(None)).collect()) })
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        let (many, all) = (claims.len(), claims.to_vec());
+        let sent = self.send(move |s| Box::pin(async move { s.renew(&all, call).await }));
+        Box::pin(async move { sent.await.unwrap_or_else(|| (0..many).map(|_| broken(None)).collect()) })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
         let (claim, network) = (claim.clone(), self.network.clone());
         let sent = self.send(move |s| {
             Box::pin(async move {
-                let answer = s.release(&claim, leave).await;
+                let answer = s.release(&claim, leave, call).await;
                 if answer.is_ok() && !matches!(leave, Leave::For(_)) {
                     network.withdrawn().insert(claim.id);
                 }
@@ -134,11 +134,11 @@ impl Backend for Far {
         Box::pin(async move { broken(sent.await) })
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>> {
         let (from, to, network) = (from.clone(), to.clone(), self.network.clone());
         let sent = self.send(move |s| {
             Box::pin(async move {
-                let answer = s.transfer(&from, &to).await;
+                let answer = s.transfer(&from, &to, call).await;
                 let held = matches!(&answer, Ok(a) if matches!(a.standing, Standing::Held(_)));
                 assert!(
                     !(held && network.withdrawn().contains(&to.id)),
@@ -287,7 +287,7 @@ fn storm(seed: u64, weather: Weather) -> (u32, u32) {
             store.clone(),
             Query { namespace: "default".into(), name: Some(name.into()), ..Query::default() },
         );
-        let mut page = rt.go(async move { store.inspect(&query).await });
+        let mut page = rt.go(async move { store.inspect(&query, Call::PATIENT).await });
         let lines = page.done().expect("at once").expect("looks").lines;
         assert!(lines.is_empty(), "S6, seed {seed}: {lines:?}");
     }

@@ -137,7 +137,7 @@ fn l6_many_claims_of_all_leases_are_renewed_in_batches_and_none_starves() {
 }
 
 fn lasting(ttl: Duration) -> Answer {
-    let grant = Grant { token: Token::new(1), lease: Lease::For(ttl) };
+    let grant = Grant { lease: Lease::For(ttl), ..grant(1) };
     Answer { standing: Standing::Held(grant), at: None }
 }
 

@@ -25,7 +25,7 @@ fn s9_a_release_marks_the_claim_while_an_attempt_is_unanswered() {
     let turn = held_at_the_second_try(&world);
     let mut released = release(&world, turn, Leave::Nothing);
     let sent = world.store.release();
-    assert_eq!(sent.what.1, Leave::Mark);
+    assert_eq!(sent.what.1, Leave::Final);
     sent.answer(Released::WasHeld);
     world.rt.run();
     released.done().expect("finished").expect("was ours");
@@ -47,7 +47,7 @@ fn s9_a_hold_that_stays_for_a_while_is_marked_as_well() {
     released.done().expect("finished").expect("was ours");
     assert_eq!(
         world.store.release().what.1,
-        Leave::Mark,
+        Leave::Final,
         "so that it is not granted once more when that is over"
     );
 }
@@ -125,7 +125,7 @@ fn s6_a_cancelled_acquire_is_withdrawn_at_every_await() {
         drop(asked.done());
         asked.cancel();
         world.rt.run();
-        let expected = if n < 3 { Leave::Mark } else { Leave::Nothing };
+        let expected = if n < 3 { Leave::Final } else { Leave::Nothing };
         assert_eq!(world.store.release().what.1, expected, "{n}");
         assert_eq!(world.engine.live(), 0);
     }
@@ -139,7 +139,7 @@ fn s6_nonsense_in_answer_to_an_attempt_is_withdrawn() {
     world.rt.run();
     let error = asked.done().expect("finished").expect_err("nonsense");
     assert_eq!(error.kind(), ErrorKind::Protocol);
-    assert_eq!(world.store.release().what.1, Leave::Mark, "it may have been granted");
+    assert_eq!(world.store.release().what.1, Leave::Final, "it may have been granted");
     let mut asked = world.lock(request(TTL), Patience::Forever);
     world.store.attempt().fail(Error::denied("no", ""));
     world.rt.run();
@@ -189,8 +189,8 @@ fn close_marks_what_is_still_asking_and_takes_nothing_afterwards() {
         leaves.push(sent.what.1);
         sent.answer(Released::WasHeld);
     }
-    leaves.sort_by_key(|leave| *leave == Leave::Mark);
-    assert_eq!(leaves, [Leave::Nothing, Leave::Mark]);
+    leaves.sort_by_key(|leave| *leave == Leave::Final);
+    assert_eq!(leaves, [Leave::Nothing, Leave::Final]);
     attempt.answer(held(1, None));
     world.rt.run();
     closed.done().expect("finished").expect("all answered");

@@ -5,6 +5,7 @@ mod acquiring;
 mod chaos;
 mod keeping;
 mod leaving;
+mod polling;
 mod pushes;
 mod schedules;
 mod script;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use self::script::Script;
 use self::virtual_time::{Handle, Virtual};
 use super::{Engine, Hub, Patience, Request, Turn, acquire};
-use crate::backend::{Answer, Grant, Kind, Lease, Owner, Standing};
+use crate::backend::{Answer, Grant, Kind, Lease, Owner, Previous, Standing};
 use crate::core::lease;
 use crate::error::Result;
 use crate::key::Key;
@@ -80,7 +81,7 @@ fn request(ttl: Duration) -> Request {
 }
 
 fn grant(token: i64) -> Grant {
-    Grant { token: Token::new(token), lease: Lease::For(TTL) }
+    Grant { token: Token::new(token), lease: Lease::For(TTL), previous: Previous::Unknown }
 }
 
 fn held(token: i64, at: Option<u64>) -> Answer {
@@ -89,7 +90,7 @@ fn held(token: i64, at: Option<u64>) -> Answer {
 
 fn waiting(ahead: u32, at: Option<u64>) -> Answer {
     let standing = Standing::Waiting {
-        lease: Lease::For(lease::TTL_WAITING),
+        place: Some(Lease::For(lease::TTL_WAITING)),
         ahead: Some(ahead),
         look_again: lease::LOOK_AGAIN_MAX,
     };

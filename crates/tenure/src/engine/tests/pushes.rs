@@ -1,8 +1,8 @@
 //! Pushes and answers that overtake each other.
 
 use super::*;
-use crate::backend::{News, Sink};
-use crate::core::moment::{Moment, nanos};
+use crate::backend::{News, Part, Sink};
+use crate::core::moment::nanos;
 use crate::runtime::Runtime;
 
 /// A claim in line, and the future that waits for it.
@@ -15,7 +15,7 @@ fn in_line(world: &World, ahead: u32) -> (Handle<Result<Option<Turn>>>, crate::b
     (asked, id)
 }
 
-fn push(world: &World, id: crate::backend::ClaimId, at: Option<u64>) {
+fn push(world: &World, id: crate::backend::ClaimId, at: u64) {
     world.hub.news(News::Granted(id, grant(7), at));
     world.rt.run();
 }
@@ -24,7 +24,7 @@ fn push(world: &World, id: crate::backend::ClaimId, at: Option<u64>) {
 fn l5_a_push_grants() {
     let world = World::new();
     let (mut asked, id) = in_line(&world, 0);
-    push(&world, id, Some(5));
+    push(&world, id, 5);
     let turn = granted(&mut asked);
     assert_eq!(turn.grant().expect("held").token, Token::new(7));
 }
@@ -36,7 +36,7 @@ fn s1_an_old_waiting_answer_does_not_undo_a_pushed_grant() {
     world.rt.step(lease::LOOK_AGAIN_MAX);
     let look = world.store.renewal();
     world.rt.step(MS);
-    push(&world, id, Some(nanos(lease::LOOK_AGAIN_MAX)));
+    push(&world, id, nanos(lease::LOOK_AGAIN_MAX));
     let turn = granted(&mut asked);
     world.rt.step(MS);
     look.answer_all(&waiting(0, Some(1)));
@@ -53,7 +53,7 @@ fn s1_an_early_push_from_before_the_answer_is_not_believed() {
     let world = World::new();
     let mut asked = world.lock(request(TTL), Patience::Forever);
     let attempt = world.store.attempt();
-    push(&world, attempt.what.id, Some(10));
+    push(&world, attempt.what.id, 10);
     // Granted at 10 and over since; the claim stands in line once more at 20.
     attempt.answer(waiting(1, Some(20)));
     world.rt.run();
@@ -70,7 +70,7 @@ fn s5_an_early_push_counts_from_no_later_than_its_arrival() {
     let arrived = world.rt.now();
     let attempt = world.store.attempt();
     // The store's clock was stepped between the two, so that more time seems to have passed than has.
-    push(&world, attempt.what.id, Some(nanos(TTL)));
+    push(&world, attempt.what.id, nanos(TTL));
     world.rt.step(MS * 900);
     attempt.answer(waiting(0, Some(0)));
     world.rt.run();
@@ -84,7 +84,7 @@ fn l5_a_push_that_overtakes_the_answer_is_kept() {
     let mut asked = world.lock(request(TTL), Patience::Forever);
     let sent = world.rt.now();
     let attempt = world.store.attempt();
-    push(&world, attempt.what.id, Some(nanos(MS)));
+    push(&world, attempt.what.id, nanos(MS));
     world.rt.step(MS * 3);
     attempt.answer(waiting(0, Some(0)));
     world.rt.run();
@@ -108,7 +108,7 @@ fn l5_a_look_while_the_attempt_is_unanswered_is_not_lost() {
 
 #[test]
 fn l5_a_look_while_a_renewal_is_under_way_is_not_lost() {
-    for news in [News::Look, |_| News::LinkDown] {
+    for news in [News::Look, |_| News::LinkDown(Part::WHOLE)] {
         let world = World::new();
         let (mut asked, id) = in_line(&world, 0);
         world.rt.step(lease::LOOK_AGAIN_MAX);
@@ -130,7 +130,7 @@ fn l5_a_push_during_a_look_of_a_claim_that_asks_still_arrives() {
     let attempt = world.store.attempt();
     world.hub.news(News::Look(attempt.what.id));
     world.rt.step(MS);
-    push(&world, attempt.what.id, Some(3));
+    push(&world, attempt.what.id, 3);
     attempt.answer(waiting(0, Some(2)));
     world.rt.run();
     granted(&mut asked);
@@ -140,10 +140,10 @@ fn l5_a_push_during_a_look_of_a_claim_that_asks_still_arrives() {
 fn s5_a_grant_that_is_already_past_its_deadline_is_asked_about() {
     let world = World::new();
     let (mut asked, id) = in_line(&world, 500);
-    // No time is told, and a lease counted from the last answer would be over.
+    // Granted right after the last answer, and the push took longer than the lease lasts.
     let short = Grant { lease: Lease::For(100 * MS), ..grant(7) };
     world.rt.step(200 * MS);
-    world.hub.news(News::Granted(id, short, None));
+    world.hub.news(News::Granted(id, short, 1));
     world.rt.run();
     world.store.renewal().answer_all(&held(7, None));
     world.rt.run();
@@ -153,26 +153,14 @@ fn s5_a_grant_that_is_already_past_its_deadline_is_asked_about() {
 }
 
 #[test]
-fn s5_a_pushed_grant_without_a_time_counts_from_the_last_answered_request() {
-    let world = World::new();
-    let sent = world.rt.now();
-    let (mut asked, id) = in_line(&world, 500);
-    world.rt.step(Duration::from_secs(1));
-    push(&world, id, None);
-    let turn = granted(&mut asked);
-    assert_eq!(turn.check().expect("held"), lease::deadline(sent, TTL));
-    let renewed: Moment = world.rt.now();
-    world.store.renewal().answer_all(&held(7, None));
-    world.rt.run();
-    assert_eq!(turn.check().expect("held"), lease::deadline(renewed, TTL), "and is renewed at once");
-}
-
-#[test]
 fn a_store_that_says_look_again_at_once_is_not_asked_in_a_loop() {
     let world = World::new();
     let _asked = world.lock(request(TTL), Patience::Forever);
-    let standing =
-        Standing::Waiting { lease: Lease::For(lease::TTL_WAITING), ahead: None, look_again: Duration::ZERO };
+    let standing = Standing::Waiting {
+        place: Some(Lease::For(lease::TTL_WAITING)),
+        ahead: None,
+        look_again: Duration::ZERO,
+    };
     let eager = Answer { standing, at: None };
     world.store.attempt().answer(eager.clone());
     world.rt.run();

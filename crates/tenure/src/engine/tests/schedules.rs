@@ -24,7 +24,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use self::cohort::{Cohorts, Entered, Given, Lead, Number};
-use self::hold::{Hold, Next, Phase};
+use self::hold::{Ended, Hold, Next, Phase};
 use super::{Request, gone, grant, held, owner, request, waiting};
 use crate::backend::{Anchor, Claim, ClaimId, Cohort, Leave};
 use crate::core::lease;
@@ -113,7 +113,7 @@ fn all(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
 /// However late they come, they change nothing any more.
 fn late_words(hold: &Hold) {
     let after = hold.inner().phase.clone();
-    assert_eq!(hold.granted(grant(9), Some(3), NOW), Next::Never);
+    assert_eq!(hold.granted(grant(9), 3, NOW), Next::Never);
     for answer in [held(9, Some(4)), waiting(0, Some(5)), gone()] {
         assert_eq!(hold.answered(NOW, NOW, answer), Next::Never);
     }
@@ -127,7 +127,7 @@ fn late_words(hold: &Hold) {
 fn l5_a_grant_wakes_whoever_waits_for_it_whatever_else_is_said() {
     let scenario = || {
         let hold = in_line();
-        let pushed = go(&hold, |h| h.granted(grant(2), Some(1), NOW));
+        let pushed = go(&hold, |h| h.granted(grant(2), 1, NOW));
         let old = go(&hold, |h| h.answered(SENT + super::MS, NOW, waiting(0, Some(0))));
         let looked = go(&hold, |h| h.look(NOW));
         assert!(matches!(await_grant(&hold), Phase::Held(_)));
@@ -141,7 +141,7 @@ fn l5_a_grant_wakes_whoever_waits_for_it_whatever_else_is_said() {
 fn l5_a_push_and_the_answer_that_it_overtakes_make_one_grant() {
     let scenario = || {
         let hold = fresh();
-        let pushed = go(&hold, |h| h.granted(grant(2), Some(1), NOW));
+        let pushed = go(&hold, |h| h.granted(grant(2), 1, NOW));
         let answered = go(&hold, |h| h.answered(SENT, NOW, waiting(0, Some(0))));
         assert!(matches!(await_grant(&hold), Phase::Held(_)));
         all([pushed, answered]);
@@ -153,9 +153,9 @@ fn l5_a_push_and_the_answer_that_it_overtakes_make_one_grant() {
 fn s6_after_the_end_nothing_is_granted() {
     let scenario = || {
         let hold = in_line();
-        let pushed = go(&hold, |h| h.granted(grant(2), Some(1), NOW));
+        let pushed = go(&hold, |h| h.granted(grant(2), 1, NOW));
         let renewed = go(&hold, |h| h.answered(NOW, NOW, held(2, Some(2))));
-        let (before, ..) = hold.end().expect("ended once");
+        let Ended { before, .. } = hold.end().expect("ended once");
         assert!(matches!(before, Phase::Waiting | Phase::Held(_)), "the store must be told");
         assert!(hold.end().is_none());
         all([pushed, renewed]);
@@ -263,7 +263,7 @@ impl Scene {
             self.cohorts.succeed(key, lead, Some(hold));
             return;
         }
-        hold.granted(grant(1), Some(1), NOW);
+        hold.granted(grant(1), 1, NOW);
         self.holds.lock().expect("whole").push((hold.clone(), Vec::new()));
         if !self.cohorts.close(key, lead.number) {
             return self.holds(&hold, 0, None);

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::backend::{Answer, Backend, BoxFuture, Claim, Leave, Page, Query, Released};
+use crate::backend::{Answer, Backend, BoxFuture, Call, Claim, Leave, Page, Part, Query, Released};
 use crate::capability::Capabilities;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::runtime::join_all;
 use crate::token::Token;
 
 /// A request that has arrived; dropped unanswered, its answer is lost on the way.
@@ -124,27 +125,37 @@ impl Backend for Script {
         Box::pin(std::future::pending())
     }
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
-        ask(&self.attempts, claim.clone())
+    fn part(&self, _: &Key) -> Part {
+        Part::WHOLE
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn attempt<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        Box::pin(join_all(claims.iter().map(|claim| ask(&self.attempts, claim.clone()))))
+    }
+
+    fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         ask(&self.renewals, claims.to_vec())
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         ask(&self.releases, (claim.clone(), leave))
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, _: Call) -> BoxFuture<'a, Result<Answer>> {
         ask(&self.transfers, (from.clone(), to.clone()))
     }
 
-    fn evict<'a>(&'a self, _: &'a Key, _: Option<Token>, _: &'a str) -> BoxFuture<'a, Result<Released>> {
+    fn evict<'a>(
+        &'a self,
+        _: &'a Key,
+        _: Option<Token>,
+        _: &'a str,
+        _: Call,
+    ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(std::future::pending())
     }
 
-    fn inspect<'a>(&'a self, _: &'a Query) -> BoxFuture<'a, Result<Page>> {
+    fn inspect<'a>(&'a self, _: &'a Query, _: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(std::future::pending())
     }
 

@@ -35,7 +35,7 @@ fn releases(world: &World) -> Vec<(ClaimId, Leave)> {
 
 /// The withdrawal of both claims, the second of which may have arrived.
 fn both(ids: (ClaimId, ClaimId)) -> Vec<(ClaimId, Leave)> {
-    let mut out = vec![(ids.0, Leave::Nothing), (ids.1, Leave::Mark)];
+    let mut out = vec![(ids.0, Leave::Nothing), (ids.1, Leave::Final)];
     out.sort_by_key(|(id, _)| *id);
     out
 }
@@ -87,7 +87,7 @@ fn s7_a_lost_answer_to_a_transfer_is_asked_for_again_under_the_same_ids() {
         let next = moved.done().expect("finished").expect("goes on");
         assert_eq!(releases(&world), []);
         drop(next);
-        assert_eq!(releases(&world), [(ids.1, Leave::Mark)], "the first request may still be on its way");
+        assert_eq!(releases(&world), [(ids.1, Leave::Final)], "the first request may still be on its way");
     }
 }
 
@@ -191,7 +191,7 @@ fn s9_an_unanswered_attempt_of_the_first_claim_leaves_a_mark() {
     world.store.transfer().answer(held(1, None));
     world.rt.run();
     let _next = moved.done().expect("finished").expect("goes on");
-    assert_eq!(releases(&world), [(first, Leave::Mark)]);
+    assert_eq!(releases(&world), [(first, Leave::Final)]);
 }
 
 #[test]

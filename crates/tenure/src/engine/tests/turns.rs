@@ -33,7 +33,7 @@ impl World {
     }
 
     fn push(&self, id: ClaimId, token: i64) {
-        self.hub.news(News::Granted(id, grant(token), Some(2)));
+        self.hub.news(News::Granted(id, grant(token), 2));
         self.rt.run();
     }
 
@@ -183,7 +183,7 @@ fn s9_a_leader_that_leaves_before_any_answer_is_withdrawn_and_the_next_one_asks_
     others.remove(0).cancel();
     world.rt.run();
     let withdrawn = world.store.release();
-    assert_eq!((withdrawn.what.0.id, withdrawn.what.1), (sent.what.id, Leave::Mark));
+    assert_eq!((withdrawn.what.0.id, withdrawn.what.1), (sent.what.id, Leave::Final));
     let again = world.store.attempt();
     assert_ne!(again.what.id, sent.what.id);
     again.answer(held(9, Some(1)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tenure::backend::{Answer, Backend, BoxFuture, Claim, Leave};
+use tenure::backend::{Answer, Backend, BoxFuture, Call, Claim, Leave};
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 use tenure::runtime::thread::ThreadRuntime;
@@ -39,19 +39,21 @@ struct Forgetful {
 }
 
 impl Backend for Forgetful {
-    tenure::pass_on!(inner: capabilities, domain, evict, inspect, watch, close);
+    tenure::pass_on!(inner: capabilities, domain, part, evict, inspect, watch, close);
 
-    fn attempt<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move {
-            let answer = self.inner.attempt(claim).await;
-            self.losses.lose(&self.losses.attempts).await?;
-            answer
+            let answers = self.inner.attempt(claims, call).await;
+            match self.losses.lose(&self.losses.attempts).await {
+                Ok(()) => answers,
+                Err(_) => answers.iter().map(|_| Err(Error::uncertain("the answer is lost", ""))).collect(),
+            }
         })
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim]) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move {
-            let answers = self.inner.renew(claims).await;
+            let answers = self.inner.renew(claims, call).await;
             match self.losses.lose(&self.losses.renewals).await {
                 Ok(()) => answers,
                 Err(_) => answers.iter().map(|_| Err(Error::uncertain("the answer is lost", ""))).collect(),
@@ -59,17 +61,17 @@ impl Backend for Forgetful {
         })
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
-            let answer = self.inner.release(claim, leave).await;
+            let answer = self.inner.release(claim, leave, call).await;
             self.losses.lose(&self.losses.releases).await?;
             answer
         })
     }
 
-    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim) -> BoxFuture<'a, Result<Answer>> {
+    fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move {
-            let answer = self.inner.transfer(from, to).await;
+            let answer = self.inner.transfer(from, to, call).await;
             self.losses.lose(&self.losses.transfers).await?;
             answer
         })
