@@ -1,4 +1,4 @@
-//! The chores of this repository, in Rust: `cargo xtask test | lint | asan | bench | soak | servers`.
+//! The chores of this repository, in Rust: `cargo xtask test | lint | docs | asan | bench | soak | servers`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command talks to its user
 
@@ -6,6 +6,7 @@ mod args;
 mod asan;
 mod bench;
 mod counts;
+mod docs;
 mod lint;
 mod policy;
 mod process;
@@ -27,6 +28,8 @@ Commands:
          --no-install   leave missing servers alone; what needs them is counted as skipped
          --only NAME    only the test binary, module or package of that name (may be repeated)
   lint                                   format, clippy, features, docs, spelling, licences and bans
+  docs [--no-api]                        the manual as a web site in target/site; every link is checked
+         --no-api       without the documentation of the Rust items; links to them lead to docs.rs
   asan                                   the host backend's tests under the address sanitizer (needs nightly)
   bench [--secs N] [--only WORKLOAD]... [--store host|redis]... [--url URL]
                                          ratios against flock, a futex and other crates' locks on Redis, side by
@@ -85,6 +88,7 @@ fn run(args: &[String]) -> Result<bool, Stop> {
     match command.as_str() {
         "test" => test::run(rest),
         "lint" => lint::run(rest),
+        "docs" => docs::run(rest),
         "asan" => asan::run(rest),
         "bench" => bench::run(rest),
         "soak" => soak::run(rest),

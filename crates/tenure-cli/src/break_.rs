@@ -28,7 +28,10 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     store.key(&args.name)?;
     let ask = !args.yes;
     if ask && !(stdin().is_terminal() && stderr().is_terminal()) {
-        return Err(Failure::usage("nobody can be asked here", "say --yes to break the lock all the same"));
+        return Err(Failure::usage(
+            "cannot ask for confirmation: not a terminal",
+            "say --yes to break the lock",
+        ));
     }
     let locks = store.open()?;
     let line = locks.blocking_inspect(&args.name).map_err(|e| Failure::from_library(&e, USAGE))?;

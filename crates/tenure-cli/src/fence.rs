@@ -48,7 +48,7 @@ enum Verb {
 
 /// Register the token, or exit with 81
 ///
-/// Within `tenure run`, token and domain are known. With a command behind --, that runs inside the fence: no higher token
+/// Within `tenure run`, token and domain are known. A command after -- runs inside the fence: no higher token
 /// comes in until it and whatever it leaves running has ended. Without one, what follows is checked, but not inside.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure fence check report.fence && ./build-report\n  \
@@ -218,7 +218,10 @@ fn show(args: &ShowArgs, globals: &Globals) -> Result<(), Failure> {
 fn reset(args: &ResetArgs, globals: &Globals) -> Result<(), Failure> {
     let ask = !args.yes;
     if ask && !(stdin().is_terminal() && stderr().is_terminal()) {
-        return Err(Failure::usage("nobody can be asked here", "say --yes to reset the fence all the same"));
+        return Err(Failure::usage(
+            "cannot ask for confirmation: not a terminal",
+            "say --yes to reset the fence",
+        ));
     }
     let domain = match &args.domain {
         Some(domain) => domain.clone(),

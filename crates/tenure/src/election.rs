@@ -14,23 +14,22 @@ use crate::options::{LockOptions, REASON_MAX};
 use crate::token::Token;
 
 impl Locks {
-    /// An election of this name. Candidates share the name, and with it the mutex that it is made of.
+    /// An election of this name. All candidates use the same name.
     ///
     /// # Errors
-    /// As [`mutex`](Locks::mutex).
+    /// Those of [`mutex`](Locks::mutex).
     pub fn election(&self, name: impl AsRef<str>) -> Result<Election> {
         Ok(Election { mutex: self.mutex(name)?, locks: self.clone() })
     }
 }
 
-/// An election: whoever is granted its mutex leads until it resigns or is lost. Made by [`Locks::election`]; cheap to clone.
+/// An election: one candidate leads until it resigns or loses the lead. Made by [`Locks::election`]; cheap to clone.
 ///
-/// A candidate campaigns with a value, an address for instance. The value travels as the reason of its claim, so it is
-/// visible to everybody who may look, and has at most 256 bytes. Candidates follow each other in the order of the store's
-/// line.
+/// A candidate campaigns with a value, for example its address. The value is stored as the reason of its claim, so everybody who
+/// may look can see it. It has at most 256 bytes. Candidates lead one after another in the order of the store's line.
 ///
-/// A leader that stops for longer than its lease is followed by another one, and may not know it yet: what it writes must
-/// be refused by its [token](Leader::token), as with any lock.
+/// A leader that is paused for longer than its lease is replaced, and may not know it yet. As with any lock, the resource must
+/// refuse its late writes by the [token](Leader::token).
 ///
 /// ```
 /// # pollster::block_on(async {
@@ -48,15 +47,15 @@ pub struct Election {
     mutex: Mutex,
 }
 
-/// Who leads, as anybody sees it.
+/// The current leader, as anybody can see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaderInfo {
     /// The value that it campaigned with or has proclaimed since.
     pub value: String,
-    /// The fencing token of its term; `None` where the holder is of another program that gives none.
+    /// The fencing token of its term; `None` if the holder is another program that has none.
     pub token: Option<Token>,
-    /// Since when it leads, on the store's clock.
+    /// When it began to lead, on the store's clock.
     pub since: SystemTime,
     /// Who it is.
     pub owner: Owner,
@@ -74,7 +73,7 @@ impl Election {
     /// The same election, entered with another lease or owner.
     ///
     /// # Errors
-    /// As [`Mutex::with`]; `Config` for a reason, since the value travels there.
+    /// Those of [`Mutex::with`]; `Config` for a reason, since the value travels there.
     pub fn with(mut self, options: LockOptions) -> Result<Election> {
         if options.reason.is_some() {
             return Err(Error::config("an election has no reason of its own", "give it as the value"));
@@ -92,16 +91,16 @@ impl Election {
     /// Waits in line until this candidate leads.
     ///
     /// # Errors
-    /// As [`Mutex::lock`]; `Config` for a value of more than 256 bytes.
+    /// Those of [`Mutex::lock`]; `Config` for a value of more than 256 bytes.
     ///
     /// # Cancel safety
-    /// As [`Mutex::lock`]: the candidacy is withdrawn.
+    /// Dropping the future withdraws the candidacy.
     ///
     /// # On drop
     /// Dropping the [`Leader`] resigns in the background.
     ///
     /// # When the answer is lost
-    /// As [`Mutex::lock`].
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn campaign(&self, value: &str) -> Result<Leader> {
         loop {
             // `None` only where a patience ran out, and there is none.
@@ -111,36 +110,37 @@ impl Election {
         }
     }
 
-    /// Leads if nobody does and nobody waits to. `None`: somebody does.
+    /// Leads if nobody leads and nobody waits to. Never waits in line. `None` means that another candidate leads.
     ///
     /// # Errors
-    /// As [`campaign`](Election::campaign).
+    /// Those of [`campaign`](Election::campaign); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`campaign`](Election::campaign).
+    /// Dropping the future withdraws the candidacy, in the background.
     ///
     /// # On drop
-    /// As [`campaign`](Election::campaign).
+    /// Dropping the [`Leader`] resigns in the background.
     ///
     /// # When the answer is lost
-    /// As [`campaign`](Election::campaign).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_campaign(&self, value: &str) -> Result<Option<Leader>> {
         self.run(value, Patience::None).await
     }
 
-    /// Waits in line for at most `wait`. `None`: not elected within that time.
+    /// Waits in line for at most `wait`. `None` means that it was not elected within that time.
     ///
     /// # Errors
-    /// As [`campaign`](Election::campaign).
+    /// Those of [`campaign`](Election::campaign). If the store does not answer for 2 s, or answers with errors only,
+    /// the result is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`campaign`](Election::campaign).
+    /// Dropping the future withdraws the candidacy, in the background.
     ///
     /// # On drop
-    /// As [`campaign`](Election::campaign).
+    /// Dropping the [`Leader`] resigns in the background.
     ///
     /// # When the answer is lost
-    /// As [`campaign`](Election::campaign).
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_campaign_for(&self, value: &str, wait: Duration) -> Result<Option<Leader>> {
         self.run(value, Patience::lasting(wait, &*self.mutex.engine.core.runtime)).await
     }
@@ -152,10 +152,10 @@ impl Election {
         Ok(mutex.take(patience).await?.map(|guard| Leader { guard }))
     }
 
-    /// Who leads now; `None`: nobody. For anybody, also without campaigning. It may be out of date as soon as it is said.
+    /// The current leader; `None` if there is none. Anybody may ask, without campaigning. The answer may be out of date already.
     ///
     /// # Errors
-    /// `Unsupported` where the store does not show holders; otherwise as [`Locks::inspect`].
+    /// `Unsupported` if the store does not show holders; otherwise as [`Locks::inspect`].
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -170,10 +170,10 @@ impl Election {
         Ok(LeaderInfo::of(self.locks.inspect(self.key().name()).await?))
     }
 
-    /// Follows who leads, for anybody.
+    /// Reports who leads, now and after each change. Anybody may observe.
     ///
     /// # Errors
-    /// `Unsupported` where the store does not show holders; `Config` in a forked process and after `Locks::close`.
+    /// `Unsupported` if the store does not show holders; `Config` in a forked process and after `Locks::close`.
     pub fn observe(&self) -> Result<Observer> {
         self.visible()?;
         Ok(Observer { watch: self.locks.watch_one(self.key().name())?, last: None })
@@ -187,7 +187,7 @@ impl Election {
     /// [`campaign`](Election::campaign) for code without async.
     ///
     /// # Errors
-    /// As [`campaign`](Election::campaign).
+    /// Those of [`campaign`](Election::campaign).
     pub fn blocking_campaign(&self, value: &str) -> Result<Leader> {
         pollster::block_on(self.campaign(value))
     }
@@ -195,7 +195,7 @@ impl Election {
     /// [`try_campaign`](Election::try_campaign) for code without async.
     ///
     /// # Errors
-    /// As [`campaign`](Election::campaign).
+    /// Those of [`campaign`](Election::campaign).
     pub fn blocking_try_campaign(&self, value: &str) -> Result<Option<Leader>> {
         pollster::block_on(self.try_campaign(value))
     }
@@ -203,7 +203,7 @@ impl Election {
     /// [`try_campaign_for`](Election::try_campaign_for) for code without async.
     ///
     /// # Errors
-    /// As [`campaign`](Election::campaign).
+    /// Those of [`campaign`](Election::campaign).
     pub fn blocking_try_campaign_for(&self, value: &str, wait: Duration) -> Result<Option<Leader>> {
         pollster::block_on(self.try_campaign_for(value, wait))
     }
@@ -211,7 +211,7 @@ impl Election {
     /// [`leader`](Election::leader) for code without async.
     ///
     /// # Errors
-    /// As [`leader`](Election::leader).
+    /// Those of [`leader`](Election::leader).
     pub fn blocking_leader(&self) -> Result<Option<LeaderInfo>> {
         pollster::block_on(self.leader())
     }
@@ -228,10 +228,10 @@ fn check_value(value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Leadership. Whoever has it leads, until it ends or is lost.
+/// Leadership, until it ends or is lost.
 ///
 /// # On drop
-/// Resigns in the background, as [`Guard`] gives a lock back.
+/// Resigns in the background.
 #[must_use = "dropping it resigns"]
 #[derive(Debug)]
 pub struct Leader {
@@ -245,7 +245,7 @@ impl Leader {
         self.guard.key()
     }
 
-    /// The fencing token of this term: greater than that of every earlier one. Hand it to what the leader writes to.
+    /// The fencing token of this term: greater than that of every earlier term. Pass it to what the leader writes to.
     #[must_use]
     pub fn token(&self) -> Token {
         self.guard.token()
@@ -268,18 +268,18 @@ impl Leader {
     /// Resolves when we no longer lead, no later than at the deadline.
     ///
     /// # Cancel safety
-    /// As [`Guard::lost`].
+    /// Dropping the future changes nothing; it can be called again.
     ///
     /// # On drop
-    /// As [`Guard::lost`].
+    /// Nothing happens.
     ///
     /// # When the answer is lost
-    /// As [`Guard::lost`].
+    /// It asks nothing: the deadline passes by our own clock.
     pub async fn lost(&self) -> Lost {
         self.guard.lost().await
     }
 
-    /// Runs `work` while we lead, and drops it the moment that is over.
+    /// Runs `work` while we lead, and drops it as soon as that is over.
     ///
     /// # Errors
     /// [`Lost`], if that came first; what `work` had done by then is done.
@@ -296,19 +296,19 @@ impl Leader {
         self.guard.while_held(work).await
     }
 
-    /// Changes the value while leading, and waits until the store has it. Observers are told, the token stays.
+    /// Changes the value while leading, and waits until the store has it. Observers are told. The token stays the same.
     ///
     /// # Errors
     /// `Config` for a value of more than 256 bytes; otherwise as [`Guard::set_reason`].
     ///
     /// # Cancel safety
-    /// As [`Guard::set_reason`].
+    /// Dropping the future may or may not change the value; we still lead.
     ///
     /// # On drop
-    /// As [`Guard::set_reason`].
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`Guard::set_reason`].
+    /// The request is repeated until it is answered or the lease expires.
     pub async fn proclaim(&self, value: &str) -> Result<()> {
         check_value(value)?;
         self.guard.set_reason(value).await
@@ -317,16 +317,16 @@ impl Leader {
     /// Steps down: the next candidate in line leads. Says whether we led until now.
     ///
     /// # Errors
-    /// As [`Guard::release`].
+    /// Those of [`Guard::release`].
     ///
     /// # Cancel safety
-    /// As [`Guard::release`].
+    /// Dropping the future resigns all the same, in the background.
     ///
     /// # On drop
-    /// As [`Guard::release`].
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`Guard::release`].
+    /// The request is repeated until it is answered or the lease expires.
     pub async fn resign(self) -> Result<()> {
         self.guard.release().await
     }
@@ -334,7 +334,7 @@ impl Leader {
     /// [`proclaim`](Leader::proclaim) for code without async.
     ///
     /// # Errors
-    /// As [`proclaim`](Leader::proclaim).
+    /// Those of [`proclaim`](Leader::proclaim).
     pub fn blocking_proclaim(&self, value: &str) -> Result<()> {
         pollster::block_on(self.proclaim(value))
     }
@@ -342,7 +342,7 @@ impl Leader {
     /// [`resign`](Leader::resign) for code without async.
     ///
     /// # Errors
-    /// As [`resign`](Leader::resign).
+    /// Those of [`resign`](Leader::resign).
     pub fn blocking_resign(self) -> Result<()> {
         pollster::block_on(self.resign())
     }
@@ -354,7 +354,7 @@ impl Leader {
     }
 }
 
-/// Follows who leads; made by [`Election::observe`].
+/// Reports who leads; made by [`Election::observe`].
 #[derive(Debug)]
 pub struct Observer {
     watch: Watch,
@@ -363,17 +363,17 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Who leads now, if this is the first call; otherwise who leads after the next change of leader or value. `None`:
-    /// nobody. Changes that come faster than they are asked for are told as one.
+    /// The first call returns the current leader. Each later call waits for the next change of leader or value. `None` means that
+    /// nobody leads. Changes between two calls are reported as one.
     ///
     /// # Errors
-    /// As [`Election::leader`].
+    /// Those of [`Election::leader`].
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call sees the change.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
     /// Call again.
@@ -390,7 +390,7 @@ impl Observer {
     /// [`next`](Observer::next) for code without async.
     ///
     /// # Errors
-    /// As [`next`](Observer::next).
+    /// Those of [`next`](Observer::next).
     pub fn blocking_next(&mut self) -> Result<Option<LeaderInfo>> {
         pollster::block_on(self.next())
     }

@@ -8,23 +8,24 @@ use crate::key::Key;
 /// The result of most calls of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller can do about an [`Error`]. One kind per thing to do, not per cause.
+/// What a caller can do about an [`Error`]. There is one kind for each thing to do, not for each cause. The page
+/// [errors](crate::manual::errors) has the HTTP status and the exit code of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The program, the URL or the name is wrong. Fix it; trying again cannot help.
+    /// The program, the URL or the name is wrong. Fix it; a retry cannot help.
     Config,
     /// The store refuses these credentials or permissions.
     Denied,
     /// The backend cannot promise what was asked.
     Unsupported,
-    /// The store cannot be reached, or has no room. Nothing was taken; trying again later may help.
+    /// The store cannot be reached, or has no room. Nothing was taken; a later retry may help.
     Unavailable,
     /// The request may or may not have taken effect. Tenure withdraws the claim in the background.
     Uncertain,
     /// The lock was ours and is no longer. See [`Error::lost`].
     Lost,
-    /// The store answered something that it must not answer: corrupt data, another format version, a bug.
+    /// The store gave an impossible answer: corrupt data, another format version, a bug.
     Protocol,
 }
 
@@ -38,7 +39,23 @@ impl ErrorKind {
 
 /// An error: one sentence that says what happened, one that says what to do, and its source.
 ///
-/// Opaque on purpose: match on [`kind`](Error::kind), print the rest. No secret ever appears in it.
+/// Match on [`kind`](Error::kind) and print the rest; the texts may change. It never contains a secret.
+///
+/// ```
+/// use tenure::{ErrorKind, Locks};
+///
+/// # fn main() {
+/// let error = Locks::blocking_connect("hots:").expect_err("no such scheme");
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// println!("{}. {}.", error.what(), error.advice());
+/// let status = match error.kind() {
+///     ErrorKind::Unavailable | ErrorKind::Uncertain => 503, // a later retry may help
+///     ErrorKind::Lost => 409,                               // stop; do not write
+///     _ => 500,
+/// };
+/// # assert_eq!(status, 500);
+/// # }
+/// ```
 pub struct Error {
     repr: Box<Repr>,
 }
@@ -90,7 +107,7 @@ impl Error {
     }
 
     makers! {
-        /// The caller's input is wrong. `what` happened, and the `advice` what to do.
+        /// The caller's input is wrong. `what` says what happened, `advice` what to do.
         config => Config,
         /// The store refuses.
         denied => Denied,
@@ -98,9 +115,9 @@ impl Error {
         unsupported => Unsupported,
         /// The store cannot be reached or has no room.
         unavailable => Unavailable,
-        /// Nobody knows whether the request took effect.
+        /// It is not known whether the request took effect.
         uncertain => Uncertain,
-        /// The store answered nonsense.
+        /// The store gave an impossible answer.
         protocol => Protocol,
     }
 
@@ -138,7 +155,7 @@ impl Error {
         self
     }
 
-    /// The same error once more, for another caller; its source in words.
+    /// A copy for another caller; its source becomes text.
     pub(crate) fn again(&self) -> Error {
         let Repr { kind, what, advice, key, lost, fate, source } = &*self.repr;
         let source = source.as_ref().map(|source| source.to_string().into());
@@ -218,7 +235,7 @@ impl StdError for Error {
     }
 }
 
-/// A lock that was held and is no longer ours. Terminal: a lost guard stays lost.
+/// A lock that was held and is no longer ours. This is final: a lost guard stays lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
     key: Key,

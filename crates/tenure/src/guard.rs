@@ -6,17 +6,35 @@ use crate::engine::{Turn, telling};
 use crate::holder::holder;
 use crate::token::Token;
 
-/// A held lock. Owns what it needs: `Send + Sync + 'static`, not `Clone`.
+/// A held lock. It owns what it needs: `Send + Sync + 'static`, not `Clone`.
 ///
-/// The lease is renewed in the background, by a thread of Tenure's own, until the guard ends. A lease can still be
-/// lost: to a pause longer than the lease, to a store that stays away, to an operator. Three ways to notice, from the
-/// strongest: let the resource check [`token`](Guard::token); run the work under [`while_held`](Guard::while_held);
-/// call [`check`](Guard::check) before each side effect.
+/// A thread of the library renews the lease in the background until the guard ends. A lease can still be lost: the process is
+/// paused for longer than the lease, the store does not answer, or an operator takes the lock away. There are three ways to
+/// notice, from the strongest to the weakest:
+///
+/// 1. Let the resource check the [`token`](Guard::token). Only this stops a late write.
+/// 2. Run the work under [`while_held`](Guard::while_held), which stops it as soon as the lock is lost.
+/// 3. Call [`check`](Guard::check) before each side effect.
+///
+/// ```
+/// # pollster::block_on(async {
+/// let locks = tenure::Locks::memory();
+/// let guard = locks.mutex("report")?.lock().await?;
+/// let pages = guard.while_held(async { 42 }).await?; // `Err(Lost)` if the lock is lost first
+/// let left = guard.check()?; // how long it is ours at least: arithmetic, no I/O
+/// assert!(pages == 42 && left > std::time::Duration::ZERO);
+/// match guard.release().await {
+///     Ok(()) => println!("it was ours until now"),
+///     Err(error) if error.lost().is_some() => println!("another holder may have worked at the same time: {error}"),
+///     Err(error) => println!("not known; it ends with its lease: {error}"),
+/// }
+/// # Ok::<(), tenure::Error>(()) }).unwrap();
+/// ```
 ///
 /// # On drop
-/// The lock is given back in the background, also during a panic and without any async runtime. The last handle of a
-/// client waits up to 100 ms for that, so a program that drops its guard and returns from `main` leaves nothing.
-#[must_use = "dropping the guard gives the lock back"]
+/// The lock is released in the background, also during a panic and without an async runtime. The last handle of a client waits
+/// up to 100 ms for that, so a program that drops its guard and returns from `main` leaves no lock behind.
+#[must_use = "dropping the guard releases the lock"]
 pub struct Guard {
     pub(crate) turn: Turn,
     token: Token,
@@ -36,7 +54,7 @@ impl Guard {
         Guard { turn, token, _held: telling::Held::begin() }
     }
 
-    /// The fencing token of this grant: greater than that of every earlier grant. Hand it to the resource.
+    /// The fencing token of this grant, greater than that of every earlier grant. Pass it to the resource that the lock protects.
     #[must_use]
     pub fn token(&self) -> Token {
         self.token

@@ -26,10 +26,10 @@ macro_rules! holder {
                 self.turn.hold.claim.id.short()
             }
 
-            /// Whether the hold is still ours, and for how long at least without another renewal. Arithmetic on the boot clock:
-            /// no I/O, no waiting. Past the deadline the answer is `Lost`, for good.
+            /// Checks that the hold is still ours, and returns how long it is at least without another renewal. This is arithmetic on
+            /// the boot clock: no I/O, no waiting. After the deadline the answer is `Lost`, for good.
             ///
-            /// The answer can be out of date as soon as it is given: only the resource can close that gap, by the token.
+            /// The answer can be out of date as soon as it is given. Only the resource can close that gap, by the token.
             ///
             /// # Errors
             /// [`Lost`](crate::Lost), saying why.
@@ -63,7 +63,7 @@ macro_rules! holder {
                 crate::holder::lost(&self.turn).await
             }
 
-            /// Runs `work` while the hold lasts, and drops it the moment it is lost.
+            /// Runs `work` while the hold lasts, and drops it as soon as the hold is lost.
             ///
             /// # Errors
             /// [`Lost`](crate::Lost), if that came first; what `work` had done by then is done.
@@ -83,41 +83,40 @@ macro_rules! holder {
                 crate::runtime::unless(self.lost(), work).await
             }
 
-            /// Gives it back, and says whether it was ours until now.
+            /// Releases it, and says whether it was ours until now.
             ///
-            /// A mutex for which another task of this client waits behind the same claim is passed on to that task: nobody is
-            /// asked, and that it was ours is judged by the deadline.
+            /// If another task of this client waits for the same mutex behind the same claim, the hold is passed on to that task.
+            /// The store is not asked then; the deadline decides whether it was ours.
             ///
             /// # Errors
-            /// `Lost` if it was no longer ours; `Uncertain` if nobody answered before the lease ended.
+            /// `Lost` if it was no longer ours. `Uncertain` if the store did not answer before the lease expired.
             ///
             /// # Cancel safety
             /// Dropping the future releases all the same, in the background.
             ///
             /// # On drop
-            /// As above.
+            /// The same.
             ///
             /// # When the answer is lost
-            /// The release is repeated under the same claim id until it is answered or the lease is over.
+            /// The release is repeated under the same claim id until it is answered or the lease expires.
             pub async fn release(self) -> crate::Result<()> {
                 self.turn.release(crate::backend::Leave::Nothing).await
             }
 
-            /// Gives it back, but only after `pause` more: until then nobody is granted what it holds, whatever happens
-            /// to this process. For jobs that must not run again at once, and for rate limits. At most 400 days.
+            /// Releases it, but only after `pause`. Until then nobody is granted what it holds, whatever happens to this process. Use
+            /// it for jobs that must not run again immediately, and for rate limits. At most 400 days.
             ///
             /// # Errors
-            /// As [`release`](Self::release); `Config` where `pause` is too long: the guard is dropped then, and the hold given
-            /// back at once.
+            /// Those of [`release`](Self::release). `Config` if `pause` is too long; the hold is then released immediately.
             ///
             /// # Cancel safety
-            /// Dropping the future goes on in the background, with the same pause.
+            /// Dropping the future continues in the background, with the same pause.
             ///
             /// # On drop
-            /// As above.
+            /// The same.
             ///
             /// # When the answer is lost
-            /// As [`release`](Self::release).
+            /// The request is repeated until it is answered or the lease expires.
             pub async fn release_after(self, pause: std::time::Duration) -> crate::Result<()> {
                 if pause > crate::core::lease::KEEP_MAX {
                     return Err(crate::holder::too_long(pause));
@@ -125,11 +124,11 @@ macro_rules! holder {
                 self.turn.release(crate::backend::Leave::For(pause)).await
             }
 
-            /// Changes who is shown as the holder, for instance when another process does the work. Sent to the store with a
-            /// renewal, at once.
+            /// Changes who is shown as the holder, for example when another process does the work. The store gets it with a renewal that
+            /// is sent immediately.
             ///
             /// # Errors
-            /// `Config` where a text is longer than 128 bytes, in a forked process and after `Locks::close`.
+            /// `Config` if a text is longer than 128 bytes, in a forked process and after `Locks::close`.
             pub fn describe(&self, owner: crate::Owner) -> crate::Result<()> {
                 crate::options::check_owner(&owner)?;
                 self.turn.engine.usable()?;
@@ -137,21 +136,21 @@ macro_rules! holder {
                 Ok(())
             }
 
-            /// Changes the reason that is shown, at most 256 bytes, and waits until the store has it: how far the work is, for
-            /// whoever looks.
+            /// Changes the reason that listings show, at most 256 bytes, and waits until the store has it. Use it, for example, to show
+            /// progress.
             ///
             /// # Errors
             /// `Config` for a reason that is too long, in a forked process and after `Locks::close`; `Lost` if the hold is no
             /// longer ours.
             ///
             /// # Cancel safety
-            /// Dropping the future may or may not change it; the hold goes on.
+            /// Dropping the future may or may not change it; the hold continues.
             ///
             /// # On drop
-            /// As above.
+            /// The same.
             ///
             /// # When the answer is lost
-            /// It is asked again until it is answered or the lease is over.
+            /// The request is repeated until it is answered or the lease expires.
             pub async fn set_reason(&self, reason: &str) -> crate::Result<()> {
                 crate::options::check_reason(reason)?;
                 self.turn.restate(reason.into()).await

@@ -1,13 +1,14 @@
+#![doc = include_str!("manual/links.md")]
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //!
 //! # Map of this crate
 //!
-//! - faces: [`Locks`], [`Mutex`], [`RwLock`], [`Semaphore`] and what they give ([`Guard`], [`ReadGuard`], [`Permit`]): build
-//!   a claim, call the engine.
-//! - compositions of them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`], [`Once`],
+//! - locks: [`Locks`], [`Mutex`], [`RwLock`], [`Semaphore`] and their guards ([`Guard`], [`ReadGuard`], [`Permit`]).
+//! - built from them: [`MultiMutex`], [`Striped`], [`Reentrant`], [`scope`], [`Election`], [`Once`],
 //!   [`Handle`].
-//! - nouns: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
-//! - [`fence`]: the other half of a token: what a resource checks.
+//! - values: [`Key`], [`Token`], [`Domain`], [`Capabilities`], [`Error`], [`LockOptions`].
+//! - [`fence`]: what a resource checks.
 //! - `core`: pure decisions; no clock, no I/O, no randomness.
 //! - `engine`: the only asynchronous control flow: acquire, keeper, janitor.
 //! - `runtime`: clock, randomness, timers and our own thread, given to what waits.

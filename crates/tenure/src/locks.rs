@@ -28,10 +28,11 @@ const NAMESPACE: &str = "default";
 /// How many waiting claims of one line are fetched.
 const WAITING_SHOWN: usize = 1000;
 
-/// A client of one store of locks. Cheap to clone; all clones share one connection and one keeper of leases.
+/// A client of one store. Connect once, at start, and keep it. Cheap to clone: all clones share the connections and the renewal
+/// of leases.
 ///
-/// The last handle (this, a lock made from it, or a guard) ends the client. It waits up to 100 ms for releases that
-/// are under way; [`close`](Locks::close) is the sure path.
+/// The client ends with its last handle: this value, a lock made from it, or a guard. Dropping the last one waits up to 100 ms for
+/// releases under way. [`close`](Locks::close) is the reliable way.
 ///
 /// ```
 /// # fn main() -> Result<(), tenure::Error> {
@@ -64,7 +65,9 @@ impl fmt::Debug for Locks {
 }
 
 impl Locks {
-    /// Connects to the store at `url`: `host:` (this machine), `host:///dir`, `memory:` (this value alone).
+    /// Connects to the store at `url`. `host:` is this machine, `host:///dir` a directory on it, `memory:` this value alone. With the
+    /// cargo feature `redis` there are also `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS) and `redis+setnx://`.
+    /// See [backends](crate::manual::backends).
     ///
     /// # Errors
     /// `Config` for a bad URL, listing the schemes of this build; `Unavailable` after 5 s; `Denied`; `Protocol` for a
@@ -77,7 +80,7 @@ impl Locks {
     /// See [`Locks`].
     ///
     /// # When the answer is lost
-    /// Connecting takes nothing; try again.
+    /// Connecting takes no lock. Try again.
     pub async fn connect(url: &str) -> Result<Locks> {
         Locks::builder(url).connect().await
     }
@@ -85,7 +88,7 @@ impl Locks {
     /// [`connect`](Locks::connect) for code without async.
     ///
     /// # Errors
-    /// As [`connect`](Locks::connect).
+    /// Those of [`connect`](Locks::connect).
     pub fn blocking_connect(url: &str) -> Result<Locks> {
         pollster::block_on(Locks::connect(url))
     }
@@ -95,8 +98,8 @@ impl Locks {
         Builder::new(url)
     }
 
-    /// Locks in this process's memory: private to this value and its clones. For tests, and for programs that may grow
-    /// out of one process.
+    /// Locks in this process's memory, private to this value and its clones. For tests, and for programs that may later run as
+    /// several processes.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn memory() -> Locks {
@@ -140,23 +143,23 @@ impl Locks {
         Mutex::new(self.engine.clone(), self.request(key, Kind::Mutex, 1, 1))
     }
 
-    /// What this store promises, probed when it was opened.
+    /// What this store promises, as probed at connect.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.engine.core.backend.capabilities()
     }
 
-    /// Which order this store's tokens belong to: what a fenced resource stores beside the highest token. Ask once, at
-    /// start. A directory of `host:` is given a name by the first to ask; nothing else is written.
+    /// The domain in which this store's tokens are comparable. A fenced resource stores it beside the highest token. Ask once, at
+    /// start. The first caller gives a directory of `host:` its name; nothing else is written.
     ///
     /// # Errors
-    /// `Unavailable`, `Denied`, `Uncertain`; `Protocol` where the record is damaged.
+    /// `Unavailable`, `Denied`, `Uncertain`; `Protocol` if the record is damaged.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing that matters.
+    /// Dropping the future changes nothing; the name may have been given.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
     /// Ask again: the answer stays the same.
@@ -168,7 +171,7 @@ impl Locks {
     /// [`domain`](Locks::domain) for code without async.
     ///
     /// # Errors
-    /// As [`domain`](Locks::domain).
+    /// Those of [`domain`](Locks::domain).
     pub fn blocking_domain(&self) -> Result<Domain> {
         pollster::block_on(self.domain())
     }
@@ -193,7 +196,7 @@ impl Locks {
         &self.shared.namespace
     }
 
-    /// How many claims of this client live: held and waiting.
+    /// The number of this client's claims, held and waiting.
     #[must_use]
     pub fn live(&self) -> usize {
         self.engine.live()
@@ -203,7 +206,7 @@ impl Locks {
         Key::new(&self.shared.namespace, name)
     }
 
-    /// Who holds the lock and who waits, in order. `None`: nobody. Looking changes nothing.
+    /// Who holds the lock and who waits, in order. `None` means nobody. Looking changes nothing.
     ///
     /// # Errors
     /// `Config` for a bad name; `Unavailable`, `Denied`, `Protocol`.
@@ -222,19 +225,19 @@ impl Locks {
         Ok(self.look(query).await?.into_iter().next())
     }
 
-    /// The locks that are held or waited for, below `prefix` (whole levels; empty for all), by name.
+    /// The locks below `prefix` that are held or waited for, sorted by name. A prefix is whole levels; the empty one means all.
     ///
     /// # Errors
-    /// As [`inspect`](Locks::inspect).
+    /// Those of [`inspect`](Locks::inspect).
     ///
     /// # Cancel safety
-    /// As [`inspect`](Locks::inspect).
+    /// Dropping the future changes nothing.
     ///
     /// # On drop
-    /// As [`inspect`](Locks::inspect).
+    /// Nothing happens.
     ///
     /// # When the answer is lost
-    /// As [`inspect`](Locks::inspect).
+    /// Ask again.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Line>> {
         check_prefix(prefix)?;
         let mut lines = self.look(Query { prefix: prefix.to_owned(), ..self.query() }).await?;
@@ -280,22 +283,21 @@ impl Locks {
         }
     }
 
-    /// Takes the lock away: from the grant with this token, or from whoever holds it. The next grant's token is greater,
-    /// and the next in line is granted. The evicted holder learns it by push or at its next renewal; until its first
-    /// access is refused by a resource that checks tokens, it may still act. `why`, at most 256 bytes, is kept with this
-    /// user's name while the line lives, and told to the evicted holder.
+    /// Takes the lock away from the grant with this token, or, without a token, from its holder. The next in line is granted, with a
+    /// greater token. The evicted holder learns it by push or at its next renewal. Until then it may still act, unless the resource
+    /// checks tokens. `why`, at most 256 bytes, is kept with this user's name while the line exists, and told to the evicted holder.
     ///
     /// # Errors
-    /// As [`inspect`](Locks::inspect); `Config` for a reason that is too long.
+    /// Those of [`inspect`](Locks::inspect); `Config` for a reason that is too long.
     ///
     /// # Cancel safety
     /// Dropping the future may or may not evict.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// `Uncertain`; repeat it with the token, which cannot hit the next holder.
+    /// `Uncertain`. Repeat it with the token, which cannot hit the next holder.
     pub async fn evict(&self, name: &str, token: Option<Token>, why: &str) -> Result<Released> {
         let key = self.key(name)?;
         self.engine.usable()?;
@@ -308,7 +310,7 @@ impl Locks {
         self.engine.core.backend.evict(&key, token, &by, Call::PATIENT).await.map_err(|e| e.of(&key))
     }
 
-    /// Follows the locks below `prefix`: the current lines first, then the lines after each change.
+    /// Watches the locks below `prefix`: the current lines first, then the lines after each change.
     ///
     /// # Errors
     /// `Config` for a bad prefix.
@@ -339,20 +341,20 @@ impl Locks {
         Watch { locks: self.clone(), prefix: prefix.to_owned(), watched, changes, last: None }
     }
 
-    /// Releases everything this client holds or waits for, and ends the connection. Guards that are still alive are
-    /// lost; calls on this client fail from now on.
+    /// Releases everything that this client holds or waits for, and ends the connections. Guards that are still alive are lost.
+    /// Later calls on this client fail.
     ///
     /// # Errors
     /// `Uncertain` if the store did not confirm every release within 5 s.
     ///
     /// # Cancel safety
-    /// Dropping the future goes on releasing in the background.
+    /// Dropping the future continues releasing in the background.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// Releases are repeated for 5 s; what is left ends with its lease.
+    /// Releases are repeated for 5 s. What is left ends with its lease.
     pub async fn close(self) -> Result<()> {
         self.engine.close().await
     }
@@ -360,7 +362,7 @@ impl Locks {
     /// [`inspect`](Locks::inspect) for code without async.
     ///
     /// # Errors
-    /// As [`inspect`](Locks::inspect).
+    /// Those of [`inspect`](Locks::inspect).
     pub fn blocking_inspect(&self, name: &str) -> Result<Option<Line>> {
         pollster::block_on(self.inspect(name))
     }
@@ -368,7 +370,7 @@ impl Locks {
     /// [`list`](Locks::list) for code without async.
     ///
     /// # Errors
-    /// As [`list`](Locks::list).
+    /// Those of [`list`](Locks::list).
     pub fn blocking_list(&self, prefix: &str) -> Result<Vec<Line>> {
         pollster::block_on(self.list(prefix))
     }
@@ -384,7 +386,7 @@ impl Locks {
     /// [`evict`](Locks::evict) for code without async.
     ///
     /// # Errors
-    /// As [`evict`](Locks::evict).
+    /// Those of [`evict`](Locks::evict).
     pub fn blocking_evict(&self, name: &str, token: Option<Token>, why: &str) -> Result<Released> {
         pollster::block_on(self.evict(name, token, why))
     }
@@ -392,7 +394,7 @@ impl Locks {
     /// [`close`](Locks::close) for code without async.
     ///
     /// # Errors
-    /// As [`close`](Locks::close).
+    /// Those of [`close`](Locks::close).
     pub fn blocking_close(self) -> Result<()> {
         pollster::block_on(self.close())
     }
@@ -409,7 +411,7 @@ enum Watched {
     Everywhere,
 }
 
-/// Follows locks; made by [`Locks::watch`].
+/// Watches locks; made by [`Locks::watch`].
 #[derive(Debug)]
 pub struct Watch {
     locks: Locks,
@@ -420,17 +422,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The lines now, if this is the first call; otherwise the lines after the next change. Changes that come faster
-    /// than they are asked for are told as one.
+    /// The first call returns the current lines. Each later call waits for the next change. Changes between two calls are reported
+    /// as one.
     ///
     /// # Errors
-    /// As [`Locks::inspect`].
+    /// Those of [`Locks::inspect`].
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call sees the change.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
     /// Call again.
@@ -458,7 +460,7 @@ impl Watch {
     /// [`next`](Watch::next) for code without async.
     ///
     /// # Errors
-    /// As [`next`](Watch::next).
+    /// Those of [`next`](Watch::next).
     pub fn blocking_next(&mut self) -> Result<Vec<Line>> {
         pollster::block_on(self.next())
     }
@@ -485,7 +487,7 @@ fn same(a: &[Line], b: &[Line]) -> bool {
 type Wrap = Box<dyn FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend> + Send>;
 type WrapSink = Box<dyn FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink> + Send>;
 
-/// How to connect; made by [`Locks::builder`]. What is set here goes before what the URL says.
+/// How to connect; made by [`Locks::builder`]. These settings override the URL.
 #[must_use = "call connect"]
 pub struct Builder {
     url: String,
@@ -525,19 +527,19 @@ impl Builder {
         }
     }
 
-    /// The namespace of all names: one level, the rules of a name. `default` by default.
+    /// The namespace of all names: one level, with the rules of a name. The default is `default`.
     pub fn namespace(mut self, namespace: &str) -> Builder {
         namespace.clone_into(&mut self.namespace);
         self
     }
 
-    /// The lease of locks that say nothing else: 100 ms to 24 h; 30 s by default.
+    /// The default lease of this client's locks: 100 ms to 24 h, 30 s if not set.
     pub fn ttl(mut self, ttl: Duration) -> Builder {
         self.ttl = ttl;
         self
     }
 
-    /// Makes every task that waits for a mutex a claim of its own in the store's line, for all locks of this client. See
+    /// Gives every task that waits for a mutex its own place in the store's line, for all locks of this client. See
     /// [`LockOptions::fair`](crate::LockOptions::fair).
     pub fn fair(mut self) -> Builder {
         self.fair = true;
@@ -550,13 +552,13 @@ impl Builder {
         self
     }
 
-    /// The password. Given here and in the URL: refused.
+    /// The password. An error if the URL has one too.
     pub fn password(mut self, password: &str) -> Builder {
         self.password = Some(Secret::new(password.to_owned()));
         self
     }
 
-    /// Who is shown as the holder, instead of this process.
+    /// The identity shown in listings instead of this process; never used for decisions.
     pub fn owner(mut self, owner: Owner) -> Builder {
         self.owner = Some(owner);
         self
@@ -592,7 +594,7 @@ impl Builder {
     /// Connects.
     ///
     /// # Errors
-    /// As [`Locks::connect`].
+    /// Those of [`Locks::connect`].
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
@@ -601,7 +603,7 @@ impl Builder {
     /// See [`Locks`].
     ///
     /// # When the answer is lost
-    /// Connecting takes nothing; try again.
+    /// Connecting takes no lock. Try again.
     pub async fn connect(self) -> Result<Locks> {
         check_namespace(&self.namespace)?;
         check_ttl(self.ttl)?;
@@ -654,14 +656,14 @@ impl Builder {
     /// [`connect`](Builder::connect) for code without async.
     ///
     /// # Errors
-    /// As [`connect`](Builder::connect).
+    /// Those of [`connect`](Builder::connect).
     pub fn blocking_connect(self) -> Result<Locks> {
         pollster::block_on(self.connect())
     }
 }
 
 impl Owner {
-    /// This process, as people know it: user, host, pid and program.
+    /// This process: user, host, pid and program.
     #[must_use]
     pub fn this_process() -> Owner {
         let uid = rustix::process::geteuid().as_raw();

@@ -22,10 +22,10 @@ use crate::token::Token;
 pub const NAMES_MAX: usize = 1000;
 
 impl Locks {
-    /// Mutexes of all these names, taken together: all or nothing.
+    /// The mutexes of all these names, taken together: all or nothing.
     ///
     /// # Errors
-    /// `Config` for a bad name, a name that is given twice, no name at all and more than 1,000 of them; `Unsupported` as
+    /// `Config` for a bad name, a repeated name, no name, and more than 1,000 names; `Unsupported` as
     /// [`mutex`](Locks::mutex).
     pub fn multi<I>(&self, names: I) -> Result<MultiMutex>
     where
@@ -51,13 +51,13 @@ impl Locks {
 
 /// Many mutexes that are taken together, all or nothing. Made by [`Locks::multi`]; cheap to clone.
 ///
-/// It cannot deadlock with others of its kind: the names are taken in one order everywhere. Whoever holds some of them
-/// waits only for a name that comes later in that order. A program that takes several locks one by one should therefore
-/// take them in the order of their names, or by this.
+/// Two of these cannot deadlock: the names are taken in the same order everywhere, so a holder of some names waits only for a
+/// name that comes later in that order. Code that takes several of the locks one by one must take them in the order of their
+/// names.
 ///
-/// Free names are asked for at the same time, so that on a remote store all of them together cost about one round trip.
-/// Where some are busy, it keeps those before the first busy one, gives back those after it, stands in line for that one,
-/// and goes on when it is granted.
+/// It asks for all free names at the same time, so on a remote store all of them together cost about one round trip. If some are
+/// busy, it keeps those before the first busy one, releases those after it, waits in line for the busy one, and continues when
+/// that one is granted.
 ///
 /// ```
 /// # fn main() -> tenure::Result<()> {
@@ -78,7 +78,7 @@ impl MultiMutex {
     /// The same locks, taken with other options.
     ///
     /// # Errors
-    /// As [`Mutex::with`].
+    /// Those of [`Mutex::with`].
     pub fn with(self, options: LockOptions) -> Result<MultiMutex> {
         let mutexes = self.mutexes.into_iter().map(|m| m.with(options.clone())).collect::<Result<_>>()?;
         Ok(MultiMutex { mutexes })
@@ -92,17 +92,16 @@ impl MultiMutex {
     /// Waits until all locks are granted.
     ///
     /// # Errors
-    /// As [`Mutex::lock`], for the lock that the error names.
+    /// Those of [`Mutex::lock`], for the lock that the error names.
     ///
     /// # Cancel safety
-    /// Dropping the future gives back, in the background, whatever was granted until then, and leaves no claim in any line.
+    /// Dropping the future releases, in the background, whatever was granted until then. No claim stays in any line.
     ///
     /// # On drop
-    /// Dropping the guard gives all locks back in the background; [`MultiGuard::release`] tells whether they were still
-    /// ours.
+    /// Dropping the guard releases all locks in the background. [`MultiGuard::release`] tells whether they were still ours.
     ///
     /// # When the answer is lost
-    /// As [`Mutex::lock`], for each of the locks.
+    /// The request for each lock is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn lock(&self) -> Result<MultiGuard> {
         loop {
             // `None` only where a patience ran out, and there is none.
@@ -112,37 +111,38 @@ impl MultiMutex {
         }
     }
 
-    /// Takes all locks if nobody holds or waits for any of them. `None`: at least one is busy, and none is kept.
+    /// Takes all locks if nobody holds or waits for any of them. `None` means that at least one is busy; none is kept then.
     ///
     /// # Errors
-    /// As [`Mutex::try_lock`].
+    /// Those of [`lock`](MultiMutex::lock); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`lock`](MultiMutex::lock).
+    /// Dropping the future releases whatever was granted until then, in the background.
     ///
     /// # On drop
-    /// As [`lock`](MultiMutex::lock).
+    /// Dropping the guard releases all locks in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock`](MultiMutex::lock).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_lock(&self) -> Result<Option<MultiGuard>> {
         self.take(Patience::None).await
     }
 
-    /// Waits for at most `wait`. `None`: not all were granted within that time, and none is kept. A `wait` of zero is
+    /// Waits for at most `wait`. `None` means that not all were granted within that time; none is kept then. A `wait` of zero is
     /// [`try_lock`](MultiMutex::try_lock).
     ///
     /// # Errors
-    /// As [`Mutex::try_lock_for`].
+    /// Those of [`lock`](MultiMutex::lock). If the store does not answer for 2 s, or answers with errors only, the
+    /// result is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`lock`](MultiMutex::lock).
+    /// Dropping the future releases whatever was granted until then, in the background.
     ///
     /// # On drop
-    /// As [`lock`](MultiMutex::lock).
+    /// Dropping the guard releases all locks in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock`](MultiMutex::lock).
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_lock_for(&self, wait: Duration) -> Result<Option<MultiGuard>> {
         self.take(Patience::lasting(wait, &*self.mutexes[0].engine.core.runtime)).await
     }
@@ -195,7 +195,7 @@ impl MultiMutex {
     /// [`lock`](MultiMutex::lock) for code without async.
     ///
     /// # Errors
-    /// As [`lock`](MultiMutex::lock).
+    /// Those of [`lock`](MultiMutex::lock).
     pub fn blocking_lock(&self) -> Result<MultiGuard> {
         pollster::block_on(self.lock())
     }
@@ -203,7 +203,7 @@ impl MultiMutex {
     /// [`try_lock`](MultiMutex::try_lock) for code without async.
     ///
     /// # Errors
-    /// As [`lock`](MultiMutex::lock).
+    /// Those of [`lock`](MultiMutex::lock).
     pub fn blocking_try_lock(&self) -> Result<Option<MultiGuard>> {
         pollster::block_on(self.try_lock())
     }
@@ -211,7 +211,7 @@ impl MultiMutex {
     /// [`try_lock_for`](MultiMutex::try_lock_for) for code without async.
     ///
     /// # Errors
-    /// As [`lock`](MultiMutex::lock).
+    /// Those of [`lock`](MultiMutex::lock).
     pub fn blocking_try_lock_for(&self, wait: Duration) -> Result<Option<MultiGuard>> {
         pollster::block_on(self.try_lock_for(wait))
     }
@@ -220,8 +220,8 @@ impl MultiMutex {
 /// Many held locks. Losing one of them is losing all: [`check`](MultiGuard::check) fails from then on.
 ///
 /// # On drop
-/// All locks are given back in the background, as by [`Guard`].
-#[must_use = "dropping the guard gives the locks back"]
+/// All locks are released in the background.
+#[must_use = "dropping the guard releases the locks"]
 pub struct MultiGuard {
     /// By name, ascending.
     guards: Vec<Guard>,
@@ -234,7 +234,7 @@ impl fmt::Debug for MultiGuard {
 }
 
 impl MultiGuard {
-    /// The fencing token of the lock of this name; `None` if it is not one of them. Each lock has its own: hand a resource
+    /// The fencing token of the lock of this name; `None` if it is not one of them. Each lock has its own token: pass a resource
     /// the token of the lock that protects it.
     #[must_use]
     pub fn token(&self, name: &str) -> Option<Token> {
@@ -287,7 +287,7 @@ impl MultiGuard {
         .await
     }
 
-    /// Runs `work` while all locks are held, and drops it the moment one of them is lost.
+    /// Runs `work` while all locks are held, and drops it as soon as one of them is lost.
     ///
     /// # Errors
     /// [`Lost`], if that came first; what `work` had done by then is done.
@@ -307,42 +307,42 @@ impl MultiGuard {
     /// Changes who is shown as the holder of all locks. See [`Guard::describe`].
     ///
     /// # Errors
-    /// As [`Guard::describe`].
+    /// Those of [`Guard::describe`].
     pub fn describe(&self, owner: Owner) -> Result<()> {
         self.guards.iter().try_for_each(|guard| guard.describe(owner.clone()))
     }
 
-    /// Gives all locks back, and says whether they were ours until now.
+    /// Releases all locks, and says whether they were ours until now.
     ///
     /// # Errors
-    /// Of the locks that could not be given back as ours, the first that was lost or else the first; its source names the
-    /// others. All have been tried. See [`Guard::release`].
+    /// One error if any of them was no longer ours: the first that was lost, or else the first that failed. Its source names the
+    /// others. All releases have been attempted. See [`Guard::release`].
     ///
     /// # Cancel safety
     /// Dropping the future releases all the same, in the background.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`Guard::release`], for each of the locks.
+    /// Each release is repeated under the same claim id until it is answered or the lease expires.
     pub async fn release(self) -> Result<()> {
         summary(join_all(self.guards.into_iter().map(Guard::release)).await)
     }
 
-    /// Gives all locks back, but only after `pause` more. See [`Guard::release_after`].
+    /// Releases all locks, but only after `pause`. See [`Guard::release_after`].
     ///
     /// # Errors
-    /// As [`release`](MultiGuard::release); `Config` where `pause` is too long: all are given back at once then.
+    /// Those of [`release`](MultiGuard::release); `Config` if `pause` is too long: all are released immediately then.
     ///
     /// # Cancel safety
-    /// Dropping the future goes on in the background, with the same pause.
+    /// Dropping the future continues in the background, with the same pause.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`release`](MultiGuard::release).
+    /// Each request is repeated until it is answered or the lease expires.
     pub async fn release_after(self, pause: Duration) -> Result<()> {
         summary(join_all(self.guards.into_iter().map(|guard| guard.release_after(pause))).await)
     }
@@ -350,7 +350,7 @@ impl MultiGuard {
     /// [`release`](MultiGuard::release) for code without async.
     ///
     /// # Errors
-    /// As [`release`](MultiGuard::release).
+    /// Those of [`release`](MultiGuard::release).
     pub fn blocking_release(self) -> Result<()> {
         pollster::block_on(self.release())
     }
@@ -358,7 +358,7 @@ impl MultiGuard {
     /// [`release_after`](MultiGuard::release_after) for code without async.
     ///
     /// # Errors
-    /// As [`release_after`](MultiGuard::release_after).
+    /// Those of [`release_after`](MultiGuard::release_after).
     pub fn blocking_release_after(self, pause: Duration) -> Result<()> {
         pollster::block_on(self.release_after(pause))
     }

@@ -9,16 +9,35 @@ use crate::guard::Guard;
 use crate::key::Key;
 use crate::options::LockOptions;
 
-/// A named lock that one holder has at a time. Made by `Locks::mutex`; cheap to clone.
+/// A named lock with one holder at a time. Made by [`Locks::mutex`](crate::Locks::mutex); cheap to clone.
 ///
-/// Waiters stand in line in the store and are woken by push, first come first served, where the backend declares it
-/// (`Locks::capabilities`). Where it shares [`turns`](crate::Capabilities::turns), tasks of one client that wait together with
-/// the same options stand behind one claim and pass the lock on among themselves, each with a token of its own;
-/// [`LockOptions::fair`] makes each a claim. It is not re-entrant: a task that holds it and locks it again waits for itself, unless it
-/// does so as an owner ([`lock_as`](Mutex::lock_as)); within a [`scope`](crate::scope()) that is an error and not a hang.
+/// Waiters wait in line in the store. If the backend declares it ([`Locks::capabilities`](crate::Locks::capabilities)), they are
+/// served first come, first served, and woken by push.
 ///
-/// **Which lock do you need?** Tasks of one process that share memory are better served by `tokio::sync::Mutex`.
-/// Work that can be made idempotent or optimistic needs no lock at all.
+/// ```
+/// use std::time::Duration;
+///
+/// # pollster::block_on(async {
+/// let locks = tenure::Locks::memory();
+/// let order = locks.mutex("orders/42")?;
+/// let guard = order.lock().await?; // waits in line
+/// assert!(order.try_lock().await?.is_none(), "busy: this call never waits");
+/// // Show the token to what you change, so that it can refuse a holder that is late.
+/// println!("UPDATE ... WHERE fence <= {}", guard.token());
+/// guard.release().await?; // an error if the lock was no longer ours
+/// assert!(order.try_lock_for(Duration::from_secs(60)).await?.is_some());
+/// # Ok::<(), tenure::Error>(()) }).unwrap();
+/// ```
+///
+/// **Not re-entrant.** A task that holds the lock and locks it again waits for itself. Inside a [`scope`](crate::scope()) that is
+/// an error instead. To allow it, lock as an owner ([`lock_as`](Mutex::lock_as)).
+///
+/// **Order.** If the store shares [`turns`](crate::Capabilities::turns), tasks of one client that wait with the same options share
+/// one place in line and pass the lock on among themselves, each with its own token. [`LockOptions::fair`] gives each task its own
+/// place.
+///
+/// **Which lock do you need?** For tasks of one process that share memory, use `tokio::sync::Mutex`. Work that is idempotent, or
+/// that can detect conflicts, needs no lock. See [choosing](crate::manual::choosing).
 #[derive(Clone, Debug)]
 pub struct Mutex {
     pub(crate) engine: Arc<Engine>,
@@ -33,7 +52,7 @@ impl Mutex {
     /// The same lock, taken with other options.
     ///
     /// # Errors
-    /// `Config` where an option is out of its limits; the message names the limit.
+    /// `Config` if an option is out of its limits; the message names the limit.
     pub fn with(mut self, options: LockOptions) -> Result<Mutex> {
         options.apply(&mut self.request)?;
         Ok(self)
@@ -66,15 +85,15 @@ impl Mutex {
     /// Waits in line until the lock is granted.
     ///
     /// # Errors
-    /// `Unavailable` when the store has not answered for as long as it keeps our place in line (10 s); `Denied`,
-    /// `Config` (another kind of lock has this name; a forked process; a closed client), `Protocol`.
+    /// `Unavailable` if the store has not answered for 10 s, which is as long as it keeps a place in line. `Config` if another
+    /// kind of lock has this name, in a forked process, and after [`Locks::close`](crate::Locks::close). `Denied`, `Protocol`.
     ///
     /// # Cancel safety
-    /// Dropping the future loses the place in line and leaves nothing behind: the claim is withdrawn in the background,
-    /// also if it was granted at that very moment.
+    /// Dropping the future gives up the place in line and leaves nothing behind. If the claim was granted at that moment, it is
+    /// released in the background.
     ///
     /// # On drop
-    /// Dropping the guard gives the lock back in the background; [`Guard::release`] tells whether it was still ours.
+    /// Dropping the guard releases the lock in the background. [`Guard::release`] tells whether it was still ours.
     ///
     /// # When the answer is lost
     /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
@@ -87,46 +106,48 @@ impl Mutex {
         }
     }
 
-    /// Takes the lock if nobody holds it and nobody waits; never stands in line. `None`: busy.
+    /// Takes the lock if nobody holds it and nobody waits for it. Never waits in line. `None` means busy.
     ///
     /// # Errors
-    /// As [`lock`](Mutex::lock); `Unavailable` after 5 s without an answer.
+    /// Those of [`lock`](Mutex::lock); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`lock`](Mutex::lock).
+    /// Dropping the future leaves nothing behind. If the claim was granted at that moment, it is released in the
+    /// background.
     ///
     /// # On drop
-    /// As [`lock`](Mutex::lock).
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock`](Mutex::lock).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_lock(&self) -> Result<Option<Guard>> {
         self.take(Patience::None).await
     }
 
-    /// Waits in line for at most `wait`. `None`: not within that time. A `wait` of zero is [`try_lock`](Mutex::try_lock).
+    /// Waits in line for at most `wait`. `None` means that it was not granted within that time. A `wait` of zero is
+    /// [`try_lock`](Mutex::try_lock).
     ///
     /// # Errors
-    /// As [`lock`](Mutex::lock).
+    /// Those of [`lock`](Mutex::lock). If the store does not answer for 2 s, or answers with errors only, the result
+    /// is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`lock`](Mutex::lock).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`lock`](Mutex::lock).
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock`](Mutex::lock); a store that answers the request with nothing for 2 s, or with errors only, is
-    /// `Unavailable`, not busy.
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_lock_for(&self, wait: Duration) -> Result<Option<Guard>> {
         self.take_in_turn(Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
-    /// [`lock`](Mutex::lock) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.
-    /// Inside an async task it blocks the executor's thread; progress never needs that executor, so it still returns.
+    /// [`lock`](Mutex::lock) for code without async. Blocks this thread; call it from any thread, also inside `spawn_blocking`.
+    /// Inside an async task it blocks the executor's thread, but it still returns: progress never needs that executor.
     ///
     /// # Errors
-    /// As [`lock`](Mutex::lock).
+    /// Those of [`lock`](Mutex::lock).
     pub fn blocking_lock(&self) -> Result<Guard> {
         pollster::block_on(self.lock())
     }
@@ -134,7 +155,7 @@ impl Mutex {
     /// [`try_lock`](Mutex::try_lock) for code without async.
     ///
     /// # Errors
-    /// As [`lock`](Mutex::lock).
+    /// Those of [`lock`](Mutex::lock).
     pub fn blocking_try_lock(&self) -> Result<Option<Guard>> {
         pollster::block_on(self.try_lock())
     }
@@ -142,7 +163,7 @@ impl Mutex {
     /// [`try_lock_for`](Mutex::try_lock_for) for code without async.
     ///
     /// # Errors
-    /// As [`lock`](Mutex::lock).
+    /// Those of [`lock`](Mutex::lock).
     pub fn blocking_try_lock_for(&self, wait: Duration) -> Result<Option<Guard>> {
         pollster::block_on(self.try_lock_for(wait))
     }

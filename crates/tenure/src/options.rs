@@ -13,7 +13,8 @@ pub(crate) const REASON_MAX: usize = 256;
 /// The longest of an owner's texts, in bytes.
 const OWNER_MAX: usize = 128;
 
-/// How a lock is taken: for `Mutex::with`, `RwLock::with` and `Semaphore::with`.
+/// How a lock is taken: for [`Mutex::with`](crate::Mutex::with), [`RwLock::with`](crate::RwLock::with) and
+/// [`Semaphore::with`](crate::Semaphore::with).
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,40 +41,40 @@ impl LockOptions {
         LockOptions::default()
     }
 
-    /// The lease: how long a dead holder blocks others, at most. 100 ms to 24 h; 30 s by default. It is renewed at a
-    /// third, so it does not limit how long the lock can be held.
+    /// The lease: how long a dead holder blocks others at most. 100 ms to 24 h, 30 s by default. It is renewed at a third of its
+    /// length, so it does not limit how long the lock can be held.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> LockOptions {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Why it is taken: shown to whoever asks who holds it. At most 256 bytes.
+    /// The reason shown in listings. At most 256 bytes.
     #[must_use]
     pub fn reason(mut self, reason: &str) -> LockOptions {
         self.reason = Some(reason.into());
         self
     }
 
-    /// Who is shown as the holder, instead of this process.
+    /// The identity shown in listings instead of this process; never used for decisions.
     #[must_use]
     pub fn owner(mut self, owner: Owner) -> LockOptions {
         self.owner = Some(owner.into());
         self
     }
 
-    /// Makes every task that waits for the mutex a claim of its own in the store's line: strictly first come, first
-    /// served among all tasks of all clients, each of them listed.
+    /// Gives every task that waits for the mutex its own place in the store's line: strictly first come, first served among all
+    /// tasks of all clients. Each task is listed.
     ///
-    /// Otherwise, where the store can reserve fencing tokens ([`Turns::Shared`](crate::Turns::Shared)), the tasks of one
-    /// client that wait for one mutex together stand behind one claim of theirs, and pass the lock on among themselves
-    /// without asking the store: first come among the claims, and first come among the tasks of each. With a hundred
-    /// tasks that is faster by far, and a client that stops holds its place in line once and not a hundred times. A
-    /// claim is closed to newcomers once it is granted, so nobody waits for more than those who waited then. Only tasks
-    /// that ask alike (ttl, owner, reason) share a claim; it is listed once, with the number of those behind it.
+    /// Without it, if the store can reserve fencing tokens ([`Turns::Shared`](crate::Turns::Shared)), tasks of one client that wait
+    /// for the same mutex share one claim, and pass the lock on among themselves without asking the store. Claims are served first
+    /// come, first served, and so are the tasks of a claim. With a hundred tasks that is much faster, and a client that stops
+    /// occupies one place in line instead of a hundred. A claim takes no more tasks after it is granted, so nobody waits for more
+    /// tasks than were waiting then. Only tasks with the same ttl, owner and reason share a claim. It is listed once, with the
+    /// number of tasks behind it.
     ///
-    /// Nothing else changes: each has its own guard, token, deadline and loss signal. Read-write locks and semaphores,
-    /// and locks of several names, are always fair.
+    /// Nothing else changes: each task has its own guard, token, deadline and loss signal. Read-write locks, semaphores and locks of
+    /// several names are always fair.
     ///
     /// ```
     /// use tenure::{LockOptions, Locks, Turns};

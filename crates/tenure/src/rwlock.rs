@@ -28,16 +28,16 @@ impl Locks {
     }
 }
 
-/// A named lock that many readers have at a time, or one writer. Made by [`Locks::rwlock`]; cheap to clone.
+/// A named lock with many readers or one writer at a time. Made by [`Locks::rwlock`]; cheap to clone.
 ///
-/// Readers and writers stand in one line, first come first served: readers that stand together are let in together, and
-/// nobody overtakes, so writers do not starve. A reader that comes while a writer waits, waits behind it; so a task that
-/// reads and reads once more while a writer waits would wait for itself. Within a [`scope`](crate::scope()) a task that
-/// waits for its own write lock gets an error, not a hang.
+/// Readers and writers wait in one line, first come, first served. Readers that stand together enter together. Nobody overtakes,
+/// so writers do not starve. A reader that arrives while a writer waits, waits behind the writer. A task that reads, and reads
+/// again while a writer waits, therefore waits for itself. Inside a [`scope`](crate::scope()) a task that waits for its own write
+/// lock gets an error.
 ///
-/// Each writer has a fencing token of its own. The readers between two writers share one, greater than the last
-/// writer's and smaller than the next one's: a resource that records the token on reads too refuses the late write of a
-/// writer that lost the lock before they came.
+/// Each writer has its own fencing token. The readers between two writers share one, greater than the previous writer's and
+/// smaller than the next one's. A resource that records the token on reads as well therefore refuses the late write of a writer
+/// that lost the lock before these readers.
 ///
 /// ```
 /// # fn main() -> tenure::Result<()> {
@@ -53,9 +53,8 @@ impl Locks {
 /// # Ok(()) }
 /// ```
 ///
-/// **There is no way to upgrade** a reader to a writer. Two readers that both wait to become the writer would wait for
-/// each other for ever, and a reader that lets go in between may find that somebody else has written. Release, take the
-/// write lock, and look again at what was read:
+/// **A reader cannot be upgraded** to a writer. Two readers that both wait to become the writer would wait for each other for
+/// ever. Release, take the write lock, and read again, since another writer may have been there:
 ///
 /// ```compile_fail,E0599
 /// # fn main() -> tenure::Result<()> {
@@ -74,7 +73,7 @@ impl RwLock {
     /// The same lock, taken with other options.
     ///
     /// # Errors
-    /// `Config` where an option is out of its limits; the message names the limit.
+    /// `Config` if an option is out of its limits; the message names the limit.
     pub fn with(mut self, options: LockOptions) -> Result<RwLock> {
         options.apply(&mut self.read)?;
         options.apply(&mut self.write)?;
@@ -95,18 +94,18 @@ impl RwLock {
         Ok(acquire(&self.engine, &self.write, patience).await?.map(Guard::new))
     }
 
-    /// Waits in line until no writer has the lock and none waits ahead, and takes it for reading.
+    /// Waits in line until no writer has the lock or waits ahead, and takes it for reading.
     ///
     /// # Errors
-    /// `Unavailable` when the store has not answered for as long as it keeps our place in line (10 s); `Denied`,
-    /// `Config` (another kind of lock has this name; a forked process; a closed client), `Protocol`.
+    /// `Unavailable` if the store has not answered for 10 s, which is as long as it keeps a place in line. `Config` if another
+    /// kind of lock has this name, in a forked process, and after [`Locks::close`](crate::Locks::close). `Denied`, `Protocol`.
     ///
     /// # Cancel safety
-    /// Dropping the future loses the place in line and leaves nothing behind: the claim is withdrawn in the background,
-    /// also if it was granted at that very moment.
+    /// Dropping the future gives up the place in line and leaves nothing behind. If the claim was granted at that moment, it is
+    /// released in the background.
     ///
     /// # On drop
-    /// Dropping the guard gives it back in the background; its `release` tells whether it was still ours.
+    /// Dropping the guard releases it in the background. Its `release` tells whether it was still ours.
     ///
     /// # When the answer is lost
     /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
@@ -119,45 +118,47 @@ impl RwLock {
         }
     }
 
-    /// Takes the lock for reading if no writer has it and nobody waits; never stands in line. `None`: busy.
+    /// Takes the lock for reading if no writer has it and nobody waits. Never waits in line. `None` means busy.
     ///
     /// # Errors
-    /// As [`read`](RwLock::read); `Unavailable` after 5 s without an answer.
+    /// Those of [`read`](RwLock::read); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`read`](RwLock::read).
+    /// Dropping the future leaves nothing behind. If the claim was granted at that moment, it is released in the
+    /// background.
     ///
     /// # On drop
-    /// As [`read`](RwLock::read).
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`read`](RwLock::read).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_read(&self) -> Result<Option<ReadGuard>> {
         self.take_read(Patience::None).await
     }
 
-    /// Waits in line for at most `wait`. `None`: not within that time. A `wait` of zero is
+    /// Waits in line for at most `wait`. `None` means that it was not granted within that time. A `wait` of zero is
     /// [`try_read`](RwLock::try_read).
     ///
     /// # Errors
-    /// As [`read`](RwLock::read).
+    /// Those of [`read`](RwLock::read). If the store does not answer for 2 s, or answers with errors only, the result
+    /// is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`read`](RwLock::read).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`read`](RwLock::read).
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`read`](RwLock::read); a store that answers the request with nothing for 2 s, or with errors only, is `Unavailable`, not busy.
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_read_for(&self, wait: Duration) -> Result<Option<ReadGuard>> {
         self.take_read(Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
-    /// [`read`](RwLock::read) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.
+    /// [`read`](RwLock::read) for code without async. Blocks this thread; call it from any thread, also inside `spawn_blocking`.
     ///
     /// # Errors
-    /// As [`read`](RwLock::read).
+    /// Those of [`read`](RwLock::read).
     pub fn blocking_read(&self) -> Result<ReadGuard> {
         pollster::block_on(self.read())
     }
@@ -165,7 +166,7 @@ impl RwLock {
     /// [`try_read`](RwLock::try_read) for code without async.
     ///
     /// # Errors
-    /// As [`read`](RwLock::read).
+    /// Those of [`read`](RwLock::read).
     pub fn blocking_try_read(&self) -> Result<Option<ReadGuard>> {
         pollster::block_on(self.try_read())
     }
@@ -173,7 +174,7 @@ impl RwLock {
     /// [`try_read_for`](RwLock::try_read_for) for code without async.
     ///
     /// # Errors
-    /// As [`read`](RwLock::read).
+    /// Those of [`read`](RwLock::read).
     pub fn blocking_try_read_for(&self, wait: Duration) -> Result<Option<ReadGuard>> {
         pollster::block_on(self.try_read_for(wait))
     }
@@ -181,15 +182,15 @@ impl RwLock {
     /// Waits in line until nobody has the lock, and takes it for writing.
     ///
     /// # Errors
-    /// `Unavailable` when the store has not answered for as long as it keeps our place in line (10 s); `Denied`,
-    /// `Config` (another kind of lock has this name; a forked process; a closed client), `Protocol`.
+    /// `Unavailable` if the store has not answered for 10 s, which is as long as it keeps a place in line. `Config` if another
+    /// kind of lock has this name, in a forked process, and after [`Locks::close`](crate::Locks::close). `Denied`, `Protocol`.
     ///
     /// # Cancel safety
-    /// Dropping the future loses the place in line and leaves nothing behind: the claim is withdrawn in the background,
-    /// also if it was granted at that very moment.
+    /// Dropping the future gives up the place in line and leaves nothing behind. If the claim was granted at that moment, it is
+    /// released in the background.
     ///
     /// # On drop
-    /// Dropping the guard gives it back in the background; its `release` tells whether it was still ours.
+    /// Dropping the guard releases it in the background. Its `release` tells whether it was still ours.
     ///
     /// # When the answer is lost
     /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
@@ -202,45 +203,47 @@ impl RwLock {
         }
     }
 
-    /// Takes the lock for writing if nobody has it and nobody waits; never stands in line. `None`: busy.
+    /// Takes the lock for writing if nobody has it and nobody waits. Never waits in line. `None` means busy.
     ///
     /// # Errors
-    /// As [`write`](RwLock::write); `Unavailable` after 5 s without an answer.
+    /// Those of [`write`](RwLock::write); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`write`](RwLock::write).
+    /// Dropping the future leaves nothing behind. If the claim was granted at that moment, it is released in the
+    /// background.
     ///
     /// # On drop
-    /// As [`write`](RwLock::write).
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`write`](RwLock::write).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_write(&self) -> Result<Option<Guard>> {
         self.take_write(Patience::None).await
     }
 
-    /// Waits in line for at most `wait`. `None`: not within that time. A `wait` of zero is
+    /// Waits in line for at most `wait`. `None` means that it was not granted within that time. A `wait` of zero is
     /// [`try_write`](RwLock::try_write).
     ///
     /// # Errors
-    /// As [`write`](RwLock::write).
+    /// Those of [`write`](RwLock::write). If the store does not answer for 2 s, or answers with errors only, the
+    /// result is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`write`](RwLock::write).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`write`](RwLock::write).
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`write`](RwLock::write); a store that answers the request with nothing for 2 s, or with errors only, is `Unavailable`, not busy.
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_write_for(&self, wait: Duration) -> Result<Option<Guard>> {
         self.take_write(Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
-    /// [`write`](RwLock::write) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.
+    /// [`write`](RwLock::write) for code without async. Blocks this thread; call it from any thread, also inside `spawn_blocking`.
     ///
     /// # Errors
-    /// As [`write`](RwLock::write).
+    /// Those of [`write`](RwLock::write).
     pub fn blocking_write(&self) -> Result<Guard> {
         pollster::block_on(self.write())
     }
@@ -248,7 +251,7 @@ impl RwLock {
     /// [`try_write`](RwLock::try_write) for code without async.
     ///
     /// # Errors
-    /// As [`write`](RwLock::write).
+    /// Those of [`write`](RwLock::write).
     pub fn blocking_try_write(&self) -> Result<Option<Guard>> {
         pollster::block_on(self.try_write())
     }
@@ -256,19 +259,19 @@ impl RwLock {
     /// [`try_write_for`](RwLock::try_write_for) for code without async.
     ///
     /// # Errors
-    /// As [`write`](RwLock::write).
+    /// Those of [`write`](RwLock::write).
     pub fn blocking_try_write_for(&self, wait: Duration) -> Result<Option<Guard>> {
         pollster::block_on(self.try_write_for(wait))
     }
 }
 
-/// A lock that is held for reading. Owns what it needs: `Send + Sync + 'static`, not `Clone`.
+/// A lock that is held for reading. It owns what it needs: `Send + Sync + 'static`, not `Clone`.
 ///
 /// Its lease is renewed in the background like that of a [`Guard`], and can be lost in the same ways.
 ///
 /// # On drop
-/// The lock is given back in the background.
-#[must_use = "dropping the guard gives the lock back"]
+/// The lock is released in the background.
+#[must_use = "dropping the guard releases the lock"]
 pub struct ReadGuard {
     pub(crate) turn: Turn,
     token: Option<Token>,
@@ -293,7 +296,7 @@ impl ReadGuard {
     }
 
     /// The fencing token that the readers between two writers share: greater than the last writer's, smaller than the next
-    /// one's. `None` where the store cannot give one. Hand it to the resource with each read.
+    /// one's. `None` if the store cannot give one. Pass it to the resource with each read.
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         self.token
@@ -301,21 +304,21 @@ impl ReadGuard {
 }
 
 impl Guard {
-    /// Goes on as a reader: no other writer is let in before, and the readers that wait ahead of the next writer are let
-    /// in now. The reader's token is greater than the writer's. A write lock only.
+    /// Turns a write lock into a read lock, with no other writer in between. The readers that wait ahead of the next writer enter
+    /// now. The reader's token is greater than the writer's.
     ///
     /// # Errors
-    /// `Config` for the guard of a mutex, which has no readers; `Lost` if it was no longer ours; `Uncertain` if nobody
-    /// answered before the lease ended, or for 30 s. The lock is given back in the background then.
+    /// `Config` for the guard of a mutex, which has no readers. `Lost` if the lock was no longer ours. `Uncertain` if the store did
+    /// not answer before the lease expired, or for 30 s. After an error the lock is released in the background.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the lock back in the background.
+    /// Dropping the future releases the lock in the background.
     ///
     /// # On drop
-    /// As above.
+    /// Dropping the [`ReadGuard`] releases it in the background.
     ///
     /// # When the answer is lost
-    /// The request is repeated under the same claim ids until it is answered or the lease is over.
+    /// The request is repeated under the same claim ids until it is answered or the lease expires.
     pub async fn downgrade(self) -> Result<ReadGuard> {
         let claim = self.turn.hold.claim_now();
         if claim.kind != Kind::ReadWrite {
@@ -330,7 +333,7 @@ impl Guard {
     /// [`downgrade`](Guard::downgrade) for code without async.
     ///
     /// # Errors
-    /// As [`downgrade`](Guard::downgrade).
+    /// Those of [`downgrade`](Guard::downgrade).
     pub fn blocking_downgrade(self) -> Result<ReadGuard> {
         pollster::block_on(self.downgrade())
     }

@@ -13,7 +13,7 @@ use crate::locks::Locks;
 use crate::options::LockOptions;
 
 impl Locks {
-    /// A semaphore of this name with so many permits.
+    /// A semaphore of this name with this number of permits.
     ///
     /// # Errors
     /// `Config` for a bad name, saying which rule, and for no permits at all; `Unsupported` if this store cannot carry a
@@ -32,11 +32,12 @@ impl Locks {
 
 /// A named number of permits. Made by [`Locks::semaphore`]; cheap to clone.
 ///
-/// Who waits stands in one line, first come first served: whoever wants many is not overtaken by those who want few. The
-/// permits of the dead come back when their leases end. Permits have no fencing tokens, since many have one at a time.
+/// Callers wait in one line, first come, first served. A caller that wants many permits is not overtaken by callers that want
+/// few. The permits of a crashed holder come back when its lease expires. Permits have no fencing token, because several are
+/// held at a time.
 ///
-/// **How many there are** is what each caller says: the store grants a claim if it fits into its own number. So the number
-/// can be changed while it is in use, program by program; lowering it takes nothing away from those who have permits.
+/// **The number of permits** is what each caller says: the store grants a claim if it fits into the claim's own number. So the
+/// number can be changed while the semaphore is in use, program by program. Lowering it takes nothing away from current holders.
 ///
 /// ```
 /// # fn main() -> tenure::Result<()> {
@@ -51,8 +52,8 @@ impl Locks {
 /// # Ok(()) }
 /// ```
 ///
-/// **A rate limit** is a semaphore whose permits come back a while after they were used, whatever happens to the process:
-/// at most 3 calls in any 200 ms, fleet-wide.
+/// **A rate limit** is a semaphore whose permits come back some time after they were used, whatever happens to the process. Here
+/// at most 3 calls in any 200 ms, over the whole fleet:
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -79,7 +80,7 @@ impl Semaphore {
     /// The same semaphore, taken with other options.
     ///
     /// # Errors
-    /// `Config` where an option is out of its limits; the message names the limit.
+    /// `Config` if an option is out of its limits; the message names the limit.
     pub fn with(mut self, options: LockOptions) -> Result<Semaphore> {
         options.apply(&mut self.request)?;
         Ok(self)
@@ -91,7 +92,7 @@ impl Semaphore {
         &self.request.key
     }
 
-    /// How many permits there are, as this value assumes.
+    /// The number of permits that this value assumes.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.request.capacity
@@ -104,7 +105,7 @@ impl Semaphore {
     async fn take_many(&self, permits: u32, patience: Patience) -> Result<Option<Permit>> {
         let (key, all) = (&self.request.key, self.request.capacity);
         if permits == 0 || permits > all {
-            let what = format!("{permits} permits of {all} can never be had");
+            let what = format!("the semaphore has only {all} permits, and {permits} were asked for");
             return Err(Error::config(what, format!("ask for 1 to {all}")).of(key));
         }
         let request = Request { weight: permits, ..self.request.clone() };
@@ -114,15 +115,15 @@ impl Semaphore {
     /// Waits in line for one permit.
     ///
     /// # Errors
-    /// `Unavailable` when the store has not answered for as long as it keeps our place in line (10 s); `Denied`,
-    /// `Config` (another kind of lock has this name; a forked process; a closed client), `Protocol`.
+    /// `Unavailable` if the store has not answered for 10 s, which is as long as it keeps a place in line. `Config` if another
+    /// kind of lock has this name, in a forked process, and after [`Locks::close`](crate::Locks::close). `Denied`, `Protocol`.
     ///
     /// # Cancel safety
-    /// Dropping the future loses the place in line and leaves nothing behind: the claim is withdrawn in the background,
-    /// also if it was granted at that very moment.
+    /// Dropping the future gives up the place in line and leaves nothing behind. If the claim was granted at that moment, it is
+    /// released in the background.
     ///
     /// # On drop
-    /// Dropping the guard gives it back in the background; its `release` tells whether it was still ours.
+    /// Dropping the guard releases it in the background. Its `release` tells whether it was still ours.
     ///
     /// # When the answer is lost
     /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
@@ -135,45 +136,47 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit if one is free and nobody waits; never stands in line. `None`: busy.
+    /// Takes a permit if one is free and nobody waits. Never waits in line. `None` means busy.
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire); `Unavailable` after 5 s without an answer.
+    /// Those of [`acquire`](Semaphore::acquire); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Semaphore::acquire).
+    /// Dropping the future leaves nothing behind. If the claim was granted at that moment, it is released in the
+    /// background.
     ///
     /// # On drop
-    /// As [`acquire`](Semaphore::acquire).
+    /// Dropping the permit releases it in the background.
     ///
     /// # When the answer is lost
-    /// As [`acquire`](Semaphore::acquire).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_acquire(&self) -> Result<Option<Permit>> {
         self.take_one(Patience::None).await
     }
 
-    /// Waits in line for at most `wait`. `None`: not within that time. A `wait` of zero is
+    /// Waits in line for at most `wait`. `None` means that it was not granted within that time. A `wait` of zero is
     /// [`try_acquire`](Semaphore::try_acquire).
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire).
+    /// Those of [`acquire`](Semaphore::acquire). If the store does not answer for 2 s, or answers with errors only,
+    /// the result is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Semaphore::acquire).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`acquire`](Semaphore::acquire).
+    /// Dropping the permit releases it in the background.
     ///
     /// # When the answer is lost
-    /// As [`acquire`](Semaphore::acquire); a store that answers the request with nothing for 2 s, or with errors only, is `Unavailable`, not busy.
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_acquire_for(&self, wait: Duration) -> Result<Option<Permit>> {
         self.take_one(Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
-    /// [`acquire`](Semaphore::acquire) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.
+    /// [`acquire`](Semaphore::acquire) for code without async. Blocks this thread; call it from any thread, also inside `spawn_blocking`.
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire).
+    /// Those of [`acquire`](Semaphore::acquire).
     pub fn blocking_acquire(&self) -> Result<Permit> {
         pollster::block_on(self.acquire())
     }
@@ -181,7 +184,7 @@ impl Semaphore {
     /// [`try_acquire`](Semaphore::try_acquire) for code without async.
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire).
+    /// Those of [`acquire`](Semaphore::acquire).
     pub fn blocking_try_acquire(&self) -> Result<Option<Permit>> {
         pollster::block_on(self.try_acquire())
     }
@@ -189,24 +192,24 @@ impl Semaphore {
     /// [`try_acquire_for`](Semaphore::try_acquire_for) for code without async.
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire).
+    /// Those of [`acquire`](Semaphore::acquire).
     pub fn blocking_try_acquire_for(&self, wait: Duration) -> Result<Option<Permit>> {
         pollster::block_on(self.try_acquire_for(wait))
     }
 
-    /// Waits in line for so many permits at once: all of them or none.
+    /// Waits in line for this many permits at once: all of them or none.
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire); `Config` for 0, and for more than there are.
+    /// Those of [`acquire`](Semaphore::acquire); `Config` for 0 and for more than there are.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Semaphore::acquire).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`acquire`](Semaphore::acquire).
+    /// Dropping the [`Permit`] releases all of them in the background.
     ///
     /// # When the answer is lost
-    /// As [`acquire`](Semaphore::acquire).
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn acquire_many(&self, permits: u32) -> Result<Permit> {
         loop {
             // `None` only where a patience ran out, and there is none.
@@ -216,45 +219,47 @@ impl Semaphore {
         }
     }
 
-    /// Takes `permits` if so many are free and nobody waits; never stands in line. `None`: busy.
+    /// Takes `permits` if that many are free and nobody waits. Never waits in line. `None` means busy.
     ///
     /// # Errors
-    /// As [`acquire_many`](Semaphore::acquire_many); `Unavailable` after 5 s without an answer.
+    /// Those of [`acquire_many`](Semaphore::acquire_many); `Unavailable` after 5 s without an answer.
     ///
     /// # Cancel safety
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Dropping the future leaves nothing behind. If the claim was granted at that moment, it is released in the
+    /// background.
     ///
     /// # On drop
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Dropping the permit releases it in the background.
     ///
     /// # When the answer is lost
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_acquire_many(&self, permits: u32) -> Result<Option<Permit>> {
         self.take_many(permits, Patience::None).await
     }
 
-    /// Waits in line for at most `wait`. `None`: not within that time. A `wait` of zero is
+    /// Waits in line for at most `wait`. `None` means that it was not granted within that time. A `wait` of zero is
     /// [`try_acquire_many`](Semaphore::try_acquire_many).
     ///
     /// # Errors
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Those of [`acquire_many`](Semaphore::acquire_many). If the store does not answer for 2 s, or answers with
+    /// errors only, the result is `Unavailable` instead of `None`, even before `wait` is over.
     ///
     /// # Cancel safety
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Dropping the permit releases it in the background.
     ///
     /// # When the answer is lost
-    /// As [`acquire_many`](Semaphore::acquire_many); a store that answers the request with nothing for 2 s, or with errors only, is `Unavailable`, not busy.
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_acquire_many_for(&self, permits: u32, wait: Duration) -> Result<Option<Permit>> {
         self.take_many(permits, Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
 
-    /// [`acquire_many`](Semaphore::acquire_many) for code without async: blocks this thread, from any thread, also inside `spawn_blocking`.
+    /// [`acquire_many`](Semaphore::acquire_many) for code without async. Blocks this thread; call it from any thread, also inside `spawn_blocking`.
     ///
     /// # Errors
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Those of [`acquire_many`](Semaphore::acquire_many).
     pub fn blocking_acquire_many(&self, permits: u32) -> Result<Permit> {
         pollster::block_on(self.acquire_many(permits))
     }
@@ -262,7 +267,7 @@ impl Semaphore {
     /// [`try_acquire_many`](Semaphore::try_acquire_many) for code without async.
     ///
     /// # Errors
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Those of [`acquire_many`](Semaphore::acquire_many).
     pub fn blocking_try_acquire_many(&self, permits: u32) -> Result<Option<Permit>> {
         pollster::block_on(self.try_acquire_many(permits))
     }
@@ -270,19 +275,19 @@ impl Semaphore {
     /// [`try_acquire_many_for`](Semaphore::try_acquire_many_for) for code without async.
     ///
     /// # Errors
-    /// As [`acquire_many`](Semaphore::acquire_many).
+    /// Those of [`acquire_many`](Semaphore::acquire_many).
     pub fn blocking_try_acquire_many_for(&self, permits: u32, wait: Duration) -> Result<Option<Permit>> {
         pollster::block_on(self.try_acquire_many_for(permits, wait))
     }
 }
 
-/// Permits that are held. Owns what it needs: `Send + Sync + 'static`, not `Clone`.
+/// Permits that are held. It owns what it needs: `Send + Sync + 'static`, not `Clone`.
 ///
 /// Its lease is renewed in the background like that of a [`Guard`](crate::Guard), and can be lost in the same ways.
 ///
 /// # On drop
-/// The permits are given back in the background.
-#[must_use = "dropping the permit gives it back"]
+/// The permits are released in the background.
+#[must_use = "dropping the permit releases it"]
 pub struct Permit {
     pub(crate) turn: Turn,
     _held: telling::Held,
@@ -304,33 +309,33 @@ impl Permit {
         Permit { turn, _held: telling::Held::begin() }
     }
 
-    /// How many permits these are.
+    /// The number of permits held.
     #[must_use]
     pub fn permits(&self) -> u32 {
         self.turn.hold.claim.weight
     }
 
-    /// Gives `permits` of them back and keeps the rest, without a moment in which somebody else could take those.
+    /// Releases `permits` of them and keeps the rest, in one step: no other caller can take the rest in between.
     ///
     /// # Errors
-    /// `Config` for 0 and for all of them or more, which [`release`](Permit::release) gives back; `Lost` if they were no
-    /// longer ours; `Uncertain` if nobody answered before the lease ended, or for 30 s. All of them are given back in the
-    /// background then.
+    /// `Config` for 0, and for all of them or more (use [`release`](Permit::release)). `Lost` if they were no longer ours.
+    /// `Uncertain` if the store did not answer before the lease expired, or for 30 s. After an error all of them are released in
+    /// the background.
     ///
     /// # Cancel safety
-    /// Dropping the future gives all of them back in the background.
+    /// Dropping the future releases all of them in the background.
     ///
     /// # On drop
-    /// As above.
+    /// Dropping the returned [`Permit`] releases the rest in the background.
     ///
     /// # When the answer is lost
-    /// The request is repeated under the same claim ids until it is answered or the lease is over.
+    /// The request is repeated under the same claim ids until it is answered or the lease expires.
     pub async fn release_some(self, permits: u32) -> Result<Permit> {
         let claim = self.turn.hold.claim_now();
         let (held, anchor) = (claim.weight, claim.anchor);
         if permits == 0 || permits >= held {
-            let what = format!("{permits} of {held} permits cannot be given back by themselves");
-            let advice = "give back at least 1 and keep at least 1, or release all";
+            let what = format!("{permits} of {held} permits cannot be released on their own");
+            let advice = "release at least 1 and keep at least 1, or release all";
             return Err(Error::config(what, advice).of(&claim.key));
         }
         let request = Request { weight: held - permits, ..Request::of(claim) };
@@ -340,7 +345,7 @@ impl Permit {
     /// [`release_some`](Permit::release_some) for code without async.
     ///
     /// # Errors
-    /// As [`release_some`](Permit::release_some).
+    /// Those of [`release_some`](Permit::release_some).
     pub fn blocking_release_some(self, permits: u32) -> Result<Permit> {
         pollster::block_on(self.release_some(permits))
     }

@@ -3,11 +3,27 @@
 use std::fmt;
 use std::num::NonZeroI64;
 
-/// The fencing token of a grant: a positive number that only grows from one exclusive grant of a lock to the next.
+/// The fencing token of a grant: a positive number that grows from each exclusive grant of a lock to the next.
 ///
-/// Hand it to the resource that the lock protects, and let the resource refuse a token lower than the highest it has
-/// seen. It is a positive `i64`, so it fits a `BIGINT` column. Tokens made from microseconds stay below 2^53 until the
-/// year 2255, so they also survive a JSON number.
+/// Pass it to the resource that the lock protects, and let the resource refuse a token lower than the highest it has seen. The
+/// module [`fence`](crate::fence) has that check ready-made. A token is a positive `i64`, so it fits a `BIGINT` column. Tokens made
+/// from microseconds stay below 2^53 until the year 2255, so they also fit a JSON number.
+///
+/// ```
+/// use tenure::{Locks, Token};
+///
+/// # fn main() -> tenure::Result<()> {
+/// let orders = Locks::memory().mutex("orders/42")?;
+/// let first = orders.blocking_lock()?;
+/// let stored: i64 = first.token().get(); // what the resource keeps beside its data
+/// first.blocking_release()?;
+/// let second = orders.blocking_lock()?;
+/// assert!(second.token().get() > stored);
+/// assert_eq!(second.token().to_string().parse::<Token>()?, second.token());
+/// # Ok(()) }
+/// ```
+///
+/// Tokens are comparable within one lock of one store only: see [`Domain`](crate::Domain).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(NonZeroI64);
 
@@ -15,7 +31,7 @@ impl Token {
     /// The lowest token.
     pub(crate) const MIN: Token = Token(NonZeroI64::new(1).expect("not zero"));
 
-    /// A token from its digits; `None` for zero and below.
+    /// A token of this value; `None` for zero and negative numbers.
     #[must_use]
     pub const fn new(value: i64) -> Option<Token> {
         match NonZeroI64::new(value) {

@@ -91,7 +91,7 @@ impl StoreUrl {
         }
         if !rest.starts_with("//") && !path.is_empty() {
             return Err(bad(
-                &format!("the store URL does not go on with // after {scheme:?}"),
+                &format!("expected // after {scheme}: in the store URL"),
                 "write it like host:///dir for a directory, or redis://127.0.0.1:6379 for a server",
             ));
         }

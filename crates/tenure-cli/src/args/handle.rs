@@ -28,7 +28,7 @@ pub(crate) struct AcquireArgs {
     /// The lease: the lock ends so long after it was taken or renewed
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5m")]
     pub(crate) ttl: Duration,
-    /// Why, for those who look
+    /// Reason shown in listings
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
 }

@@ -108,7 +108,7 @@ pub(crate) struct RunArgs {
     /// A name that a parent of this command holds is not taken again: run under that hold
     #[arg(long)]
     pub(crate) reentrant: bool,
-    /// Why, for those who look [default: the command's name]
+    /// Reason shown in listings [default: the command's name]
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     #[command(flatten)]
@@ -145,7 +145,7 @@ pub(crate) struct OnceArgs {
     /// When slots begin, counted from 1970-01-01T00:00Z: 3h with --every 1d is 03:00 UTC [default: 0s]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "slot")]
     pub(crate) at: Option<Duration>,
-    /// Keep others from the slot for at least so long from the begin on
+    /// Keep others from the slot for at least this long after the job starts
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "0s", hide_default_value = true)]
     pub(crate) at_least: Duration,
     /// Never run a slot again that was begun, also if its machine died

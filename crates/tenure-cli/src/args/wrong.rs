@@ -19,7 +19,7 @@ pub(super) fn usage(argv: &[OsString], error: &clap::Error) -> Failure {
         ErrorKind::ArgumentConflict => conflict(error),
         ErrorKind::InvalidUtf8 => Some(Failure::usage(
             "an argument is not UTF-8",
-            "write names, reasons and URLs in UTF-8; only the command behind -- may be anything",
+            "write names, reasons and URLs in UTF-8; only the command after -- may be anything",
         )),
         _ => None,
     };

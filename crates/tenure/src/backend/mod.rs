@@ -75,7 +75,7 @@ impl fmt::Debug for ClaimId {
     }
 }
 
-/// Who asks: shown to people, never judged.
+/// The identity shown in listings; never used for decisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The user's name.

@@ -41,10 +41,10 @@ const RECORDS: u32 = 3;
 const LOOKS: u32 = 10;
 
 impl Locks {
-    /// A job of this name that runs at most once per slot, whoever asks for it, on whatever machine.
+    /// A job of this name that runs at most once per slot, on whichever machine asks first.
     ///
     /// # Errors
-    /// `Config` for a bad name and an impossible slot; `Unsupported` where the store has no mutex or does not show holders.
+    /// `Config` for a bad name and an impossible slot. `Unsupported` if the store has no mutex or does not show holders.
     pub fn once(&self, name: impl AsRef<str>, slot: Slot) -> Result<Once> {
         let name = name.as_ref();
         slot.check()?;
@@ -69,20 +69,19 @@ impl Locks {
         })
     }
 
-    /// The last runs of the jobs of this name, as far as they are remembered, oldest first: those that run, those that ran,
-    /// those that were abandoned.
+    /// The recorded runs of the job of this name, oldest first: running, finished and abandoned ones.
     ///
     /// # Errors
-    /// As [`list`](Locks::list).
+    /// Those of [`list`](Locks::list).
     ///
     /// # Cancel safety
-    /// As [`list`](Locks::list).
+    /// Dropping the future changes nothing.
     ///
     /// # On drop
-    /// As [`list`](Locks::list).
+    /// Nothing happens.
     ///
     /// # When the answer is lost
-    /// As [`list`](Locks::list).
+    /// Ask again.
     pub async fn runs(&self, name: &str) -> Result<Vec<Run>> {
         let mut runs: Vec<Run> = Vec::new();
         let (mut begun, below) = (Vec::new(), format!("{name}/@"));
@@ -103,7 +102,7 @@ impl Locks {
     /// [`runs`](Locks::runs) for code without async.
     ///
     /// # Errors
-    /// As [`runs`](Locks::runs).
+    /// Those of [`runs`](Locks::runs).
     pub fn blocking_runs(&self, name: &str) -> Result<Vec<Run>> {
         pollster::block_on(self.runs(name))
     }
@@ -111,14 +110,14 @@ impl Locks {
 
 /// A job that runs at most once per [slot](Slot), over the whole fleet. Made by [`Locks::once`]; cheap to clone.
 ///
-/// While the job runs, its slot is held like any lock: it has a fencing token, and it is stopped the moment the lock is
-/// lost. Afterwards the slot stays used until nobody can ask for it any more, even where clocks are apart
-/// ([`clocks_apart`](Once::clocks_apart)), and a record of the run stays longer ([`keep_for`](Once::keep_for)).
+/// While the job runs, its slot is held like any lock: it has a fencing token, and the job is stopped as soon as the lock is
+/// lost. Afterwards the slot stays used until nobody can ask for it any more, even if clocks differ
+/// ([`clocks_apart`](Once::clocks_apart)). A record of the run is kept longer ([`keep_for`](Once::keep_for)).
 ///
-/// What "at most once" means: no two runs of a slot overlap, and none begins after one has finished and the store has
-/// confirmed it ([`Ran::recorded`]). A run whose machine died before it finished is run again by the next one who asks,
-/// unless [`never_again`](Once::never_again) forbids it. So the job should be one that can be begun anew; where its effects
-/// must not happen twice, hand them the token, and let them refuse a lower one.
+/// "At most once" means: no two runs of a slot overlap, and none begins after one has finished and the store has confirmed it
+/// ([`Ran::recorded`]). If a machine dies before its run has finished, the next one to ask runs the job again, unless
+/// [`never_again`](Once::never_again) forbids it. So the job should be one that can be restarted. If its effects must not happen
+/// twice, pass them the token and let them refuse a lower one.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -149,7 +148,7 @@ pub struct Once {
     retry_errors: bool,
 }
 
-/// What became of the wish to run a job.
+/// The result of asking for a job to run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome<T, E> {
@@ -157,7 +156,7 @@ pub enum Outcome<T, E> {
     Ran(Ran<T, E>),
     /// The slot is used: by whom, when, and how it ended.
     AlreadyDone(Run),
-    /// Somebody else runs it just now, or has the slot until it is to be run again.
+    /// Another run is under way, or has the slot until the job may be retried.
     Running(Run),
 }
 
@@ -171,8 +170,8 @@ pub struct Ran<T, E> {
     pub token: Token,
     /// How long it took.
     pub took: Duration,
-    /// Whether the store has confirmed that the slot is used (or given back, where an error is to be retried). `Lost`: it was
-    /// no longer ours when the job had finished. `Uncertain`: nobody answered. In both cases it may run again.
+    /// Whether the store has confirmed that the slot is used (or released, if the error is to be retried). `Lost`: it was no
+    /// longer ours when the job finished. `Uncertain`: the store did not answer. In both cases the job may run again.
     pub recorded: Result<()>,
 }
 
@@ -203,7 +202,7 @@ impl Once {
     /// The lease of the slot while the job runs, and who is shown as its holder.
     ///
     /// # Errors
-    /// As [`Mutex::with`]; `Config` for a reason, since the record lies there.
+    /// Those of [`Mutex::with`]; `Config` for a reason, since the record lies there.
     pub fn with(mut self, options: LockOptions) -> Result<Once> {
         options.check()?;
         if options.reason.is_some() {
@@ -213,8 +212,8 @@ impl Once {
         Ok(self)
     }
 
-    /// Keeps others from the slot for at least this long from the begin on, also where an error is to be retried: for a job
-    /// that is done sooner than clocks are apart, or that must not be tried again at once. At most 400 days.
+    /// Keeps others from the slot for at least this long after the job starts, however it ends. Use it for a job that
+    /// must not be retried immediately, or that is shorter than the difference between clocks. At most 400 days.
     ///
     /// # Errors
     /// `Config` for a longer time.
@@ -223,8 +222,8 @@ impl Once {
         Ok(self)
     }
 
-    /// For how long the record of a run is kept after its slot is over; for a named slot: for how long the slot is used. By
-    /// default three times the length of the slot, and 30 days for a named one. At most 400 days in all.
+    /// How long the record of a run is kept after its slot is over. For a named slot, how long the slot counts as used. The
+    /// default is three times the length of the slot, and 30 days for a named one. At most 400 days in all.
     ///
     /// # Errors
     /// `Config` for a longer time.
@@ -233,8 +232,8 @@ impl Once {
         Ok(self)
     }
 
-    /// By how much the clocks of machines may be apart: 10 minutes by default, at most 24 hours. A used slot stays used for
-    /// twice as long after its end, and one that is over by more is refused.
+    /// How much the clocks of machines may differ: 10 minutes by default, at most 24 hours. A used slot stays used for twice as
+    /// long after its end. A slot that has been over for longer is refused.
     ///
     /// # Errors
     /// `Config` for a longer time.
@@ -247,32 +246,31 @@ impl Once {
         Ok(self)
     }
 
-    /// Waits for so long for somebody else who runs the job, ready to take over if that one dies. By default it does not
-    /// wait.
+    /// How long to wait for another machine that runs the job, ready to take over if it dies. The default is not to wait.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Once {
         self.wait = wait;
         self
     }
 
-    /// Never runs a slot again that was begun, also if whoever ran it died: for jobs that do more harm when they are done
-    /// twice than when they are not done at all. That it was begun is kept in a lock of its own, `name/@<label>/started`,
-    /// and confirmed by the store before the job begins.
+    /// Never runs a slot again once it was begun, even if its machine died. For jobs that do more harm when done twice than when
+    /// not done. A lock of its own, `name/@<label>/started`, records that the slot was begun; the store confirms it before the job
+    /// starts.
     #[must_use]
     pub fn never_again(mut self) -> Once {
         self.never_again = true;
         self
     }
 
-    /// Gives the slot back when the job returns an error, so that the next one who asks runs it again. By default an error
-    /// counts as done.
+    /// Releases the slot if the job returns an error, so that the next one to ask runs it again. By default an error counts as
+    /// done.
     #[must_use]
     pub fn retry_errors(mut self) -> Once {
         self.retry_errors = true;
         self
     }
 
-    /// Runs the job if nobody has run or runs its slot. The job is given the fencing token.
+    /// Runs the job, unless its slot has been run or is running. The job gets the fencing token.
     ///
     /// # Errors
     /// `Config` for a slot that is over or has not begun, and for [`never_again`](Once::never_again) together with
@@ -280,15 +278,15 @@ impl Once {
     /// as [`Mutex::try_lock`]. What the job returned, an error too, is in the [`Outcome`].
     ///
     /// # Cancel safety
-    /// Dropping the future drops the job and gives the slot back, so that it runs again; not with
-    /// [`never_again`](Once::never_again). Once the job has finished, its slot stays used.
+    /// Dropping the future drops the job and releases the slot, so that it may run again, unless
+    /// [`never_again`](Once::never_again) is set. Once the job has finished, its slot stays used.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// Each request is repeated until it is answered or the lease is over, and repeating changes nothing: a lost answer never
-    /// leads to a second run. Where nobody answers at all, [`Ran::recorded`] says so.
+    /// Each request is repeated until it is answered or the lease expires. A lost answer never leads to a second run. If the store
+    /// does not answer at all, [`Ran::recorded`] says so.
     pub async fn run<T, E: fmt::Display, F: Future<Output = Result<T, E>>>(
         &self,
         job: impl FnOnce(Token) -> F,
@@ -301,11 +299,11 @@ impl Once {
         Ok(Outcome::Ran(self.finish(mine, result).await))
     }
 
-    /// [`run`](Once::run) for code without async. The job is given the guard, and should [check](Guard::check) it before each
-    /// side effect: nothing can stop it when the lock is lost.
+    /// [`run`](Once::run) for code without async. The job gets the guard and should [check](Guard::check) it before each side
+    /// effect, because nothing can stop it when the lock is lost.
     ///
     /// # Errors
-    /// As [`run`](Once::run), but a loss while the job runs is told by [`Ran::recorded`].
+    /// Those of [`run`](Once::run), but a loss while the job runs is told by [`Ran::recorded`].
     pub fn blocking_run<T, E: fmt::Display>(
         &self,
         job: impl FnOnce(&Guard) -> Result<T, E>,
@@ -424,7 +422,7 @@ impl Once {
         (used + more).max(self.at_least.saturating_sub(took)).min(KEEP_MAX)
     }
 
-    /// Writes the record, and leaves the slot used or gives it back.
+    /// Writes the record, and leaves the slot used or releases it.
     async fn finish<T, E: fmt::Display>(&self, mine: Mine, result: Result<T, E>) -> Ran<T, E> {
         let runtime = &*self.locks.engine.core.runtime;
         let Mine { guard, due, began } = mine;

@@ -7,7 +7,7 @@ use crate::backend::{Line, Owner, Seen};
 use crate::options::REASON_MAX;
 use crate::token::Token;
 
-/// One run of a job, as anybody sees it.
+/// One run of a job, as anybody can see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
@@ -19,38 +19,38 @@ pub struct Run {
     pub token: Option<Token>,
     /// When it began, on the store's clock.
     pub began: SystemTime,
-    /// What became of it.
+    /// How far it got.
     pub state: RunState,
-    /// For how long this is remembered yet; while it runs, for how long its lease lasts.
+    /// How much longer this record is kept; while the job runs, how long its lease lasts.
     pub kept_for: Option<Duration>,
 }
 
-/// What became of a run.
+/// How far a run got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunState {
     /// It runs.
     Running,
-    /// It ran, and took so long.
+    /// It ran to its end.
     Done {
         /// How long.
         took: Duration,
     },
-    /// It ran, took so long, and returned an error. The slot is used.
+    /// It ran and returned an error. The slot is used.
     Failed {
         /// How long.
         took: Duration,
         /// The error, or as much of it as there is room for.
         error: String,
     },
-    /// It returned an error and will be run again, once its least time is over.
+    /// It returned an error and may be retried, once its least time is over.
     ToRunAgain {
         /// How long it took.
         took: Duration,
         /// The error, or as much of it as there is room for.
         error: String,
     },
-    /// It was begun and never finished, and is not to be run again ([`Once::never_again`](crate::Once::never_again)).
+    /// It was begun and never finished, and must not run again ([`Once::never_again`](crate::Once::never_again)).
     Abandoned,
 }
 
@@ -58,7 +58,7 @@ const RUNNING: &str = "running";
 pub(super) const STARTED: &str = "started";
 
 impl RunState {
-    /// Whether the slot is used: nobody will run it any more.
+    /// Whether the slot is used: the job will not run again.
     #[must_use]
     pub fn is_over(&self) -> bool {
         !matches!(self, RunState::Running | RunState::ToRunAgain { .. })

@@ -10,7 +10,7 @@ const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The longest label, in bytes.
 const LABEL_MAX: usize = 100;
 
-/// Which run of a job is meant: whoever names the same slot means the same run.
+/// Which run of a job is meant: the same slot means the same run, on every machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     what: What,
@@ -34,9 +34,9 @@ pub(super) struct Due {
 }
 
 impl Slot {
-    /// The slot that this machine's clock is in when the job is asked for, of slots of `period` from `at` on: a day with
-    /// an `at` of three hours begins at 03:00 UTC, a week (which the epoch began on a Thursday) with four days and three
-    /// hours on Mondays at 03:00. The label is its begin, as RFC 3339 writes it.
+    /// The slot that this machine's clock is in when the job is asked for. Slots are `period` long and start `at` into it: daily
+    /// slots with an `at` of three hours start at 03:00 UTC. Weekly slots count from the epoch, a Thursday, so 4 days 3 h means
+    /// Mondays at 03:00. The label is the start in RFC 3339.
     ///
     /// `period` is 1 s to 366 days, `at` less than that; both in whole seconds.
     #[must_use]
@@ -44,15 +44,15 @@ impl Slot {
         Slot { what: What::Every { period, at } }
     }
 
-    /// The slot from `start` to `end`, at most 366 days, labelled by its begin. It is refused before it begins and after it
-    /// is over, by more than clocks may be apart.
+    /// The slot from `start` to `end`, at most 366 days, labelled by its start. It is refused before it starts and after it ends, by
+    /// more than clocks may differ.
     #[must_use]
     pub fn between(start: SystemTime, end: SystemTime) -> Slot {
         Slot { what: What::Between { start, end } }
     }
 
-    /// The slot of this label, of one level and at most 100 bytes: an invoice run "2026-11", a migration "v42". Nothing is
-    /// known of its time, so it is never refused as being over; it counts as used for as long as its record is kept.
+    /// The slot of this label, of one level and at most 100 bytes: an invoice run "2026-11", a migration "v42". It has no time, so
+    /// it is never refused as being over. It counts as used for as long as its record is kept.
     #[must_use]
     pub fn named(label: &str) -> Slot {
         Slot { what: What::Named(label.to_owned()) }
@@ -64,19 +64,20 @@ impl Slot {
                 let whole = period.subsec_nanos() == 0 && at.subsec_nanos() == 0;
                 if !whole || *period < Duration::from_secs(1) || *period > SPAN_MAX || at >= period {
                     let what = format!(
-                        "slots every {} from {} on cannot be",
+                        "slots of {} cannot start {} into the period",
                         calendar::span(*period),
                         calendar::span(*at)
                     );
-                    let advice = "use whole seconds, a period of 1 s to 366 days, and a begin within it";
+                    let advice =
+                        "use whole seconds, a period of 1 s to 366 days, and a start shorter than the period";
                     return Err(Error::config(what, advice));
                 }
             }
             What::Between { start, end } => {
                 let span = end.duration_since(*start).ok().filter(|span| !span.is_zero());
                 if micros(*start).is_none() || span.is_none_or(|span| span > SPAN_MAX) {
-                    let advice = "use a begin after 1970 and an end at most 366 days later";
-                    return Err(Error::config("a slot cannot be like this", advice));
+                    let advice = "use a start after 1970 and an end at most 366 days later";
+                    return Err(Error::config("the slot's start or end is impossible", advice));
                 }
             }
             What::Named(label) => {

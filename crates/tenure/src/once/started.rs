@@ -6,11 +6,11 @@ use super::{Mine, Once, Ran, Run};
 use crate::error::Result;
 use crate::guard::Guard;
 
-/// A slot that is ours, and whose job is to be run now. Made by [`Once::begin`].
+/// A slot that is ours, and whose job must run now. Made by [`Once::begin`].
 ///
 /// # On drop
-/// The slot is given back, so that it is run again; not with [`Once::never_again`].
-#[must_use = "dropping it gives the slot back"]
+/// The slot is released and may run again, unless [`Once::never_again`] is set.
+#[must_use = "dropping it releases the slot"]
 pub struct Started {
     once: Once,
     mine: Mine,
@@ -23,21 +23,21 @@ impl fmt::Debug for Started {
 }
 
 impl Once {
-    /// [`run`](Once::run) in two steps: takes the slot, if nobody has run or runs it. The job is up to the caller, who stops
-    /// it when the [guard](Started::guard) is lost, and says how it ended by [`finish`](Started::finish). Otherwise `Err`
-    /// with the run that is in the way.
+    /// [`run`](Once::run) in two steps. Takes the slot, unless it has been run or is running; in that case `Err` has that run. The
+    /// caller runs the job, stops it when the [guard](Started::guard) is lost, and reports how it ended by
+    /// [`finish`](Started::finish).
     ///
     /// # Errors
-    /// As [`run`](Once::run).
+    /// Those of [`run`](Once::run).
     ///
     /// # Cancel safety
     /// Dropping the future leaves the slot as it was; with [`never_again`](Once::never_again) it may count as begun.
     ///
     /// # On drop
-    /// Dropping the [`Started`] gives the slot back.
+    /// Dropping the [`Started`] releases the slot.
     ///
     /// # When the answer is lost
-    /// As [`run`](Once::run).
+    /// Each request is repeated until it is answered or the lease expires.
     pub async fn begin(&self) -> Result<Result<Started, Run>> {
         Ok(self.claim().await?.map(|mine| Started { once: self.clone(), mine }))
     }
@@ -53,7 +53,7 @@ impl Once {
     /// [`begin`](Once::begin) for code without async.
     ///
     /// # Errors
-    /// As [`begin`](Once::begin).
+    /// Those of [`begin`](Once::begin).
     pub fn blocking_begin(&self) -> Result<Result<Started, Run>> {
         pollster::block_on(self.begin())
     }
@@ -71,34 +71,34 @@ impl Started {
         &self.mine.due.label
     }
 
-    /// The job has ended like this: writes the record, and leaves the slot used, or gives it back where an error is to be
-    /// retried. What the store says to it is in [`Ran::recorded`].
+    /// Reports how the job ended. Writes the record and leaves the slot used, or releases it if the error is to be retried. The
+    /// store's answer is in [`Ran::recorded`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the slot used, or gives it back, all the same; the record may be missing.
+    /// Dropping the future leaves the slot used, or releases it, all the same. The record may be missing.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`Once::run`].
+    /// Each request is repeated until it is answered or the lease expires.
     pub async fn finish<T, E: fmt::Display>(self, result: Result<T, E>) -> Ran<T, E> {
         self.once.finish(self.mine, result).await
     }
 
-    /// The job was not run: gives the slot back, for the next one who asks.
+    /// The job was not run: releases the slot, for the next one to ask.
     ///
     /// # Errors
-    /// As [`Guard::release`].
+    /// Those of [`Guard::release`].
     ///
     /// # Cancel safety
-    /// Dropping the future gives it back all the same, in the background.
+    /// Dropping the future releases it all the same, in the background.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`Guard::release`].
+    /// The request is repeated until it is answered or the lease expires.
     pub async fn give_back(self) -> Result<()> {
         self.mine.guard.release().await
     }
@@ -106,7 +106,7 @@ impl Started {
     /// [`give_back`](Started::give_back) for code without async.
     ///
     /// # Errors
-    /// As [`give_back`](Started::give_back).
+    /// Those of [`give_back`](Started::give_back).
     pub fn blocking_give_back(self) -> Result<()> {
         pollster::block_on(self.give_back())
     }

@@ -109,8 +109,14 @@ fn links_between_documents_lead_somewhere() {
     let mut faults = Vec::new();
     for document in sources("", "md") {
         let folder = root().join(&document.path).parent().expect("a folder").to_owned();
-        for (_, rest) in document.text.match_indices("](").map(|(at, _)| document.text.split_at(at + 2)) {
-            let target = rest.split([')', '#']).next().unwrap_or_default();
+        // `[text](target)`, and `[label]: target` at the begin of a line.
+        let places = document.text.match_indices("](").map(|(at, _)| at + 2);
+        let labels = document.text.match_indices("\n[").filter_map(|(at, _)| {
+            let line = document.text[at + 1..].lines().next()?;
+            Some(at + 1 + line.find("]: ")? + 3)
+        });
+        for rest in places.chain(labels).map(|at| &document.text[at..]) {
+            let target = rest.split([')', '#', '\n']).next().unwrap_or_default();
             let elsewhere = target.is_empty() || target.contains("://") || target.contains("::");
             if !elsewhere && !folder.join(target).exists() {
                 faults.push(format!("{}: the link to {target} leads nowhere", document.path));

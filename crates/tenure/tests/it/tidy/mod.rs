@@ -3,6 +3,7 @@
 mod arrows;
 mod documents;
 mod features;
+mod manual;
 mod size;
 mod wire;
 
