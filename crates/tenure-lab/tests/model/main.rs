@@ -1,11 +1,13 @@
 //! Exhaustive model checks: every order of events within small bounds, not a sample of them.
 //!
 //! - [`line`]: three claims of two clients in the product's own line, with messages that are lost, late, repeated and
-//!   out of order. - [`keeper`]: until when a holder believes, with clocks that drift. - [`search`]: the search itself.
+//!   out of order. - [`keeper`]: until when a holder believes, with clocks that drift. - [`cas`]: two clients and one object
+//!   that is changed by compare-and-set. - [`search`]: the search itself.
 //!
 //! Each is run as it is, and with broken variants, which must be refuted: a model that allows everything proves nothing.
 //! `cargo test --profile sim --package tenure-lab --test model` has the full bounds; a debug build has narrower ones.
 
+mod cas;
 mod keeper;
 mod line;
 mod search;
@@ -18,5 +20,6 @@ fn main() -> ExitCode {
     let mut harness = Harness::new();
     line::tests(&mut harness);
     keeper::tests(&mut harness);
+    cas::tests(&mut harness);
     harness.run()
 }

@@ -24,7 +24,7 @@ pub(crate) trait Model {
 }
 
 /// 128 bits of hash: of a hundred million states no two are taken for one, but for a chance of one in 10^22.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Both(u64, u64);
 
 impl Hasher for Both {

@@ -1,6 +1,7 @@
-//! Random histories, step by step: the naive list against `core::line`, `memory:` and `host:`; and in [`queue`] against
-//! `core::queue`.
+//! Random histories, step by step: the naive list against `core::line`, `memory:` and `host:`; and in [`queue`] and [`cas`]
+//! against `core::queue` and `core::cas`.
 
+mod cas;
 mod queue;
 mod subjects;
 

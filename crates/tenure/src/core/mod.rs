@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod calendar;
+pub mod cas;
 pub mod lease;
 pub mod line;
 pub mod moment;
