@@ -1,7 +1,9 @@
-//! `cargo xtask soak`: the long run. Chaos over one store after the other and the engine in virtual time, with ever new
-//! seeds, until the time is up. Of a run in which nothing broke, a line is left; of any other, everything.
+//! `cargo xtask soak`: the long run. Chaos over one store after the other, the engine in virtual time, and fuzzing of the
+//! parsers, with new seeds each time, until the time is up. A run in which nothing broke leaves a line; any other run
+//! leaves everything.
 //!
-//! - here: what is run, and the sums. - `run`: one run.
+//! - here: what is run, and the sums.
+//! - `run`: one run.
 
 mod run;
 
@@ -23,7 +25,12 @@ enum Stage {
     Redis(&'static str),
     /// The engine in virtual time.
     Sim,
+    /// Parsers, from mutated inputs.
+    Fuzz,
 }
+
+/// What builds and runs the fuzzer: a test binary of the lab, which counts the memory that a parser takes.
+const FUZZ: &[&str] = &["test", "--release", "--package", "tenure-lab", "--all-features", "--test", "fuzz"];
 
 /// A round: each of them once.
 const ROUND: &[(&str, Stage)] = &[
@@ -33,6 +40,7 @@ const ROUND: &[(&str, Stage)] = &[
     ("redis-everysec", Stage::Redis("everysec")),
     ("redis-none", Stage::Redis("none")),
     ("sim", Stage::Sim),
+    ("fuzz", Stage::Fuzz),
 ];
 
 /// How long the faults of a run last at least, in seconds. More is no better: a new seed finds more than an old one.
@@ -47,6 +55,7 @@ struct Sum {
     acquisitions: u64,
     windows: u64,
     simulated: u64,
+    inputs: u64,
     broken: u64,
     short: u64,
     died: u64,
@@ -58,6 +67,7 @@ impl Sum {
         self.acquisitions += came.acquisitions;
         self.windows += came.windows;
         self.simulated += came.simulated;
+        self.inputs += came.inputs;
         match came.end {
             End::Held => {}
             End::Broken(_) => self.broken += 1,
@@ -72,8 +82,16 @@ impl Sum {
 
     fn line(&self) -> String {
         format!(
-            "{} runs, {} acquisitions, {} fault windows, {} simulated runs: {} broken, {} below their floor, {} died",
-            self.runs, self.acquisitions, self.windows, self.simulated, self.broken, self.short, self.died
+            "{} runs, {} acquisitions, {} fault windows, {} simulated runs, {} fuzzed inputs: {} broken, {} below their \
+             floor, {} died",
+            self.runs,
+            self.acquisitions,
+            self.windows,
+            self.simulated,
+            self.inputs,
+            self.broken,
+            self.short,
+            self.died
         )
     }
 }
@@ -146,6 +164,10 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     if !succeeds(cargo(&build).arg(&target))? {
         return Err(Stop::Broken("the build failed".into()));
     }
+    let fuzz = plan.stages.iter().any(|(_, stage)| *stage == Stage::Fuzz);
+    if fuzz && !succeeds(cargo(FUZZ).arg("--no-run"))? {
+        return Err(Stop::Broken("the build of the fuzzer failed".into()));
+    }
     let tenure = target.join("release/tenure");
     fs::create_dir_all(&plan.out)?;
     let hours = plan.time.as_secs_f64() / 3600.0;
@@ -187,7 +209,7 @@ mod tests {
     #[test]
     fn a_short_soak_is_a_whole_round_of_shorter_runs() {
         let Ok(short) = plan(&["--hours", "0.05"]) else { panic!("refused") };
-        assert_eq!((short.time, short.secs, short.stages.len()), (Duration::from_secs(180), 15, ROUND.len()));
+        assert_eq!((short.time, short.secs, short.stages.len()), (Duration::from_secs(180), 10, ROUND.len()));
         let Ok(long) = plan(&["--hours=8", "--only", "host", "--only", "sim", "--seed", "7"]) else {
             panic!("refused")
         };

@@ -23,6 +23,9 @@ mod domain;
 mod election;
 mod error;
 pub mod fence;
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod handover;
 mod holder;

@@ -149,7 +149,7 @@ impl StoreUrl {
     #[must_use]
     pub fn redacted(&self) -> String {
         let mut out = format!("{}:", self.scheme);
-        if !self.hosts.is_empty() || !self.path.is_empty() {
+        if !self.hosts.is_empty() || !self.path.is_empty() || self.user.is_some() {
             out += "//";
         }
         if let Some(user) = &self.user {
@@ -217,7 +217,7 @@ fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
     }
     let port = match port {
         None => None,
-        Some(p) => Some(p.parse().ok().filter(|&n| n != 0).ok_or_else(|| {
+        Some(p) => Some(p.parse().ok().filter(|&n| n != 0 && !p.starts_with('+')).ok_or_else(|| {
             // Not shown: without an @, what looks like a port is a password.
             bad(
                 "what follows a host and a : in the store URL is not a port",

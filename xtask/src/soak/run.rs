@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Stage;
+use super::{FUZZ, Stage};
 use crate::Stop;
-use crate::process::command;
+use crate::process::{cargo, command};
 
 /// How many simulated runs are made in a second, roughly, so that a stage of them takes about as long as the others.
 const SIMULATED: u64 = 3_000;
+/// How many parsers are fuzzed, roughly, one after the other.
+const PARSERS: u64 = 16;
 /// A run ends by itself within four times its seconds. So long after that, it hangs.
 const GRACE: u64 = 180;
 
@@ -45,6 +47,8 @@ pub(super) struct Came {
     pub(super) acquisitions: u64,
     pub(super) windows: u64,
     pub(super) simulated: u64,
+    /// Inputs that the fuzzer made.
+    pub(super) inputs: u64,
     pub(super) took: Duration,
     /// Where its history and its log are.
     pub(super) kept: Option<PathBuf>,
@@ -59,6 +63,7 @@ impl Came {
             acquisitions: 0,
             windows: 0,
             simulated: 0,
+            inputs: 0,
             took: Duration::ZERO,
             kept: None,
             repeat: None,
@@ -69,6 +74,7 @@ impl Came {
     pub(super) fn line(&self, run: &Run) -> String {
         let done = match run.stage {
             Stage::Sim => format!("{:>9} simulated runs", self.simulated),
+            Stage::Fuzz => format!("{:>9} fuzzed inputs", self.inputs),
             _ => format!("{:>9} acquisitions, {:>4} fault windows", self.acquisitions, self.windows),
         };
         let end = match &self.end {
@@ -111,6 +117,7 @@ impl Run {
                     .map(str::to_owned)
                     .to_vec();
             }
+            Stage::Fuzz => return Vec::new(),
             Stage::Memory => (["--url", "memory:"], vec![]),
             Stage::Host => (["--url", "host:"], vec![]),
             // The URL is not used.
@@ -126,12 +133,26 @@ impl Run {
         fs::create_dir_all(&dir)?;
         let (told, said) = (dir.join("verdicts.jsonl"), dir.join("log"));
         let began = Instant::now();
-        let mut command = command(&tenure.to_string_lossy(), &[]);
+        let each = (self.secs / PARSERS).max(1).to_string();
+        let mut command = match self.stage {
+            Stage::Fuzz => cargo(FUZZ),
+            _ => command(&tenure.to_string_lossy(), &[]),
+        };
         command.args(self.arguments(&dir));
+        command.env("TENURE_LAB_FUZZ_SECS", &each).env("TENURE_LAB_SEED", self.seed.to_string());
         command.stdout(File::create(&told)?).stderr(File::create(&said)?);
         let mut child = command.spawn()?;
         let status = wait(&mut child, began + Duration::from_secs(4 * self.secs + GRACE))?;
-        let mut came = came(status, &fs::read_to_string(&told)?);
+        let told = fs::read_to_string(&told)?;
+        let mut came = match self.stage {
+            Stage::Fuzz => fuzzed(status, &told),
+            _ => came(status, &told),
+        };
+        if self.stage == Stage::Fuzz && came.end != End::Held {
+            let seed = self.seed;
+            came.repeat =
+                Some(format!("TENURE_LAB_SEED={seed} TENURE_LAB_FUZZ_SECS={each} cargo {}", FUZZ.join(" ")));
+        }
         came.took = began.elapsed();
         if came.end == End::Held {
             fs::remove_dir_all(&dir)?;
@@ -155,6 +176,25 @@ fn wait(child: &mut Child, until: Instant) -> Result<Option<ExitStatus>, Stop> {
         }
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Reads what the fuzzer said: a line for each parser.
+fn fuzzed(status: Option<ExitStatus>, told: &str) -> Came {
+    let of = |end: &'static str| move |line: &&str| line.starts_with("test ") && line.contains(end);
+    let number = |line: &str| line.split_once(" inputs")?.0.rsplit_once('(')?.1.parse::<u64>().ok();
+    let broken: Vec<String> = told
+        .lines()
+        .filter(of(" ... FAILED"))
+        .filter_map(|line| line.split(' ').nth(1).map(str::to_owned))
+        .collect();
+    let inputs = told.lines().filter(of(" ... ok")).filter_map(number).sum();
+    let end = match status {
+        None => End::Died("it hung, and was killed".into()),
+        Some(status) if status.success() && inputs > 0 => End::Held,
+        Some(_) if !broken.is_empty() => End::Broken(broken),
+        Some(status) => End::Died(status.to_string()),
+    };
+    Came { inputs, ..Came::of(end) }
 }
 
 /// Reads the verdicts of a run, or the object of a simulation.
@@ -222,6 +262,17 @@ mod tests {
             (broken.end, broken.repeat.as_deref()),
             (End::Broken(vec!["S9".into()]), Some("tenure lab sim"))
         );
+    }
+
+    #[test]
+    fn fuzzed_inputs_are_counted_and_wrong_parsers_are_named() {
+        let told = "test RESP ... ok (12362 inputs, 3467 kinds of outcomes; it asserts)\ntest URLs ... ok (8 inputs, 1)\n";
+        let held = fuzzed(Some(ExitStatus::from_raw(0)), told);
+        assert_eq!((held.end, held.inputs), (End::Held, 12_370));
+        let wrong = fuzzed(Some(ExitStatus::from_raw(101 << 8)), &format!("{told}test handles ... FAILED\n"));
+        assert_eq!(wrong.end, End::Broken(vec!["handles".into()]));
+        assert!(matches!(fuzzed(Some(ExitStatus::from_raw(0)), "").end, End::Died(_)), "nothing ran");
+        assert!(matches!(fuzzed(None, told).end, End::Died(_)), "hung");
     }
 
     #[test]

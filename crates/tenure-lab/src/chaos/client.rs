@@ -374,35 +374,27 @@ impl Client {
         // The longer naps are, the more of them there are.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 10,000
         let frequent = (10_000.0 * self.naps()) as u64;
-        let first = !self.shared.stayed.swap(true, Relaxed);
-        let stays = match self.dice.below(10_000) {
+        if !self.shared.stayed.swap(true, Relaxed) {
             // Once in every run at least: long enough to be renewed.
-            _ if first => {
-                tokio::time::sleep(ttl.mul_f64(0.6)).await;
-                true
-            }
-            0..8 if self.dice.below(self.shared.task.rarer) > 0 => false,
+            tokio::time::sleep(ttl.mul_f64(0.6)).await;
+            return self.check(claim, held, until);
+        }
+        match self.dice.below(10_000) {
+            0..8 if self.dice.below(self.shared.task.rarer) > 0 => {}
             0..2 if !self.calm() => {
                 let id = self.fault(Phase::Begin, "blocked_runtime", 0)?;
                 std::thread::sleep(ttl.mul_f64(0.3 + self.dice.unit()));
                 self.fault(Phase::End, "blocked_runtime", id)?;
-                false
             }
             2..8 if !self.calm() => {
                 tokio::time::sleep(ttl.mul_f64(1.5 * self.dice.unit())).await;
-                true
+                self.check(claim, held, until)?;
             }
-            n if (8..frequent).contains(&n) => {
-                self.nap(claim, held, until).await?;
-                false
-            }
-            8..200 => {
-                tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await;
-                false
-            }
-            _ => false,
-        };
-        if stays || self.dice.below(4) == 0 || held.left().is_none() {
+            n if (8..frequent).contains(&n) => self.nap(claim, held, until).await?,
+            8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
+            _ => {}
+        }
+        if self.dice.below(4) == 0 || held.left().is_none() {
             self.check(claim, held, until)?;
         }
         Ok(())

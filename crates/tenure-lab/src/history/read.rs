@@ -58,7 +58,7 @@ impl History {
     /// # Errors
     /// A line is not what it must be.
     pub fn parse(text: impl Read) -> Result<History, ReadError> {
-        let mut text = BufReader::with_capacity(1 << 20, text);
+        let mut text = BufReader::with_capacity(64 << 10, text);
         let mut buffer = Vec::new();
         let mut header = None;
         let mut events: Vec<Event> = Vec::new();

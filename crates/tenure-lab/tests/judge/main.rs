@@ -7,4 +7,5 @@ mod cross;
 mod forged;
 mod rules;
 mod script;
+mod twin;
 mod windows;

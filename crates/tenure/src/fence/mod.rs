@@ -16,6 +16,8 @@
 //! A fence is found by the bytes of the resource's name: case, spaces and Unicode composition matter in every store.
 
 mod file;
+#[cfg(feature = "unstable")]
+mod fuzz;
 #[cfg(feature = "tower")]
 pub mod http;
 #[cfg(feature = "tower")]
@@ -30,3 +32,5 @@ pub use file::{Entry, FenceFile};
 pub use rule::{Admission, CheckError, Reason, Refusal, Stamp, check};
 
 pub use crate::domain::Domain;
+#[cfg(feature = "unstable")]
+pub(crate) use fuzz::FUZZ;

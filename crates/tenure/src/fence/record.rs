@@ -63,10 +63,29 @@ pub(super) fn read_both(file: &File) -> io::Result<Found> {
             Err(e) => return Err(e),
         }
     }
+    Ok(found(&bytes))
+}
+
+/// What is in these bytes, at most two places.
+pub(super) fn found(bytes: &[u8]) -> Found {
     let records = bytes.chunks(PLACE).enumerate().filter_map(|(place, bytes)| decode(bytes, place));
     let kept = records.max_by_key(|record| record.serial);
     // A first record that was never synced was never relied on: after a loss of power its bytes may be zeros.
-    Ok(Found { kept, fresh: bytes.iter().all(|b| *b == 0) })
+    Found { kept, fresh: bytes.iter().all(|b| *b == 0) }
+}
+
+/// These bytes with the right checksum in each place that has room for one, for fuzzing.
+#[cfg(feature = "unstable")]
+pub(super) fn mend(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for place in bytes.chunks_exact_mut(PLACE) {
+        let end = place[..MARK].iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+        if let Some(sum) = end.checked_sub(16).filter(|at| *at > 0 && place[at - 1] == b' ') {
+            let right = format!("{:016x}", checksum(&place[..sum - 1]));
+            place[sum..end].copy_from_slice(right.as_bytes());
+        }
+    }
+    bytes
 }
 
 /// Writes a record without its mark.
@@ -79,7 +98,7 @@ pub(super) fn mark(file: &File, place: usize) -> io::Result<()> {
     file.write_all_at(&[SYNCED], (place * PLACE + MARK) as u64)
 }
 
-fn encode(serial: u64, stamp: &Stamp) -> [u8; PLACE] {
+pub(super) fn encode(serial: u64, stamp: &Stamp) -> [u8; PLACE] {
     let text = format!("{VERSION} {serial} {} {}", stamp.token(), stamp.domain());
     let line = format!("{text} {:016x}", checksum(text.as_bytes()));
     let mut bytes = [b' '; PLACE];

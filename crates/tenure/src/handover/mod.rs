@@ -16,6 +16,8 @@ use crate::guard::Guard;
 use crate::locks::Locks;
 use crate::options::check_ttl;
 
+#[cfg(feature = "unstable")]
+pub(crate) use handle::FUZZ;
 pub use handle::Handle;
 
 impl Guard {

@@ -27,6 +27,8 @@ use crate::options::LockOptions;
 use crate::runtime::{race, unless};
 use crate::token::Token;
 
+#[cfg(feature = "unstable")]
+pub(crate) use record::FUZZ;
 pub use record::{Run, RunState};
 pub use slot::Slot;
 pub use started::Started;

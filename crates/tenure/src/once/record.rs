@@ -131,6 +131,32 @@ impl Run {
     }
 }
 
+/// Target for fuzzing: the reason of a hold, which another program may have written.
+#[cfg(feature = "unstable")]
+pub(crate) const FUZZ: crate::fuzz::Target = crate::fuzz::Target {
+    name: "records of runs",
+    asserts: "what a run came to is written as it was read, as far as there is room",
+    seeds: || {
+        crate::fuzz::texts(&[
+            "running",
+            "started",
+            "done in 3605.042 s",
+            "failed in 0.001 s: disk full: /var",
+            "to run again, failed in 12.000 s: no route",
+        ])
+    },
+    run: |input| {
+        let Ok(text) = std::str::from_utf8(input) else { return 99 };
+        let state = RunState::read(text);
+        let written = state.text();
+        assert!(written.len() <= REASON_MAX);
+        if text.len() <= REASON_MAX {
+            assert_eq!(RunState::read(&written), state);
+        }
+        crate::fuzz::outcome(std::mem::discriminant(&state))
+    },
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&self, at: usize) -> Option<u64> {
-        self.text(at)?.parse().ok()
+        digits::number(self.text(at)?)
     }
 
     /// The letter that says what the answer is.
@@ -141,8 +141,8 @@ pub(super) fn digit(kind: Kind) -> &'static str {
 /// What was told on this client's channel. `None`: nonsense, or another version.
 pub(super) fn news(text: &str) -> Option<News> {
     let rest = text.strip_prefix('1')?;
-    let id = ClaimId(u128::from_str_radix(rest.get(1..33)?, 16).ok()?);
-    let number = |range: Range<usize>| rest.get(range)?.parse::<u64>().ok();
+    let id = ClaimId(digits::unhex(rest.get(1..33)?)?);
+    let number = |range: Range<usize>| digits::number(rest.get(range)?);
     match rest.get(..1)? {
         "g" => {
             let (grant, now, lease) = (number(33..49)?, number(49..65)?, number(65..76)?);

@@ -33,6 +33,17 @@ pub(super) fn hex(number: u128) -> String {
     out
 }
 
+/// The number that these digits are, and nothing but digits.
+pub(super) fn number(text: &str) -> Option<u64> {
+    // A sign would be let pass.
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The number that [`hex`] has written.
+pub(super) fn unhex(text: &str) -> Option<u128> {
+    u128::from_str_radix(text, 16).ok().filter(|number| hex(*number) == text)
+}
+
 /// Writes a number to the end of `digits`; nothing for 0. Where it begins.
 fn write(digits: &mut [u8; 20], mut number: u64) -> usize {
     let mut from = digits.len();
@@ -62,6 +73,21 @@ mod tests {
         }
         for number in [0, 255, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677] {
             assert_eq!(hex(number), format!("{number:032x}"));
+            assert_eq!(unhex(&hex(number)), Some(number));
+        }
+    }
+
+    #[test]
+    fn numbers_have_one_spelling() {
+        assert_eq!(
+            (number("0000000000000042"), number("0"), number("18446744073709551615")),
+            (Some(42), Some(0), Some(u64::MAX))
+        );
+        for bad in ["", "+42", "-1", " 42", "42 ", "4_2", "18446744073709551616"] {
+            assert_eq!(number(bad), None, "{bad:?}");
+        }
+        for bad in ["", "ff", "+00000000000000000000000000000ff", "000000000000000000000000000000FF"] {
+            assert_eq!(unhex(bad), None, "{bad:?}");
         }
     }
 }

@@ -115,7 +115,8 @@ pub(super) async fn time(link: &Link) -> Result<u64, Why> {
     let parts: Vec<_> = answer.list().unwrap_or_default().iter().filter_map(Value::number).collect();
     match parts[..] {
         [s, us] => {
-            Ok(u64::try_from(s).unwrap_or(0).saturating_mul(1_000_000) + u64::try_from(us).unwrap_or(0))
+            let seconds = u64::try_from(s).unwrap_or(0).saturating_mul(1_000_000);
+            Ok(seconds.saturating_add(u64::try_from(us).unwrap_or(0)))
         }
         _ => Err(unexpected("TIME")),
     }

@@ -41,6 +41,8 @@ mod client;
 mod digits;
 mod fault;
 mod fields;
+#[cfg(feature = "unstable")]
+mod fuzz;
 mod handshake;
 mod link;
 mod list;
@@ -56,6 +58,8 @@ mod supervise;
 mod target;
 mod together;
 
+#[cfg(feature = "unstable")]
+pub(crate) use self::fuzz::FUZZ;
 #[cfg(any(test, feature = "unstable"))]
 pub use self::scripts::scripts;
 

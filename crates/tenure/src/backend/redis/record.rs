@@ -135,7 +135,7 @@ impl<'a> Record<'a> {
     }
 
     fn number(&self, from: usize, to: usize) -> Option<u64> {
-        self.text.get(from..to)?.parse().ok()
+        digits::number(self.text.get(from..to)?)
     }
 
     /// The capacity that it assumes; of a mutex, how many tokens it asked for.
@@ -147,7 +147,7 @@ impl<'a> Record<'a> {
     pub(super) fn seen(&self, id: &str, end: u64, now: u64) -> Option<Seen> {
         let (owner, reason, behind) = read_note(self.text.get(92..)?);
         Some(Seen {
-            claim: ClaimId(u128::from_str_radix(id, 16).ok()?).short(),
+            claim: ClaimId(digits::unhex(id)?).short(),
             owner,
             reason,
             since_us: self.number(44, 60)?,
@@ -183,13 +183,13 @@ pub(super) fn plain_seen(record: &str, holder: &[u8], expires_in: Option<Duratio
         let id = record.get(17..49).filter(|id| record.starts_with('1') && id.as_bytes() == holder)?;
         let (owner, reason, _) = read_note(record.get(65..)?);
         Some(Seen {
-            claim: ClaimId(u128::from_str_radix(id, 16).ok()?).short(),
+            claim: ClaimId(digits::unhex(id)?).short(),
             owner,
             reason,
-            since_us: record.get(49..65)?.parse().ok()?,
+            since_us: digits::number(record.get(49..65)?)?,
             expires_in,
             weight: 1,
-            token: Token::new(record.get(1..17)?.parse().ok()?),
+            token: Token::new(i64::try_from(digits::number(record.get(1..17)?)?).ok()?),
             behind: 0,
         })
     };

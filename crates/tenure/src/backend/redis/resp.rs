@@ -12,6 +12,8 @@ pub(super) const FRAME_MAX: usize = 64 << 20;
 const LINE_MAX: usize = 64 << 10;
 /// The most values in one frame.
 const VALUES_MAX: usize = 1 << 20;
+/// Room that is made for a list before its values have come.
+const ROOM: usize = 16;
 /// How deep values nest.
 const DEPTH_MAX: usize = 8;
 
@@ -188,8 +190,8 @@ impl<'a> Reader<'a> {
         if length > VALUES_MAX {
             return Err(Stop::Garbage("an answer nests too deep or has too many values"));
         }
-        // Room for what is announced only as far as it has come: a lie costs nothing.
-        let mut values = Vec::with_capacity(length.min(self.bytes.len() - self.at));
+        // What is announced may never come, and every list in a list may announce as much: room is made as values come.
+        let mut values = Vec::with_capacity(length.min(ROOM));
         for _ in 0..length {
             values.push(self.value(depth + 1)?);
         }
