@@ -17,10 +17,10 @@ use crate::fence::FenceArgs;
 pub(crate) use handle::{AcquireArgs, HandleArg, ReleaseArgs, RenewArgs};
 pub(crate) use run::{ElectArgs, How, OnceArgs, RunArgs, Words};
 
-/// Run commands under a lock, and see who holds what.
+/// Run commands under a lock, and see who holds which lock.
 ///
-/// One lock, one line of waiters, one fencing token per grant; on one machine without any server, or over the store
-/// that you already run.
+/// Waiters are served in order of arrival, and each grant has a fencing token that is greater than the last. Works on one
+/// machine without a server, and on many machines with a store that you already run.
 #[derive(Debug, Parser)]
 #[command(
     name = "tenure",
@@ -31,7 +31,8 @@ pub(crate) use run::{ElectArgs, How, OnceArgs, RunArgs, Words};
     max_term_width = 100,
     before_help = "Examples:\n  tenure run nightly-report -- ./report.sh\n  tenure ls",
     after_help = "Exit codes: 0 done; 64 wrong usage; 69 the store cannot be reached; 75 busy; 77 denied; 78 bad URL or \
-                  configuration; 80 the lock was lost while the command ran; 81 the token was refused by a fence; otherwise the command's own."
+                  configuration; 80 the lock was lost while the command ran; 81 a fence refused the token. Other codes are those of the \
+                  command that was run."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -57,13 +58,13 @@ pub(crate) struct Globals {
     /// The namespace of the locks [env: TENURE_NAMESPACE] [default: default]
     #[arg(long, global = true, value_name = "NS", help_heading = "Global options")]
     pub(crate) namespace: Option<String>,
-    /// One JSON object per line on stdout
+    /// Print one JSON object per line on stdout
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
-    /// Only errors on stderr
+    /// Print only errors on stderr
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
     pub(crate) quiet: bool,
-    /// Say more: the sources of errors
+    /// Print the causes of errors as well
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub(crate) verbose: u8,
 }
@@ -81,12 +82,12 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     Break(BreakArgs),
     Fence(FenceArgs),
-    /// Find out what locks cost and what they lose
+    /// Test stores and locks: under load, under faults, and against the contract
     #[command(
         before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab chaos --url host: --secs 20\n  tenure lab sim --runs 20000\n  tenure lab list"
     )]
     Lab(LabArgs),
-    /// Measure a store with lock workloads
+    /// Measure the speed of a store
     #[command(
         before_help = "Examples:\n  tenure bench --workload solo\n  tenure bench --workload storm --tasks 100 --json"
     )]
@@ -97,8 +98,8 @@ pub(crate) enum Command {
 
 /// List the locks that are held or waited for
 ///
-/// One line for each holder. A slot of `tenure once` is among them as NAME/@LABEL for as long as the store remembers its
-/// run; the reason says what became of it.
+/// Prints one line for each holder. On a terminal the table fits the window. A slot of `tenure once` is listed as NAME/@LABEL
+/// while the store keeps the record of its run; the reason tells how the run ended.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure ls\n  tenure ls orders --json")]
 pub(crate) struct PrefixArgs {
@@ -124,10 +125,10 @@ impl Listed {
 /// Which locks are listed, and how.
 #[derive(Args, Debug)]
 pub(crate) struct Listed {
-    /// Only names below this prefix, by whole levels
+    /// List only this name and the names below it: `orders` matches orders/42, not orders2
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
-    /// The locks of all namespaces
+    /// List the locks of all namespaces
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
     /// Do not cut the table to fit the terminal
@@ -135,15 +136,18 @@ pub(crate) struct Listed {
     pub(crate) wide: bool,
 }
 
-/// Show one lock: who holds it and the whole line behind it
+/// Show one lock: its holders, and everyone who waits for it
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure show orders/42\n  tenure show --json orders/42")]
 pub(crate) struct NameArgs {
-    /// The lock's name
+    /// The name of the lock
     pub(crate) name: String,
 }
 
-/// Watch locks: redraws on a terminal, prints what changed otherwise
+/// Watch locks as they change
+///
+/// Redraws the table on a terminal. Otherwise it prints each change, with --json as one object per line: `present` for each
+/// lock at the start, then `changed` and `free`.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure watch\n  tenure watch orders --json")]
 pub(crate) struct WatchArgs {
@@ -153,30 +157,32 @@ pub(crate) struct WatchArgs {
 
 /// Take a lock away from its holder
 ///
-/// The hold is removed, the next grant's token is greater, and the next in line is granted. The broken holder learns it
-/// at its next heartbeat at the latest; `tenure run` then stops its command. Of a lock with several holders (readers,
-/// permits of a semaphore), all are removed; with --token, all that have that token.
+/// Removes the hold and grants the lock to the next waiter, with a greater token. The evicted holder is notified at its next
+/// renewal at the latest; `tenure run` then stops its command. If a lock has several holders (readers, or permits of a
+/// semaphore), all of them are evicted; with --token, those that have this token.
 ///
-/// A resource that checks tokens refuses it from the next holder's first access on; `tenure fence raise` shuts it out at
-/// once.
+/// A resource that checks tokens refuses the evicted holder from the next holder's first access. `tenure fence raise` refuses
+/// it at once.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure break orders/42\n  \
                    tenure break --yes --token 1795168537675201 --reason 'stuck since 3 am' orders/42")]
 pub(crate) struct BreakArgs {
-    /// The lock's name
+    /// The name of the lock
     pub(crate) name: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// Only the grant with this fencing token; exit 75 if it no longer holds
+    /// Evict only the holder with this fencing token; exit with 75 if it no longer holds the lock
     #[arg(long, value_name = "T")]
     pub(crate) token: Option<Token>,
-    /// Why: kept with the lock, and told to the holder
+    /// Reason shown in listings and to the evicted holder
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
 }
 
-/// Print a shell's completion script
+/// Print a completion script for your shell
+///
+/// The script completes subcommands, options, and the names of locks that are held or waited for.
 #[derive(Args, Debug)]
 #[command(
     before_help = "Examples:\n  tenure completions bash > ~/.local/share/bash-completion/completions/tenure\n  \
@@ -247,10 +253,10 @@ pub(crate) fn definition() -> clap::Command {
     }
     Cli::command()
         .mut_subcommand("once", |once| {
-            let wait = "Wait this long at most for a run that is under way [default: not at all]";
-            once.mut_args(|arg| help(help(arg, "names", "The job's name"), "wait", wait))
+            let wait = "Wait at most this long for a run that is in progress [default: do not wait]";
+            once.mut_args(|arg| help(help(arg, "names", "The name of the job"), "wait", wait))
         })
-        .mut_subcommand("elect", |elect| elect.mut_args(|arg| help(arg, "names", "The election's name")))
+        .mut_subcommand("elect", |elect| elect.mut_args(|arg| help(arg, "names", "The name of the election")))
 }
 
 #[cfg(test)]

@@ -30,14 +30,14 @@ pub(crate) fn run(args: &BreakArgs, globals: &Globals) -> Result<(), Failure> {
     if ask && !(stdin().is_terminal() && stderr().is_terminal()) {
         return Err(Failure::usage(
             "cannot ask for confirmation: not a terminal",
-            "say --yes to break the lock",
+            "break the lock with --yes",
         ));
     }
     let locks = store.open()?;
     let line = locks.blocking_inspect(&args.name).map_err(|e| Failure::from_library(&e, USAGE))?;
     let Some(line) = line.filter(|l| !l.holders.is_empty()) else { return Err(not_held(args)) };
     if ask && !confirmed(&line, locks.capabilities().visibility)? {
-        return Err(Failure::new(BUSY, "nothing was taken away", ""));
+        return Err(Failure::new(BUSY, "the lock was not broken", ""));
     }
     // Whoever was shown is whom the answer was about: another grant that came meanwhile is not broken by it.
     let token = args.token.or_else(|| if ask { only_token(&line) } else { None });
@@ -71,10 +71,12 @@ fn evict(locks: &Locks, args: &BreakArgs, token: Option<Token>) -> Result<(), Fa
 fn not_held(args: &BreakArgs) -> Failure {
     let name = &args.name;
     match args.token {
-        Some(token) => {
-            Failure::new(BUSY, format!("lock {name}: token {token} does not hold it"), "nothing was changed")
-        }
-        None => Failure::new(BUSY, format!("lock {name}: nobody holds it"), "nothing was changed"),
+        Some(token) => Failure::new(
+            BUSY,
+            format!("lock {name}: the holder with token {token} no longer has it"),
+            "nothing was changed",
+        ),
+        None => Failure::new(BUSY, format!("lock {name}: it is free"), "nothing was changed"),
     }
 }
 
@@ -98,6 +100,6 @@ fn confirmed(line: &Line, sees: Visibility) -> Result<bool, Failure> {
     let mut answer = String::new();
     stdin()
         .read_line(&mut answer)
-        .map_err(|e| Failure::usage("the answer cannot be read", "say --yes instead").because(&e))?;
+        .map_err(|e| Failure::usage("the answer cannot be read", "use --yes instead").because(&e))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }

@@ -10,40 +10,42 @@ use crate::out;
 
 /// Exit codes, as the manual lists them.
 const EXITS: &[(&str, &str)] = &[
-    (
-        "0",
-        "Done. For run, once and elect: the command's own status was 0. For once also: the slot was run before.",
-    ),
+    ("0", "Success. run, once, elect: the command exited with 0. once also: the slot was already run."),
     (
         "1-255",
-        "run, once, elect: the command's own status; 128+n if signal n killed it; 126 not executable; 127 not found.",
+        "run, once, elect: the status of the command; 128+n if signal n killed it; 126 it cannot be executed; 127 it was not \
+         found.",
     ),
     (
         "1",
-        "lab: a promise was broken, or a strategy did not do what is expected of it; bench: a call failed.",
+        "lab: a promise was broken, or a strategy did not do what is expected of it. bench: a call failed. acquire: the handle \
+         could not be written.",
     ),
     ("2", "lab: too little happened to judge."),
     (
         "64",
-        "Wrong usage, bad name, bad duration; or the lock is held by a parent, so that run would wait for itself.",
+        "Wrong usage, bad name, bad duration; or a parent of this command holds the lock, so that it would wait for itself.",
     ),
-    ("69", "The store cannot be reached; fence: others stay inside for too long."),
-    ("70", "lab, bench: something on this machine is in the way of the run itself."),
+    ("69", "The store cannot be reached. fence: another process stays inside the fence for too long."),
+    ("70", "lab, bench: something on this machine prevents the run."),
     (
         "75",
-        "Busy: not acquired in time (another number with -E), or nothing to break; once: somebody else runs it just now.",
+        "Busy: not acquired in time (another code with -E). break: there is nothing to break. once: another machine is running \
+         the slot.",
     ),
-    ("77", "Denied by the store, also since it wants a password and none was given; or by the file system."),
+    (
+        "77",
+        "Denied by the store, for example because it needs a password and none was given; or denied by the file system.",
+    ),
     (
         "78",
-        "Bad URL or configuration, or the backend cannot promise what was asked; fence: the file is damaged.",
+        "Bad URL or configuration, or the store cannot promise what was asked. fence: the file is damaged or cannot exist.",
     ),
     (
         "80",
-        "The lock was lost while the command ran, and the command was stopped; renew and release: the hold \
-              of the handle is over.",
+        "The lock was lost while the command ran, and the command was stopped. renew, release: the lock is no longer held.",
     ),
-    ("81", "fence: the token is refused, since it is stale or of another domain."),
+    ("81", "fence: the token is refused, because it is stale or belongs to another domain."),
 ];
 
 /// Variables of the environment, as the manual lists them.
@@ -52,42 +54,42 @@ const VARIABLES: &[(&str, &str)] = &[
     ("TENURE_NAMESPACE", "The namespace, unless --namespace is given. run sets it for the command."),
     (
         "TENURE_PASSWORD, TENURE_PASSWORD_FILE",
-        "The store's password, or a file that holds it. Only one, and none in the URL.",
+        "The password of the store, or a file that contains it. Set only one of them, and put no password into the URL.",
     ),
     (
         "TENURE_LOCK, TENURE_TOKEN",
-        "Set by run for the command: the lock's name, and the fencing token of the grant. Of several names: one per line, in \
-         the order of the command line. Permits of a semaphore have no token: the variable is not set then.",
+        "Set by run for the command: the name of the lock, and the fencing token of the grant. If several names are given, \
+         each variable has one line for each of them, in the order of the command line. Permits of a semaphore have no token: \
+         then TENURE_TOKEN is not set.",
     ),
     (
         "TENURE_TOKEN_1, TENURE_TOKEN_2, ...",
-        "Set by run for the command where several names are given: the token of each.",
+        "Set by run for the command if several names are given: the token of each.",
     ),
-    ("TENURE_SLOT", "Set by once for the command: the label of the slot. TENURE_LOCK is NAME/@LABEL then."),
+    ("TENURE_SLOT", "Set by once for the command: the label of the slot. TENURE_LOCK is then NAME/@LABEL."),
     (
         "TENURE_DOMAIN",
-        "Set by run for the command, where the store tells it in time: the order that the token belongs to. What fence \
-         check compares.",
+        "Set by run for the command, if the store tells it in time: the domain of the token, which fence check compares.",
     ),
     (
         "TENURE_HELD",
-        "Set by run for the command: the locks held by it and its parents, one line each: the store's URL, a space, the \
+        "Set by run for the command: the locks that it and its parents hold, one per line: the URL of the store, a space, the \
          namespace, a slash, the name.",
     ),
     (
         "TENURE_HELD_AS",
-        "A line for each of TENURE_HELD: the fencing token (or -), how the lock is held (mutex, read, write, permits=K/N \
-         or once), the claim as show prints it (or -), and the process id of the guardian. run and acquire ask the store \
-         whether the claim still holds: the variables alone prove nothing.",
+        "One line for each line of TENURE_HELD: the fencing token (or -), how the lock is held (mutex, read, write, \
+         permits=K/N or once), the claim as show prints it (or -), and the process id of the guardian. run and acquire ask the \
+         store whether the claim still holds the lock: the variables alone prove nothing.",
     ),
-    ("TENURE_HANDLE", "The handle for renew and release, where none is given as an argument."),
-    ("NO_COLOR", "No colours, if set and not empty."),
+    ("TENURE_HANDLE", "The handle for renew and release, unless one is given as an argument."),
+    ("NO_COLOR", "If set and not empty: no colours."),
 ];
 
 /// The manual page: one page for the command and all its subcommands.
 ///
 /// # Errors
-/// Where stdout cannot be written, or the page cannot be rendered.
+/// If stdout cannot be written, or the page cannot be rendered.
 pub(crate) fn man() -> Result<(), Failure> {
     let page = render().map_err(|e| Failure::new(1, "the manual page cannot be rendered", "").because(&e))?;
     out::print(&String::from_utf8_lossy(&page))

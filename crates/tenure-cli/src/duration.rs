@@ -29,7 +29,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         }
         let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
             return Err(if UNITS.iter().any(|(name, _)| *name == unit) {
-                format!("{text:?} names the unit {unit} twice or out of order; write it like 1h30m")
+                format!("{text:?} has the unit {unit} twice or out of order; write it like 1h30m")
             } else {
                 format!("{text:?} has the unknown unit {unit:?}; use d, h, m, s or ms")
             });
@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(units[at].1));
         total = part
             .and_then(|p| total.checked_add(p))
-            .ok_or_else(|| format!("{text:?} is longer than any clock counts; give a shorter one"))?;
+            .ok_or_else(|| format!("{text:?} is too long; give a shorter one"))?;
         units = &units[at + 1..];
         rest = next;
     }

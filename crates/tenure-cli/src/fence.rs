@@ -20,12 +20,12 @@ use crate::text::{escape, json_line};
 
 /// Check a fencing token at a resource, for shell jobs
 ///
-/// A lock cannot stop a job that paused for longer than its lease and writes now. The resource can, by refusing tokens lower
-/// than the highest it has seen. FILE keeps that token beside the resource, with its domain: the store that gave it. Check
-/// before every access, including reads: the first check registers the token.
+/// A lock cannot stop a job that was paused past its lease and then writes. The resource can: it refuses tokens lower than the
+/// highest that it has seen. FILE, beside the resource, keeps that token and its domain, which is the store that gave it.
+/// Check the token before every access, including reads: the first check registers it.
 ///
-/// Exit codes: 81 the token is refused; 69 others stay inside the fence for too long; 77 the file may not be opened, or is
-/// a link or a device; 78 the file is damaged or cannot exist.
+/// Exit codes: 81 the token is refused; 69 another process stays inside the fence for too long; 77 the file cannot be opened,
+/// or is a link or a device; 78 the file is damaged or cannot exist.
 #[derive(Args, Debug)]
 #[command(
     before_help = "Examples:\n  tenure run report -- sh -c 'tenure fence check report.fence && ./build-report'\n  \
@@ -48,29 +48,31 @@ enum Verb {
 
 /// Register the token, or exit with 81
 ///
-/// Within `tenure run`, token and domain are known. A command after -- runs inside the fence: no higher token
-/// comes in until it and whatever it leaves running has ended. Without one, what follows is checked, but not inside.
+/// Under `tenure run`, the token and its domain come from the environment. A command after -- runs inside the fence: no higher
+/// token is accepted until the command and all processes that it leaves have ended. Without a command, the token is only
+/// checked.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure fence check report.fence && ./build-report\n  \
                          tenure fence check report.fence -- mv report.new report.csv")]
 struct CheckArgs {
-    /// The fence: a file beside the resource, made by the first check
+    /// The fence: a file beside the resource. The first check creates it
     #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// The fencing token of the grant [env: TENURE_TOKEN]
     #[arg(long, value_name = "T")]
     token: Option<Token>,
-    /// Which store gave it [env: TENURE_DOMAIN]
+    /// The domain of the token: the store that gave it [env: TENURE_DOMAIN]
     #[arg(long, value_name = "D")]
     domain: Option<Domain>,
-    /// A command to run inside the fence
+    /// The command to run inside the fence
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }
 
-/// Refuse lower tokens from now on; never lowers
+/// Refuse lower tokens from now on
 ///
-/// Shuts out a holder whose lock was taken away, before the next one comes: without --token, whoever came last.
+/// Shuts out an evicted holder before the next holder arrives. Without --token, refuses the highest token seen and all lower
+/// ones. Never accepts a token that was refused before.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure break --yes report && tenure fence raise report.fence\n  \
                          tenure fence raise --token 1795168537675202 report.fence")]
@@ -78,15 +80,15 @@ struct RaiseArgs {
     /// The fence
     #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
-    /// Tokens below this are refused [default: the highest that was seen, plus one]
+    /// Refuse tokens lower than this [default: the highest seen, plus one]
     #[arg(long, value_name = "T")]
     token: Option<Token>,
-    /// Which store the token belongs to [default: that of the tokens seen]
+    /// The domain of the token [default: that of the tokens seen]
     #[arg(long, value_name = "D")]
     domain: Option<Domain>,
 }
 
-/// Show the highest token that was seen, and its domain
+/// Show the highest token seen, and its domain
 #[derive(Args, Debug)]
 #[command(
     before_help = "Examples:\n  tenure fence show report.fence\n  tenure fence show --json report.fence"
@@ -97,10 +99,10 @@ struct ShowArgs {
     file: PathBuf,
 }
 
-/// Move a resource to another store: forget what was seen
+/// Forget the tokens seen, to move a resource to another store
 ///
-/// From now on only tokens of the given domain are accepted; those of the old store are refused. Also replaces a damaged
-/// file.
+/// From now on, only tokens of the new store's domain are accepted; those of the old store are refused. Also replaces a
+/// damaged file.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  TENURE_URL=redis://cache.internal tenure fence reset report.fence\n  \
                          tenure fence reset --yes --domain redis:cache.internal:6379/0 report.fence")]
@@ -111,10 +113,10 @@ struct ResetArgs {
     /// The domain of the new store's tokens [default: that of the store at --url]
     #[arg(long, value_name = "D")]
     domain: Option<Domain>,
-    /// Tokens below this are refused
+    /// Refuse tokens lower than this
     #[arg(long, value_name = "T", default_value = "1")]
     token: Token,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }
@@ -148,7 +150,7 @@ pub(crate) fn run(args: &FenceArgs, globals: &Globals) -> Result<(), Failure> {
         Verb::Raise(args) => {
             let raised =
                 FenceFile::new(&args.file).raise(args.domain.as_ref(), args.token).map_err(failure)?;
-            tell(&args.file, &raised, globals, "tokens below it are refused")
+            tell(&args.file, &raised, globals, "lower tokens are refused")
         }
         Verb::Show(args) => show(args, globals),
         Verb::Reset(args) => reset(args, globals),
@@ -157,8 +159,8 @@ pub(crate) fn run(args: &FenceArgs, globals: &Globals) -> Result<(), Failure> {
 
 fn check(args: &CheckArgs, globals: &Globals) -> Result<(), Failure> {
     if globals.json && !args.command.is_empty() {
-        let what = "check has no --json with a command, since stdout is the command's";
-        return Err(Failure::usage(what, "leave it out"));
+        let what = "fence check has no --json with a command, because stdout belongs to the command";
+        return Err(Failure::usage(what, "leave out --json"));
     }
     let token = given(args.token, "TENURE_TOKEN", "--token")?;
     let shown = Stamp::new(given(args.domain.clone(), "TENURE_DOMAIN", "--domain")?, token);
@@ -220,7 +222,7 @@ fn reset(args: &ResetArgs, globals: &Globals) -> Result<(), Failure> {
     if ask && !(stdin().is_terminal() && stderr().is_terminal()) {
         return Err(Failure::usage(
             "cannot ask for confirmation: not a terminal",
-            "say --yes to reset the fence",
+            "reset the fence with --yes",
         ));
     }
     let domain = match &args.domain {
@@ -243,7 +245,7 @@ fn reset(args: &ResetArgs, globals: &Globals) -> Result<(), Failure> {
         out::note(&format!("{} has seen {}.\n", escape(&file), escape(&seen)));
         out::note(&format!("Accept only tokens of {} from now on? [y/N] ", to.domain()));
         let mut answer = String::new();
-        let unread = |e| Failure::usage("the answer cannot be read", "say --yes instead").because(&e);
+        let unread = |e| Failure::usage("the answer cannot be read", "use --yes instead").because(&e);
         stdin().read_line(&mut answer).map_err(unread)?;
         if !matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES") {
             return Err(Failure::new(BUSY, "nothing was changed", ""));
@@ -275,13 +277,19 @@ fn given<T: std::str::FromStr<Err = tenure::Error>>(
         return Ok(value);
     }
     let missing = || {
-        let what = format!("neither {option} nor {name} says which");
-        Failure::usage(what, "run this within tenure run, which sets both variables, or give both options")
+        let what = format!("neither {option} nor {name} is given");
+        Failure::usage(
+            what,
+            "run this under tenure run, which sets TENURE_TOKEN and TENURE_DOMAIN, or give both options",
+        )
     };
     let text = variable(name)?.ok_or_else(missing)?;
     if text.contains('\n') {
-        let what = format!("{name} has a line for each of several locks");
-        return Err(Failure::usage(what, "say which one protects the resource: --token \"$TENURE_TOKEN_1\""));
+        let what = format!("{name} has several lines, one for each lock");
+        return Err(Failure::usage(
+            what,
+            "give the token of the lock that protects the resource: --token \"$TENURE_TOKEN_1\"",
+        ));
     }
     text.parse().map_err(|e| Failure::from_library(&e, USAGE))
 }
@@ -291,15 +299,17 @@ fn failure(error: CheckError) -> Failure {
         CheckError::Failed(error) => Failure::from_library(&error, CONFIG),
         CheckError::Refused(why) => {
             let advice = match why.reason() {
-                Reason::Stale => "the lock went to somebody else: stop the work",
-                Reason::OtherDomain => "use one store for this resource, or move it with: tenure fence reset",
+                Reason::Stale => "another holder has the lock: stop the work",
+                Reason::OtherDomain => {
+                    "use one store for this resource, or move it to this one with: tenure fence reset"
+                }
             };
             let what = match why {
                 Refusal::Stale { shown, highest } => {
                     format!("token {shown} is stale: the resource has seen {highest}")
                 }
                 Refusal::OtherDomain { shown, kept } => {
-                    format!("the token belongs to {shown}, and the resource knows tokens of {kept}")
+                    format!("the token belongs to {shown}, but the resource has seen tokens of {kept}")
                 }
             };
             Failure::new(REFUSED, what, advice)

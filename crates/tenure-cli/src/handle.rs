@@ -10,7 +10,7 @@ use tenure::{Guard, Handle, LockOptions, Locks, Owner};
 
 use crate::args::{AcquireArgs, Globals, HandleArg, ReleaseArgs, RenewArgs};
 use crate::exit::{CONFIG, Failure, UNAVAILABLE, USAGE};
-use crate::store::{Store, variable};
+use crate::store::{self, Store, variable};
 use crate::text::{escape, json_line};
 use crate::{out, run, view, who};
 
@@ -57,6 +57,9 @@ pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failu
     let scene = Scene::new()?;
     let locks = store.open()?;
     scene.seen().locks = Some(locks.clone());
+    if !globals.quiet {
+        out::note(&store::warnings(&locks));
+    }
     if run::is_held_by_a_parent(&locks, &key).map_err(|e| Failure::from_library(&e, CONFIG))? {
         let what = format!("lock {key}: this command already runs under it, so it would wait for itself");
         return Err(Failure::usage(what, "take another lock here"));
@@ -243,14 +246,15 @@ fn text(arg: &HandleArg) -> Result<String, Failure> {
             if stdin().is_terminal() {
                 return Err(Failure::usage(
                     "no handle is given",
-                    "give what acquire printed by stdin, in TENURE_HANDLE, or as an argument",
+                    "pass what tenure acquire printed by stdin, in TENURE_HANDLE, or as an argument",
                 ));
             }
         }
     }
     let mut text = String::new();
     stdin().take(LONGEST).read_to_string(&mut text).map_err(|error| {
-        Failure::usage("the handle cannot be read from stdin", "give what acquire printed").because(&error)
+        Failure::usage("the handle cannot be read from stdin", "pass what tenure acquire printed")
+            .because(&error)
     })?;
     Ok(text)
 }

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::Path;
 
-use tenure::{Key, Locks};
+use tenure::{Key, Locks, Warning};
 
 use crate::args::Globals;
 use crate::exit::{CONFIG, Failure, USAGE};
@@ -29,7 +29,7 @@ impl Store {
         if store.url.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("memory")) {
             return Err(Failure::new(
                 CONFIG,
-                "memory: lives inside one process, so no other process could wait for its locks",
+                "memory: is private to one process, so its locks would exclude no other process",
                 "use host: for this machine, or the URL of a server",
             ));
         }
@@ -90,6 +90,15 @@ impl Store {
     }
 }
 
+/// What people should know about a store before they rely on its locks, a line each.
+pub(crate) fn warnings(locks: &Locks) -> String {
+    let line = |warning: &Warning| {
+        let failure = Failure::new(0, format!("warning: {warning}"), warning.advice());
+        failure.text(false)
+    };
+    locks.capabilities().warnings.iter().map(line).collect()
+}
+
 /// Whether a store is no server: a password in the environment is for stores that have one.
 fn embedded(url: &str) -> bool {
     let scheme = url.split(':').next().unwrap_or_default();
@@ -115,7 +124,7 @@ fn password() -> Result<Option<String>, Failure> {
     match (plain, file) {
         (Some(_), Some(_)) => Err(Failure::new(
             CONFIG,
-            "there are two passwords, in TENURE_PASSWORD and in TENURE_PASSWORD_FILE",
+            "two passwords are given, by TENURE_PASSWORD and by TENURE_PASSWORD_FILE",
             "unset one of them",
         )),
         (plain, None) => Ok(plain),
@@ -125,7 +134,7 @@ fn password() -> Result<Option<String>, Failure> {
 
 /// The first line of a password file.
 fn read_password(path: &Path) -> Result<String, Failure> {
-    let advice = "let TENURE_PASSWORD_FILE name a readable file that holds nothing but the password";
+    let advice = "set TENURE_PASSWORD_FILE to a readable file that contains only the password";
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(CONFIG, format!("the password file {} cannot be read", path.display()), advice)
             .because(&error)
@@ -135,7 +144,7 @@ fn read_password(path: &Path) -> Result<String, Failure> {
     if line.is_empty() || line.contains('\n') {
         return Err(Failure::new(
             CONFIG,
-            format!("the password file {} is not one line", path.display()),
+            format!("the password file {} does not have exactly one line", path.display()),
             advice,
         ));
     }

@@ -126,6 +126,38 @@ grades! {
     }
 }
 
+/// What people should know about a store before they rely on it. Found when the store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The store may evict locks when its memory is full: two holders at once.
+    Evicts,
+    /// The store keeps nothing on disk: after a restart, two holders at once.
+    Forgets,
+}
+
+impl Warning {
+    /// One sentence that says what to do about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Warning::Evicts => "set maxmemory-policy to noeviction",
+            Warning::Forgets => "turn on appendonly, or use this server for tests only",
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Warning::Evicts => "the server may evict locks while they are held, when its memory is full",
+            Warning::Forgets => {
+                "the server keeps nothing on disk, so a restart loses locks while they are held"
+            }
+        })
+    }
+}
+
 /// Which primitives a backend can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -170,6 +202,8 @@ pub struct Capabilities {
     pub turns: Turns,
     /// What its state survives.
     pub survives: Survives,
+    /// What its users should know.
+    pub warnings: &'static [Warning],
 }
 
 impl Capabilities {
@@ -187,6 +221,7 @@ impl Capabilities {
             visibility: Visibility::Full,
             turns: Turns::Shared,
             survives: Survives::PowerLoss,
+            warnings: &[],
         }
     }
 }

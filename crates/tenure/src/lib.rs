@@ -72,6 +72,7 @@ mod runtime;
 pub use backend::{Broken, Kind, Line, Owner, Released, Seen};
 pub use capability::{
     Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
+    Warning,
 };
 pub use domain::Domain;
 pub use election::{Election, Leader, LeaderInfo, Observer};

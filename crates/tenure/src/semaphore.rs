@@ -105,7 +105,11 @@ impl Semaphore {
     async fn take_many(&self, permits: u32, patience: Patience) -> Result<Option<Permit>> {
         let (key, all) = (&self.request.key, self.request.capacity);
         if permits == 0 || permits > all {
-            let what = format!("the semaphore has only {all} permits, and {permits} were asked for");
+            let what = match all {
+                1 => "the semaphore has only 1 permit".to_owned(),
+                _ if permits == 0 => "0 permits are no hold".to_owned(),
+                _ => format!("the semaphore has only {all} permits"),
+            };
             return Err(Error::config(what, format!("ask for 1 to {all}")).of(key));
         }
         let request = Request { weight: permits, ..self.request.clone() };

@@ -66,10 +66,7 @@ impl StoreUrl {
             ));
         }
         if rest.contains('#') {
-            return Err(bad(
-                "the store URL contains a #",
-                "write %23 where it is part of a name or password",
-            ));
+            return Err(bad("the store URL contains a #", "write it as %23 in a name or password"));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         // Nothing of what follows may be shown: an @ there means that a password was cut in two.
@@ -122,7 +119,7 @@ impl StoreUrl {
             false
         });
         if twice {
-            Err(bad(&format!("the URL option {key} is given twice"), "leave one out"))
+            Err(bad(&format!("the URL option {key} is given twice"), "give it once"))
         } else {
             Ok(found)
         }
@@ -135,12 +132,12 @@ impl StoreUrl {
     pub fn finish(&self, known: &[&str]) -> Result<()> {
         let Some((key, _)) = self.options.first() else { return Ok(()) };
         let hint = closest(key, known).map(|k| format!("did you mean {k}? ")).unwrap_or_default();
-        let it = if hint.is_empty() { "it" } else { "It" };
+        let its = if hint.is_empty() { "its" } else { "Its" };
         Err(bad(
             &format!("{}: has no URL option {key:?}", self.scheme),
             &match known {
-                [] => "it takes none".to_owned(),
-                _ => format!("{hint}{it} takes: {}", known.join(", ")),
+                [] => format!("remove it: {}: has no options", self.scheme),
+                _ => format!("{hint}{its} options are: {}", known.join(", ")),
             },
         ))
     }
@@ -201,7 +198,7 @@ fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
             };
             if !after.is_empty() && !after.starts_with(':') {
                 return Err(bad(
-                    "something other than a port follows a ]",
+                    "the store URL has something other than a port after a ]",
                     "write an IPv6 address as [::1]:6379",
                 ));
             }
@@ -213,15 +210,15 @@ fn parse_host(text: &str) -> Result<(String, Option<u16>)> {
         },
     };
     if host.is_empty() {
-        return Err(bad("the store URL has an empty host", "leave out the comma or name the host"));
+        return Err(bad("the store URL has an empty host", "remove the comma, or name the host"));
     }
     let port = match port {
         None => None,
         Some(p) => Some(p.parse().ok().filter(|&n| n != 0 && !p.starts_with('+')).ok_or_else(|| {
             // Not shown: without an @, what looks like a port is a password.
             bad(
-                "what follows a host and a : in the store URL is not a port",
-                "use 1 to 65535; write an IPv6 address as [::1], and an @ before the host where there is a password",
+                "the store URL has no port number after a host and its colon",
+                "use 1 to 65535; write an IPv6 address as [::1], and an @ between a password and the host",
             )
         })?),
     };
@@ -233,7 +230,7 @@ fn bad(what: &str, advice: &str) -> Error {
 }
 
 fn decode(text: &str) -> Result<String> {
-    let broken = || bad("the store URL has a % that no two hexadecimal digits follow", "write %25 for a %");
+    let broken = || bad("the store URL has a % without two hexadecimal digits after it", "write %25 for a %");
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {

@@ -7,25 +7,25 @@ use clap::Args;
 use super::run::Patience;
 use crate::duration;
 
-/// Take a lock and print its handle
+/// Acquire a lock and print its handle
 ///
-/// For a lock that spans several commands of a shell, where `tenure run` does not fit. Nobody renews the lock: it ends --ttl
-/// after it was taken or renewed, also while the script still works, and nothing stops the script then. So prefer `tenure
-/// run`, which does both.
+/// For a lock that spans several commands of a script. Prefer `tenure run` if you can: it renews the lock and stops the
+/// command if the lock is lost. Here neither happens. The lock expires --ttl after it was acquired or last renewed, even if
+/// the script is still working.
 ///
-/// The handle is a secret: whoever has it can renew and release the lock. Keep it in a variable that is not exported, and
-/// hand it on by stdin or by TENURE_HANDLE rather than as an argument, which everybody on the machine can see.
+/// The handle is a secret: it is all that is needed to renew or release the lock. Keep it in a variable that is not exported.
+/// Pass it by stdin or TENURE_HANDLE, not as an argument, which every user of the machine can see.
 ///
-/// A script that is killed leaves the lock behind until its lease ends: `trap` the release.
+/// If the script is killed, the lock stays until it expires. Release it in a `trap`.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure acquire --ttl 10m --wait 1m deploy > handle\n  \
                          tenure acquire deploy --json | jq .token")]
 pub(crate) struct AcquireArgs {
-    /// The lock's name
+    /// The name of the lock
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) patience: Patience,
-    /// The lease: the lock ends so long after it was taken or renewed
+    /// The lease: the lock expires this long after it was acquired or last renewed
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5m")]
     pub(crate) ttl: Duration,
     /// Reason shown in listings
@@ -33,10 +33,10 @@ pub(crate) struct AcquireArgs {
     pub(crate) reason: String,
 }
 
-/// Renew a lock that `tenure acquire` took
+/// Renew a lock that `tenure acquire` acquired
 ///
-/// The lease begins anew. Exit code 80: there is nothing to renew any more, since the lease was over, the lock was released
-/// or somebody took it away; then what the lock protects may already be somebody else's.
+/// Restarts the lease. Exit code 80 means that the lock is no longer held: it expired, was released, or was broken by an
+/// operator. Another holder may already have it.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure renew < handle\n  tenure renew --json < handle")]
 pub(crate) struct RenewArgs {
@@ -44,9 +44,9 @@ pub(crate) struct RenewArgs {
     pub(crate) handle: HandleArg,
 }
 
-/// Give back a lock that `tenure acquire` took
+/// Release a lock that `tenure acquire` acquired
 ///
-/// The handle is used up by that. Exit code 80: the lock was no longer held by it.
+/// The handle cannot be used again. Exit code 80 means that the lock was no longer held.
 #[derive(Args, Debug)]
 #[command(before_help = "Examples:\n  tenure release < handle\n  \
                          tenure release - < handle")]
@@ -58,7 +58,7 @@ pub(crate) struct ReleaseArgs {
 /// Which handle.
 #[derive(Args)]
 pub(crate) struct HandleArg {
-    /// The handle that acquire printed; - is stdin [env: TENURE_HANDLE] [default: stdin]
+    /// The handle that `tenure acquire` printed; - reads it from stdin [env: TENURE_HANDLE] [default: stdin]
     #[arg(value_name = "HANDLE")]
     pub(crate) text: Option<String>,
 }

@@ -12,7 +12,7 @@ use crate::exit::{BUSY, Failure};
 /// Which lock, or locks, and which command.
 #[derive(Args, Debug)]
 pub(crate) struct Words {
-    /// The lock's name; of several, all are taken together
+    /// The name of the lock; several names are acquired together
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// The command and its arguments
@@ -23,13 +23,13 @@ pub(crate) struct Words {
 /// How long to wait, and what it means that the lock was not to be had.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Wait this long at most [default: for ever]
+    /// Wait at most this long in line [default: forever]
     #[arg(short, long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "no_wait")]
     wait: Option<Duration>,
-    /// Do not wait: exit if the lock is not free
+    /// Do not wait: exit with 75 if the lock is not free
     #[arg(short, long)]
     no_wait: bool,
-    /// Exit code if the lock was not acquired in time [default: 75]
+    /// Exit code to use instead of 75
     #[arg(short = 'E', long, value_name = "N")]
     conflict_exit_code: Option<u8>,
 }
@@ -51,36 +51,38 @@ impl Patience {
 pub(crate) struct How {
     #[command(flatten)]
     pub(crate) patience: Patience,
-    /// The lease: how long the lock outlives its last renewal
+    /// The lease: the lock expires this long after its last renewal. It is renewed while the command runs
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "30s")]
     pub(crate) ttl: Duration,
-    /// Time between SIGTERM and SIGKILL when the lock is lost [default: the smaller of 10s and a third of the ttl]
+    /// Time between SIGTERM and SIGKILL if the lock is lost [default: a third of the ttl, at most 10s]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) grace: Option<Duration>,
-    /// Write a JSON object about the outcome to this file
+    /// Write the outcome as a JSON object to this file, if the lock was acquired
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) status_file: Option<PathBuf>,
 }
 
 /// Run a command while holding a lock
 ///
-/// Waits in line for the lock, runs the command, releases the lock when the command and everything that it started has
-/// ended, and exits with the command's status (128+n if signal n killed it). stdin, stdout, stderr, the terminal and
-/// signals belong to the command. It sees TENURE_LOCK, TENURE_TOKEN, TENURE_DOMAIN, TENURE_URL, TENURE_NAMESPACE and
+/// Waits in line for the lock, runs the command, and releases the lock when the command and all its descendants have ended.
+/// Exits with the status of the command (128+n if signal n killed it). stdin, stdout, stderr, the terminal and signals
+/// belong to the command. Its environment has TENURE_LOCK, TENURE_TOKEN, TENURE_DOMAIN, TENURE_URL, TENURE_NAMESPACE and
 /// TENURE_HELD.
 ///
-/// Several names are taken together, all or nothing, in one order everywhere, so that two such commands never wait for each
-/// other. TENURE_LOCK and TENURE_TOKEN then have a line for each name, in the order of the command line, and the tokens are
-/// also in TENURE_TOKEN_1, TENURE_TOKEN_2 and so on.
+/// Several names are acquired together, all or none. Every command acquires them in the same order, so two commands never
+/// wait for each other. TENURE_LOCK and TENURE_TOKEN then have one line for each name, in the order of the command line;
+/// TENURE_TOKEN_1, TENURE_TOKEN_2 and so on have one token each.
 ///
-/// If the lock cannot be renewed, or somebody takes it away, the command and all its descendants get SIGTERM, and
-/// SIGKILL before the lock can be granted to anybody else; the exit code is then 80. The same happens when `tenure run`
-/// itself is killed. What the command leaves running in the background keeps the lock until it has ended, although
-/// `tenure run` exits with the command, as with flock(1).
+/// If the lock is lost, because it could not be renewed or because an operator broke it, the command and all its descendants
+/// get SIGTERM, and SIGKILL before the lock can be granted to another holder. The exit code is then 80. The same happens if
+/// `tenure run` itself is killed. Processes that the command leaves in the background keep the lock until they end, as with
+/// flock(1), although `tenure run` exits with the command.
 ///
-/// A small guardian process stands between `tenure run` and the command and does all this. Should the guardian itself
-/// be killed by SIGKILL, or be stopped for longer than the ttl, it can protect nothing: the hold ends at once (host:)
-/// or with its lease, and `tenure run`, if it lives, kills the command and its descendants.
+/// A small guardian process between `tenure run` and the command does all this. If the guardian itself is killed by SIGKILL,
+/// or is stopped for longer than the ttl, the hold ends: at once on host:, otherwise when the lease expires. `tenure run`,
+/// if it is alive, then kills the command and its descendants.
+///
+/// A name that begins with - stands between two --: `tenure run -- -name -- COMMAND`.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "tenure run [OPTIONS] NAME... -- COMMAND [ARG...]",
@@ -93,39 +95,39 @@ pub(crate) struct How {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) words: Words,
-    /// Together with others that share it: the reading side of a read-write lock
+    /// Acquire the read side of a read-write lock, together with other readers
     #[arg(short, long, conflicts_with_all = ["exclusive", "permits"])]
     pub(crate) shared: bool,
-    /// Alone, where others take it with --shared: the writing side of a read-write lock
+    /// Acquire the write side of a read-write lock, alone
     #[arg(short = 'x', long, conflicts_with = "permits")]
     pub(crate) exclusive: bool,
-    /// So many permits of a semaphore; without a token
+    /// Acquire this many permits of a semaphore. Permits have no fencing token
     #[arg(long, value_name = "K", requires = "of")]
     pub(crate) permits: Option<u32>,
-    /// How many permits there are, the same for everybody who uses this name
+    /// The number of permits of the semaphore. Give the same number everywhere
     #[arg(long, value_name = "N", requires = "permits")]
     pub(crate) of: Option<u32>,
-    /// A name that a parent of this command holds is not taken again: run under that hold
+    /// If a parent of this command holds the lock, run under that hold
     #[arg(long)]
     pub(crate) reentrant: bool,
-    /// Reason shown in listings [default: the command's name]
+    /// Reason shown in listings [default: the name of the command]
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     #[command(flatten)]
     pub(crate) how: How,
 }
 
-/// Run a scheduled job at most once per slot, over all machines
+/// Run a scheduled job at most once per slot, on one of many machines
 ///
-/// Every machine asks for the same job at the same time, from cron for instance: one of them runs it, as `tenure run` does.
-/// The exit code is the command's status. Where the slot was done before, here or elsewhere, nothing is run, a note on stderr
-/// says who did it, and the exit code is 0. Where somebody else runs it just now, the exit code is 75 (or -E); with --wait
-/// it waits for that run, and takes over if its machine dies.
+/// Put the same line into the crontab of every machine. One of them runs the job, as `tenure run` does, and exits with the
+/// status of the command. If the slot was already run, here or elsewhere, nothing is run, a note on stderr says by whom, and
+/// the exit code is 0. If another machine is running it, the exit code is 75 (or that of -E). With --wait, it waits for that
+/// run to end, and takes over if that machine dies.
 ///
-/// A status other than 0 counts as done too, unless --retry-errors is given. A run whose machine died before it had finished
-/// is run again by the next one who asks, unless --never-again is given. `tenure show NAME` lists the last runs.
+/// A run that exits with another status than 0 also counts as done, unless --retry-errors is given. If a machine dies before
+/// the run ends, the next one that asks runs it again, unless --never-again is given. `tenure show NAME` lists the last runs.
 ///
-/// The command sees what `tenure run` sets, and the slot's label in TENURE_SLOT. The lock is NAME/@LABEL.
+/// The command sees the variables of `tenure run`, and the label of the slot in TENURE_SLOT. The lock is NAME/@LABEL.
 #[derive(Args, Debug)]
 #[command(
     group = clap::ArgGroup::new("which").required(true),
@@ -136,22 +138,22 @@ pub(crate) struct RunArgs {
 pub(crate) struct OnceArgs {
     #[command(flatten)]
     pub(crate) words: Words,
-    /// The slot of this label: a month, a version
+    /// Run the job once for this label, for example a month or a version
     #[arg(long, value_name = "LABEL", group = "which")]
     pub(crate) slot: Option<String>,
-    /// The slot that this machine's clock is in, of slots of this length
+    /// Run the job once in each period of this length, by the clock of this machine
     #[arg(long, value_name = "DUR", value_parser = duration::parse, group = "which")]
     pub(crate) every: Option<Duration>,
-    /// When slots begin, counted from 1970-01-01T00:00Z: 3h with --every 1d is 03:00 UTC [default: 0s]
+    /// When each period starts, counted from 1970-01-01T00:00Z: 3h with --every 1d means 03:00 UTC [default: 0s]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, conflicts_with = "slot")]
     pub(crate) at: Option<Duration>,
-    /// Keep others from the slot for at least this long after the job starts
+    /// Keep the slot for at least this long after the job starts, even if the job ends earlier
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "0s", hide_default_value = true)]
     pub(crate) at_least: Duration,
-    /// Never run a slot again that was begun, also if its machine died
+    /// Never run a slot twice, even if the machine that ran it died
     #[arg(long, conflicts_with = "retry_errors")]
     pub(crate) never_again: bool,
-    /// Give the slot back when the command fails, so that the next one who asks runs it again
+    /// If the command fails, let the next machine that asks run the slot again
     #[arg(long)]
     pub(crate) retry_errors: bool,
     #[command(flatten)]
@@ -160,10 +162,10 @@ pub(crate) struct OnceArgs {
 
 /// Run a command while this machine leads
 ///
-/// Waits until nobody else leads, and runs the command as `tenure run` does. When the leadership is lost, the command is
-/// stopped, and the exit code is 80: a supervisor that starts `tenure elect` again makes it a candidate again.
+/// Waits until no other candidate leads, then runs the command as `tenure run` does. If the leadership is lost, the command is
+/// stopped and the exit code is 80. Let a supervisor restart `tenure elect` to become a candidate again.
 ///
-/// Candidates of other programs use the library's Election of the same name.
+/// Programs take part in the same election through the library's `Election`, under the same name.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "tenure elect [OPTIONS] NAME -- COMMAND [ARG...]",
@@ -173,7 +175,7 @@ pub(crate) struct OnceArgs {
 pub(crate) struct ElectArgs {
     #[command(flatten)]
     pub(crate) words: Words,
-    /// What others are told of the leader, an address for instance; at most 256 bytes [default: this host's name]
+    /// What others see of the leader, for example its address; at most 256 bytes [default: the name of this host]
     #[arg(long, value_name = "TEXT")]
     pub(crate) value: Option<String>,
     #[command(flatten)]
@@ -228,7 +230,7 @@ impl Words {
             [name] => Ok(name),
             _ => Err(Failure::usage(
                 format!("{} names are given", self.names.len()),
-                "only run takes several, without --shared, --exclusive and --permits",
+                "give one: only run takes several, and not with --shared, --exclusive or --permits",
             )),
         }
     }

@@ -19,7 +19,7 @@ pub(super) fn usage(argv: &[OsString], error: &clap::Error) -> Failure {
         ErrorKind::ArgumentConflict => conflict(error),
         ErrorKind::InvalidUtf8 => Some(Failure::usage(
             "an argument is not UTF-8",
-            "write names, reasons and URLs in UTF-8; only the command after -- may be anything",
+            "write names, reasons and URLs in UTF-8; only the command after -- may have other bytes",
         )),
         _ => None,
     };
@@ -82,10 +82,10 @@ fn unknown_subcommand(argv: &[OsString], error: &clap::Error) -> Option<Failure>
 fn unknown_argument(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
     let word = part(error, ContextKind::InvalidArg)?;
     if !word.starts_with('-') {
-        return Some(Failure::usage(format!("the argument {word:?} is one too many"), HELP));
+        return Some(Failure::usage(format!("unexpected argument {word:?}"), HELP));
     }
     if word[1..].starts_with(|c: char| c.is_ascii_digit()) {
-        let what = format!("{word:?} begins with a dash, and is no option");
+        let what = format!("{word:?} begins with a dash, but is not an option");
         return Some(Failure::usage(what, "give a number or a duration that is not negative"));
     }
     let what = format!("there is no option {word:?} here");
@@ -109,7 +109,7 @@ fn bad_value(error: &clap::Error) -> Option<Failure> {
     let source = error.source()?;
     if source.is::<std::num::ParseIntError>() {
         return Some(Failure::usage(
-            format!("{argument}: {value:?} is no number here"),
+            format!("{argument}: {value:?} is not a number in range"),
             "give a whole number",
         ));
     }
@@ -138,7 +138,7 @@ fn no_such_value(error: &clap::Error) -> Option<Failure> {
     let value = part(error, ContextKind::InvalidValue).unwrap_or_default();
     let known = parts(error, ContextKind::ValidValue);
     if value.is_empty() {
-        return Some(Failure::usage(format!("{argument} has no value"), "give one that is not empty"));
+        return Some(Failure::usage(format!("{argument} has no value"), "give one"));
     }
     let guess = guess(&value, &known.iter().map(String::as_str).collect::<Vec<_>>(), "");
     let take = if guess.is_empty() { "give" } else { "Give" };

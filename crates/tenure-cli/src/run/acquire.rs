@@ -13,7 +13,7 @@ use super::wire::Message;
 use super::{Wait, env};
 use crate::exit::{CONFIG, Failure, UNAVAILABLE, USAGE};
 use crate::text::{escape, ordinal};
-use crate::{view, who};
+use crate::{store, view, who};
 
 /// How often to look who holds the lock, for somebody who watches.
 const LOOK: Duration = Duration::from_secs(1);
@@ -67,6 +67,10 @@ impl Guardian {
             Some(locks) => locks.clone(),
             None => {
                 let locks = self.connect(until)?;
+                let warnings = store::warnings(&locks);
+                if !self.plan.quiet && !warnings.is_empty() {
+                    self.note(warnings);
+                }
                 self.locks.insert(locks).clone()
             }
         };
@@ -152,7 +156,7 @@ impl Guardian {
                 Step::Orphaned => return Err(Stop::Orphaned),
                 Step::Launcher => return Err(self.launcher_ended()),
                 Step::Time => {
-                    let what = "the store did not answer in the time that --wait gives";
+                    let what = "the store did not answer within --wait";
                     return Err(Failure::new(UNAVAILABLE, what, "check that it runs and the address").into());
                 }
                 Step::Message(_) => {}
@@ -228,20 +232,13 @@ impl Guardian {
     fn busy(&self, locks: &Locks, keys: &[Key]) -> Failure {
         let soon = Instant::now() + LOOK;
         let seen = self.until(pin!(in_the_way(locks, keys, None)), Some(soon)).ready().flatten();
-        let what = match seen.filter(|line| !self.plan.quiet && !line.holders.is_empty()) {
-            Some(line) => view::held_by(&line, true),
-            None => self.plan.named(),
-        };
-        Failure::new(self.plan.conflict, format!("not acquired: {what}"), self.patience())
-    }
-
-    /// What to do about a lock that is not free.
-    fn patience(&self) -> String {
-        let name = self.plan.keys.first().map(|key| escape(key.name())).unwrap_or_default();
-        match self.plan.wait {
-            Wait::No => format!("wait for it with --wait, or see who is in line with: tenure show {name}"),
-            _ => format!("wait longer, or see who is in line with: tenure show {name}"),
-        }
+        let seen = seen.filter(|line| !line.holders.is_empty());
+        let key = seen.as_ref().map_or_else(|| self.plan.keys.first(), |line| Some(&line.key));
+        let name = key.map(|key| escape(key.name())).unwrap_or_default();
+        let more = if self.plan.wait == Wait::No { "wait for it with --wait" } else { "wait longer" };
+        let advice = format!("{more}, or see who is in line with: tenure show {name}");
+        let what = seen.as_ref().map_or_else(|| self.plan.named(), |line| view::held_by(line, true));
+        Failure::new(self.plan.conflict, format!("not acquired: {what}"), advice)
     }
 
     fn note(&self, text: String) {

@@ -99,7 +99,7 @@ pub(crate) fn run(job: Job<'_>, globals: &Globals) -> Result<u8, Failure> {
             Job::Elect(_) => "elect",
         };
         return Err(Failure::usage(
-            format!("{name} has no --json, since stdout is the command's"),
+            format!("{name} has no --json, because stdout belongs to the command"),
             "use --status-file FILE",
         ));
     }
@@ -183,7 +183,7 @@ impl Plan {
         let grace = how.grace.unwrap_or_else(|| GRACE.min(how.ttl / 3));
         if grace > how.ttl / 2 {
             return Err(Failure::usage(
-                format!("a grace of {grace:?} is more than half of the ttl of {:?}", how.ttl),
+                format!("--grace {grace:?} is more than half of --ttl {:?}", how.ttl),
                 "give a shorter --grace or a longer --ttl",
             ));
         }

@@ -16,6 +16,7 @@ pub(crate) const TRIALS: Trials = &[
     ("faults::a_frozen_server_is_given_up_in_time", frozen),
     ("faults::a_server_that_refuses_writes_is_named_at_once", a_server_that_refuses_writes),
     ("faults::the_wait_limits_the_time_in_line_alone", the_wait_limits_the_time_in_line_alone),
+    ("faults::a_server_that_evicts_or_forgets_is_warned_of_once", a_server_that_evicts_or_forgets),
     ("faults::a_server_that_stops_stops_the_command", a_server_that_stops),
     ("faults::a_short_outage_is_outlasted", a_short_outage),
     ("faults::break_tells_the_holder", break_tells_the_holder),
@@ -112,6 +113,32 @@ fn the_wait_limits_the_time_in_line_alone() {
         }
         let _holder = place.hold("x");
         assert_eq!(place.code(&["run", "--wait", "1ms", "x", "--", "true"]), Some(75));
+    }
+}
+
+fn a_server_that_evicts_or_forgets() {
+    let full = &["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"][..];
+    let keeps = &["--appendonly", "yes"][..];
+    for (options, evicts, forgets) in
+        [(keeps.to_vec(), 0, 0), (Vec::new(), 0, 1), ([keeps, full].concat(), 1, 0), (full.to_vec(), 1, 1)]
+    {
+        let server = Server::with(&options);
+        for scheme in ["redis", "redis+setnx"] {
+            let place = Place::at(format!("{scheme}://127.0.0.1:{}", server.port));
+            for args in [&["run", "x", "--", "true"][..], &["elect", "y", "--", "true"], &["acquire", "z"]] {
+                let said = text(&place.output(args).stderr);
+                let count = |word: &str| said.matches(word).count();
+                assert_eq!(
+                    (count("may evict"), count("a restart loses")),
+                    (evicts, forgets),
+                    "{args:?}: {said}"
+                );
+                assert_eq!(count("tenure: warning: "), evicts + forgets, "{said}");
+            }
+            let quiet = place.output(&["run", "-q", "x", "--", "true"]);
+            assert_eq!(text(&quiet.stderr), "");
+        }
+        server.cli(&["FLUSHALL"]);
     }
 }
 

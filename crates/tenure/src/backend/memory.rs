@@ -36,6 +36,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     visibility: Visibility::Full,
     turns: Turns::Each,
     survives: Survives::Nothing,
+    warnings: &[],
 };
 
 struct Memory {

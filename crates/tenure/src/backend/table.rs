@@ -74,7 +74,7 @@ pub fn find(scheme: &str) -> Result<&'static Entry> {
     if let Some((_, feature)) = KNOWN.iter().find(|(s, _)| *s == scheme) {
         return Err(Error::config(
             format!("this build has no {scheme}: backend"),
-            format!("compile it with the cargo feature {feature:?}"),
+            format!("build it with the cargo feature {feature:?}"),
         ));
     }
     let schemes: Vec<&str> = table().flat_map(|e| e.schemes.iter().copied()).collect();

@@ -63,27 +63,30 @@ impl Slot {
             What::Every { period, at } => {
                 let whole = period.subsec_nanos() == 0 && at.subsec_nanos() == 0;
                 if !whole || *period < Duration::from_secs(1) || *period > SPAN_MAX || at >= period {
-                    let what = format!(
-                        "slots of {} cannot start {} into the period",
-                        calendar::span(*period),
-                        calendar::span(*at)
-                    );
+                    let (length, start) = (calendar::span(*period), calendar::span(*at));
+                    let what = if at >= period {
+                        format!(
+                            "slots of {length} cannot start at {start}: the start must be shorter than the slot"
+                        )
+                    } else {
+                        format!("a slot cannot be {length} long")
+                    };
                     let advice =
-                        "use whole seconds, a period of 1 s to 366 days, and a start shorter than the period";
+                        "use whole seconds, a length of 1 s to 366 days, and a start shorter than the length";
                     return Err(Error::config(what, advice));
                 }
             }
             What::Between { start, end } => {
                 let span = end.duration_since(*start).ok().filter(|span| !span.is_zero());
                 if micros(*start).is_none() || span.is_none_or(|span| span > SPAN_MAX) {
-                    let advice = "use a start after 1970 and an end at most 366 days later";
-                    return Err(Error::config("the slot's start or end is impossible", advice));
+                    let advice = "start it after 1970, and end it at most 366 days later";
+                    return Err(Error::config("the slot ends before it starts, or is too long", advice));
                 }
             }
             What::Named(label) => {
                 if !(1..=LABEL_MAX).contains(&label.len()) || label.contains('/') {
-                    let what = format!("the slot's label is {} bytes long or has levels", label.len());
-                    return Err(Error::config(what, format!("use 1 to {LABEL_MAX} bytes and no /")));
+                    let what = format!("the slot's label has {} bytes, or a / in it", label.len());
+                    return Err(Error::config(what, format!("use 1 to {LABEL_MAX} bytes without /")));
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::fault::{Why, of_answer, of_fault};
 use super::link::Link;
 use super::resp::{Value, command};
 use super::target::Target;
-use crate::capability::{Survives, TokenStrength};
+use crate::capability::{Survives, TokenStrength, Warning};
 use crate::error::ErrorKind;
 
 /// The oldest server that has all that the scripts use.
@@ -122,9 +122,12 @@ pub(super) async fn time(link: &Link) -> Result<u64, Why> {
     }
 }
 
-/// What the state of a lock survives on this server, and how strong its tokens are. What it does not tell counts as the
-/// worst.
-pub(super) async fn probe(link: &Link) -> Result<(Survives, TokenStrength), Why> {
+/// What a server was found to be.
+pub(super) type Probed = (Survives, TokenStrength, &'static [Warning]);
+
+/// What the state of a lock survives on this server, how strong its tokens are, and what its users should know. What it
+/// does not tell counts as the worst, but is not warned of.
+pub(super) async fn probe(link: &Link) -> Result<Probed, Why> {
     let mut facts = Facts::default();
     for section in ["persistence", "memory", "replication"] {
         match ask(link, &[b"INFO", section.as_bytes()]).await {
@@ -143,11 +146,8 @@ pub(super) async fn probe(link: &Link) -> Result<(Survives, TokenStrength), Why>
         // Hosted servers permit no CONFIG.
         Err(_) => {}
     }
-    if facts.evicts() {
-        tracing::warn!(
-            policy = facts.policy,
-            "the server may evict locks when its memory is full; set maxmemory-policy noeviction"
-        );
+    for warning in facts.warnings() {
+        tracing::warn!(policy = facts.policy, "{warning}; {}", warning.advice());
     }
     Ok(facts.judge())
 }
@@ -155,6 +155,8 @@ pub(super) async fn probe(link: &Link) -> Result<(Survives, TokenStrength), Why>
 #[derive(Debug, Default)]
 struct Facts {
     appends: bool,
+    /// It said that it keeps nothing.
+    forgets: bool,
     fsync_always: bool,
     limited: bool,
     policy: String,
@@ -166,7 +168,7 @@ impl Facts {
         for line in info.lines() {
             let Some((name, value)) = line.trim_end().split_once(':') else { continue };
             match name {
-                "aof_enabled" => self.appends = value == "1",
+                "aof_enabled" => (self.appends, self.forgets) = (value == "1", value != "1"),
                 "maxmemory" => self.limited = value != "0",
                 "maxmemory_policy" => value.clone_into(&mut self.policy),
                 "connected_slaves" => self.replicas = value.parse().unwrap_or(0),
@@ -179,7 +181,16 @@ impl Facts {
         self.limited && self.policy != "noeviction"
     }
 
-    fn judge(&self) -> (Survives, TokenStrength) {
+    fn warnings(&self) -> &'static [Warning] {
+        match (self.evicts(), self.forgets) {
+            (false, false) => &[],
+            (true, false) => &[Warning::Evicts],
+            (false, true) => &[Warning::Forgets],
+            (true, true) => &[Warning::Evicts, Warning::Forgets],
+        }
+    }
+
+    fn judge(&self) -> Probed {
         let survives = match (self.evicts(), self.appends, self.fsync_always, self.replicas) {
             // Snapshots alone are minutes old after a crash.
             (true, ..) | (_, false, ..) => Survives::Nothing,
@@ -187,7 +198,7 @@ impl Facts {
             (_, true, true, 0) => Survives::PowerLoss,
             (_, true, ..) => Survives::Restart,
         };
-        (survives, TokenStrength::Hybrid)
+        (survives, TokenStrength::Hybrid, self.warnings())
     }
 }
 
@@ -214,6 +225,21 @@ mod tests {
             judge("aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", false),
             Survives::Restart
         );
+    }
+
+    #[test]
+    fn what_a_server_says_is_warned_of_and_what_it_does_not_say_is_not() {
+        let warnings = |info: &str| {
+            let mut facts = Facts::default();
+            facts.read(info);
+            facts.warnings()
+        };
+        let full = "maxmemory:9\r\nmaxmemory_policy:allkeys-lru\r\n";
+        assert_eq!(warnings(""), []);
+        assert_eq!(warnings("aof_enabled:1\r\nmaxmemory:9\r\nmaxmemory_policy:noeviction\r\n"), []);
+        assert_eq!(warnings("aof_enabled:0\r\n"), [Warning::Forgets]);
+        assert_eq!(warnings(full), [Warning::Evicts]);
+        assert_eq!(warnings(&format!("aof_enabled:0\r\n{full}")), [Warning::Evicts, Warning::Forgets]);
     }
 
     #[test]

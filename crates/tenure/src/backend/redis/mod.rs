@@ -30,7 +30,7 @@ use super::{
     Anchor, Answer, Backend, BoxFuture, Call, Claim, Entry, Errand, Leave, Opening, Page, Part, Query,
     Released, refusal,
 };
-use crate::capability::{Capabilities, Survives, TokenStrength};
+use crate::capability::{Capabilities, TokenStrength};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -81,13 +81,17 @@ pub(super) const ENTRY: Entry = Entry {
 
 async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
     let (client, probed) = open_client(opening, false).await?;
-    let capabilities =
-        Capabilities { survives: MOST.survives.min(probed.0), token: MOST.token.min(probed.1), ..MOST };
+    let capabilities = Capabilities {
+        survives: MOST.survives.min(probed.0),
+        token: MOST.token.min(probed.1),
+        warnings: probed.2,
+        ..MOST
+    };
     Ok(Arc::new(Redis { client, capabilities, listed: list::Listed::default() }))
 }
 
 /// Connects, and finds out what the server can promise.
-async fn open_client(opening: Opening, dialect: bool) -> Result<(Arc<Client>, (Survives, TokenStrength))> {
+async fn open_client(opening: Opening, dialect: bool) -> Result<(Arc<Client>, handshake::Probed)> {
     let target = Target::new(opening.url, dialect)?;
     let scripts = if dialect { Script::PLAIN } else { Script::LINE };
     let make = |home| -> Result<Unfinished> {

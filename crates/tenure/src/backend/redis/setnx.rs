@@ -46,8 +46,12 @@ const LOOK: Duration = Duration::from_millis(25);
 
 async fn open(opening: Opening) -> Opened {
     let (client, probed) = open_client(opening, true).await?;
-    let capabilities =
-        Capabilities { survives: MOST.survives.min(probed.0), token: MOST.token.min(probed.1), ..MOST };
+    let capabilities = Capabilities {
+        survives: MOST.survives.min(probed.0),
+        token: MOST.token.min(probed.1),
+        warnings: probed.2,
+        ..MOST
+    };
     Ok(Arc::new(Setnx { client, capabilities, listed: list::Listed::default() }))
 }
 
