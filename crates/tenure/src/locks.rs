@@ -630,7 +630,13 @@ impl Builder {
         };
         let shown = url.redacted();
         let owner = Arc::new(owner);
-        let runtime = self.runtime.unwrap_or_else(|| Arc::new(ThreadRuntime::new()));
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
+            None => Arc::new(ThreadRuntime::started().map_err(|(what, error)| {
+                let advice = "allow more threads (ulimit -u, pids.max), or clone3, futex and getrandom in the seccomp profile";
+                Error::unavailable(what, advice).because(error)
+            })?),
+        };
         let hub = Hub::new();
         let sink: Arc<dyn Sink> = match self.wrap_sink {
             Some(wrap) => wrap(hub.clone()),

@@ -1,6 +1,8 @@
 //! The guardian: takes the lock, starts the command, and gives the lock back when nothing of the command is left.
 
+use std::cell::RefCell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus, set_child_subreaper, setsid};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use tenure::{ErrorKind, Key, Locks, Run, RunState};
 
 use super::Plan;
 use super::bell::Bell;
+use super::ended::{code_of, ending, stopped};
 use super::hold::{Ending, Hold};
 use super::launcher::Launcher;
 use super::start::lost_too_early;
 use super::status::{One, Status};
 use super::supervise::{Cause, Supervision};
-use super::sys::{self, Inherited};
+use super::sys::{self, Inherited, SignalFd};
 use super::wire::{Link, Message};
 use crate::exit::{Failure, LOST, UNAVAILABLE};
 use crate::text::escape;
@@ -79,6 +83,9 @@ pub(super) struct Guardian {
     pub(super) locks: Option<Locks>,
     /// What becomes the command, until it does.
     pub(super) launcher: Option<Launcher>,
+    /// What the supervision needs: made before the lock is taken, since it may be refused.
+    pub(super) timer: Rc<OwnedFd>,
+    pub(super) children: Rc<RefCell<SignalFd>>,
     granted: Option<Instant>,
     status: Status,
 }
@@ -93,8 +100,11 @@ pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
     match guardian {
         Ok(mut guardian) => guardian.serve(),
         Err((link, error)) => {
-            let failure = Failure::new(UNAVAILABLE, "the guardian process cannot work", "").because(&error);
-            link.send(&Message::End { code: failure.code, lingers: false, text: failure.text(true) });
+            let what = format!("the guardian process cannot be set up: {error}");
+            let advice = "allow more processes and open files, or fork, setsid, prctl, eventfd2, timerfd_create and \
+                          signalfd4 in the sandbox";
+            let failure = Failure::new(UNAVAILABLE, what, advice).because(&error);
+            link.send(&Message::End { code: failure.code, lingers: false, text: failure.text(false) });
         }
     }
 }
@@ -113,8 +123,14 @@ fn settle() -> io::Result<()> {
 
 impl Guardian {
     fn new(plan: Plan, link: Link, launcher: Launcher, parent: Pid) -> Result<Guardian, (Link, io::Error)> {
-        let bell = match settle().and_then(|()| Bell::new()) {
-            Ok(bell) => Rc::new(bell),
+        let means = || {
+            settle()?;
+            let timer =
+                timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+            Ok((Rc::new(Bell::new()?), Rc::new(timer), Rc::new(RefCell::new(SignalFd::new(true)?))))
+        };
+        let (bell, timer, children) = match means() {
+            Ok(means) => means,
             Err(error) => return Err((link, error)),
         };
         let status = Status {
@@ -125,7 +141,7 @@ impl Guardian {
         };
         let (began, locks, granted) = (Instant::now(), None, None);
         let (link, launcher) = (Rc::new(link), Some(launcher));
-        Ok(Guardian { plan, link, bell, parent, began, locks, launcher, granted, status })
+        Ok(Guardian { plan, link, bell, parent, began, locks, launcher, timer, children, granted, status })
     }
 
     fn serve(&mut self) {
@@ -255,16 +271,7 @@ impl Guardian {
     }
 
     fn supervise(&mut self, hold: Hold, command: i32) {
-        let mut supervision = match Supervision::new(self, &hold, command) {
-            Ok(supervision) => supervision,
-            Err(error) => {
-                // Without a timer nobody could stop the command in time.
-                let _ = sys::kill(command, libc::SIGKILL);
-                let failure = Failure::new(UNAVAILABLE, "the command cannot be watched", "").because(&error);
-                self.status.error = Some(failure.what.clone());
-                return self.end(failure.code, failure.text(self.plan.verbose));
-            }
-        };
+        let mut supervision = Supervision::new(self, &hold, command);
         let mut told = false;
         // A command that ends by itself and leaves others behind: `tenure run` exits with it, and the lock is kept.
         if let Some(status) = supervision.watch() {
@@ -272,7 +279,7 @@ impl Guardian {
             self.end_of_command(status);
             let _ = supervision.watch();
         }
-        let (ended, cause) = supervision.verdict();
+        let (ended, cause, refused) = supervision.verdict();
         match cause {
             _ if told => drop(self.release(hold, ended.map_or(Ending::NotRun, ending))),
             None => self.conclude(hold, ended),
@@ -282,13 +289,10 @@ impl Guardian {
                 self.end(LOST, String::new());
             }
             Some(Cause::Lost(why)) => {
-                let failure = Failure::new(
-                    LOST,
-                    self.was_lost(&why, "the command was stopped"),
-                    "check what it had done",
-                );
+                let (code, then) = stopped(&refused);
+                let failure = Failure::new(code, self.was_lost(&why, &then), "check what it had done");
                 (self.status.outcome, self.status.lost) = ("lost", Some(why));
-                self.end(LOST, failure.text(self.plan.verbose));
+                self.end(code, failure.text(self.plan.verbose));
             }
         }
     }
@@ -366,23 +370,6 @@ impl Guardian {
         }
         self.link.send(&Message::End { code, lingers: self.status.lingering, text });
     }
-}
-
-/// The command's status as an exit code.
-fn code_of(status: WaitStatus) -> i32 {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code,
-        (None, signal) => 128 + signal.unwrap_or(0),
-    }
-}
-
-/// The command's status as the record of a job has it.
-fn ending(status: WaitStatus) -> Ending {
-    Ending::Ended(match (status.exit_status(), status.terminating_signal()) {
-        (Some(0), _) => Ok(()),
-        (Some(code), _) => Err(format!("exit {code}")),
-        (None, signal) => Err(format!("signal {}", signal.unwrap_or(0))),
-    })
 }
 
 fn millis(d: Duration) -> u64 {

@@ -164,11 +164,13 @@ impl AsFd for Launcher {
 }
 
 impl Drop for Launcher {
-    /// A command that is not to run. It is our child and nobody else waits for it, so the id is its own.
+    /// A command that is not to run. It is our child and nobody else waits for it, so the id is its own. It ends by
+    /// itself where nothing can be killed.
     fn drop(&mut self) {
         if !self.started.get()
             && let Some(pid) = Pid::from_raw(self.pid)
         {
+            let _ = self.orders.shutdown(Shutdown::Both);
             let _ = kill_process(pid, Signal::KILL);
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }

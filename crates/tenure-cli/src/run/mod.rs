@@ -9,10 +9,15 @@
 //! it, so it can always clean up. The kernel judges the caller's process group as it would without us: a parent in another
 //! session does not count when a group becomes orphaned, so only *tenure run*, which the caller started, counts. The
 //! command stays in the caller's session because it is forked before the guardian leaves (see `launcher`).
+//!
+//! A signal to the group reaches the command by itself, one to *tenure run* does not. A fourth process, the *witness*, is
+//! how they are told apart (see `echo`).
 
 mod acquire;
 mod bell;
 mod descendants;
+mod echo;
+mod ended;
 mod env;
 mod guardian;
 mod hold;

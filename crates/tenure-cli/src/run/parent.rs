@@ -1,19 +1,23 @@
 //! `tenure run` itself, the shell's child: it hands on signals and exits with the command's status. All else is the
 //! guardian's work.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, set_child_subreaper, wait, waitpid};
+use rustix::process::{Pid, WaitOptions, set_child_subreaper, wait, waitpid};
 
-use super::sys::{self, Inherited, Side, SignalFd};
+use super::echo::{Due, Echo, Witness};
+use super::sys::{self, Arrived, Inherited, Side, SignalFd};
 use super::wire::{Link, Message};
-use super::{Plan, descendants, guardian};
-use crate::exit::{Failure, LOST, UNAVAILABLE};
+use super::{Plan, descendants, ended, guardian};
+use crate::exit::{Failure, UNAVAILABLE};
 use crate::out;
 
 /// For how long `tenure run` waits for the guardian to end after its last word.
 const FAREWELL: Duration = Duration::from_millis(250);
+
+/// When to say that something does not die.
+const STUBBORN: Duration = Duration::from_secs(3);
 
 /// Forks the guardian and waits for its verdict.
 ///
@@ -21,14 +25,22 @@ const FAREWELL: Duration = Duration::from_millis(250);
 /// This process cannot be forked, or the guardian was killed.
 pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(UNAVAILABLE, "the guardian process cannot be started", "free some memory or processes")
-            .because(&error)
+        let what = format!("the guardian process cannot be started: {error}");
+        let advice = "allow more processes and open files, or fork, socketpair and signalfd4 in the sandbox";
+        Failure::new(UNAVAILABLE, what, advice).because(&error)
     };
     let (ours, theirs) = Link::pair().map_err(failed)?;
     let me = rustix::process::getpid();
     // If the guardian is killed, the command's processes become ours, and we can still stop them.
     let _ = set_child_subreaper(Some(me));
+    // A shell that became us by exec may have left us children of its own.
+    let spared = descendants::children();
     let inherited = Inherited::now();
+    // Before the lock is taken: the kernel may refuse it.
+    let signals = SignalFd::new(false).map_err(failed)?;
+    let first = std::process::id() == 1;
+    let children = first.then(|| SignalFd::new(true)).transpose().map_err(failed)?;
+    sys::plain_faults();
     match sys::fork().map_err(failed)? {
         Side::Child => {
             drop(ours);
@@ -38,10 +50,21 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
         }
         Side::Parent(guardian) => {
             drop(theirs);
-            let leads = sys::group_and_session(raw(me)).is_some_and(|(_, session)| session == raw(me));
-            Parent { link: ours, guardian, leads, signals: None, may_run: false, started: false }
-                .serve()
-                .map_err(failed)?
+            let (witness, echo) = (None, Echo::default());
+            let (handles, may_run, started) = (false, false, false);
+            Parent {
+                link: ours,
+                guardian,
+                spared,
+                signals,
+                children,
+                handles,
+                witness,
+                echo,
+                may_run,
+                started,
+            }
+            .serve()
         }
     }
 }
@@ -49,32 +72,38 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
 struct Parent {
     link: Link,
     guardian: i32,
-    /// There is no shell between us and the terminal: we lead its session.
-    leads: bool,
+    /// Children that this process had before.
+    spared: Vec<i32>,
     /// While it waits for the lock, signals do to it what they do to anybody; afterwards they are the command's.
-    signals: Option<SignalFd>,
+    signals: SignalFd,
+    handles: bool,
+    /// Tells of children that ended, for the first process of a container: orphans of everybody become its children.
+    children: Option<SignalFd>,
+    witness: Option<Witness>,
+    echo: Echo,
     /// The command may have been started.
     may_run: bool,
     started: bool,
 }
 
 impl Parent {
-    fn serve(mut self) -> std::io::Result<Result<u8, Failure>> {
-        if std::process::id() == 1 {
+    fn serve(mut self) -> Result<u8, Failure> {
+        if self.children.is_some() {
             // The first process of a container dies of no signal that it does not handle.
-            self.handle_signals()?;
+            self.handle_signals();
         }
         loop {
             self.sleep();
             if let Some(code) = self.hand_on_signals() {
-                return Ok(Ok(code));
+                return Ok(code);
             }
-            if !self.readable() {
+            self.reap();
+            if !Self::readable(&self.link) {
                 continue;
             }
             match self.link.receive() {
                 Some(Message::Granted) => {
-                    self.handle_signals()?;
+                    self.handle_signals();
                     self.may_run = true;
                     self.link.send(&Message::Go);
                 }
@@ -88,89 +117,135 @@ impl Parent {
                     } else {
                         self.see_off();
                     }
-                    return Ok(Ok(code));
+                    return Ok(code);
                 }
                 Some(_) => {}
-                None => return Ok(Err(self.orphaned())),
+                None => return Err(self.orphaned()),
             }
         }
     }
 
-    fn handle_signals(&mut self) -> std::io::Result<()> {
-        if self.signals.is_none() {
+    fn handle_signals(&mut self) {
+        if !std::mem::replace(&mut self.handles, true) {
             sys::block_all();
-            self.signals = Some(SignalFd::new(false)?);
+            // Without a witness each signal counts as sent to us alone.
+            self.witness = Witness::fork(&mut self.link).ok();
         }
-        Ok(())
     }
 
-    /// Until a message or a signal is there.
+    /// Until a message or a signal is there, or a signal has waited for long enough.
     fn sleep(&self) {
         let mut fds = vec![PollFd::new(&self.link, PollFlags::IN)];
-        fds.extend(self.signals.as_ref().map(|s| PollFd::new(s, PollFlags::IN)));
-        let _ = poll(&mut fds, None);
+        fds.extend(self.handles.then(|| PollFd::new(&self.signals, PollFlags::IN)));
+        fds.extend(self.witness.as_ref().and_then(|witness| witness.link.poll_fd()));
+        fds.extend(self.children.as_ref().map(|children| PollFd::new(children, PollFlags::IN)));
+        let _ = poll(&mut fds, self.echo.wake(Instant::now()).as_ref());
     }
 
-    fn readable(&self) -> bool {
-        let mut fds = [PollFd::new(&self.link, PollFlags::IN)];
+    /// Whether a message is there.
+    fn readable(link: &Link) -> bool {
+        let mut fds = [PollFd::new(link, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
     }
 
-    /// Signals that somebody sent to us are the command's. Those that the kernel sends to the terminal's foreground
-    /// group have reached the command already; but when the terminal goes away, it tells the leader of the session alone.
-    /// Returns an exit code where there is nothing but us to end.
+    /// Forwards what was sent to us alone: by a process, by a timer, or by a terminal that goes away, of which the kernel
+    /// tells the leader of the session. Returns an exit code where there is nothing but us to end.
     fn hand_on_signals(&mut self) -> Option<u8> {
-        while let Some(arrived) = self.signals.as_mut().and_then(SignalFd::next) {
+        while let Some(arrived) = self.handles.then(|| self.signals.next()).flatten() {
             let number = arrived.signal;
-            match arrived.sender {
-                // Our own guardian continues us when the command is continued.
-                Some(sender) if sender == self.guardian => {}
-                _ if !self.started && std::process::id() == 1 && ends_a_process(number) => {
-                    return u8::try_from(128 + number).ok();
+            if number == libc::SIGCONT
+                && let Some(witness) = &self.witness
+            {
+                let _ = sys::kill(witness.pid, number); // it was stopped with us
+            }
+            // Our own guardian continues us when the command is continued, and a write to a closed pipe is our own.
+            if arrived.code <= 0 && [self.guardian, raw(rustix::process::getpid())].contains(&arrived.pid) {
+                continue;
+            }
+            if !self.started && self.children.is_some() && ends_a_process(number) {
+                return u8::try_from(128 + number).ok();
+            }
+            self.echo.arrived(arrived, Instant::now());
+        }
+        while let Some(witness) = self.witness.as_ref().filter(|witness| Self::readable(&witness.link)) {
+            match witness.link.receive() {
+                Some(Message::Signal(signal)) => self.echo.reported(signal, Instant::now()),
+                Some(_) => {
+                    let alone = self.echo.answered();
+                    self.forward(alone);
                 }
-                Some(sender) => self.link.send(&Message::Signal { number, sender }),
-                None if self.leads && [libc::SIGHUP, libc::SIGCONT].contains(&number) => {
-                    self.link.send(&Message::Signal { number, sender: 0 });
-                }
-                None => {}
+                None => self.witness = None,
             }
         }
+        match (self.echo.due(self.witness.is_some(), Instant::now()), &self.witness) {
+            (Due::Ask, Some(witness)) => witness.link.send(&Message::Go),
+            (Due::Forward(signals), _) => self.forward(signals),
+            _ => {}
+        }
         None
+    }
+
+    fn forward(&self, signals: Vec<Arrived>) {
+        for signal in signals {
+            self.link.send(&Message::Signal(signal));
+        }
+    }
+
+    /// Waits for orphans that became ours.
+    fn reap(&mut self) {
+        let Some(children) = &mut self.children else { return };
+        while children.next().is_some() {}
+        while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
     }
 
     /// Waits for the guardian's end, so that nobody else has to: where the first process of a container waits for
     /// nobody, it would stay as a zombie. A store that is slow to say goodbye is not worth the wait.
     fn see_off(&self) {
-        let Some(guardian) = Pid::from_raw(self.guardian) else { return };
-        let left = Timespec::try_from(FAREWELL).unwrap_or_default();
-        if let Ok(fd) = pidfd_open(guardian, PidfdFlags::empty()) {
-            let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left));
+        let guardian = Pid::from_raw(self.guardian);
+        let end = Instant::now() + FAREWELL;
+        let mut pause = Duration::from_micros(50);
+        while matches!(waitpid(guardian, WaitOptions::NOHANG), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(2));
         }
-        let _ = waitpid(Some(guardian), WaitOptions::NOHANG);
+    }
+
+    /// Waits for whatever has ended. Says whether only those are left that this process had before.
+    fn is_alone(&self) -> bool {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+                Ok(None) if self.spared.is_empty() => return false,
+                Ok(None) => return descendants::of_this_process(&self.spared).is_empty(),
+            }
+        }
     }
 
     /// The guardian was killed, and with it the command, which is tied to it. Whatever the command had started is now
     /// ours: nobody may go on working without a lock.
-    fn orphaned(&self) -> Failure {
-        let me = raw(rustix::process::getpid());
-        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-        // A shell that became us by exec may have left us children of its own: they are older than the guardian.
-        let start = descendants::start_of(self.guardian).unwrap_or(u64::MAX);
-        loop {
-            while matches!(wait(WaitOptions::NOHANG), Ok(Some(_)) | Err(rustix::io::Errno::INTR)) {}
-            let left = descendants::since(me, start).unwrap_or_default();
-            if left.is_empty() {
-                break;
+    fn orphaned(&mut self) -> Failure {
+        self.witness = None; // it ends with its link
+        let (began, mut pause, mut said) = (Instant::now(), Duration::from_millis(1), false);
+        let mut refused = String::new();
+        while !self.is_alone() {
+            let now = descendants::kill(&descendants::of_this_process(&self.spared));
+            if !now.is_empty() {
+                refused = now;
             }
-            for process in left {
-                let _ = descendants::signal(&process, Signal::KILL);
+            if began.elapsed() > STUBBORN && !refused.is_empty() && !std::mem::replace(&mut said, true) {
+                out::note(&format!(
+                    "tenure: the guardian process was killed, the lock ended with it, and process {refused} cannot be \
+                     killed; trying on.\n"
+                ));
             }
-            let _ = rustix::thread::nanosleep(&pause);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(250));
         }
         let what = "the guardian process was killed, and the lock ended with it";
         if self.may_run {
-            let what = format!("{what}; the command was stopped");
-            Failure::new(LOST, what, "look for who kills processes here")
+            let (code, then) = ended::stopped(&refused);
+            Failure::new(code, format!("{what}; {then}"), "look for who kills processes here")
         } else {
             Failure::new(UNAVAILABLE, what, "the command did not run; try again")
         }

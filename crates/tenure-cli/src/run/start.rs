@@ -9,9 +9,9 @@ use super::env::{self, Held};
 use super::guardian::{Guardian, Step, Stop};
 use super::hold::Hold;
 use super::launcher::{Launcher, Order};
-use super::sys;
 use super::wire::Message;
-use crate::exit::{Failure, LOST, NOT_EXECUTABLE, NOT_FOUND};
+use super::{descendants, sys};
+use crate::exit::{CONFIG, Failure, LOST, NOT_EXECUTABLE, NOT_FOUND};
 
 impl Guardian {
     /// Every lock that the command line names, in its order, with the token of our hold or of the parent's.
@@ -42,7 +42,15 @@ impl Guardian {
             Some(domain) => order.env("TENURE_DOMAIN", domain.as_str()),
             None => order.env_remove("TENURE_DOMAIN"), // that of another lock, which a parent holds
         }
-        if self.launcher.as_ref().is_none_or(|launcher| launcher.order(&order).is_err()) {
+        let Some(launcher) = &self.launcher else { return Err(self.launcher_ended()) };
+        if let Err(error) = descendants::try_to_signal(launcher.pid()) {
+            let what =
+                "no process can be killed here, so nothing could stop the command when the lock is lost";
+            let advice =
+                "allow kill(2), or pidfd_send_signal(2), in the sandbox (a seccomp profile denies it)";
+            return Err(Failure::new(CONFIG, what, advice).because(&error).into());
+        }
+        if launcher.order(&order).is_err() {
             return Err(self.launcher_ended());
         }
         let answered = self.answered(hold);
@@ -50,7 +58,7 @@ impl Guardian {
         let result = if answered { launcher.answer() } else { Ok(launcher.let_go()) };
         match result {
             Ok(pid) => {
-                Self::let_go();
+                sys::let_go();
                 self.link.send(&Message::Started(pid));
                 Ok(pid)
             }
@@ -85,9 +93,9 @@ impl Guardian {
                 Step::Launcher => return true,
                 Step::Ready(_) | Step::Orphaned => return false,
                 // It is the command's, and whatever it does to the launcher it would do to the command.
-                Step::Message(Message::Signal { number, .. }) => {
+                Step::Message(Message::Signal(signal)) => {
                     if let Some(launcher) = &self.launcher {
-                        let _ = sys::kill(launcher.pid(), number);
+                        signal.forward(launcher.pid());
                     }
                 }
                 Step::Time | Step::Message(_) => {}
@@ -138,16 +146,6 @@ impl Guardian {
         let (lines, ways) = env::write(&held);
         command.env("TENURE_HELD", lines);
         command.env("TENURE_HELD_AS", ways);
-    }
-
-    /// Lets go of the command's files, so that a reader of its output sees the end when the command ends.
-    fn let_go() {
-        if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
-            let _ = rustix::stdio::dup2_stdin(&null);
-            let _ = rustix::stdio::dup2_stdout(&null);
-            let _ = rustix::stdio::dup2_stderr(&null);
-        }
-        let _ = sys::close_inherited();
     }
 }
 

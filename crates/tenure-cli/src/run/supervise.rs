@@ -1,7 +1,7 @@
 //! While the command runs: hands on signals, waits for everybody below, and stops them all when they must not go on.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getppid, wait};
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
-};
+use rustix::time::{ClockId, Itimerspec, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_settime};
 use tenure::{Lost, Owner};
 
 use super::bell::Bell;
@@ -68,9 +65,8 @@ pub(super) struct Supervision<'g> {
     bell: Rc<Bell>,
     hold: &'g Hold,
     lost: Option<Pin<Box<dyn Future<Output = Lost> + 'g>>>,
-    children: SignalFd,
-    timer: OwnedFd,
-    me: i32,
+    children: Rc<RefCell<SignalFd>>,
+    timer: Rc<OwnedFd>,
     parent: Pid,
     command: i32,
     /// Who is to be shown as the holder, until the store was told.
@@ -91,6 +87,9 @@ pub(super) struct Supervision<'g> {
     stopped: bool,
     /// Whether the lock is lost.
     gone: bool,
+    /// Which processes could not be killed, and why.
+    refused: String,
+    quiet: bool,
     cause: Option<Cause>,
     stage: Stage,
 }
@@ -102,21 +101,16 @@ fn now() -> Duration {
 
 impl<'g> Supervision<'g> {
     /// Watches over `command`, which has just been started.
-    ///
-    /// # Errors
-    /// Too many open files.
-    pub(super) fn new(guardian: &Guardian, hold: &'g Hold, command: i32) -> io::Result<Supervision<'g>> {
+    pub(super) fn new(guardian: &Guardian, hold: &'g Hold, command: i32) -> Supervision<'g> {
         let plan = &guardian.plan;
-        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let now = now();
-        Ok(Supervision {
+        Supervision {
             link: guardian.link.clone(),
             bell: guardian.bell.clone(),
             hold,
             lost: None,
-            children: SignalFd::new(true)?,
-            timer,
-            me: raw(rustix::process::getpid()),
+            children: guardian.children.clone(),
+            timer: guardian.timer.clone(),
             parent: guardian.parent,
             command,
             owner: Some(who::owner(command.unsigned_abs(), &plan.program)),
@@ -129,9 +123,11 @@ impl<'g> Supervision<'g> {
             told: false,
             stopped: false,
             gone: false,
+            refused: String::new(),
+            quiet: plan.quiet,
             cause: None,
             stage: Stage::Running,
-        })
+        }
     }
 
     /// Watches until everybody has ended (`None`), or until the command has ended by itself and others go on, the
@@ -141,7 +137,7 @@ impl<'g> Supervision<'g> {
             self.orphaned(); // while the command was being started
         }
         loop {
-            while self.children.next().is_some() {}
+            while self.children.borrow_mut().next().is_some() {}
             if self.reap() {
                 self.wake_parent();
                 return None;
@@ -157,9 +153,9 @@ impl<'g> Supervision<'g> {
         }
     }
 
-    /// How the command ended, and what stopped it if it did not end by itself.
-    pub(super) fn verdict(self) -> (Option<WaitStatus>, Option<Cause>) {
-        (self.ended, self.cause)
+    /// How the command ended, what stopped it if it did not end by itself, and which processes could not be stopped.
+    pub(super) fn verdict(self) -> (Option<WaitStatus>, Option<Cause>, String) {
+        (self.ended, self.cause, self.refused)
     }
 
     /// Waits for whoever has changed. Says whether nobody is left: a descendant whose parents are all dead is our
@@ -201,6 +197,11 @@ impl<'g> Supervision<'g> {
     fn judge(&mut self) {
         let now = now();
         if now >= self.settle_at && self.lost.is_none() {
+            let ours = sys::kill(self.command, 0);
+            if !self.quiet && ours.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+                let note = "tenure: the command runs as another user, so it cannot be stopped if the lock is lost.\n";
+                self.link.send(&Message::Note(note.into()));
+            }
             if let Some(owner) = self.owner.take() {
                 self.hold.describe(owner);
             }
@@ -257,7 +258,7 @@ impl<'g> Supervision<'g> {
             Stage::Running => self.deadline.saturating_sub(self.grace + self.margin),
             Stage::Asked { kill_at, look_at, asked } => {
                 if now >= *look_at {
-                    for process in below(self.me, self.command, Signal::TERM) {
+                    for process in descendants::of_this_process(&[]) {
                         if asked.insert(process) {
                             let _ = descendants::signal(&process, Signal::TERM);
                             // A stopped process acts on it only when it is continued.
@@ -269,13 +270,14 @@ impl<'g> Supervision<'g> {
                 (*look_at).min(*kill_at).min(self.deadline.saturating_sub(self.margin).max(now))
             }
             Stage::Killing { pause, since, said } => {
-                let left = below(self.me, self.command, Signal::KILL);
-                let refused =
-                    left.iter().filter_map(|p| Some((p, descendants::signal(p, Signal::KILL).err()?)));
-                let refused: Vec<String> = refused.map(|(p, error)| format!("{} ({error})", p.pid)).collect();
+                let left = descendants::of_this_process(&[]);
+                let refused = descendants::kill(&left);
+                if !refused.is_empty() {
+                    self.refused.clone_from(&refused);
+                }
                 if now > *since + STUBBORN && !std::mem::replace(said, true) {
                     let left: Vec<String> = left.iter().map(|p| p.pid.to_string()).collect();
-                    let whom = if refused.is_empty() { left } else { refused }.join(", ");
+                    let whom = if refused.is_empty() { left.join(", ") } else { refused };
                     self.link
                         .send(&Message::Note(format!("tenure: cannot kill process {whom}; trying on.\n")));
                 }
@@ -292,13 +294,16 @@ impl<'g> Supervision<'g> {
             .unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
         let once = Itimerspec { it_interval: Timespec::default(), it_value: at };
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once);
+        let children = self.children.borrow();
         let mut fds = vec![
-            PollFd::new(&self.timer, PollFlags::IN),
+            PollFd::new(&*self.timer, PollFlags::IN),
             PollFd::new(&*self.bell, PollFlags::IN),
-            PollFd::new(&self.children, PollFlags::IN),
+            PollFd::new(&*children, PollFlags::IN),
         ];
         fds.extend(self.link.poll_fd());
         let ready = poll(&mut fds, None).is_ok() && fds.get(3).is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        drop(children);
         if ready {
             self.hear();
         }
@@ -307,12 +312,7 @@ impl<'g> Supervision<'g> {
     /// A message from `tenure run`, or its end.
     fn hear(&mut self) {
         match self.link.receive() {
-            // What the command sends to its own group has reached whom it was meant for.
-            Some(Message::Signal { number, sender })
-                if self.ended.is_none() && (sender == 0 || !descendants::is_below(sender, self.me)) =>
-            {
-                let _ = sys::kill(self.command, number);
-            }
+            Some(Message::Signal(signal)) if self.ended.is_none() => signal.forward(self.command),
             // It has heard of the command's end, and exits with its status.
             Some(Message::Go) if self.told => self.attached = false,
             None if self.attached => self.orphaned(),
@@ -325,12 +325,4 @@ impl<'g> Supervision<'g> {
         (self.attached, self.stopped) = (false, false);
         self.stop(Cause::Orphaned, Duration::MAX);
     }
-}
-
-/// Everybody below us. Where /proc does not tell, the command at least is sent the signal.
-fn below(me: i32, command: i32, signal: Signal) -> Vec<Process> {
-    descendants::of(me).unwrap_or_else(|_| {
-        let _ = sys::kill(command, signal.as_raw());
-        Vec::new()
-    })
 }

@@ -12,10 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libc::c_int;
 use rustix::process::Pid;
 
-/// Signals that a thread causes itself: blocking them would turn a fault into silence.
-const FAULTS: [c_int; 7] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS];
-
 /// Whether SIGPIPE was ignored when this process began. Rust's runtime ignores it before `main`, so that has to be
 /// seen earlier.
 static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -131,15 +127,26 @@ pub(super) fn fork() -> io::Result<Side> {
     }
 }
 
-/// Blocks every signal that can be blocked sensibly, in this thread and those that it starts.
+/// The newest process id: that of a child which ends at once.
+pub(super) fn newest_pid() -> Option<i32> {
+    // SAFETY: the child makes one system call, which is async-signal-safe, so it may be that of a process with threads.
+    match unsafe { libc::fork() } {
+        0 => leave(0),
+        pid => {
+            let child = Pid::from_raw(pid.max(0))?;
+            let _ = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
+            Some(pid)
+        }
+    }
+}
+
+/// Blocks every signal in this thread and those that it starts. A fault of our own is not silenced: the kernel ends a
+/// process whose own fault is blocked.
 pub(super) fn block_all() {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: `set` is initialised by sigfillset before it is used; the other calls only read or change it.
     unsafe {
         libc::sigfillset(set.as_mut_ptr());
-        for signal in FAULTS {
-            libc::sigdelset(set.as_mut_ptr(), signal);
-        }
         libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
     }
 }
@@ -192,13 +199,65 @@ pub(super) fn keep_children() {
     dispose(libc::SIGCHLD, false);
 }
 
-/// A signal that arrived.
-#[derive(Clone, Copy, Debug)]
+/// Removes the handlers that Rust's runtime has for faults: they would swallow a SIGSEGV that somebody sends.
+pub(super) fn plain_faults() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        if !is_ignored(signal) {
+            dispose(signal, false);
+        }
+    }
+}
+
+/// A signal that arrived, as the kernel describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrived {
     /// Its number.
     pub(super) signal: i32,
-    /// The process that sent it; `None` for the kernel, which signals a terminal's whole foreground group.
-    pub(super) sender: Option<i32>,
+    /// How it was sent: above zero by the kernel, `SI_QUEUE` with a value.
+    pub(super) code: i32,
+    /// Who sent it.
+    pub(super) pid: i32,
+    pub(super) uid: u32,
+    /// What sigqueue(3) sent with it.
+    pub(super) value: u64,
+}
+
+impl Arrived {
+    /// Whether several of this number are several signals.
+    pub(super) fn queues(&self) -> bool {
+        self.signal >= 32
+    }
+
+    /// Sends it on to a process: the same signal, with its value and its sender where it has a value.
+    pub(super) fn forward(&self, pid: i32) {
+        if self.code != libc::SI_QUEUE || self.queue(pid).is_err() {
+            let _ = kill(pid, self.signal);
+        }
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    fn queue(&self, pid: i32) -> io::Result<()> {
+        /// A `siginfo_t` of a signal with a value.
+        #[repr(C, align(8))]
+        struct Info {
+            numbers: [c_int; 4],
+            pid: i32,
+            uid: u32,
+            value: u64,
+            rest: [u64; 12],
+        }
+        const { assert!(size_of::<Info>() == size_of::<libc::siginfo_t>()) };
+        let (pid_of_sender, numbers) = (self.pid, [self.signal, 0, self.code, 0]);
+        let info = Info { numbers, pid: pid_of_sender, uid: self.uid, value: self.value, rest: [0; 12] };
+        // SAFETY: the kernel reads a whole siginfo_t, which `info` is by size and layout, and writes nothing.
+        let done = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, self.signal, &raw const info) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    #[cfg(not(target_pointer_width = "64"))]
+    fn queue(&self, _: i32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Signals to read instead of to suffer; they must be blocked.
@@ -219,9 +278,6 @@ impl SignalFd {
                 libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
             } else {
                 libc::sigfillset(set.as_mut_ptr());
-                for signal in FAULTS {
-                    libc::sigdelset(set.as_mut_ptr(), signal);
-                }
                 libc::sigdelset(set.as_mut_ptr(), libc::SIGCHLD);
             }
             match libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
@@ -244,10 +300,13 @@ impl SignalFd {
         // SAFETY: signalfd wrote one whole signalfd_siginfo, a plain struct of integers; read_unaligned needs no
         // alignment.
         let info = unsafe { bytes.as_ptr().cast::<libc::signalfd_siginfo>().read_unaligned() };
-        let signal = c_int::try_from(info.ssi_signo).ok()?;
-        // Codes above zero are the kernel's own: SI_KERNEL for a terminal's signals.
-        let sender = (info.ssi_code <= 0).then(|| i32::try_from(info.ssi_pid).unwrap_or(0));
-        Some(Arrived { signal, sender })
+        Some(Arrived {
+            signal: c_int::try_from(info.ssi_signo).ok()?,
+            code: info.ssi_code,
+            pid: i32::try_from(info.ssi_pid).unwrap_or(0),
+            uid: info.ssi_uid,
+            value: info.ssi_ptr,
+        })
     }
 }
 
@@ -255,14 +314,6 @@ impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// The group and the session of `pid`, one of ours; `None` where their leader is outside this process's namespace. The
-/// kernel then says zero, which no process identifier of the library can hold.
-pub(super) fn group_and_session(pid: i32) -> Option<(i32, i32)> {
-    // SAFETY: getpgid(2) and getsid(2) touch no memory.
-    let (group, session) = unsafe { (libc::getpgid(pid), libc::getsid(pid)) };
-    (group > 0 && session > 0).then_some((group, session))
 }
 
 /// Sends a signal to one process.
@@ -277,14 +328,30 @@ pub(super) fn kill(pid: i32, signal: i32) -> io::Result<()> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets go of what belongs to the command: its files, so that a reader of its output sees the end when the command
+/// ends, and its working directory, so that this can be unmounted.
+pub(super) fn let_go() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+    close_inherited();
+    let _ = rustix::process::chdir("/");
+}
+
 /// Closes the descriptors beyond the standard three that this process has from its parent: everything that we open
 /// ourselves closes on exec, and what came through an exec does not.
-///
-/// # Errors
-/// /proc cannot be read.
-pub(super) fn close_inherited() -> io::Result<()> {
-    let listed = std::fs::read_dir("/proc/self/fd")?;
-    let all: Vec<c_int> = listed.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+fn close_inherited() {
+    let listed = std::fs::read_dir("/proc/self/fd");
+    let all: Vec<c_int> = match listed {
+        Ok(listed) => listed.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect(),
+        // Without /proc: those that can be, within reason.
+        Err(_) => {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            (0..c_int::try_from(limit.unwrap_or(u64::MAX).min(65_536)).unwrap_or(1024)).collect()
+        }
+    };
     for fd in all.into_iter().filter(|fd| *fd > 2) {
         // SAFETY: F_GETFD touches no memory; a number that is not open any more is an error.
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
@@ -293,5 +360,21 @@ pub(super) fn close_inherited() -> io::Result<()> {
             unsafe { libc::close(fd) };
         }
     }
-    Ok(())
+}
+
+/// Makes a forked helper let go of everything, and gives it a name of its own instead of the command line: `pkill -f`
+/// for `tenure run` must not hit it.
+pub(super) fn become_nobody(name: &std::ffi::CStr) {
+    let _ = rustix::thread::set_name(name);
+    let_go();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split_whitespace().collect();
+    // Fields 48 and 49 of proc_pid_stat(5), counted from the third.
+    let bound = |n: usize| fields.get(n - 3).and_then(|field| field.parse::<usize>().ok()).unwrap_or(0);
+    let (start, end) = (bound(48), bound(49));
+    if start != 0 && start < end {
+        // SAFETY: the kernel's record of where the arguments of this process lie: writable memory of its stack. No other
+        // thread exists in a forked process, and this one does not read its arguments any more.
+        unsafe { std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(start), 0, end - start) };
+    }
 }

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
+use super::sys::Arrived;
+
 /// The longest message, in bytes.
 const LONGEST: usize = 32 * 1024;
 
@@ -16,7 +18,8 @@ const LONGEST: usize = 32 * 1024;
 pub(super) enum Message {
     /// Guardian: the lock is ours; may the command start?
     Granted,
-    /// Parent: yes, signals are handled from now on; or, after [`End`](Message::End): understood.
+    /// Parent: yes, signals are handled from now on; or, after [`End`](Message::End): understood. Between the parent
+    /// and its witness: is there more to report, and no.
     Go,
     /// Guardian: the command runs as this process.
     Started(i32),
@@ -24,12 +27,13 @@ pub(super) enum Message {
     Note(String),
     /// Guardian: exit with this code, and say this first. It ends as well, unless it has others to wait for.
     End { code: u8, lingers: bool, text: String },
-    /// Parent: this signal arrived, from this process; zero for the kernel.
-    Signal { number: i32, sender: i32 },
+    /// Parent: this signal is the command's. Witness: this signal arrived.
+    Signal(Arrived),
 }
 
 impl Message {
     fn encode(&self) -> Vec<u8> {
+        let rest;
         let (tag, a, b, text) = match self {
             Message::Granted => (b'g', 0, 0, ""),
             Message::Go => (b'y', 0, 0, ""),
@@ -38,7 +42,10 @@ impl Message {
             Message::End { code, lingers, text } => {
                 (b'e', i32::from(*code), i32::from(*lingers), text.as_str())
             }
-            Message::Signal { number, sender } => (b's', *number, *sender, ""),
+            Message::Signal(Arrived { signal, code, pid, uid, value }) => {
+                rest = format!("{pid} {uid} {value}");
+                (b's', *signal, *code, rest.as_str())
+            }
         };
         let mut out = vec![tag];
         out.extend(a.to_ne_bytes());
@@ -59,7 +66,13 @@ impl Message {
             b'p' => Message::Started(a),
             b'n' => Message::Note(text()),
             b'e' => Message::End { code: u8::try_from(a).ok()?, lingers: b != 0, text: text() },
-            b's' => Message::Signal { number: a, sender: b },
+            b's' => {
+                let text = text();
+                let mut rest = text.split(' ');
+                let (pid, uid) = (rest.next()?.parse().ok()?, rest.next()?.parse().ok()?);
+                let value = rest.next()?.parse().ok()?;
+                Message::Signal(Arrived { signal: a, code: b, pid, uid, value })
+            }
             _ => return None,
         })
     }
@@ -138,7 +151,7 @@ mod tests {
             Message::Started(4711),
             Message::Note("naïve\n".into()),
             Message::End { code: 255, lingers: true, text: String::new() },
-            Message::Signal { number: 64, sender: -1 },
+            Message::Signal(Arrived { signal: 64, code: -1, pid: 4711, uid: u32::MAX, value: u64::MAX }),
         ];
         for message in &all {
             a.send(message);

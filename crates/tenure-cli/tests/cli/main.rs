@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test ends where it finds what it does not expect, and tells
 #![cfg(target_os = "linux")]
 
+mod denied;
 mod fence;
 mod group;
 mod handle;

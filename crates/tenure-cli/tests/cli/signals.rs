@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::support::{Place, Running, alive, kill, state, until};
+use crate::support::{Place, Running, TENURE, alive, kill, state, until};
 
 /// A command that counts the signals it gets, and ends when it got USR2.
 const COUNTING: &str = "for s in INT TERM HUP QUIT USR1 WINCH; do trap \"echo $s >> got\" $s; done; \
@@ -58,6 +59,106 @@ fn a_signal_of_the_command_to_its_group_does_not_come_back() {
     let status = command.process_group(0).status().unwrap();
     assert_eq!(status.code(), Some(5));
     assert_eq!(got(&place), "USR1\n");
+}
+
+/// A command that counts the SIGINTs it gets until it gets SIGUSR2, and exits with their number.
+const INTS: &str =
+    "n=0; trap 'n=$((n+1))' INT; trap 'exit $n' USR2; echo $$ > pid; while :; do sleep 0.01; done";
+
+#[test]
+fn a_signal_to_the_group_reaches_the_command_once() {
+    for (how, times) in [
+        // To the group, to `tenure run` alone, and as timeout(1) does it: to its child and then to the group.
+        ("kill -INT -$RUN", 1),
+        ("kill -INT $RUN", 1),
+        ("kill -INT $RUN -$RUN", 1),
+        ("kill -INT -$RUN; sleep 0.2; kill -INT -$RUN", 2),
+        ("kill -INT -$RUN; sleep 0.2; kill -INT $RUN", 2),
+        // To every process of it, as a service manager does; by name, where the command has another.
+        ("kill -INT $(pgrep -g $RUN)", 1),
+        ("pkill -INT -g $RUN -f 'tenure run'", 1),
+        ("pkill -INT -g $RUN -x tenure", 1),
+    ] {
+        let place = Place::new();
+        let mut command = place.tenure(&["run", "x", "--", "sh", "-c", INTS]);
+        let mut child = command.process_group(0).spawn().unwrap();
+        let pid = place.pid_of("pid");
+        place.until_held("x");
+        let script = format!("{how}; sleep 0.2; kill -USR2 {pid}");
+        let sent = Command::new("bash").args(["-c", &script]).env("RUN", child.id().to_string()).status();
+        assert!(sent.unwrap().success(), "{how}");
+        let status = until("run ends", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(times), "{how}");
+    }
+}
+
+/// As `./program` would, a command gets what sigqueue(3) sends with a signal, and any signal that somebody sends.
+#[test]
+fn a_signal_arrives_whole() {
+    let place = Place::new();
+    let script = "import os, signal\nmine = {signal.SIGRTMIN + 3, signal.SIGUSR1}\nsignal.pthread_sigmask(signal.SIG_BLOCK, mine)\n\
+                  open('pid', 'w').write('%d\\n' % os.getpid())\nwith open('got', 'w') as out:\n\
+                  \x20 for _ in range(3):\n    i = signal.sigwaitinfo(mine)\n    print(i.si_signo - signal.SIGRTMIN, i.si_code, i.si_pid, file=out)\n";
+    let running = place.run(&["x", "--", "python3", "-c", script]);
+    place.pid_of("pid");
+    for value in 1..=3 {
+        let sent = Command::new("/bin/kill")
+            .args(["-q", &value.to_string(), "-s", "RTMIN+3", &running.pid().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+    assert_eq!(running.wait().0, Some(0));
+    let got = got(&place);
+    // SI_QUEUE, from the process that sent it.
+    assert!(got.lines().count() == 3 && got.lines().all(|line| line.starts_with("3 -1 ")), "{got}");
+    for (signal, code) in [(Signal::SEGV, 139), (Signal::BUS, 135), (Signal::ABORT, 134), (Signal::TRAP, 133)]
+    {
+        let running = place.run(&["x", "--", "sleep", "1000"]);
+        place.until_held("x");
+        kill(running.pid(), signal);
+        assert_eq!(running.wait().0, Some(code));
+    }
+}
+
+/// As the first process of a container it is the parent of whatever others leave behind there.
+#[test]
+fn the_first_process_of_a_container_waits_for_orphans() {
+    let place = Place::new();
+    let mut command = Command::new("unshare");
+    command.args([
+        "-p",
+        "-f",
+        "--mount-proc",
+        TENURE,
+        "run",
+        "box",
+        "--",
+        "sh",
+        "-c",
+        "echo > up; sleep 1000",
+    ]);
+    command.env("TENURE_URL", place.url()).current_dir(place.file("."));
+    let mut unshare = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = until("the first process", || {
+        let pid = unshare.id();
+        let below = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        assert!(unshare.try_wait().unwrap().is_none(), "this user may not make a pid namespace");
+        below.split_whitespace().next().map(str::to_owned)
+    });
+    place.line_of("up");
+    for _ in 0..3 {
+        let mut probe = Command::new("nsenter");
+        probe.args(["-t", &first, "-p", "-m", "sh", "-c", "sleep 0.1 & exit 0"]);
+        assert!(probe.status().unwrap().success());
+    }
+    let zombies = || {
+        let list = Command::new("ps").args(["--ppid", &first, "-o", "stat="]).output().unwrap().stdout;
+        String::from_utf8_lossy(&list).lines().filter(|stat| stat.starts_with('Z')).count()
+    };
+    let probes = || Command::new("pgrep").args(["-P", &first, "-x", "sleep"]).output().unwrap().stdout;
+    until("the probes have ended", || (probes().is_empty() && zombies() == 0).then_some(()));
+    kill(first.parse().unwrap(), Signal::TERM);
+    assert_eq!(until("the end", || unshare.try_wait().unwrap()).code(), Some(143));
 }
 
 #[test]

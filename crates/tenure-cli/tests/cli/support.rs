@@ -72,10 +72,7 @@ impl Place {
 
     /// A `tenure run` of its own; its output is not read.
     pub(crate) fn run(&self, args: &[&str]) -> Running {
-        let mut command = self.tenure(&[&["run"], args].concat());
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        Running { child: Some(child) }
+        Running::start(self.tenure(&[&["run"], args].concat()))
     }
 
     /// A `tenure run` that holds `lock` until the test lets go of it.
@@ -129,6 +126,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts a command; only its stderr is kept.
+    pub(crate) fn start(mut command: Command) -> Running {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Running { child: Some(command.spawn().unwrap()) }
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
     }

@@ -1,11 +1,15 @@
 //! The runtime of real life: the machine's clocks, the operating system's randomness, and one thread of our own.
 //!
 //! The thread makes every executor and the blocking calls work alike, and renewals, withdrawals and loss signals go on
-//! while the user's runtime is blocked or gone. It is started by the first task or timer.
+//! while the user's runtime is blocked or gone. A client starts it when it connects; elsewhere the first task or timer does.
 
+use std::io;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::thread::futex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -37,22 +41,39 @@ impl ThreadRuntime {
         ThreadRuntime::default()
     }
 
+    /// A runtime whose thread runs: a program that cannot renew a lease must not take one.
+    ///
+    /// # Errors
+    /// The system gives no thread, no randomness or no futex: which, and why.
+    pub fn started() -> Result<ThreadRuntime, (&'static str, io::Error)> {
+        let word = AtomicU32::new(0);
+        // Without it every lock of the standard library would spin or abort.
+        futex::wake(&word, futex::Flags::PRIVATE, 1)
+            .map_err(|e| ("the operating system gives no futex", e.into()))?;
+        random(&mut [0]).map_err(|e| ("the operating system gives no randomness", e.into()))?;
+        let started = start().map_err(|e| ("no thread can be started to renew locks", e))?;
+        Ok(ThreadRuntime { started: OnceLock::from(started), starting: Mutex::default() })
+    }
+
     /// `None` where the system gives no thread: then nothing is renewed, and holds end at their deadlines. The next task
     /// tries again.
     fn handle(&self) -> Option<&Handle> {
         if self.started.get().is_none() {
             let _alone = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.started.get().is_none()
-                && let Some(started) = start()
-            {
-                let _ = self.started.set(started);
+            if self.started.get().is_none() {
+                match start() {
+                    Ok(started) => drop(self.started.set(started)),
+                    Err(error) => {
+                        tracing::error!(%error, "no thread for renewals: locks will be lost at their deadlines");
+                    }
+                }
             }
         }
         self.started.get().map(|s| &s.handle)
     }
 }
 
-fn start() -> Option<Started> {
+fn start() -> io::Result<Started> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name("tenure".into());
@@ -62,13 +83,24 @@ fn start() -> Option<Started> {
         let _ = tell.send(runtime.handle().clone());
         let _ = runtime.block_on(stopped);
         runtime.shutdown_background();
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     });
-    let handle = spawned.ok().and_then(|_| told.recv().ok());
-    if handle.is_none() {
-        tracing::error!("no thread for renewals: locks will be lost at their deadlines");
+    spawned?;
+    let handle = told.recv().map_err(|_| io::Error::other("its timers cannot be set up"))?;
+    Ok(Started { handle, stop: Mutex::new(Some(stop)) })
+}
+
+/// Fills `bytes` with randomness from the operating system.
+fn random(bytes: &mut [u8]) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
     }
-    Some(Started { handle: handle?, stop: Mutex::new(Some(stop)) })
+    Ok(())
 }
 
 impl Drop for ThreadRuntime {
@@ -89,14 +121,9 @@ impl Runtime for ThreadRuntime {
     }
 
     fn fill(&self, bytes: &mut [u8]) {
-        let mut done = 0;
-        while done < bytes.len() {
-            match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
-                Ok(n) => done += n,
-                Err(rustix::io::Errno::INTR) => {}
-                // Ids from a weak source could be guessed, and would let a stranger release a lock.
-                Err(error) => panic!("the operating system gives no randomness: {error}"),
-            }
+        if let Err(error) = random(bytes) {
+            // Ids from a weak source could be guessed, and would let a stranger release a lock.
+            panic!("the operating system gives no randomness: {error}");
         }
     }
 
