@@ -57,6 +57,9 @@ pub(crate) struct How {
     /// Time between SIGTERM and SIGKILL if the lock is lost [default: a third of the ttl, at most 10s]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) grace: Option<Duration>,
+    /// Release when the command itself ends: what it leaves in the background runs on without the lock
+    #[arg(short = 'o', long)]
+    pub(crate) close: bool,
     /// Write the outcome as a JSON object to this file, if the lock was acquired
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) status_file: Option<PathBuf>,

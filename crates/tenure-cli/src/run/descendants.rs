@@ -39,6 +39,13 @@ pub(super) fn of_this_process(spared: &[i32]) -> Vec<Process> {
     if shown.is_empty() { unseen(me, spared) } else { shown }
 }
 
+/// One of them, with its name where /proc tells it.
+pub(super) fn first() -> Option<(i32, Option<String>)> {
+    let pid = of_this_process(&[]).first()?.pid;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok().filter(|_| proc_is_ours());
+    Some((pid, name.map(|name| name.trim_end().to_owned())))
+}
+
 /// The children of this process that live now.
 pub(super) fn children() -> Vec<i32> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

@@ -92,7 +92,7 @@ pub(super) struct Guardian {
 
 /// Everything that the forked process does.
 pub(super) fn run(plan: Plan, link: Link, inherited: Inherited, parent: Pid) {
-    let (link, launcher) = Launcher::fork(link, inherited, &plan.command);
+    let (link, launcher) = Launcher::fork(link, inherited, &plan.command, parent);
     let guardian = match launcher {
         Ok(launcher) => Guardian::new(plan, link, launcher, parent),
         Err(error) => Err((link, error)),

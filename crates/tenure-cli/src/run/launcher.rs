@@ -82,7 +82,12 @@ impl Launcher {
     ///
     /// # Errors
     /// No memory, too many processes, too many open files.
-    pub(super) fn fork(link: Link, inherited: Inherited, words: &[OsString]) -> (Link, io::Result<Launcher>) {
+    pub(super) fn fork(
+        link: Link,
+        inherited: Inherited,
+        words: &[OsString],
+        run: Pid,
+    ) -> (Link, io::Result<Launcher>) {
         let guardian = rustix::process::getpid();
         let forked = UnixStream::pair().and_then(|pair| Ok((pair, sys::fork()?)));
         match forked {
@@ -92,7 +97,7 @@ impl Launcher {
                 inherited.restore();
                 // Without the tie nobody would stop the command if the guardian were killed.
                 let error = match sys::die_with(guardian) {
-                    Ok(()) => become_command(&theirs, inherited, words),
+                    Ok(()) => become_command(&theirs, inherited, words, run),
                     Err(error) => error,
                 };
                 let number = error.raw_os_error().unwrap_or(libc::EINVAL);
@@ -178,7 +183,7 @@ impl Drop for Launcher {
 }
 
 /// Waits for the order and executes the command. Returns what prevents it.
-fn become_command(mut orders: &UnixStream, inherited: Inherited, words: &[OsString]) -> io::Error {
+fn become_command(mut orders: &UnixStream, inherited: Inherited, words: &[OsString], run: Pid) -> io::Error {
     let mut bytes = Vec::new();
     let order = match orders.read_to_end(&mut bytes) {
         Ok(_) => Order::decode(&bytes),
@@ -189,6 +194,12 @@ fn become_command(mut orders: &UnixStream, inherited: Inherited, words: &[OsStri
     };
     let mut command = Command::new(program);
     command.args(arguments);
+    // A service manager means the process that it started, which would be the command without us.
+    for name in ["LISTEN_PID", "WATCHDOG_PID"] {
+        if std::env::var(name).is_ok_and(|pid| pid == run.to_string()) {
+            command.env(name, std::process::id().to_string()).env_remove("LISTEN_PIDFDID");
+        }
+    }
     for (name, value) in changes {
         match value {
             Some(value) => command.env(name, value),

@@ -74,6 +74,8 @@ struct Plan {
     conflict: u8,
     ttl: Duration,
     grace: Duration,
+    /// The hold ends with the command itself.
+    close: bool,
     reason: String,
     status: Option<StatusFile>,
     /// What parents hold, as the environment says.
@@ -206,6 +208,7 @@ impl Plan {
             conflict: how.patience.conflict(),
             ttl: how.ttl,
             grace,
+            close: how.close,
             reason: shortened(typed, REASON_MAX),
             status: how.status_file.as_deref().map(StatusFile::open).transpose()?,
             held: held_by_parents(),

@@ -69,6 +69,12 @@ pub(super) struct Supervision<'g> {
     timer: Rc<OwnedFd>,
     parent: Pid,
     command: i32,
+    /// Its name.
+    program: String,
+    /// Which process listings name.
+    shown: i32,
+    /// Its end is the end of the hold, whoever else goes on.
+    close: bool,
     /// Who is to be shown as the holder, until the store was told.
     owner: Option<Owner>,
     settle_at: Duration,
@@ -113,6 +119,9 @@ impl<'g> Supervision<'g> {
             timer: guardian.timer.clone(),
             parent: guardian.parent,
             command,
+            program: plan.program.clone(),
+            shown: command,
+            close: plan.close,
             owner: Some(who::owner(command.unsigned_abs(), &plan.program)),
             settle_at: now + SETTLE,
             grace: plan.grace,
@@ -142,6 +151,11 @@ impl<'g> Supervision<'g> {
                 self.wake_parent();
                 return None;
             }
+            if self.close && self.ended.is_some() && self.cause.is_none() {
+                self.wake_parent();
+                return None;
+            }
+            self.show_who_lingers();
             if let (Some(status), None, false) = (self.ended, &self.cause, self.told) {
                 self.told = true;
                 self.wake_parent();
@@ -190,6 +204,17 @@ impl<'g> Supervision<'g> {
     fn wake_parent(&mut self) {
         if std::mem::take(&mut self.stopped) && getppid() == Some(self.parent) {
             let _ = sys::kill(raw(self.parent), libc::SIGCONT);
+        }
+    }
+
+    /// Once the command has ended, listings name a process that still keeps the lock.
+    fn show_who_lingers(&mut self) {
+        if !self.told || !matches!(self.stage, Stage::Running) || sys::kill(self.shown, 0).is_ok() {
+            return;
+        }
+        if let Some((pid, program)) = descendants::first() {
+            (self.shown, self.owner) = (pid, None);
+            self.hold.describe(who::owner(pid.unsigned_abs(), program.as_deref().unwrap_or(&self.program)));
         }
     }
 

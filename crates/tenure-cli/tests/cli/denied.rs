@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::{Place, Running, TENURE, alive, kill, until};
+use crate::support::{Place, Running, TENURE, alive, kill, settled, until};
 
 /// Lets the kernel answer these system calls with `errno`, in the command and everything below it.
 fn deny(command: &mut Command, errno: i32, calls: &[i64]) {
@@ -94,7 +94,7 @@ fn apart(place: &Place, script: &str) -> Option<Child> {
         eprintln!("skipped: this user may not make a mount namespace");
         return None;
     }
-    let mut command = Command::new("unshare");
+    let mut command = settled("unshare");
     command.args(["-m", "--propagation", "private", "sh", "-c", script]);
     command
         .env("TENURE_URL", place.url())

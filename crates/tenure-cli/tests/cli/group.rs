@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::{Place, TENURE, kill, lines_of, until};
+use crate::support::{Place, TENURE, kill, lines_of, settled, until};
 use crate::terminal::Terminal;
 
 /// A script that leads a session without a terminal, as under cron, setsid(1) or a CI runner. A member of its group is
 /// stopped (`$S`) from before the first run until after the last.
 fn script(place: &Place, body: &str) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = settled("sh");
     let body = format!("sleep 1000 & S=$!; kill -STOP $S; {body}; echo $? >> after; kill -KILL $S");
     command.args(["-c", &body]).env("TENURE_URL", place.url()).env("T", TENURE);
     command.current_dir(place.file(".")).stdin(Stdio::null()).stdout(Stdio::null());

@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use crate::support::{Place, Running, alive, json_of, lines, text, until};
+use rustix::process::Signal;
+
+use crate::support::{Place, Running, alive, json_of, kill, lines, text, until};
 
 #[test]
 fn the_commands_status_is_passed_on() {
@@ -367,4 +369,59 @@ fn listings_show_the_command_and_the_reason() {
     assert!(alive(pid) && pid != running.pid() && pid != running.guardian());
     let all = lines(&place.output(&["ls", "--json", "orders"]).stdout);
     assert_eq!(all.len(), 1);
+}
+
+/// Socket activation names the process that the service manager started.
+#[test]
+fn a_process_id_that_means_run_is_made_that_of_the_command() {
+    let place = Place::new();
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=1 WATCHDOG_PID=1; exec \"$T\" run x -- sh -c '[ $LISTEN_PID = $$ -a $WATCHDOG_PID = 1 ]'";
+    let mut command = place.tenure(&[]);
+    let run = command.get_program().to_owned();
+    command = crate::support::settled("sh");
+    command.args(["-c", script]).env("T", run).env("TENURE_URL", place.url());
+    assert_eq!(command.status().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_keeps_the_lock_is_shown_once_the_command_has_ended() {
+    let place = Place::new();
+    let script = "echo $$ > pid; exec sleep 1000";
+    let leave = format!("sh -c '{script}' > /dev/null 2>&1 &");
+    assert_eq!(place.code(&["run", "x", "--", "sh", "-c", &leave]), Some(0));
+    let pid = place.pid_of("pid");
+    let holder = until("it is shown", || {
+        let line = place.json(&["show", "x"]).remove(0);
+        (line["holders"][0]["pid"] == pid).then(|| line["holders"][0].clone())
+    });
+    // By the name that it had when it was looked at.
+    assert!(["sh", "sleep"].iter().any(|name| holder["program"] == *name), "{holder}");
+    kill(pid, Signal::KILL);
+    assert_eq!(place.code(&["run", "x", "--", "true"]), Some(0));
+}
+
+#[test]
+fn with_close_the_hold_ends_with_the_command() {
+    let place = Place::new();
+    let leave = "sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 &";
+    assert_eq!(place.code(&["run", "--close", "x", "--", "sh", "-c", leave]), Some(0));
+    let pid = place.pid_of("pid");
+    assert_eq!(place.code(&["run", "-n", "x", "--", "true"]), Some(0));
+    assert!(alive(pid));
+    kill(pid, Signal::KILL);
+}
+
+/// What is left behind may keep the lock, and nothing else: its guardian is in nobody's way.
+#[test]
+fn the_guardian_keeps_no_directory() {
+    let place = Place::new();
+    std::fs::create_dir(place.file("mount")).unwrap();
+    let leave = "echo $PPID > ../guardian; sleep 1000 > /dev/null 2>&1 & echo $! > ../pid";
+    let mut command = place.tenure(&["run", "x", "--", "sh", "-c", leave]);
+    let status = command.current_dir(place.file("mount")).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let guardian = place.pid_of("guardian");
+    assert_eq!(std::fs::read_link(format!("/proc/{guardian}/cwd")).unwrap(), std::path::Path::new("/"));
+    kill(place.pid_of("pid"), Signal::KILL);
+    assert_eq!(place.code(&["run", "x", "--", "true"]), Some(0));
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::support::{Place, Running, TENURE, alive, kill, state, until};
+use crate::support::{Place, Running, TENURE, alive, kill, settled, state, until};
 
 /// A command that counts the signals it gets, and ends when it got USR2.
 const COUNTING: &str = "for s in INT TERM HUP QUIT USR1 WINCH; do trap \"echo $s >> got\" $s; done; \
@@ -85,7 +85,7 @@ fn a_signal_to_the_group_reaches_the_command_once() {
         let pid = place.pid_of("pid");
         place.until_held("x");
         let script = format!("{how}; sleep 0.2; kill -USR2 {pid}");
-        let sent = Command::new("bash").args(["-c", &script]).env("RUN", child.id().to_string()).status();
+        let sent = settled("bash").args(["-c", &script]).env("RUN", child.id().to_string()).status();
         assert!(sent.unwrap().success(), "{how}");
         let status = until("run ends", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(times), "{how}");
@@ -124,7 +124,7 @@ fn a_signal_arrives_whole() {
 #[test]
 fn the_first_process_of_a_container_waits_for_orphans() {
     let place = Place::new();
-    let mut command = Command::new("unshare");
+    let mut command = settled("unshare");
     command.args([
         "-p",
         "-f",

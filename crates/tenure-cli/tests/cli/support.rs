@@ -1,6 +1,7 @@
 //! A store of its own for each test, and ways to wait for what can be seen.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -175,8 +176,26 @@ impl Drop for Guarded {
 
 /// `tenure` without a store.
 pub(crate) fn bare(args: &[&str]) -> Command {
-    let mut command = Command::new(TENURE);
+    let mut command = settled(TENURE);
     command.args(args);
+    command
+}
+
+/// A program in surroundings that do not depend on who runs the tests: default signals, which a script's background job
+/// or a CI runner may have set to be ignored, and a usual umask; without variables of our own.
+#[allow(unsafe_code)]
+pub(crate) fn settled(program: &str) -> Command {
+    let mut command = Command::new(program);
+    // SAFETY: system calls only, all async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in (1..32).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            libc::umask(0o022);
+            Ok(())
+        });
+    }
     for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("TENURE_")) {
         command.env_remove(name);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{Place, TENURE, kill, state, until};
+use crate::support::{Place, TENURE, kill, settled, state, until};
 
 /// A command that leads a session on a terminal of its own.
 pub(crate) struct Terminal {
@@ -58,7 +58,7 @@ impl Terminal {
 
     /// A script for a shell with job control.
     pub(crate) fn shell(place: &Place, script: &str) -> Terminal {
-        let mut command = Command::new("sh");
+        let mut command = settled("sh");
         command.args(["-c", &format!("set -m; {script}")]);
         command
             .env("TENURE_URL", place.url())

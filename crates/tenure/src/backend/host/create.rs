@@ -276,7 +276,13 @@ fn file_limit() -> u64 {
 fn boot_id() -> Result<u128> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     let text = std::fs::read_to_string(PATH).map_err(|e| {
-        Error::unavailable(format!("{PATH} cannot be read"), "host: needs /proc, to know a reboot").because(e)
+        let full =
+            [Errno::MFILE, Errno::NFILE].iter().any(|full| e.raw_os_error() == Some(full.raw_os_error()));
+        let advice = match full {
+            true => "allow more open files (ulimit -n)",
+            false => "host: needs /proc, to know a reboot",
+        };
+        Error::unavailable(format!("{PATH} cannot be read: {e}"), advice).because(e)
     })?;
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
     u128::from_str_radix(&digits, 16).map_err(|e| {
