@@ -1,7 +1,9 @@
 //! What a backend can promise, and what a program needs.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::core::{calendar, lease};
 use crate::error::{Error, Result};
 
 macro_rules! grades {
@@ -102,16 +104,163 @@ grades! {
     }
 }
 grades! {
-    /// What the state of a lock survives.
-    Survives {
-        /// Nothing: it ends with the store's process.
-        Nothing => "nothing",
-        /// A restart of the store's programs, not of the machine.
-        Restart => "restart",
-        /// A failover to another server.
-        Failover => "failover",
-        /// A power loss: the next token is greater still.
-        PowerLoss => "power loss",
+    /// Whether something is so.
+    Fact {
+        /// It is not.
+        No => "no",
+        /// The store cannot tell. Counts as no where it is needed.
+        Unknown => "unknown",
+        /// It is.
+        Yes => "yes",
+    }
+}
+grades! {
+    /// Whether a hold can outlast its holder by a while, unrenewed: what `release_after`, jobs that run once per slot and
+    /// rate limits rest on.
+    After {
+        /// It ends with its session, connection or process.
+        No => "no",
+        /// The store keeps it for as long as it was told.
+        Kept => "kept",
+    }
+}
+grades! {
+    /// Under whose claim a hold can go on.
+    Transfer {
+        /// Nobody's but its own.
+        No => "no",
+        /// Another claim of the same client.
+        SameClient => "same client",
+        /// A claim of any client: a handle can be passed to another process.
+        Anyone => "anyone",
+    }
+}
+grades! {
+    /// Whether an operator can take a lock away from its holder.
+    Evict {
+        /// Only the holder can end its hold.
+        No => "no",
+        /// Yes.
+        Yes => "yes",
+    }
+}
+grades! {
+    /// Whether a grant says how the hold before it ended.
+    Knows {
+        /// It always says that this is unknown.
+        No => "no",
+        /// It does, for as long as the store remembers the lock.
+        Yes => "yes",
+    }
+}
+
+/// What exclusion survives: whether a hold is still respected afterwards. Four independent facts, of which none follows
+/// from another. Whether *tokens* still grow is another question: see [`TokenStrength`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Survives {
+    /// A restart of the store's process.
+    pub restart: Fact,
+    /// A failover to another server.
+    pub failover: Fact,
+    /// A power loss of the machine that keeps the state.
+    pub power_loss: Fact,
+    /// The loss of the data of one server.
+    pub data_loss: Fact,
+}
+
+impl Survives {
+    /// None of them.
+    pub const NOTHING: Survives =
+        Survives { restart: Fact::No, failover: Fact::No, power_loss: Fact::No, data_loss: Fact::No };
+    /// All of them.
+    pub const EVERYTHING: Survives =
+        Survives { restart: Fact::Yes, failover: Fact::Yes, power_loss: Fact::Yes, data_loss: Fact::Yes };
+
+    /// The lower of both in each fact.
+    #[must_use]
+    pub fn min(self, other: Survives) -> Survives {
+        Survives {
+            restart: self.restart.min(other.restart),
+            failover: self.failover.min(other.failover),
+            power_loss: self.power_loss.min(other.power_loss),
+            data_loss: self.data_loss.min(other.data_loss),
+        }
+    }
+}
+
+/// What survives, in words; "nothing" for none.
+impl fmt::Display for Survives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            (self.restart, "restart"),
+            (self.failover, "failover"),
+            (self.power_loss, "power loss"),
+            (self.data_loss, "data loss"),
+        ];
+        let said: Vec<String> = all
+            .into_iter()
+            .filter(|(fact, _)| *fact != Fact::No)
+            .map(|(fact, what)| if fact == Fact::Unknown { format!("{what}?") } else { what.to_owned() })
+            .collect();
+        f.write_str(if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }.as_str())
+    }
+}
+
+/// Which leases a store can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ttl {
+    /// Each claim has a lease of its own.
+    PerClaim {
+        /// The shortest. A shorter one that is asked for becomes this long.
+        min: Duration,
+        /// The longest. A longer one is refused.
+        max: Duration,
+        /// Leases are multiples of this. What lies between two becomes the longer one.
+        grain: Duration,
+    },
+    /// All claims of a client share the lease of its session.
+    PerClient(Duration),
+    /// A hold lasts until its process or its connection ends.
+    Unbounded,
+}
+
+impl Ttl {
+    /// Any lease that the library takes.
+    pub const ANY: Ttl =
+        Ttl::PerClaim { min: lease::TTL_MIN, max: lease::TTL_MAX, grain: Duration::from_nanos(1) };
+
+    /// The lease that a claim gets which asks for this one. [`Duration::MAX`]: no bound.
+    ///
+    /// # Errors
+    /// `Config` if the store has none that is so long.
+    pub fn fit(self, asked: Duration) -> Result<Duration> {
+        match self {
+            Ttl::PerClaim { max, .. } if asked > max => Err(Error::config(
+                format!("a ttl of {} is longer than this store's leases", calendar::span(asked)),
+                format!("ask for at most {}", calendar::span(max)),
+            )),
+            Ttl::PerClaim { min, grain, .. } => {
+                let grain = grain.as_nanos().max(1);
+                let nanos = asked.max(min).as_nanos().div_ceil(grain) * grain;
+                Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+            }
+            Ttl::PerClient(session) => Ok(session),
+            Ttl::Unbounded => Ok(Duration::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ttl::PerClaim { min, max, .. } => {
+                write!(f, "{} to {}", calendar::span(*min), calendar::span(*max))
+            }
+            Ttl::PerClient(session) => write!(f, "{} a client", calendar::span(*session)),
+            Ttl::Unbounded => f.write_str("no bound"),
+        }
     }
 }
 
@@ -200,8 +349,18 @@ pub struct Capabilities {
     pub visibility: Visibility,
     /// How tasks of one client take their turns.
     pub turns: Turns,
-    /// What its state survives.
+    /// What exclusion survives.
     pub survives: Survives,
+    /// Which leases it gives.
+    pub ttl: Ttl,
+    /// Whether a hold can outlast its holder.
+    pub after: After,
+    /// Under whose claim a hold can go on.
+    pub transfer: Transfer,
+    /// Whether a lock can be taken away.
+    pub evict: Evict,
+    /// Whether a grant says how the hold before it ended.
+    pub previous: Knows,
     /// What its users should know.
     pub warnings: &'static [Warning],
 }
@@ -220,7 +379,12 @@ impl Capabilities {
             wakeup: Wakeup::Push,
             visibility: Visibility::Full,
             turns: Turns::Shared,
-            survives: Survives::PowerLoss,
+            survives: Survives::EVERYTHING,
+            ttl: Ttl::ANY,
+            after: After::Kept,
+            transfer: Transfer::Anyone,
+            evict: Evict::Yes,
+            previous: Knows::Yes,
             warnings: &[],
         }
     }
@@ -243,14 +407,35 @@ pub struct Needs {
     order: Option<Order>,
     wakeup: Option<Wakeup>,
     visibility: Option<Visibility>,
-    survives: Option<Survives>,
+    restart: Option<Fact>,
+    failover: Option<Fact>,
+    power_loss: Option<Fact>,
+    data_loss: Option<Fact>,
+    after: Option<After>,
+    transfer: Option<Transfer>,
+    evict: Option<Evict>,
+    previous: Option<Knows>,
 }
 
 impl Needs {
     /// Nothing yet.
     #[must_use]
     pub const fn new() -> Needs {
-        Needs { scope: None, token: None, order: None, wakeup: None, visibility: None, survives: None }
+        Needs {
+            scope: None,
+            token: None,
+            order: None,
+            wakeup: None,
+            visibility: None,
+            restart: None,
+            failover: None,
+            power_loss: None,
+            data_loss: None,
+            after: None,
+            transfer: None,
+            evict: None,
+            previous: None,
+        }
     }
 
     /// At least this scope.
@@ -288,10 +473,59 @@ impl Needs {
         self
     }
 
-    /// State survives at least this.
+    /// A restart of the store's process lets nobody in beside a holder.
     #[must_use]
-    pub const fn survives(mut self, survives: Survives) -> Needs {
-        self.survives = Some(survives);
+    pub const fn survives_restart(mut self) -> Needs {
+        self.restart = Some(Fact::Yes);
+        self
+    }
+
+    /// A failover to another server lets nobody in beside a holder.
+    #[must_use]
+    pub const fn survives_failover(mut self) -> Needs {
+        self.failover = Some(Fact::Yes);
+        self
+    }
+
+    /// A power loss lets nobody in beside a holder.
+    #[must_use]
+    pub const fn survives_power_loss(mut self) -> Needs {
+        self.power_loss = Some(Fact::Yes);
+        self
+    }
+
+    /// The loss of one server's data lets nobody in beside a holder.
+    #[must_use]
+    pub const fn survives_data_loss(mut self) -> Needs {
+        self.data_loss = Some(Fact::Yes);
+        self
+    }
+
+    /// A hold can outlast its holder: `release_after`, jobs, rate limits.
+    #[must_use]
+    pub const fn keeps(mut self) -> Needs {
+        self.after = Some(After::Kept);
+        self
+    }
+
+    /// A hold can go on under another claim, at least this far.
+    #[must_use]
+    pub const fn transfer(mut self, transfer: Transfer) -> Needs {
+        self.transfer = Some(transfer);
+        self
+    }
+
+    /// An operator can take a lock away.
+    #[must_use]
+    pub const fn evict(mut self) -> Needs {
+        self.evict = Some(Evict::Yes);
+        self
+    }
+
+    /// A grant says how the hold before it ended.
+    #[must_use]
+    pub const fn previous(mut self) -> Needs {
+        self.previous = Some(Knows::Yes);
         self
     }
 
@@ -329,6 +563,20 @@ impl Needs {
         need("order", name, self.order, have.order, |c| c.order)?;
         need("wake-up by", name, self.wakeup, have.wakeup, |c| c.wakeup)?;
         need("visibility", name, self.visibility, have.visibility, |c| c.visibility)?;
-        need("state that survives", name, self.survives, have.survives, |c| c.survives)
+        let survives = have.survives;
+        need("exclusion through a restart:", name, self.restart, survives.restart, |c| c.survives.restart)?;
+        need("exclusion through a failover:", name, self.failover, survives.failover, |c| {
+            c.survives.failover
+        })?;
+        need("exclusion through a power loss:", name, self.power_loss, survives.power_loss, |c| {
+            c.survives.power_loss
+        })?;
+        need("exclusion through a loss of data:", name, self.data_loss, survives.data_loss, |c| {
+            c.survives.data_loss
+        })?;
+        need("holds that outlast their holder:", name, self.after, have.after, |c| c.after)?;
+        need("holds that go on under another claim:", name, self.transfer, have.transfer, |c| c.transfer)?;
+        need("locks that can be taken away:", name, self.evict, have.evict, |c| c.evict)?;
+        need("grants that say how the last hold ended:", name, self.previous, have.previous, |c| c.previous)
     }
 }

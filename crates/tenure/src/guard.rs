@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::backend::Previous;
 use crate::engine::{Turn, telling};
+use crate::error::{Error, Lost, Result};
 use crate::holder::holder;
 use crate::token::Token;
 
@@ -38,6 +40,7 @@ use crate::token::Token;
 pub struct Guard {
     pub(crate) turn: Turn,
     token: Token,
+    previous: Previous,
     _held: telling::Held,
 }
 
@@ -48,10 +51,60 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(turn: Turn) -> Guard {
-        // Every backend that carries a mutex gives tokens; the lowest one stands for "cannot win against anybody".
-        let token = turn.grant().and_then(|grant| grant.token).unwrap_or(Token::MIN);
-        Guard { turn, token, _held: telling::Held::begin() }
+    /// # Errors
+    /// `Protocol` if the store gave no token: one that has none carries no exclusive locks.
+    pub(crate) fn new(turn: Turn) -> Result<Guard> {
+        let grant = turn.grant();
+        let Some(token) = grant.and_then(|grant| grant.token) else {
+            let key = &turn.hold.claim.key;
+            let advice = "the lock was given back; report this to whoever maintains the backend";
+            return Err(Error::protocol("the store granted the lock without a fencing token", advice).of(key));
+        };
+        let previous = grant.map(|grant| grant.previous).unwrap_or_default();
+        Ok(Guard { turn, token, previous, _held: telling::Held::begin() })
+    }
+
+    /// How the hold before this one ended. After anything but [`Previous::Released`], the holder before may have stopped
+    /// halfway: check what it left behind.
+    #[must_use]
+    pub fn previous(&self) -> Previous {
+        self.previous
+    }
+
+    /// The token, if the lock is still ours: [`check`](Guard::check) and [`token`](Guard::token) in one step, so that a
+    /// token is not used after the loss by oversight.
+    ///
+    /// # Errors
+    /// [`Lost`], with the reason.
+    pub fn valid_token(&self) -> Result<Token, Lost> {
+        self.turn.check().map(|_| self.token)
+    }
+
+    /// [`while_held`](Guard::while_held) with work that is given the token: it cannot outlive the hold.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { pollster::block_on(async {
+    /// let locks = tenure::Locks::memory();
+    /// let guard = locks.mutex("orders/42")?.lock().await?;
+    /// let fence = guard.with_token(|token| async move { token.get() }).await?;
+    /// assert_eq!(fence, guard.token().get());
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Lost`] if the lock is lost before the work is done; the work is dropped then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work; the lock is still held.
+    ///
+    /// # On drop
+    /// As above.
+    ///
+    /// # When the answer is lost
+    /// Nothing is asked.
+    pub async fn with_token<F: Future>(&self, work: impl FnOnce(Token) -> F) -> Result<F::Output, Lost> {
+        let token = self.valid_token()?;
+        self.while_held(work(token)).await
     }
 
     /// The fencing token of this grant, greater than that of every earlier grant. Pass it to the resource that the lock protects.

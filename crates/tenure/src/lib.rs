@@ -18,6 +18,7 @@
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("tenure runs on Linux, and on macOS with a remote store; this target is neither");
 
+mod ability;
 mod capability;
 mod domain;
 mod election;
@@ -69,10 +70,10 @@ pub mod runtime;
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod runtime;
 
-pub use backend::{Broken, Kind, Line, Owner, Released, Seen};
+pub use backend::{Broken, Kind, Line, Owner, Previous, Released, Seen};
 pub use capability::{
-    Capabilities, HoldEnd, Modes, Needs, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
-    Warning,
+    After, Capabilities, Evict, Fact, HoldEnd, Knows, Modes, Needs, Order, Scope, Survives, TokenStrength,
+    Transfer, Ttl, Turns, Visibility, Wakeup, Warning,
 };
 pub use domain::Domain;
 pub use election::{Election, Leader, LeaderInfo, Observer};

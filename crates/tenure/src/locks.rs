@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::backend::{self, Backend, BoxFuture, Call, Kind, Line, Opening, Owner, Query, Released, Sink};
-use crate::capability::{Capabilities, Modes, Needs, Turns};
+use crate::capability::{Capabilities, Needs, Turns};
 use crate::core::lease::TTL_DEFAULT;
 use crate::core::moment::Moment;
 use crate::domain::Domain;
@@ -113,22 +113,8 @@ impl Locks {
     pub fn mutex(&self, name: impl AsRef<str>) -> Result<Mutex> {
         let key = self.key(name.as_ref())?;
         self.carries(&key, "mutex", |modes| modes.mutex)?;
+        self.fences(&key)?;
         Ok(self.mutex_of(key))
-    }
-
-    /// Refuses a lock that this store cannot carry.
-    pub(crate) fn carries(&self, key: &Key, what: &str, has: fn(Modes) -> bool) -> Result<()> {
-        let Capabilities { backend, modes, .. } = self.capabilities();
-        if has(modes) {
-            return Ok(());
-        }
-        let others = backend::table().filter(|e| has(e.capabilities.modes)).map(|e| e.schemes[0]);
-        let others: Vec<String> = others.map(|scheme| format!("{scheme}:")).collect();
-        let advice = match others[..] {
-            [] => "no backend of this build has one".to_owned(),
-            _ => format!("use one that has: {}", others.join(", ")),
-        };
-        Err(Error::unsupported(format!("{backend}: has no {what}"), advice).of(key))
     }
 
     /// What a face asks for, with the client's defaults.
@@ -301,6 +287,7 @@ impl Locks {
     pub async fn evict(&self, name: &str, token: Option<Token>, why: &str) -> Result<Released> {
         let key = self.key(name)?;
         self.engine.usable()?;
+        self.require(Needs::new().evict()).map_err(|e| e.of(&key))?;
         let owner = &self.engine.owner;
         check_reason(why)?;
         let why: String = why.chars().filter(|c| !c.is_control()).collect();

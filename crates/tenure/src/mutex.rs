@@ -66,7 +66,7 @@ impl Mutex {
 
     /// Acquires with a claim of its own.
     pub(crate) async fn take(&self, patience: Patience) -> Result<Option<Guard>> {
-        Ok(acquire(&self.engine, &self.request, patience).await?.map(Guard::new))
+        acquire(&self.engine, &self.request, patience).await?.map(Guard::new).transpose()
     }
 
     /// Tries several mutexes of one client at once, each with a claim of its own.
@@ -74,12 +74,12 @@ impl Mutex {
         let Some(first) = mutexes.first() else { return Vec::new() };
         let requests: Vec<&Request> = mutexes.iter().map(|mutex| &mutex.request).collect();
         let turns = try_all(&first.engine, &requests).await;
-        turns.into_iter().map(|turn| Ok(turn?.map(Guard::new))).collect()
+        turns.into_iter().map(|turn| turn?.map(Guard::new).transpose()).collect()
     }
 
     /// Acquires, with a claim that tasks may share.
     async fn take_in_turn(&self, patience: Patience) -> Result<Option<Guard>> {
-        Ok(acquire_in_turn(&self.engine, &self.request, patience).await?.map(Guard::new))
+        acquire_in_turn(&self.engine, &self.request, patience).await?.map(Guard::new).transpose()
     }
 
     /// Waits in line until the lock is granted.

@@ -22,6 +22,7 @@ impl Locks {
     pub fn rwlock(&self, name: impl AsRef<str>) -> Result<RwLock> {
         let key = self.key(name.as_ref())?;
         self.carries(&key, "read-write lock", |modes| modes.rw)?;
+        self.fences(&key)?;
         let read = self.request(key, Kind::ReadWrite, 1, RW_CAPACITY);
         let write = Request { weight: RW_CAPACITY, ..read.clone() };
         Ok(RwLock { engine: self.engine.clone(), read, write })
@@ -91,7 +92,7 @@ impl RwLock {
     }
 
     async fn take_write(&self, patience: Patience) -> Result<Option<Guard>> {
-        Ok(acquire(&self.engine, &self.write, patience).await?.map(Guard::new))
+        acquire(&self.engine, &self.write, patience).await?.map(Guard::new).transpose()
     }
 
     /// Waits in line until no writer has the lock or waits ahead, and takes it for reading.

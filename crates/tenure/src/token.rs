@@ -28,10 +28,7 @@ use std::num::NonZeroI64;
 pub struct Token(NonZeroI64);
 
 impl Token {
-    /// The lowest token.
-    pub(crate) const MIN: Token = Token(NonZeroI64::new(1).expect("not zero"));
-
-    /// A token of this value; `None` for zero and negative numbers.
+    /// A token from its digits; `None` for zero and below.
     #[must_use]
     pub const fn new(value: i64) -> Option<Token> {
         match NonZeroI64::new(value) {

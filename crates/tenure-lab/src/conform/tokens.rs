@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenure::backend::{Leave, Standing};
-use tenure::{LockOptions, Survives, Token, TokenStrength};
+use tenure::{Fact, LockOptions, Token, TokenStrength};
 
 use super::faces::no_token;
 use super::wire::{Verb, Way, Wire};
@@ -130,8 +130,8 @@ fn no_restarts(ctx: &Ctx) -> Option<&'static str> {
 }
 
 fn no_reboot(ctx: &Ctx) -> Option<&'static str> {
-    if ctx.caps.survives < Survives::PowerLoss {
-        return Some("survives is less than power loss");
+    if ctx.caps.survives.power_loss < Fact::Yes {
+        return Some("survives has no power loss");
     }
     if not_its_own(ctx) {
         return Some("the store is not the suite's own, so it is not rebooted");

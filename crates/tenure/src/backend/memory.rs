@@ -9,7 +9,8 @@ use super::{
     Released, Sink, local, note, refusal,
 };
 use crate::capability::{
-    Capabilities, HoldEnd, Modes, Order, Scope, Survives, TokenStrength, Turns, Visibility, Wakeup,
+    After, Capabilities, Evict, HoldEnd, Knows, Modes, Order, Scope, Survives, TokenStrength, Transfer, Ttl,
+    Turns, Visibility, Wakeup,
 };
 use crate::core::line::{Found, Lines, NO_SLOT, Now, Place, Refusal, VecArena};
 use crate::domain::Domain;
@@ -35,7 +36,12 @@ const CAPABILITIES: Capabilities = Capabilities {
     wakeup: Wakeup::Push,
     visibility: Visibility::Full,
     turns: Turns::Each,
-    survives: Survives::Nothing,
+    survives: Survives::NOTHING,
+    ttl: Ttl::ANY,
+    after: After::Kept,
+    transfer: Transfer::Anyone,
+    evict: Evict::Yes,
+    previous: Knows::No,
     warnings: &[],
 };
 

@@ -159,13 +159,14 @@ pub enum Lease {
 }
 
 impl Lease {
-    /// The shorter of this lease and the one that was asked for. Applied to every answer: an end that a store computed
-    /// with a clock that has stepped since may lie anywhere.
+    /// The shorter of this lease and the one that was asked for; [`Duration::MAX`] asks for one without a bound. Applied
+    /// to every answer: an end that a store computed with a clock that has stepped since may lie anywhere.
     #[must_use]
     pub fn at_most(self, asked: Duration) -> Lease {
         match self {
             Lease::For(d) => Lease::For(d.min(asked)),
-            Lease::Unbounded => Lease::Unbounded,
+            Lease::Unbounded if asked == Duration::MAX => Lease::Unbounded,
+            Lease::Unbounded => Lease::For(asked),
         }
     }
 }

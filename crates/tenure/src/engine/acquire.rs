@@ -1,56 +1,22 @@
 //! Acquiring: ask, wait for the push, hand out a [`Turn`].
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use tracing::Instrument;
 
+use super::claim::{Request, Turn};
 use super::hold::{Dropped, Hold, Phase};
-use super::turn::{Asker, First};
-use super::{Engine, cohort, janitor, scope, telling, turn};
-use crate::backend::{
-    Anchor, Answer, Call, Claim, Cohort, Errand, Grant, Kind, Leave, Owner, Part, Released,
-};
+use super::turn::Asker;
+use super::{Engine, scope, telling, turn};
+use crate::backend::{Answer, Call};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
-use crate::error::{Error, ErrorKind, Lost, LostReason, Result};
+use crate::error::{Error, ErrorKind, LostReason, Result};
 use crate::key::Key;
-use crate::runtime::{LazyTimer, Runtime, join_all, race};
-
-/// What a face asks for.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) key: Key,
-    pub(crate) kind: Kind,
-    pub(crate) weight: u32,
-    pub(crate) capacity: u32,
-    pub(crate) ttl: Duration,
-    pub(crate) owner: Arc<Owner>,
-    pub(crate) reason: Arc<str>,
-    /// Whether every task is to be a claim of its own, always.
-    pub(crate) fair: bool,
-}
-
-impl Request {
-    /// Whether one claim can stand for both.
-    pub(super) fn same_claim(&self, other: &Request) -> bool {
-        let terms = |r: &Request| (r.kind, r.weight, r.capacity, r.ttl);
-        terms(self) == terms(other)
-            && self.key == other.key
-            && self.owner == other.owner
-            && self.reason == other.reason
-    }
-
-    /// What a claim asked for.
-    pub(crate) fn of(claim: Claim) -> Request {
-        let Claim { key, kind, weight, capacity, ttl, owner, reason, .. } = claim;
-        Request { key, kind, weight, capacity, ttl, owner, reason, fair: true }
-    }
-}
+use crate::runtime::{LazyTimer, Runtime, race};
 
 /// For how long to wait in line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,174 +49,6 @@ impl Patience {
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// For how long `try_lock` asks a store that does not answer.
 pub(crate) const TRY_PATIENCE: Duration = Duration::from_secs(5);
-/// The most claims that one client may have, held and waiting: an end to what a runaway loop can take.
-const CLAIMS_MAX: usize = 1_000_000;
-
-/// A claim that is ours to end: dropping it withdraws it, at any point of its life.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) hold: Arc<Hold>,
-    /// How many of the hold's tokens others have used, who passed it on.
-    pub(crate) used: u32,
-    /// Who waits for it to be passed on.
-    pub(super) cohort: Option<cohort::Number>,
-    /// It was passed on.
-    pub(super) passed: AtomicBool,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // A forked child has no part in its parent's claims.
-        if self.passed.load(Ordering::Relaxed) || self.engine.forked() {
-            return;
-        }
-        if self.pass() {
-            return telling::passed_on();
-        }
-        janitor::withdraw(&self.engine.core, &self.hold);
-    }
-}
-
-impl Turn {
-    /// Made before the first request leaves, so that there is never a claim without an owner.
-    pub(super) fn new(engine: &Arc<Engine>, request: &Request, stand: bool, tokens: u32) -> Result<Turn> {
-        Turn::made(engine, request, stand, tokens, Anchor::Process)
-    }
-
-    /// The turn of a task that goes on with a claim of another.
-    pub(super) fn passed_on(
-        engine: &Arc<Engine>,
-        hold: Arc<Hold>,
-        used: u32,
-        cohort: Option<cohort::Number>,
-    ) -> Turn {
-        Turn { engine: engine.clone(), hold, used, cohort, passed: AtomicBool::new(false) }
-    }
-
-    /// The same, anchored to something else than this process.
-    pub(super) fn anchored(
-        engine: &Arc<Engine>,
-        request: &Request,
-        stand: bool,
-        anchor: Anchor,
-    ) -> Result<Turn> {
-        Turn::made(engine, request, stand, 1, anchor)
-    }
-
-    fn made(
-        engine: &Arc<Engine>,
-        request: &Request,
-        stand: bool,
-        tokens: u32,
-        anchor: Anchor,
-    ) -> Result<Turn> {
-        let claim = Claim {
-            id: engine.fresh_id(),
-            key: request.key.clone(),
-            kind: request.kind,
-            weight: request.weight,
-            capacity: request.capacity,
-            stand,
-            ttl: request.ttl,
-            waiting: lease::TTL_WAITING,
-            cohort: Cohort { tokens, ..Cohort::ALONE },
-            birth: engine.core.runtime.now(),
-            anchor,
-            owner: request.owner.clone(),
-            reason: request.reason.clone(),
-        };
-        let hold = Arc::new(Hold::new(claim));
-        let mut registry = engine.core.registry();
-        if registry.len() >= CLAIMS_MAX {
-            let what =
-                format!("this client has {CLAIMS_MAX} claims, held and waiting, which is the most it takes");
-            return Err(Error::unavailable(what, "release some, or connect another client").of(&request.key));
-        }
-        if !registry.enter(&hold) {
-            return Err(super::closed());
-        }
-        drop(registry);
-        Ok(Turn::passed_on(engine, hold, 0, None))
-    }
-
-    /// Until when we hold, by arithmetic alone.
-    pub(crate) fn check(&self) -> Result<Moment, Lost> {
-        if self.engine.forked() {
-            return Err(Lost::new(self.hold.claim.key.clone(), LostReason::Forked));
-        }
-        self.hold.check(self.engine.core.runtime.now())
-    }
-
-    /// The grant, while held.
-    pub(crate) fn grant(&self) -> Option<Grant> {
-        match self.hold.inner().phase {
-            Phase::Held(grant) => {
-                Some(Grant { token: grant.token.and_then(|t| t.later(self.used)), ..grant })
-            }
-            _ => None,
-        }
-    }
-
-    /// Changes who is shown, at the next renewal: now.
-    pub(crate) fn describe(&self, owner: Arc<Owner>) {
-        let core = &self.engine.core;
-        self.hold.inner().owner = owner;
-        core.replan(&self.hold, self.hold.look(core.runtime.now()));
-    }
-
-    /// Gives the lock back, and says whether it was ours until now.
-    pub(crate) async fn release(&self, leave: Leave) -> Result<()> {
-        self.check()?;
-        if leave != Leave::Nothing {
-            self.disband();
-        } else if self.pass() {
-            telling::released();
-            return Ok(());
-        }
-        let core = &self.engine.core;
-        let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
-        let unanswered = self.hold.leave(leave);
-        core.forget(&self.hold);
-        let key = &self.hold.claim.key;
-        // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.
-        let end = deadline.min(core.runtime.now() + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
-        let outcome = janitor::release(
-            core,
-            &self.hold.parting(),
-            janitor::marked(leave, unanswered),
-            Errand::Awaited,
-            end,
-        )
-        .await;
-        match outcome {
-            janitor::Outcome::Answered { released: Released::WasHeld, .. } => {}
-            // The first try was sent while we held, and its answer was lost: it was ours, and it is given back. Heard
-            // after the deadline, the lease may just as well have ended before any try arrived.
-            janitor::Outcome::Answered { repeated: true, .. } if core.runtime.now() < deadline => {}
-            janitor::Outcome::Answered { repeated: false, .. } => {
-                self.hold.gone(None);
-                self.check()?;
-                return Err(Lost::new(key.clone(), LostReason::Gone).into());
-            }
-            janitor::Outcome::Answered { .. } | janitor::Outcome::Unknown => {
-                return Err(Error::uncertain(
-                    "nobody answered the release in time",
-                    "it is repeated in the background, and ends with its lease at the latest",
-                )
-                .of(key));
-            }
-            janitor::Outcome::Refused(error) => return Err(error.of(key)),
-        }
-        self.hold.end();
-        if unanswered && matches!(leave, Leave::For(_)) {
-            janitor::start(core, self.hold.claim.clone(), Leave::Final, true);
-        }
-        telling::released();
-        Ok(())
-    }
-}
-
 /// Acquires. `None`: not within the patience.
 ///
 /// Cancel safe at every await: whatever was asked is withdrawn by the [`Turn`] that owns it.
@@ -275,7 +73,7 @@ pub(crate) async fn acquire_in_turn(
 }
 
 /// What all acquiring begins and ends with.
-async fn begin(
+pub(super) async fn begin(
     engine: &Arc<Engine>,
     request: &Request,
     patience: Patience,
@@ -450,55 +248,11 @@ async fn ask(
 }
 
 /// Counts an attempt that is about to be sent. False: the claim was closed or evicted meanwhile, and nothing may be sent.
-fn sends(hold: &Hold) -> bool {
+pub(super) fn sends(hold: &Hold) -> bool {
     let mut inner = hold.inner();
     let asks = inner.phase == Phase::Asking;
     inner.unanswered += u32::from(asks);
     asks
-}
-
-/// Tries several locks at once: the first attempts of all leave in one request for each part of the store, and whatever
-/// has to be asked again is asked alone. None of them stands in line.
-///
-/// Cancel safe at every await: each claim is withdrawn by the [`Turn`] that owns it.
-pub(crate) async fn try_all(engine: &Arc<Engine>, requests: &[&Request]) -> Vec<Result<Option<Turn>>> {
-    let core = &engine.core;
-    let sent = core.runtime.now();
-    let mut parts: BTreeMap<Part, Vec<usize>> = BTreeMap::new();
-    let mut turns: Vec<Option<Result<Turn>>> = Vec::with_capacity(requests.len());
-    for (i, request) in requests.iter().enumerate() {
-        let turn = engine.usable().and_then(|()| Turn::new(engine, request, false, 1));
-        if turn.as_ref().is_ok_and(|turn| sends(&turn.hold)) {
-            parts.entry(core.backend.part(&request.key)).or_default().push(i);
-        }
-        turns.push(Some(turn));
-    }
-    let asked = parts.into_values().map(|members| {
-        let claim =
-            |i: &usize| turns[*i].as_ref().and_then(|turn| turn.as_ref().ok()).map(|t| t.hold.claim.clone());
-        let claims: Vec<Claim> = members.iter().filter_map(claim).collect();
-        async move {
-            let until = sent + PATIENCE;
-            let answers = core.backend.attempt(&claims, Call::awaited(until));
-            let answers = race(&*core.runtime, until, answers).await;
-            let mut answers = answers.map(Vec::into_iter);
-            let mut next = move || answers.as_mut().and_then(Iterator::next);
-            members.into_iter().map(|i| (i, next())).collect::<Vec<_>>()
-        }
-    });
-    let mut first: Vec<Option<Result<Answer>>> = requests.iter().map(|_| None).collect();
-    for (i, answer) in join_all(asked).await.into_iter().flatten() {
-        first[i] = answer;
-    }
-    join_all(requests.iter().zip(&mut turns).zip(first).map(|((request, turn), answer)| {
-        let turn = turn.take();
-        async move {
-            let turn = turn.ok_or_else(super::closed)??;
-            let mut asker = Asker::begun(turn, First { sent, answer });
-            begin(engine, request, Patience::None, drive(engine, request, Patience::None, &mut asker)).await
-        }
-    }))
-    .await
 }
 
 /// Whether an error says for sure that the store took nothing: it judged the request itself, or never got it. Behind

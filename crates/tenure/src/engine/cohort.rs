@@ -16,7 +16,8 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use super::Request;
-use super::hold::{Hold, unharmed};
+use super::hold::Hold;
+use super::inner::unharmed;
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::error::Error;
 use crate::key::Key;

@@ -1,18 +1,16 @@
 //! One claim's life on our side: asking, waiting, held, lost, done.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
-use crate::backend::{Answer, Claim, Grant, Lease, Leave, Owner, Standing};
+use super::inner::{Inner, Locked};
+use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::backend::{Answer, Claim, Grant, Lease, Leave, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
-use crate::error::{Error, Lost, LostReason};
+use crate::error::{Lost, LostReason};
 
 /// Shared by the acquiring future, the guard, the keeper and the sink.
 #[derive(Debug)]
@@ -23,84 +21,6 @@ pub(crate) struct Hold {
     /// How many of its tokens were used by tasks that passed it on.
     used: AtomicU32,
     inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) phase: Phase,
-    /// When the last answered request was sent, and what the store's clock said in its answer.
-    pub(crate) sent: Moment,
-    pub(crate) answered_at: Option<u64>,
-    /// Attempts whose answers have not come: while there are any, a withdrawal leaves a mark.
-    pub(crate) unanswered: u32,
-    /// When the renewal that is under way was sent.
-    pub(crate) renewing: Option<Moment>,
-    /// News came while a request was under way, whose answer may be older: ask once more after it.
-    again: bool,
-    /// When we learned of the grant: what was asked before may be answered as before it.
-    learned: Moment,
-    /// What the release that is under way leaves. From then on answers to renewals say nothing.
-    pub(crate) leaving: Option<Leave>,
-    /// A grant that was pushed before the attempt's answer came, and when it arrived.
-    early: Option<(Grant, u64, Moment)>,
-    /// Renewals that failed, in a row, and how the last one did.
-    pub(crate) failures: u32,
-    pub(crate) trouble: Option<Error>,
-    /// How many wait ahead, as far as we were told.
-    pub(crate) ahead: Option<u32>,
-    /// Until when our place in line is sure; without a place, until when we go on asking unless somebody answers.
-    pub(crate) waiting_until: Moment,
-    /// Whether the store keeps a place in line for it, as the last answer said.
-    placed: bool,
-    /// Who is shown as the holder, and why.
-    pub(crate) owner: Arc<Owner>,
-    pub(crate) reason: Arc<str>,
-    acquirer: Option<Waker>,
-    listeners: BTreeMap<u64, Waker>,
-    next_listener: u64,
-    /// To be woken, or only dropped, once the mutex is free.
-    woken: Vec<Waker>,
-    replaced: Vec<Waker>,
-}
-
-/// The inner state, locked. Wakers are called and dropped after unlocking: that may drop the very task that locks it
-/// again.
-pub(crate) struct Locked<'a> {
-    guard: Option<MutexGuard<'a, Inner>>,
-}
-
-impl Deref for Locked<'_> {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        self.guard.as_ref().expect("locked until dropped")
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Inner {
-        self.guard.as_mut().expect("locked until dropped")
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        let (woken, replaced) = (std::mem::take(&mut self.woken), std::mem::take(&mut self.replaced));
-        self.guard = None;
-        for waker in woken {
-            unharmed(|| waker.wake());
-        }
-        for waker in replaced {
-            unharmed(|| drop(waker));
-        }
-    }
-}
-
-/// Runs code of the user's executor: should it panic, the others are woken all the same, and the keeper lives on.
-pub(super) fn unharmed(run: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!("a waker panicked");
-    }
 }
 
 /// Why a claim that asked or stood in line no longer does.
@@ -153,34 +73,12 @@ impl Hold {
             claim,
             deadline: AtomicU64::new(0),
             used: AtomicU32::new(0),
-            inner: Mutex::new(Inner {
-                phase: Phase::Asking,
-                sent: Moment(0),
-                answered_at: None,
-                unanswered: 0,
-                renewing: None,
-                again: false,
-                learned: Moment(0),
-                leaving: None,
-                early: None,
-                failures: 0,
-                trouble: None,
-                ahead: None,
-                waiting_until: Moment(0),
-                placed: true,
-                owner,
-                reason,
-                acquirer: None,
-                listeners: BTreeMap::new(),
-                next_listener: 0,
-                woken: Vec::new(),
-                replaced: Vec::new(),
-            }),
+            inner: Mutex::new(Inner::new(owner, reason)),
         }
     }
 
     pub(crate) fn inner(&self) -> Locked<'_> {
-        Locked { guard: Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner)) }
+        Locked::of(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The claim as it is to be sent: with the owner and the reason that are to be shown now.
@@ -414,7 +312,7 @@ impl Hold {
         }
         let deadline = self.deadline().unwrap_or(Moment(1)).max(deadline);
         if first {
-            (inner.phase, inner.learned) = (Phase::Held(grant), now);
+            (inner.phase, inner.granted, inner.learned) = (Phase::Held(grant), Some(grant), now);
             inner.wake_acquirer();
         }
         self.deadline.store(deadline.nanos(), Ordering::Release);
@@ -491,40 +389,6 @@ pub(crate) struct Ended {
     pub(crate) unanswered: bool,
     /// What a release that had begun was to leave.
     pub(crate) leaving: Option<Leave>,
-}
-
-impl Inner {
-    /// Whether it waits for news, which may have been lost.
-    pub(super) fn awaits_push(&self) -> bool {
-        self.phase == Phase::Asking || (self.phase == Phase::Waiting && self.placed)
-    }
-
-    /// Whether the next look is an attempt: it waits without a place in the store.
-    pub(super) fn polls(&self) -> bool {
-        self.phase == Phase::Waiting && !self.placed
-    }
-
-    /// The acquiring future wants to be woken at the next change.
-    pub(crate) fn await_change(&mut self, waker: &Waker) {
-        if !self.acquirer.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            let replaced = self.acquirer.replace(waker.clone());
-            self.replaced.extend(replaced);
-        }
-    }
-
-    /// Whether answers and pushes change nothing any more.
-    fn ended(&self) -> bool {
-        self.leaving.is_some() || matches!(self.phase, Phase::Lost(_) | Phase::Done | Phase::Dropped(_))
-    }
-
-    fn wake_acquirer(&mut self) {
-        self.woken.extend(self.acquirer.take());
-    }
-
-    pub(crate) fn wake_all(&mut self) {
-        self.wake_acquirer();
-        self.woken.extend(std::mem::take(&mut self.listeners).into_values());
-    }
 }
 
 fn gone(standing: Standing) -> LostReason {

@@ -1,13 +1,23 @@
 //! The only asynchronous control flow: how a claim is acquired, kept, lost and withdrawn.
 //!
-//! - `hold`: one claim's life on our side. - `registry`: which claims live, and when each is due.
-//! - `cohort`, `turn`: tasks that want one lock share a claim, and pass its hold on among themselves.
-//! - `acquire`: asks, waits for the push, hands out a `Turn`, which withdraws itself when dropped.
-//! - `transfer`: continues a hold under another claim.
-//! - `keeper`: renews everything, looks again for waiters, ends beliefs. - `janitor`: withdraws what was dropped.
-//! - `detached`: renews and releases what no process keeps.
-//! - `restate`: changes what is shown of a hold. - `scope`: what one scope of work holds, so that it does not wait for itself.
+//! Acquiring, in the order in which a call passes through:
+//! - `acquire`: asks the store, waits for the grant.
+//! - `cohort`: tasks of this client that want one lock, in a queue behind one claim.
+//! - `turn`: waiting in such a queue, leading one, passing the hold on.
+//! - `several`: tries several locks in one request.
+//! - `claim`: what a face asks for, and the `Turn` that releases itself when dropped.
+//! - `hold`: the state of one claim. - `inner`: its fields, and the lock around them.
+//! - `scope`: what one scope of work holds, so that it does not wait for itself.
+//!
+//! Afterwards:
+//! - `registry`: which claims live, and when each is due.
+//! - `keeper`: renews, asks again for waiters, ends beliefs at their deadlines.
 //! - `hub`: where a store's pushes arrive.
+//! - `janitor`: releases what was dropped.
+//! - `transfer`: continues a hold under another claim.
+//! - `restate`: changes what is shown of a hold.
+//! - `detached`: renews and releases holds that no process keeps.
+//! - `telling`: traces and metrics.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, Claim, ClaimId, News, Owner, Sink};
+use crate::capability::Needs;
 use crate::core::backoff;
 use crate::core::moment::Moment;
 use crate::error::{Error, Result};
@@ -23,15 +34,18 @@ use crate::runtime::fork::Birthplace;
 use crate::runtime::{Runtime, race};
 
 mod acquire;
+mod claim;
 mod cohort;
 pub(crate) mod detached;
 mod hold;
 mod hub;
+mod inner;
 mod janitor;
 mod keeper;
 mod registry;
 mod restate;
 pub(crate) mod scope;
+mod several;
 mod sync;
 pub(crate) mod telling;
 #[cfg(test)]
@@ -39,8 +53,10 @@ mod tests;
 mod transfer;
 mod turn;
 
-pub(crate) use acquire::{Patience, Request, TRY_PATIENCE, Turn, acquire, acquire_in_turn, try_all};
+pub(crate) use acquire::{Patience, TRY_PATIENCE, acquire, acquire_in_turn};
+pub(crate) use claim::{Request, Turn};
 pub(crate) use hub::Hub;
+pub(crate) use several::try_all;
 pub(crate) use transfer::adopt;
 
 use cohort::Cohorts;
@@ -179,6 +195,11 @@ impl Engine {
             return Err(closed());
         }
         Ok(())
+    }
+
+    /// Refuses what this store cannot do, before anything is sent.
+    pub(crate) fn able(&self, needs: Needs) -> Result<()> {
+        needs.check(&self.core.backend.capabilities())
     }
 
     /// A fresh claim id. Drawn sixty-four at a time: one system call for many claims.

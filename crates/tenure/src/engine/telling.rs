@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::acquire::Turn;
+use super::claim::Turn;
 use super::hold::Phase;
 use crate::error::{Error, LostReason, Result};
 use crate::key::Key;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acquire::{PATIENCE, Request, Turn, pause, settles};
+use super::acquire::{PATIENCE, pause, settles};
+use super::claim::{Request, Turn};
 use super::hold::{Next, Phase};
 use super::{Core, Engine, janitor, scope, telling};
 use crate::backend::{Anchor, Call, Claim, Leave, Standing};
+use crate::capability::{Needs, Transfer};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, Lost, LostReason, Result};
@@ -21,11 +23,16 @@ impl Turn {
     /// id. Whoever has the old one can do nothing with it afterwards.
     ///
     /// Cancel safe: dropped on the way, both claims are withdrawn and the lock is given back. So it is where it fails.
-    /// A lost answer is asked for again under the same ids, until the deadline of the old hold.
+    /// A lost answer is asked for again under the same ids, until the deadline of the old hold. A store that
+    /// cannot do it is not asked.
     pub(crate) async fn transfer(self, request: &Request, anchor: Anchor) -> Result<Turn> {
         let deadline = self.check()?;
         let engine = self.engine.clone();
         engine.usable()?;
+        engine.able(match anchor {
+            Anchor::Process => Needs::new().transfer(Transfer::SameClient),
+            Anchor::Time => Needs::new().transfer(Transfer::Anyone).keeps(),
+        })?;
         let next = Turn::anchored(&engine, request, true, anchor)?;
         // As in a release: what renewals say of the old claim from now on is no loss.
         let unanswered = self.hold.leave(Leave::Nothing);
@@ -64,6 +71,7 @@ impl Turn {
 #[allow(dead_code)] // for handles
 pub(crate) async fn adopt(engine: &Arc<Engine>, from: &Claim, request: &Request) -> Result<Turn> {
     engine.usable()?;
+    engine.able(Needs::new().transfer(Transfer::Anyone))?;
     let next = Turn::anchored(engine, request, true, Anchor::Process)?;
     drive(&next, from, Moment::NEVER).await?;
     telling::transferred();

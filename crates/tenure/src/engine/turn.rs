@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 
-use super::acquire::{PATIENCE, Patience, Request, Turn, drive, unanswered};
+use super::acquire::{PATIENCE, Patience, drive, unanswered};
+use super::claim::{Request, Turn};
 use super::cohort::{Entered, Given, Lead, Number, Seat};
 use super::hold::{Hold, Phase};
 use super::{Core, Engine};

@@ -125,7 +125,7 @@ impl Locks {
                 Error::config(what, "only an exclusive hold can be adopted as a guard").of(&handle.key)
             );
         }
-        Ok(Guard::new(self.continued(&handle).await?))
+        Guard::new(self.continued(&handle).await?)
     }
 
     /// Continues any hold.

@@ -50,7 +50,7 @@ impl Locks {
     pub fn once(&self, name: impl AsRef<str>, slot: Slot) -> Result<Once> {
         let name = name.as_ref();
         slot.check()?;
-        self.require(Needs::new().visibility(Visibility::Holders))?;
+        self.require(Needs::new().visibility(Visibility::Holders).keeps())?;
         let label = slot.due(self.engine.core.runtime.wall_us(), TOLERANCE.1);
         // The names of its locks are good ones: the name, its slot, and what is below that.
         self.mutex(name)?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use tenure::backend::host::faults;
-use tenure::{Capabilities, ErrorKind, HoldEnd, Scope, Survives, TokenStrength};
+use tenure::{Capabilities, ErrorKind, Fact, HoldEnd, Scope, TokenStrength};
 
 use crate::kit::{Dir, Role, open, refused};
 
@@ -315,12 +315,15 @@ fn shared_memory_promises_less_than_a_directory() {
     let dir = Dir::new();
     let directory = open(&dir.0).expect("opens").backend.capabilities();
     assert_eq!(directory.token, TokenStrength::Durable);
-    assert_eq!(directory.survives, Survives::PowerLoss);
+    assert_eq!((directory.survives.restart, directory.survives.power_loss), (Fact::Yes, Fact::Yes));
+    // There is no other server that could take over, so nothing is promised of one.
+    let failover = tenure::Needs::new().survives_failover();
+    assert_eq!(failover.check(&directory).expect_err("refused").kind(), ErrorKind::Unsupported);
     let best: Capabilities = tenure::backend::find("host").expect("compiled in").capabilities;
     assert_eq!(directory, best);
     assert_eq!((best.scope, best.hold_end), (Scope::Host, HoldEnd::LeaseOrProcess));
     let shared = crate::kit::open_url("host:").expect("opens").backend.capabilities();
     assert_eq!(shared.token, TokenStrength::Hybrid);
-    assert_eq!(shared.survives, Survives::Restart);
+    assert_eq!((shared.survives.restart, shared.survives.power_loss), (Fact::Yes, Fact::No));
     faults::check(&dir.0).expect("whole");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tenure::{ErrorKind, Locks, LostReason, Survives};
+use tenure::{ErrorKind, Fact, Locks, LostReason, Needs, Survives};
 
 use crate::proxy::Proxy;
 use crate::server::Server;
@@ -70,7 +70,7 @@ fn restart_without_data() {
     let url = server.url();
     multi().block_on(async {
         let locks = Locks::builder(&url).ttl(Duration::from_secs(3)).connect().await.expect("up");
-        assert_eq!(locks.capabilities().survives, Survives::Nothing);
+        assert_eq!(locks.capabilities().survives, Survives::NOTHING);
         let before = token(&locks, "y").await;
         let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
         server.kill();
@@ -94,7 +94,12 @@ fn restart_with_data() {
     let url = server.url();
     multi().block_on(async {
         let locks = Locks::builder(&url).ttl(Duration::from_secs(5)).connect().await.expect("up");
-        assert_eq!(locks.capabilities().survives, Survives::PowerLoss);
+        let survives = locks.capabilities().survives;
+        assert_eq!((survives.restart, survives.power_loss), (Fact::Yes, Fact::Yes));
+        // Whatever is on its disk: a replica that takes over may grant twice.
+        locks.require(Needs::new().survives_power_loss()).expect("it is on the disk");
+        let error = locks.require(Needs::new().survives_failover()).expect_err("replicas lag");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
         let other = Locks::connect(&url).await.expect("up");
         let waiter = other.mutex("x").expect("a name");

@@ -50,7 +50,7 @@ mod watch;
 use self::place::Place;
 use self::store::{Halt, Inner, Outcome, Store};
 use super::{Answer, Backend, BoxFuture, Call, Claim, Entry, Leave, Opening, Page, Part, Query, Released};
-use crate::capability::{Capabilities, HoldEnd, Scope, Survives, TokenStrength, Turns};
+use crate::capability::{Capabilities, Fact, HoldEnd, Knows, Scope, Survives, TokenStrength, Turns};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -63,7 +63,9 @@ const BEST: Capabilities = Capabilities {
     hold_end: HoldEnd::LeaseOrProcess,
     token: TokenStrength::Durable,
     turns: Turns::Each,
-    survives: Survives::PowerLoss,
+    previous: Knows::No,
+    // No other server ever takes over, and there is one copy of the data.
+    survives: Survives { restart: Fact::Yes, power_loss: Fact::Yes, ..Survives::NOTHING },
     ..Capabilities::strongest("host")
 };
 
@@ -167,7 +169,8 @@ impl Backend for Host {
         if self.store.0.durable() {
             BEST
         } else {
-            Capabilities { token: TokenStrength::Hybrid, survives: Survives::Restart, ..BEST }
+            let survives = Survives { power_loss: Fact::No, ..BEST.survives };
+            Capabilities { token: TokenStrength::Hybrid, survives, ..BEST }
         }
     }
 

@@ -4,7 +4,7 @@ use super::fault::{Why, of_answer, of_fault};
 use super::link::Link;
 use super::resp::{Value, command};
 use super::target::Target;
-use crate::capability::{Survives, TokenStrength, Warning};
+use crate::capability::{Fact, Survives, TokenStrength, Warning};
 use crate::error::ErrorKind;
 
 /// The oldest server that has all that the scripts use.
@@ -129,7 +129,7 @@ pub(super) type Probed = (Survives, TokenStrength, &'static [Warning]);
 /// does not tell counts as the worst, but is not warned of.
 pub(super) async fn probe(link: &Link) -> Result<Probed, Why> {
     let mut facts = Facts::default();
-    for section in ["persistence", "memory", "replication"] {
+    for section in ["persistence", "memory"] {
         match ask(link, &[b"INFO", section.as_bytes()]).await {
             Ok(text) => facts.read(text.text().unwrap_or_default()),
             Err(why) if why.kind == ErrorKind::Denied => tracing::debug!(section, "INFO is not permitted"),
@@ -160,7 +160,6 @@ struct Facts {
     fsync_always: bool,
     limited: bool,
     policy: String,
-    replicas: u32,
 }
 
 impl Facts {
@@ -171,7 +170,6 @@ impl Facts {
                 "aof_enabled" => (self.appends, self.forgets) = (value == "1", value != "1"),
                 "maxmemory" => self.limited = value != "0",
                 "maxmemory_policy" => value.clone_into(&mut self.policy),
-                "connected_slaves" => self.replicas = value.parse().unwrap_or(0),
                 _ => {}
             }
         }
@@ -191,12 +189,15 @@ impl Facts {
     }
 
     fn judge(&self) -> Probed {
-        let survives = match (self.evicts(), self.appends, self.fsync_always, self.replicas) {
-            // Snapshots alone are minutes old after a crash.
-            (true, ..) | (_, false, ..) => Survives::Nothing,
-            // A failover to a replica, which is always a little behind, would not see the last grants.
-            (_, true, true, 0) => Survives::PowerLoss,
-            (_, true, ..) => Survives::Restart,
+        let fact = |so: bool| if so { Fact::Yes } else { Fact::No };
+        // Snapshots alone are minutes old after a crash.
+        let kept = self.appends && !self.evicts();
+        let survives = Survives {
+            restart: fact(kept),
+            power_loss: fact(kept && self.fsync_always),
+            // A replica is always a little behind: it would not know of the last grants.
+            failover: Fact::No,
+            data_loss: Fact::No,
         };
         (survives, TokenStrength::Hybrid, self.warnings())
     }
@@ -211,20 +212,18 @@ mod tests {
         let judge = |info: &str, fsync_always| {
             let mut facts = Facts { fsync_always, ..Facts::default() };
             facts.read(info);
-            facts.judge().0
+            let survives = facts.judge().0;
+            // Replication is asynchronous, however the server is set up.
+            assert_eq!((survives.failover, survives.data_loss), (Fact::No, Fact::No), "{info}");
+            (survives.restart == Fact::Yes, survives.power_loss == Fact::Yes)
         };
-        assert_eq!(judge("", true), Survives::Nothing);
-        assert_eq!(judge("# Persistence\r\naof_enabled:1\r\n", false), Survives::Restart);
-        assert_eq!(judge("aof_enabled:1\r\n", true), Survives::PowerLoss);
-        assert_eq!(judge("aof_enabled:1\r\nconnected_slaves:1\r\n", true), Survives::Restart);
-        assert_eq!(
-            judge("aof_enabled:1\r\nmaxmemory:9\r\nmaxmemory_policy:allkeys-lru\r\n", true),
-            Survives::Nothing
-        );
-        assert_eq!(
-            judge("aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", false),
-            Survives::Restart
-        );
+        assert_eq!(judge("", true), (false, false));
+        assert_eq!(judge("# Persistence\r\naof_enabled:1\r\n", false), (true, false));
+        assert_eq!(judge("aof_enabled:1\r\n", true), (true, true));
+        let evicting = "aof_enabled:1\r\nmaxmemory:9\r\nmaxmemory_policy:allkeys-lru\r\n";
+        assert_eq!(judge(evicting, true), (false, false));
+        let unlimited = "aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
+        assert_eq!(judge(unlimited, false), (true, false));
     }
 
     #[test]

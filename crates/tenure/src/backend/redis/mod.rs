@@ -30,7 +30,7 @@ use super::{
     Anchor, Answer, Backend, BoxFuture, Call, Claim, Entry, Errand, Leave, Opening, Page, Part, Query,
     Released, refusal,
 };
-use crate::capability::{Capabilities, TokenStrength};
+use crate::capability::{Capabilities, Fact, Knows, Survives, TokenStrength};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -69,7 +69,13 @@ const BATCH: usize = 100;
 /// The most tokens that one claim may ask for.
 const TOKENS: u32 = 65_536;
 
-const MOST: Capabilities = Capabilities { token: TokenStrength::Hybrid, ..Capabilities::strongest("redis") };
+const MOST: Capabilities = Capabilities {
+    token: TokenStrength::Hybrid,
+    // Replicas lag, and one server is the only copy.
+    survives: Survives { failover: Fact::No, data_loss: Fact::No, ..Survives::EVERYTHING },
+    previous: Knows::No,
+    ..Capabilities::strongest("redis")
+};
 
 /// This backend's row in the table.
 pub(super) const ENTRY: Entry = Entry {

@@ -16,7 +16,7 @@ use crate::backend::{
     Answer, Backend, BoxFuture, Call, Claim, Entry, Errand, Kind, Leave, Opened, Opening, Page, Part, Query,
     Released, Standing, refusal,
 };
-use crate::capability::{Capabilities, Modes, Order, TokenStrength, Turns, Visibility, Wakeup};
+use crate::capability::{Capabilities, Knows, Modes, Order, TokenStrength, Turns, Visibility, Wakeup};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::key::Key;
@@ -30,6 +30,8 @@ const MOST: Capabilities = Capabilities {
     wakeup: Wakeup::Poll,
     visibility: Visibility::Holders,
     turns: Turns::Each,
+    survives: super::MOST.survives,
+    previous: Knows::No,
     ..Capabilities::strongest("redis+setnx")
 };
 

@@ -228,6 +228,6 @@ fn next_token(object: Option<&Object>, now: Now) -> Option<Token> {
     let wall = i64::try_from(now.wall_us).ok().and_then(Token::new);
     match object.filter(|object| object.token.is_some()) {
         Some(object) => object.last_token()?.later(1).map(|next| wall.map_or(next, |wall| wall.max(next))),
-        None => wall.or(Some(Token::MIN)),
+        None => wall.or(Token::new(1)),
     }
 }

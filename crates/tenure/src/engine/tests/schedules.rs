@@ -1,4 +1,4 @@
-//! Holds and cohorts between threads: the very code of `hold.rs` and `cohort.rs`, in many of the schedules that their threads
+//! Holds and cohorts between threads: the very code of `hold.rs`, `inner.rs` and `cohort.rs`, in many of the schedules that their threads
 //! may run in.
 //!
 //! Shuttle finds a lost wake-up as a deadlock: somebody waits and nobody runs.
@@ -10,6 +10,9 @@ mod cohort;
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../hold.rs"]
 mod hold;
+#[allow(dead_code, clippy::duplicate_mod)]
+#[path = "../inner.rs"]
+mod inner;
 mod sync {
     pub(super) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     pub(super) use shuttle::sync::{Mutex, MutexGuard};

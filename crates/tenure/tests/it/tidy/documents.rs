@@ -66,8 +66,10 @@ fn row(c: &Capabilities) -> String {
     let (name, modes) = (c.backend, modes.join(", "));
     let (scope, end, token, order) = (c.scope, c.hold_end, c.token, c.order);
     let (wakeup, visibility, turns, survives) = (c.wakeup, c.visibility, c.turns, c.survives);
+    let (ttl, after, transfer, evict, previous) = (c.ttl, c.after, c.transfer, c.evict, c.previous);
     format!(
-        "| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {turns} | {survives} |"
+        "| {name} | {scope} | {end} | {token} | {order} | {modes} | {wakeup} | {visibility} | {turns} | {survives} | \
+         {ttl} | {after} | {transfer} | {evict} | {previous} |"
     )
 }
 
