@@ -28,7 +28,7 @@ use std::num::NonZeroI64;
 pub struct Token(NonZeroI64);
 
 impl Token {
-    /// A token from its digits; `None` for zero and below.
+    /// A token of this value; `None` for zero and negative numbers.
     #[must_use]
     pub const fn new(value: i64) -> Option<Token> {
         match NonZeroI64::new(value) {
