@@ -2,7 +2,8 @@
 //!
 //! - [`line`]: three claims of two clients in the product's own line, with messages that are lost, late, repeated and
 //!   out of order. - [`keeper`]: until when a holder believes, with clocks that drift. - [`cas`]: two clients and one object
-//!   that is changed by compare-and-set. - [`search`]: the search itself.
+//!   that is changed by compare-and-set. - [`quorum`]: clients that acquire one lock on several servers. - [`search`]: the
+//!   search itself.
 //!
 //! Each is run as it is, and with broken variants, which must be refuted: a model that allows everything proves nothing.
 //! `cargo test --profile sim --package tenure-lab --test model` has the full bounds; a debug build has narrower ones.
@@ -10,6 +11,7 @@
 mod cas;
 mod keeper;
 mod line;
+mod quorum;
 mod search;
 
 use std::process::ExitCode;
@@ -21,5 +23,6 @@ fn main() -> ExitCode {
     line::tests(&mut harness);
     keeper::tests(&mut harness);
     cas::tests(&mut harness);
+    quorum::tests(&mut harness);
     harness.run()
 }

@@ -8,3 +8,4 @@ pub mod lease;
 pub mod line;
 pub mod moment;
 pub mod queue;
+pub mod quorum;
