@@ -209,10 +209,9 @@ pub(crate) fn blind(locks: &Locks) -> Option<String> {
     let what = match locks.capabilities().visibility {
         Visibility::Full => return None,
         Visibility::Holders => {
-            "shows holders only: not who waits, and in a list only locks that Tenure held in the last ten minutes; it has \
-             no namespaces"
+            "shows holders, but not waiters; lists only locks that Tenure held in the last ten minutes; has no namespaces"
         }
-        Visibility::Counts => "shows how many hold and wait, and not who",
+        Visibility::Counts => "shows how many hold and wait, but not who",
         _ => "does not show who holds or waits",
     };
     Some(format!("tenure: {scheme}: {what}.\n"))
@@ -275,7 +274,7 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
         out += &format!("       and {more} more\n");
     }
     if sees == Visibility::Holders {
-        out += "  who waits cannot be seen on this store\n";
+        out += "  this store does not show who waits\n";
     }
     if let Some(broken) = &line.broken {
         let token = broken.token.map(|t| format!(" from token {t}")).unwrap_or_default();

@@ -8,10 +8,11 @@ use crate::engine::Patience;
 use crate::error::{Error, Lost, Result};
 use crate::guard::Guard;
 use crate::key::Key;
-use crate::locks::{Locks, Watch};
+use crate::locks::Locks;
 use crate::mutex::Mutex;
 use crate::options::{LockOptions, REASON_MAX};
 use crate::token::Token;
+use crate::watch::Watch;
 
 impl Locks {
     /// An election of this name. All candidates use the same name.

@@ -48,6 +48,7 @@ pub mod url;
 #[cfg(not(feature = "unstable"))]
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod url;
+mod watch;
 
 #[cfg(feature = "unstable")]
 pub mod backend;
@@ -81,7 +82,7 @@ pub use error::{Error, ErrorKind, Lost, LostReason, Result};
 pub use guard::Guard;
 pub use handover::Handle;
 pub use key::{Key, NAME_MAX};
-pub use locks::{Builder, Locks, Watch};
+pub use locks::{Builder, Locks};
 pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};
 pub use mutex::Mutex;
 pub use once::{Once, Outcome, Ran, Run, RunState, Slot, Started};
@@ -94,3 +95,4 @@ pub use striped::{STRIPES_MAX, Striped};
 pub use token::Token;
 #[cfg(feature = "unstable")]
 pub use url::{Secret, StoreUrl};
+pub use watch::Watch;

@@ -4,12 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::backend::{self, Backend, BoxFuture, Call, Kind, Line, Opening, Owner, Query, Released, Sink};
 use crate::capability::{Capabilities, Needs, Turns};
 use crate::core::lease::TTL_DEFAULT;
-use crate::core::moment::Moment;
 use crate::domain::Domain;
 use crate::engine::{Engine, Hub, Request};
 use crate::error::{Error, Result};
@@ -20,6 +17,7 @@ use crate::runtime::thread::ThreadRuntime;
 use crate::runtime::{Runtime, race};
 use crate::token::Token;
 use crate::url::{Secret, StoreUrl};
+use crate::watch::{Watch, Watched};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -385,90 +383,6 @@ impl Locks {
     pub fn blocking_close(self) -> Result<()> {
         pollster::block_on(self.close())
     }
-}
-
-/// Which locks a [`Watch`] follows.
-#[derive(Clone, Copy, Debug)]
-enum Watched {
-    /// The lock of that very name, and none below it.
-    Alone,
-    /// Those below the prefix.
-    Below,
-    /// Those below the prefix in every namespace.
-    Everywhere,
-}
-
-/// Watches locks; made by [`Locks::watch`].
-#[derive(Debug)]
-pub struct Watch {
-    locks: Locks,
-    prefix: String,
-    watched: Watched,
-    changes: watch::Receiver<u64>,
-    last: Option<Vec<Line>>,
-}
-
-impl Watch {
-    /// The first call returns the current lines. Each later call waits for the next change. Changes between two calls are reported
-    /// as one.
-    ///
-    /// # Errors
-    /// Those of [`Locks::inspect`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses nothing: the next call sees the change.
-    ///
-    /// # On drop
-    /// The same.
-    ///
-    /// # When the answer is lost
-    /// Call again.
-    pub async fn next(&mut self) -> Result<Vec<Line>> {
-        loop {
-            self.changes.mark_unchanged();
-            let lines = match self.watched {
-                Watched::Alone => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
-                Watched::Below => self.locks.list(&self.prefix).await?,
-                Watched::Everywhere => self.locks.list_all(&self.prefix).await?,
-            };
-            if self.last.as_ref().is_none_or(|last| !same(last, &lines)) {
-                self.last = Some(lines.clone());
-                return Ok(lines);
-            }
-            // A lease that ends while nobody touches its line changes what is seen and makes no news.
-            let runtime = self.locks.engine.core.runtime.clone();
-            let seen = lines.iter().flat_map(|l| l.holders.iter().chain(&l.waiting));
-            let shortest = seen.filter_map(|s| s.expires_in).min();
-            let until = shortest.map_or(Moment::NEVER, |d| runtime.now() + d + Duration::from_millis(1));
-            let _ = race(&*runtime, until, self.changes.changed()).await;
-        }
-    }
-
-    /// [`next`](Watch::next) for code without async.
-    ///
-    /// # Errors
-    /// Those of [`next`](Watch::next).
-    pub fn blocking_next(&mut self) -> Result<Vec<Line>> {
-        pollster::block_on(self.next())
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.locks.engine.hub.unwatch();
-    }
-}
-
-/// The same but for the time that passes.
-fn same(a: &[Line], b: &[Line]) -> bool {
-    fn timeless(lines: &[Line]) -> Vec<Line> {
-        let mut lines = lines.to_vec();
-        for seen in lines.iter_mut().flat_map(|l| l.holders.iter_mut().chain(&mut l.waiting)) {
-            seen.expires_in = None;
-        }
-        lines
-    }
-    timeless(a) == timeless(b)
 }
 
 type Wrap = Box<dyn FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend> + Send>;
