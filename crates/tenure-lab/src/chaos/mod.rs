@@ -1,8 +1,16 @@
 //! `tenure lab chaos`: many clients in several processes, real servers, and faults from a seed; then the judge.
 //!
-//! - `client`: a client process. - `holding`: the locks. - `resource`: what they protect.
-//! - `stage`: one run. - `hunt`: one of a wrong protocol. - `crew`: the processes. - `weather`: the faults. - `proxy`: the path to the server. - `server`: a server to break.
-//! - `files`: a store's files, to remove. - `queue`: when a claim came to stand in line.
+//! - `stage`: one run.
+//! - `hunt`: a run with a wrong protocol.
+//! - `client`: a client process.
+//! - `crew`: all client processes.
+//! - `holding`: the locks.
+//! - `queue`: when a claim was put in line.
+//! - `resource`: the counters that the locks protect.
+//! - `weather`: the faults.
+//! - `proxy`: the path to the server.
+//! - `server`: a server to break.
+//! - `files`: the files of a store, to remove.
 
 mod client;
 mod crew;

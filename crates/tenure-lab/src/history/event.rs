@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Name;
 
-/// One claim, by a hash: 16 hexadecimal digits, unique in the run. It is not the claim's id, which authorises release.
+/// A claim, by a hash: 16 hexadecimal digits, unique in the run. It is not the claim's id, which authorises a release.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Claim(pub u64);
 
 impl Claim {
-    /// The claim number `n` (from 0, below 2^40) of process `p` (below 2^24): no two are alike.
+    /// Claim number `n` (from 0, below 2^40) of process `p` (below 2^24). All are different.
     #[must_use]
     pub fn numbered(p: u32, n: u64) -> Claim {
-        // Every step can be undone, so different numbers stay different.
+        // Every step is invertible, so different numbers stay different.
         let mut z = (u64::from(p) << 40) | (n & 0xFF_FFFF_FFFF);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -51,7 +51,7 @@ macro_rules! words {
 }
 
 words! {
-    /// What was done.
+    /// The operation.
     Op {
         /// Asks for a lock.
         Acquire => "acquire",
@@ -65,49 +65,49 @@ words! {
         Write => "write",
         /// Asks the guard whether it still holds.
         Check => "check",
-        /// The lease was made longer.
+        /// The lease was renewed.
         Renew => "renew",
         /// The guard signalled its loss.
         Lost => "lost",
-        /// Gives the lock back.
+        /// Releases the lock.
         Release => "release",
         /// A fault of the lab.
         Fault => "fault",
         /// The value of a counter at the end.
         Final => "final",
-        /// What was left behind at the end.
+        /// What was left behind at the end, by kind.
         Residue => "residue",
     }
 }
 
 words! {
-    /// How far it came.
+    /// The progress of an operation.
     Phase {
-        /// About to begin.
+        /// It is about to start.
         Invoke => "invoke",
         /// Done.
         Ok => "ok",
-        /// Surely not done.
+        /// Certainly not done.
         Fail => "fail",
-        /// Nobody knows.
+        /// The outcome is unknown.
         Info => "info",
         /// The resource refused the token.
         Refused => "refused",
         /// No longer held.
         Lost => "lost",
-        /// It was no longer ours.
+        /// The lock was no longer ours.
         Gone => "gone",
-        /// The answer of a release did not come.
+        /// The answer to a release did not arrive.
         Unknown => "unknown",
         /// A fault begins.
         Begin => "begin",
-        /// A fault is over.
+        /// A fault ends.
         End => "end",
     }
 }
 
 words! {
-    /// The kind of a lock, and how it is wanted.
+    /// The kind of a lock, and the way in which it is asked for.
     Kind {
         /// One holder.
         Mutex => "mutex",
@@ -125,24 +125,24 @@ words! {
 pub struct Fault {
     /// Its name.
     pub name: Name,
-    /// Tells apart faults of one name; `begin` and `end` have the same.
+    /// Tells faults of the same name apart; `begin` and `end` share it.
     pub id: u64,
     /// What it hits: `server`, `path`, `client 3` ...
     pub target: Name,
-    /// The rules that are not promised while it lasts, and one ttl longer.
+    /// The rules that are not promised while it lasts, and for one ttl after it.
     pub breaks: Vec<Name>,
 }
 
-/// One line of a history. Which fields an operation has is said by [`SHAPES`](super::SHAPES).
+/// One line of a history. [`SHAPES`](super::SHAPES) lists the fields of each operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// `CLOCK_BOOTTIME` in ns.
     pub t: u64,
     /// The process; 0 is the runner.
     pub p: u32,
-    /// What was done.
+    /// The operation.
     pub op: Op,
-    /// How far it came.
+    /// Its progress.
     pub phase: Phase,
     /// The client: process and task, as `3.1`.
     pub c: Option<Name>,
@@ -154,26 +154,26 @@ pub struct Event {
     pub fenced: Option<bool>,
     /// The weight of the claim.
     pub weight: Option<u32>,
-    /// What the lock can carry.
+    /// The capacity of the lock.
     pub capacity: Option<u32>,
     /// The claim.
     pub claim: Option<Claim>,
     /// The fencing token.
     pub token: Option<i64>,
-    /// When the belief ends: `CLOCK_BOOTTIME` in ns. None: it has no end.
+    /// When the belief ends: `CLOCK_BOOTTIME` in ns. None: the belief has no end.
     pub deadline: Option<u64>,
     /// The resource.
     pub resource: Option<Name>,
-    /// The counter: as read by `enter`, as left by `write`, as it is in the end.
+    /// The counter: as read by `enter`, as left by `write`, or at the end.
     pub value: Option<i64>,
     /// The fault.
     pub fault: Option<Box<Fault>>,
-    /// More, for people; for `residue` what was left.
+    /// Details for people; for `residue` the counts by kind.
     pub detail: Option<Box<serde_json::Value>>,
 }
 
 impl Event {
-    /// An event with nothing but its stamp, process, operation and phase.
+    /// An event with a stamp, a process, an operation and a phase only.
     #[must_use]
     pub fn new(t: u64, p: u32, op: Op, phase: Phase) -> Event {
         Event {
@@ -211,7 +211,7 @@ impl Event {
         self
     }
 
-    /// With the kind, the claim's weight and what the lock can carry.
+    /// With the kind, the claim's weight and the lock's capacity.
     #[must_use]
     pub fn kind(mut self, kind: Kind, weight: u32, capacity: u32) -> Event {
         (self.kind, self.weight, self.capacity) = (Some(kind), Some(weight), Some(capacity));
@@ -260,7 +260,7 @@ impl Event {
         self
     }
 
-    /// With more.
+    /// With details.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<serde_json::Value>) -> Event {
         self.detail = Some(Box::new(detail.into()));

@@ -1,4 +1,4 @@
-//! Putting the files of all processes together, by time.
+//! Puts the files of all processes together, by time.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,14 +23,14 @@ struct Part {
     died: Option<u64>,
 }
 
-/// What came of it.
+/// The result of a merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// Events written.
     pub events: u64,
-    /// Last lines that were cut off: the kernel may end the write of a killed process at a page's end. They say nothing.
+    /// Last lines that were cut off and left out: the kernel may end the write of a killed process at a page boundary.
     pub torn: u64,
-    /// `lost` events added for what the killed held.
+    /// `lost` events added for the holds of killed processes.
     pub ended: u64,
 }
 
@@ -56,16 +56,15 @@ impl Merge {
         self
     }
 
-    /// Adds the file of a process that was killed; `t`: just before the signal was sent. What it held is marked as lost
-    /// then (or at its last event, if that came later), because the dead believe nothing.
+    /// Adds the file of a process that was killed; `t` is just before the signal was sent. Its holds are marked as lost at
+    /// that time, or at its last event if that came later, because the dead believe nothing.
     #[must_use]
     pub fn died(mut self, path: impl Into<PathBuf>, t: u64) -> Merge {
         self.parts.push(Part { path: path.into(), died: Some(t) });
         self
     }
 
-    /// Leaves out what came later: while processes still write, what one had written when it was read may be later than
-    /// what another had.
+    /// Leaves out later events. Use it while processes still write: the files are not read at the same instant.
     #[must_use]
     pub fn until(mut self, t: u64) -> Merge {
         self.until = Some(t);
@@ -101,7 +100,7 @@ impl Merge {
                 from = to;
             }
         }
-        // Stable: what has the same time stays in the order of its file.
+        // Stable: events with the same time keep the order of their file.
         lines.sort_by_key(|at| at.t);
         merged.events = lines.len() as u64;
         let mut file = BufWriter::with_capacity(1 << 20, File::create(out)?);

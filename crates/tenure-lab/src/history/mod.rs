@@ -1,10 +1,17 @@
-//! The history of a run: what every client of a lab saw, one event a line, so that anybody can judge it.
+//! The history of a run: what every client of the lab saw, one event per line. Any tool can judge it.
 //!
-//! The format is public: `docs/wire/history.schema.json`. Every line is one JSON object; the first is the [`Header`].
+//! The format is public: `docs/wire/history.schema.json`. Every line is a JSON object; the first one is the [`Header`].
 //! Stamps are `CLOCK_BOOTTIME` in ns, one clock for all processes of a machine, so real-time order is exact.
 //!
+//! - `event`: events as values.
+//! - `wire`: events as lines, and the fields that each must have.
+//! - `write`: how a process writes its part.
+//! - `merge`: the parts of all processes, put together by time.
+//! - `read`: a whole history in memory.
+//! - `name`: names that many events share.
+//!
 //! # How a process writes events
-//! Each process has one file of its own ([`Writer`], no header) and each task one [`Recorder`]:
+//! Each process has its own file ([`Writer`], without a header), and each task has a [`Recorder`]:
 //! ```
 //! use tenure_lab::history::{Claim, Kind, Op, Phase, Recorder, Writer};
 //! # let dir = tempfile::tempdir()?;
@@ -22,18 +29,27 @@
 //! rec.put(&rec.now(Op::Release, Phase::Ok).claim(claim))?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
-//! - An acquire ends with `ok`, `fail` (surely not granted) or `info` (unknown), or with `cancel` where its future was
-//!   dropped, or with nothing where the process was killed.
-//! - `queued` when the store is known to have put the claim in line. It is what the declared order is judged by.
-//! - `enter`: the first access to a resource; registers the token and reads the `value`. `write`: the value read plus
-//!   one; `ok`, `refused`, or `info` where the answer was lost. Both say `fenced`; the unfenced twin is another resource.
-//! - `check` and `renew` carry the deadline believed at that time; a belief counts up to the latest deadline told.
-//! - The runner is process 0: `fault` (`begin` stamped before it, `end` after it), `final` for each resource, `residue`.
-//!   A fault's `breaks` are the rules that are not promised during it and one ttl longer. A fault that hits one client
-//!   process has the target `client N` (N its `p`), and then excuses only what involves that process.
+//! - A client does one thing at a time, and writes the outcome of each call before the next one. Each claim is asked for
+//!   once and granted at most once, by the same client.
+//! - An acquire ends with `ok`, `fail` (certainly not granted) or `info` (unknown), with `cancel` if its future was
+//!   dropped, or with nothing if the process was killed.
+//! - A grant has a token and a deadline, if the store gives them (header, `capabilities`).
+//! - `queued` means that the store has put the claim in line. The declared order is judged by it.
+//! - `enter` is the first access to a resource: it registers the token and reads the `value`. `write` writes the value
+//!   read plus one, with the token of the grant: `ok`, `refused`, or `info` if the answer was lost. Both say `fenced`; the
+//!   unfenced twin is another resource. Counters begin at 0.
+//! - `check` and `renew` carry the deadline believed at that time. A belief lasts until the latest deadline told. After
+//!   its release, a claim is neither checked nor renewed.
+//! - The runner is process 0. It writes `fault` (`begin` stamped before it, `end` after it), and last of all `final` for
+//!   each resource and `residue` with the waiters and the holders or keys that were left.
+//!   The `breaks` of a fault are the rules that are not promised while it lasts, and one ttl longer. A fault that hits
+//!   one client process has the target `client N` (N is its `p`), and excuses only what involves that process.
 //!   A client stopped by SIGSTOP is the fault `pause`.
-//! - A process that was killed is told to [`Merge::died`]: what it held ends there, since the dead believe nothing.
+//! - Report a killed process to [`Merge::died`]: its holds end there, because the dead believe nothing.
 //!   A process that is started again gets another number `p` and another file.
+//!
+//! A history that breaks one of these rules is not false, but it proves nothing: the rules of the contract that rest on
+//! the missing evidence are "not judged".
 //!
 //! [`Merge`] puts the files of all processes together by `t`; [`History::read`] reads the result.
 
@@ -56,7 +72,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the format.
 pub const VERSION: u32 = 1;
 
-/// The first line of a history: what run it was.
+/// The first line of a history: describes the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Header {
@@ -66,42 +82,42 @@ pub struct Header {
     pub backend: String,
     /// The store's URL, without secrets.
     pub url: String,
-    /// What the run is repeated by.
+    /// The seed that repeats the run.
     pub seed: u64,
     /// The ttl of every claim, in ms.
     pub ttl_ms: u64,
-    /// How many locks.
+    /// Number of locks. Each must have been granted.
     pub locks: u32,
-    /// How many client processes at a time.
+    /// Number of client processes at a time. At least as many must have been granted a lock.
     pub processes: u32,
-    /// How many tasks each.
+    /// Number of tasks per process.
     pub tasks: u32,
-    /// What the store promised when it was opened.
+    /// The promises of the store when it was opened.
     pub capabilities: serde_json::Value,
     /// The version of Tenure.
     pub version: String,
-    /// Strict first come was asked for.
+    /// The run asked for strict first come, first served.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fair: bool,
     /// The least that must have happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floors: Option<Floors>,
-    /// How many events follow. A history with fewer or more of them is not judged.
+    /// Number of events that follow. A history with another number of events is incomplete, and is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<u64>,
     /// The command that repeats the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
-    /// Versions of what took part: the server, the kernel.
+    /// Versions of the server, the kernel and the like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub versions: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// The least that must have happened in a run, so that its verdicts mean something.
+/// What must have happened at least, for the verdicts to mean something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Floors {
-    /// Acquisitions that succeeded.
+    /// Successful acquisitions.
     pub acquisitions: u64,
     /// Faults that began.
     pub windows: u64,

@@ -1,4 +1,4 @@
-//! Reading: the whole history in memory, or the line that is wrong.
+//! Reads a whole history into memory, or names the line that is wrong.
 
 use std::fmt;
 use std::fs::File;
@@ -11,7 +11,7 @@ use super::{Header, VERSION};
 /// A history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    /// What run it was.
+    /// Describes the run.
     pub header: Header,
     /// The events, by `t`.
     pub events: Vec<Event>,
@@ -20,7 +20,7 @@ pub struct History {
 /// Why a history cannot be read.
 #[derive(Debug)]
 pub struct ReadError {
-    /// The line, from 1; 0 for the file itself.
+    /// The line, counted from 1; 0 stands for the file itself.
     pub line: usize,
     /// What is wrong with it.
     pub what: String,
@@ -41,7 +41,7 @@ impl History {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be opened, or a line is not what it must be.
+    /// The file cannot be opened, or a line is malformed.
     pub fn read(path: &Path) -> Result<History, ReadError> {
         let file =
             File::open(path).map_err(|e| ReadError { line: 0, what: format!("{}: {e}", path.display()) })?;
@@ -56,7 +56,7 @@ impl History {
     /// Reads a text.
     ///
     /// # Errors
-    /// A line is not what it must be.
+    /// A line is malformed.
     pub fn parse(text: impl Read) -> Result<History, ReadError> {
         let mut text = BufReader::with_capacity(64 << 10, text);
         let mut buffer = Vec::new();
@@ -76,7 +76,7 @@ impl History {
                 header = Some(first(&buffer).map_err(bad)?);
                 continue;
             }
-            // serde_json says "at line 1"; the line that counts is ours.
+            // serde_json counts lines of this one text; we know the line of the file.
             let event: Event = serde_json::from_slice(&buffer).map_err(|e| bad(reason(&e)))?;
             sorted &= events.last().is_none_or(|last| last.t <= event.t);
             events.push(event);
@@ -84,8 +84,7 @@ impl History {
         if !sorted {
             events.sort_by_key(|event| event.t);
         }
-        let header =
-            header.ok_or_else(|| ReadError { line: 0, what: "an empty file is no history".into() })?;
+        let header = header.ok_or_else(|| ReadError { line: 0, what: "the file is empty".into() })?;
         Ok(History { header, events })
     }
 }
@@ -95,7 +94,7 @@ fn first(line: &[u8]) -> Result<Header, String> {
     match header.history {
         VERSION if header.ttl_ms == 0 => Err("the header has no ttl_ms".into()),
         VERSION => Ok(header),
-        0 => Err(r#"the first line is no header; it begins with {"history":1"#.into()),
+        0 => Err(r#"the first line is no header; a header begins with {"history":1"#.into()),
         other => Err(format!("a history of version {other}; this program reads version {VERSION}")),
     }
 }

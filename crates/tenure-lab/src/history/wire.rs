@@ -1,4 +1,4 @@
-//! Events as lines: which fields each has, in which order they are written, how they are read.
+//! Events as lines: the fields of each, the order in which they are written, and how they are read.
 
 use std::fmt;
 
@@ -9,8 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::event::{Claim, Event, Fault, Kind, Op, Phase};
 use super::name::Name;
 
-/// Which phases an operation has, and which fields it must have in each (`t`, `p`, `op` and `phase` aside; `c` wherever
-/// there is a claim).
+/// The phases of each operation, and the fields that it must have in them, besides `t`, `p`, `op` and `phase`.
 pub const SHAPES: &[(Op, &[Phase], &[&str])] = &[
     (Op::Acquire, &[Phase::Invoke], &["c", "lock", "kind", "weight", "capacity", "claim"]),
     (Op::Acquire, &[Phase::Ok, Phase::Fail, Phase::Info], &["c", "lock", "claim"]),
@@ -36,10 +35,10 @@ pub const SHAPES: &[(Op, &[Phase], &[&str])] = &[
 ];
 
 impl Event {
-    /// Whether it has what its operation and phase must have.
+    /// Checks that the event has the fields that its operation and phase must have.
     ///
     /// # Errors
-    /// Says what it lacks.
+    /// Names what is missing.
     pub fn check_shape(&self) -> Result<(), String> {
         let Some((_, _, fields)) =
             SHAPES.iter().find(|(op, phases, _)| *op == self.op && phases.contains(&self.phase))
@@ -79,7 +78,7 @@ impl Serialize for Event {
         let mut map = to.serialize_map(None)?;
         map.serialize_entry("t", &self.t)?;
         map.serialize_entry("p", &self.p)?;
-        // What is not there is left out.
+        // Absent fields are left out.
         macro_rules! some {
             ($($field:ident),*) => {$(
                 if let Some(value) = &self.$field {
@@ -102,7 +101,7 @@ impl Serialize for Event {
     }
 }
 
-/// A line as it stands; fields that are not ours are let be.
+/// A line as it is written. Unknown fields are ignored.
 #[derive(Deserialize)]
 struct Line {
     t: u64,

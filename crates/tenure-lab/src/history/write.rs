@@ -1,4 +1,4 @@
-//! Writing: a line costs one system call, and a process that is killed leaves whole lines.
+//! Writes events: one system call per line, so a killed process leaves whole lines.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -14,26 +14,26 @@ thread_local! {
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The history file of one process. All its tasks may write at once; lines are not sorted, [`Merge`](super::Merge)
-/// does that. Nothing is kept back: what was put is in the kernel's hands, so SIGKILL loses none of it.
+/// The history file of one process. All its tasks may write at the same time. Lines are not sorted; [`Merge`](super::Merge)
+/// does that. Nothing is buffered: once `put` returns, the kernel has the line, so SIGKILL does not lose it.
 #[derive(Debug)]
 pub struct Writer {
     file: File,
 }
 
 impl Writer {
-    /// A new, empty file. A process that is started again takes another one.
+    /// Creates an empty file. A process that is started again takes another one.
     ///
     /// # Errors
-    /// The file is there already, or cannot be made.
+    /// The file exists already, or cannot be created.
     pub fn create(path: &Path) -> io::Result<Writer> {
         Ok(Writer { file: OpenOptions::new().append(true).create_new(true).open(path)? })
     }
 
-    /// A history that one process writes alone: begins with the header.
+    /// Creates a history that one process writes alone, with the header.
     ///
     /// # Errors
-    /// The same.
+    /// Like [`create`](Writer::create).
     pub fn whole(path: &Path, header: &Header) -> io::Result<Writer> {
         let writer = Writer::create(path)?;
         let mut line = serde_json::to_vec(header)?;
@@ -45,20 +45,20 @@ impl Writer {
     /// Appends one event.
     ///
     /// # Errors
-    /// `InvalidData` for an event that lacks what its operation must have; otherwise the file's error.
+    /// `InvalidData` if the event lacks a field that its operation must have; otherwise the file's error.
     pub fn put(&self, event: &Event) -> io::Result<()> {
         event.check_shape().map_err(|lack| io::Error::new(io::ErrorKind::InvalidData, lack))?;
         LINE.with_borrow_mut(|line| {
             line.clear();
             serde_json::to_writer(&mut *line, event)?;
             line.push(b'\n');
-            // One write(2) in append mode is one piece of the file, whoever else writes. Only a full disk makes it short.
+            // One write(2) in append mode is contiguous, whoever else writes. Only a full disk makes it short.
             (&self.file).write_all(line)
         })
     }
 }
 
-/// What one task writes with: knows the process and the client.
+/// Writes the events of one task: knows its process and its client.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     writer: Arc<Writer>,
@@ -73,7 +73,7 @@ impl Recorder {
         Recorder { writer, p, c: c.into() }
     }
 
-    /// An event of this client, stamped now.
+    /// A new event of this client, stamped now.
     #[must_use]
     pub fn now(&self, op: Op, phase: Phase) -> Event {
         Event::new(boot_ns(), self.p, op, phase).client(self.c)

@@ -1,4 +1,4 @@
-//! Fences in Redis, for resources in the same Redis: scripts, for whatever client the program has.
+//! Fences in Redis, for resources in the same Redis: scripts that work with any client.
 //!
 //! ```
 //! use tenure::fence::{Stamp, redis};
@@ -12,32 +12,32 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A refused access is an error of code `TENUREFENCE`, and [`sql::reason`](super::sql::reason) reads its text. In a
-//! cluster, the fence has to lie in the slot of what it protects: the same text in braces. The fence has no expiry and must
-//! not be evicted (`maxmemory-policy noeviction`): a fence that is forgotten lets the next one in, whoever it is.
+//! A refused access is an error of code `TENUREFENCE`; [`sql::reason`](super::sql::reason) reads its text. In a cluster,
+//! the fence must be in the slot of the resource: use the same text in braces. The fence has no expiry and must not be
+//! evicted (`maxmemory-policy noeviction`): if a fence is forgotten, the next access is admitted, even with a stale token.
 
 use super::Stamp;
 use super::sections::one;
 
 const SCRIPTS: &str = include_str!("redis.lua");
 
-/// A script that checks and registers the token, and then does `body` in the same atomic step. `KEYS[1]` is the fence, the
-/// first two of `ARGV` are [`arguments`]; what `body` needs comes behind them. For a script that reads, too.
+/// A script that checks and registers the token, then runs `body` in the same atomic step. `KEYS[1]` is the fence. The
+/// first two of `ARGV` are [`arguments`]; further ones are for `body`. Use it for scripts that only read, too.
 #[must_use]
 pub fn guarded(body: &str) -> String {
     format!("{}\n{body}", one(SCRIPTS, "check"))
 }
 
-/// A script that refuses tokens below the given one from now on, in its domain; it never lowers. `KEYS[1]` is the fence,
-/// `ARGV` the [`arguments`]. Shuts out a holder whose lock was taken away before the next one comes: give it the old
+/// A script that refuses tokens below the given one from now on, in its domain. It never lowers the fence. `KEYS[1]` is the
+/// fence, `ARGV` the [`arguments`]. Use it to shut out an evicted holder before the next one comes: give it the old
 /// holder's token plus one.
 #[must_use]
 pub fn raise() -> &'static str {
     one(SCRIPTS, "raise")
 }
 
-/// A script that forgets what was seen and begins with this domain and token: how an operator moves a resource to another
-/// store. `KEYS[1]` is the fence, `ARGV` the [`arguments`].
+/// A script that forgets the tokens seen so far and starts with this domain and token. Operators use it to move a resource
+/// to another store. `KEYS[1]` is the fence, `ARGV` the [`arguments`].
 #[must_use]
 pub fn reset() -> &'static str {
     one(SCRIPTS, "reset")

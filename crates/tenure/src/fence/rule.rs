@@ -1,4 +1,4 @@
-//! The rule, without any resource: pure.
+//! The rule itself, without any resource. Pure.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,8 +7,7 @@ use crate::domain::Domain;
 use crate::error::Error;
 use crate::token::Token;
 
-/// A token and the order that it belongs to: what a holder shows with every access, and what a resource remembers of the
-/// highest that it has seen.
+/// A token and its domain. A holder shows it with every access, and a resource remembers the highest one that it has seen.
 ///
 /// ```
 /// use tenure::fence::Stamp;
@@ -33,7 +32,7 @@ impl Stamp {
         Stamp { domain, token }
     }
 
-    /// Which order the token belongs to.
+    /// The domain of the token: the store that gave it.
     #[must_use]
     pub fn domain(&self) -> &Domain {
         &self.domain
@@ -46,28 +45,28 @@ impl Stamp {
     }
 }
 
-/// An access that may go on.
+/// An admitted access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The resource knows this token as the highest already.
+    /// The resource already knows this token as the highest.
     Known,
-    /// The resource has to record the stamp, in the same atomic step, before anything else happens.
+    /// The resource must record the stamp, in the same atomic step, before anything else happens.
     Record,
 }
 
 /// Why an access is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The resource has seen a higher token: somebody else was granted the lock since.
+    /// The resource has seen a higher token: another holder was granted the lock meanwhile.
     Stale {
-        /// The token that was shown.
+        /// The token of this access.
         shown: Token,
         /// The highest that the resource has seen.
         highest: Token,
     },
-    /// The token comes from another store than those that the resource has seen, or from another incarnation of it.
+    /// The token comes from another store than the tokens that the resource has seen, or from another incarnation of it.
     OtherDomain {
-        /// The domain of the token that was shown.
+        /// The domain of this access.
         shown: Domain,
         /// The domain that the resource knows.
         kept: Domain,
@@ -75,7 +74,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Which of the two, without the details.
+    /// The reason, without the details.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -99,7 +98,7 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Stale { shown, highest } => write!(
                 f,
-                "token {shown} is stale: the resource has seen {highest}, so the lock went to somebody else; stop the work"
+                "token {shown} is stale: the resource has seen {highest}, so another holder was granted the lock; stop the work"
             ),
             Refusal::OtherDomain { shown, kept } => write!(
                 f,
@@ -112,10 +111,10 @@ impl fmt::Display for Refusal {
 
 impl StdError for Refusal {}
 
-/// Judges an access: `seen` is the highest stamp that the resource remembers, `shown` the one of this access.
+/// Judges an access: `seen` is the highest stamp that the resource remembers, `shown` is the stamp of this access.
 ///
 /// # Errors
-/// Why the access is refused. Nothing is to be recorded then.
+/// The reason for a refusal. The resource must not record the stamp then.
 ///
 /// ```
 /// use tenure::Token;
@@ -141,12 +140,12 @@ pub fn check(seen: Option<&Stamp>, shown: &Stamp) -> Result<Admission, Refusal> 
     }
 }
 
-/// An access that did not happen.
+/// An access that was not admitted.
 #[derive(Debug)]
 pub enum CheckError {
     /// The resource refuses this stamp.
     Refused(Refusal),
-    /// Nobody could ask: the record cannot be read or written. The access must not go on either.
+    /// The fence could not be checked: its record cannot be read or written. The access must not continue.
     Failed(Error),
 }
 

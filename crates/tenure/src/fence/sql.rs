@@ -1,10 +1,10 @@
 //! Fences in a table, for resources in the same database: PostgreSQL, MySQL or MariaDB, SQLite.
 //!
-//! Statements, for whatever driver the program has. Run [`migration`](Statements::migration) once, and
-//! [`check`](Statements::check) as the first statement of every transaction that reads or writes the resource, with three
-//! parameters: a name of the resource, the domain and the token. A refused check is an error of the database, so the
-//! transaction ends without an effect wherever errors end transactions; and since the fence's row stays locked until
-//! then, a holder with a higher token waits for those that are inside.
+//! These are statements, for any driver. Run [`migration`](Statements::migration) once. Run [`check`](Statements::check) as
+//! the first statement of every transaction that reads or writes the resource, with three parameters: the name of the
+//! resource, the domain and the token. A refused check is an error of the database, so the transaction ends without an
+//! effect if errors end transactions there. The fence's row stays locked until the end of the transaction, so a holder
+//! with a higher token waits for transactions that are inside.
 //!
 //! ```
 //! use tenure::fence::{Reason, Stamp, sql};
@@ -30,7 +30,7 @@
 //! # let transaction = &mut Refusing;
 //! if let Err(failure) = take_one(transaction, &stamp) {
 //!     match sql::reason(&failure.to_string()) {
-//!         Some(Reason::Stale) => println!("somebody else holds the lock: stop the work"),
+//!         Some(Reason::Stale) => println!("another holder has the lock: stop the work"),
 //!         Some(Reason::OtherDomain) => println!("the token comes from another store"),
 //!         None => println!("the database failed: {failure}"),
 //!     }
@@ -38,13 +38,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What the databases do with it:
-//! - PostgreSQL: at `REPEATABLE READ` and above, the check of a transaction that began before another one registered a
-//!   higher token fails with 40001 instead; tried again, it is refused. A holder that stalls inside its transaction keeps
-//!   others out until `idle_in_transaction_session_timeout`.
-//! - MySQL, MariaDB: the check needs a transaction around it to protect what follows; after an error the program has to
-//!   roll back, as ever there. Others wait for `innodb_lock_wait_timeout`.
-//! - SQLite: begin with `BEGIN IMMEDIATE`; after an error the program has to roll back.
+//! Differences between the databases:
+//! - PostgreSQL: at `REPEATABLE READ` and above, a check fails with 40001 if its transaction started before another one
+//!   registered a higher token. If it is retried, it is refused. A holder that stalls inside its transaction keeps others
+//!   out until `idle_in_transaction_session_timeout`.
+//! - MySQL, MariaDB: the check needs a transaction around it to protect the statements that follow. After an error the
+//!   program must roll back. Others wait for `innodb_lock_wait_timeout`.
+//! - SQLite: start with `BEGIN IMMEDIATE`. After an error the program must roll back.
 
 use super::{Reason, sections};
 
@@ -60,37 +60,39 @@ pub const MYSQL: Statements = Statements(include_str!("sql/mysql.sql"));
 /// For SQLite 3.24 and newer. Parameters `?1` to `?3`.
 pub const SQLITE: Statements = Statements(include_str!("sql/sqlite.sql"));
 
-/// The statements for one kind of database. The parameters of all but `migration` are: resource, domain, token; `show` has
-/// the first only.
+/// The statements for one kind of database. Their parameters are: resource, domain, token. `show` has only the first one,
+/// and `migration` has none.
 #[derive(Clone, Copy, Debug)]
 pub struct Statements(&'static str);
 
 impl Statements {
-    /// Makes what the checks need; each to be run by itself, in this order. Running them again changes nothing.
+    /// Creates the table and the routines of the checks. Run each statement by itself, in this order. Running them again
+    /// changes nothing.
     pub fn migration(&self) -> impl Iterator<Item = &'static str> {
         sections::named(self.0, "migration")
     }
 
-    /// Registers the token, or fails. The first statement of a transaction that reads or writes the resource.
+    /// Registers the token, or fails. Run it first in each transaction that reads or writes the resource.
     #[must_use]
     pub fn check(&self) -> &'static str {
         self.one("check")
     }
 
-    /// Reads the domain and the highest token that was seen: one row, or none.
+    /// Reads the domain and the highest token seen: one row, or none.
     #[must_use]
     pub fn show(&self) -> &'static str {
         self.one("show")
     }
 
-    /// Refuses tokens below the given one from now on, in its domain; never lowers. Shuts out a holder whose lock was
-    /// taken away before the next one comes: give it the old holder's token plus one.
+    /// Refuses tokens below the given one from now on, in its domain. It never lowers the fence. Use it to shut out an
+    /// evicted holder before the next one comes: give it the old holder's token plus one.
     #[must_use]
     pub fn raise(&self) -> &'static str {
         self.one("raise")
     }
 
-    /// Forgets what was seen and begins with this domain and token: how an operator moves a resource to another store.
+    /// Forgets the tokens seen so far and starts with this domain and token. Operators use it to move a resource to another
+    /// store.
     #[must_use]
     pub fn reset(&self) -> &'static str {
         self.one("reset")
@@ -101,7 +103,7 @@ impl Statements {
     }
 }
 
-/// Why a check was refused, from the text of the driver's error; `None`: it failed for another reason.
+/// Why a check was refused, from the text of the driver's error. `None`: it failed for another reason.
 #[must_use]
 pub fn reason(error: &str) -> Option<Reason> {
     match error.split_once("tenure fence: ")?.1 {
