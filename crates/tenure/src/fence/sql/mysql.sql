@@ -14,18 +14,6 @@ CREATE TABLE IF NOT EXISTS tenure_fence (
   CHECK (token > 0)
 ) ENGINE = InnoDB
 --- migration
-DROP FUNCTION IF EXISTS tenure_fence_name
---- migration
-CREATE FUNCTION tenure_fence_name(p_resource VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)
-RETURNS VARBINARY(800) DETERMINISTIC NO SQL
-BEGIN
-  -- Outside of the strict mode, the server would cut it off and take another name.
-  IF CHAR_LENGTH(p_resource) > 200 THEN
-    SIGNAL SQLSTATE '22001' SET MESSAGE_TEXT = 'tenure fence: the name of a resource has up to 200 characters';
-  END IF;
-  RETURN CAST(p_resource AS BINARY);
-END
---- migration
 DROP PROCEDURE IF EXISTS tenure_fence_check
 --- migration
 CREATE PROCEDURE tenure_fence_check(
@@ -35,10 +23,15 @@ CREATE PROCEDURE tenure_fence_check(
 )
 MODIFIES SQL DATA
 BEGIN
-  DECLARE v_name VARBINARY(800) DEFAULT tenure_fence_name(p_resource);
+  DECLARE v_name VARBINARY(800);
   DECLARE v_domain VARCHAR(200) CHARACTER SET ascii COLLATE ascii_bin;
   DECLARE v_token BIGINT;
   DECLARE v_text VARCHAR(128) CHARACTER SET utf8mb4;
+  -- Outside of the strict mode, the server would cut the name off and take another one.
+  IF CHAR_LENGTH(p_resource) > 200 THEN
+    SIGNAL SQLSTATE '22001' SET MESSAGE_TEXT = 'tenure fence: the name of a resource has up to 200 characters';
+  END IF;
+  SET v_name = CAST(p_resource AS BINARY);
   -- Registers in one step, so that no token goes back even without a transaction around it; then judges.
   INSERT INTO tenure_fence (resource, domain, token) VALUES (v_name, p_domain, p_token)
   ON DUPLICATE KEY UPDATE token = IF(domain = p_domain, GREATEST(token, p_token), token);
@@ -62,7 +55,12 @@ CREATE PROCEDURE tenure_fence_raise(
 )
 MODIFIES SQL DATA
 BEGIN
-  DECLARE v_name VARBINARY(800) DEFAULT tenure_fence_name(p_resource);
+  DECLARE v_name VARBINARY(800);
+  -- Outside of the strict mode, the server would cut the name off and take another one.
+  IF CHAR_LENGTH(p_resource) > 200 THEN
+    SIGNAL SQLSTATE '22001' SET MESSAGE_TEXT = 'tenure fence: the name of a resource has up to 200 characters';
+  END IF;
+  SET v_name = CAST(p_resource AS BINARY);
   UPDATE tenure_fence SET token = GREATEST(token, p_token) WHERE resource = v_name AND domain = p_domain;
 END
 --- migration
@@ -75,14 +73,19 @@ CREATE PROCEDURE tenure_fence_reset(
 )
 MODIFIES SQL DATA
 BEGIN
-  DECLARE v_name VARBINARY(800) DEFAULT tenure_fence_name(p_resource);
+  DECLARE v_name VARBINARY(800);
+  -- Outside of the strict mode, the server would cut the name off and take another one.
+  IF CHAR_LENGTH(p_resource) > 200 THEN
+    SIGNAL SQLSTATE '22001' SET MESSAGE_TEXT = 'tenure fence: the name of a resource has up to 200 characters';
+  END IF;
+  SET v_name = CAST(p_resource AS BINARY);
   INSERT INTO tenure_fence (resource, domain, token) VALUES (v_name, p_domain, p_token)
   ON DUPLICATE KEY UPDATE domain = VALUES(domain), token = VALUES(token);
 END
 --- check
 CALL tenure_fence_check(?, ?, ?)
 --- show
-SELECT domain, token FROM tenure_fence WHERE resource = tenure_fence_name(?)
+SELECT domain, token FROM tenure_fence WHERE resource = CAST(CONVERT(? USING utf8mb4) AS BINARY)
 --- raise
 CALL tenure_fence_raise(?, ?, ?)
 --- reset
