@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use tenure::backend::Standing;
 use tenure::backend::host::faults;
 use tenure::{Capabilities, ErrorKind, Fact, HoldEnd, Scope, TokenStrength};
 
@@ -20,6 +21,7 @@ fn root() -> bool {
 /// A directory with a store that was used.
 fn used() -> Dir {
     let dir = Dir::new();
+    // Nobody else is in it, so nothing is left.
     let client = open(&dir.0).expect("opens");
     let claim = client.claim("x");
     client.take(&claim);
@@ -31,7 +33,7 @@ fn used() -> Dir {
 fn a_missing_directory_is_made_private() {
     let dir = Dir::new();
     let inner = dir.file("locks");
-    open(&inner).expect("made");
+    crate::roles::used(&inner).expect("made");
     let stat = fs::metadata(&inner).expect("there");
     assert_eq!(stat.permissions().mode() & 0o777, 0o700);
     for file in ["store", "live"] {
@@ -55,7 +57,7 @@ fn a_directory_that_others_can_change_is_refused() {
     open(&dir.0).expect("others may look at the directory");
     if root() {
         std::os::unix::fs::chown(&dir.0, Some(12_345), None).expect("root may");
-        refused(open(&dir.0), ErrorKind::Denied, "belongs to user 12345");
+        refused(crate::roles::used(&dir.0), ErrorKind::Denied, "belongs to user 12345");
     } else {
         refused(open("/usr".as_ref()), ErrorKind::Denied, "belongs to user 0");
     }
@@ -106,7 +108,7 @@ fn files_that_others_can_change_are_refused() {
         mode(&dir.file(file), 0o600);
         if root() {
             std::os::unix::fs::chown(dir.file(file), Some(12_345), None).expect("root may");
-            refused(open(&dir.0), ErrorKind::Denied, "belongs to user 12345");
+            refused(crate::roles::used(&dir.0), ErrorKind::Denied, "belongs to user 12345");
         }
     }
 }
@@ -212,7 +214,7 @@ fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
     let dir = Dir::new();
     Role::start("limited", &dir.0, &["1048576"]).ends();
     assert!(!dir.file("store").exists() && !dir.file("store.new").exists());
-    drop(open(&dir.0).expect("opens without the limit"));
+    faults::check(&dir.0).expect("made without the limit");
     // An existing store can be used under the limit, and does not grow beyond it.
     Role::start("limited-user", &dir.0, &["1048576"]).ends();
     faults::check(&dir.0).expect("whole");
@@ -221,6 +223,7 @@ fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
 #[test]
 fn a_store_is_small_and_grows_with_what_is_in_it() {
     let dir = Dir::new();
+    faults::check(&dir.0).expect("made");
     let client = open(&dir.0).expect("opens");
     let size = || fs::metadata(dir.file("store")).expect("there").len();
     assert!(size() < 5 << 20, "a new store has {} bytes", size());
@@ -263,7 +266,7 @@ fn a_damaged_table_of_chunks_is_an_error_and_no_crash() {
         let many = |client: &crate::kit::Client| -> usize {
             (0..6000).filter(|n| client.attempt(&client.claim(&format!("lock/{n}"))).is_err()).count()
         };
-        drop(open(&dir.0).expect("opens"));
+        faults::check(&dir.0).expect("made");
         let file = fs::File::options().write(true).open(dir.file("store")).expect("the store");
         for shard in 0..64 {
             // The second chunk of a shard, which has only one yet.
@@ -275,11 +278,14 @@ fn a_damaged_table_of_chunks_is_an_error_and_no_crash() {
 
 /// In a mount namespace of its own, with a small file system on the directory.
 fn mounted(options: &str, role: &str, args: &[&str]) {
-    let dir = Dir::new();
-    let user = if root() { "" } else { "--user --map-root-user " };
     let script =
         format!("mount -t tmpfs -o {options},mode=700 none \"$TENURE_TEST_DIR\" && exec \"$0\" \"$@\"");
-    let flags: Vec<&str> = user.split_whitespace().chain(["--mount", "sh", "-c", &script]).collect();
+    in_a_mount_namespace(&Dir::new(), &script, role, args);
+}
+
+fn in_a_mount_namespace(dir: &Dir, script: &str, role: &str, args: &[&str]) {
+    let user = if root() { "" } else { "--user --map-root-user " };
+    let flags: Vec<&str> = user.split_whitespace().chain(["--mount", "sh", "-c", script]).collect();
     let works = std::process::Command::new("unshare")
         .args(&flags)
         .arg("true")
@@ -307,6 +313,93 @@ fn a_read_only_directory_is_refused() {
         mode(&dir.0, 0o500);
         refused(open(&dir.0), ErrorKind::Denied, "Permission denied");
         mode(&dir.0, 0o700);
+    }
+}
+
+#[test]
+fn looking_makes_nothing_and_changes_nothing() {
+    let dir = Dir::new();
+    let typo = dir.file("typo");
+    for path in [&typo, &dir.0] {
+        let client = open(path).expect("opens");
+        assert!(client.lines().is_empty());
+        let claim = client.claim("x");
+        let answer = client.renew(std::slice::from_ref(&claim)).remove(0).expect("answered").standing;
+        assert!(matches!(answer, Standing::Gone { .. }), "{answer:?}");
+        assert_eq!(client.release(&claim).expect("answered"), tenure::Released::Gone);
+        assert_eq!(client.evict("x", "by hand"), tenure::Released::Gone);
+        client.backend.watch(true);
+        assert!(!typo.exists() && fs::read_dir(&dir.0).expect("there").next().is_none());
+        // Once another client has made the store it is seen, and the first claim takes part.
+        if path == &typo {
+            continue;
+        }
+        let other = open(path).expect("opens");
+        other.take(&other.claim("y"));
+        assert_eq!(client.lines().len(), 1);
+        client.take(&claim);
+        assert_eq!(other.lines().len(), 2);
+    }
+    let dir = used();
+    faults::reboot(&dir.0).expect("rebooted");
+    let before = fs::read(dir.file("store")).expect("there");
+    assert!(open(&dir.0).expect("opens").lines().is_empty(), "an earlier boot's holders are dead");
+    assert!(fs::read(dir.file("store")).expect("there") == before, "looking replaced the store");
+    refused(open(&dir.file("no/such")), ErrorKind::Config, "No such file");
+}
+
+#[test]
+fn a_store_on_a_read_only_mount_can_be_looked_at() {
+    let dir = Dir::new();
+    let client = open(&dir.0).expect("opens");
+    client.take(&client.claim("a"));
+    for _ in 0..300 {
+        client.attempt(&client.claim("a")).expect("waits"); // several chunks of cells
+    }
+    client.take(&client.claim("b"));
+    let script = "mount --bind \"$TENURE_TEST_DIR\" \"$TENURE_TEST_DIR\" && mount -o remount,bind,ro \
+                  \"$TENURE_TEST_DIR\" && exec \"$0\" \"$@\"";
+    in_a_mount_namespace(&dir, script, "looks", &["a", "b"]);
+    client.take(&client.claim("c"));
+}
+
+#[test]
+fn root_may_look_at_the_store_of_a_user_and_leaves_it_theirs() {
+    if !root() {
+        return eprintln!("not tried: needs root");
+    }
+    let dir = used();
+    // As that user would have made it.
+    let claim = {
+        let client = open(&dir.0).expect("opens");
+        let mut claim = client.claim("theirs");
+        claim.anchor = tenure::backend::Anchor::Time;
+        client.take(&claim);
+        claim
+    };
+    for file in ["", "store", "live", "floor"] {
+        std::os::unix::fs::chown(dir.file(file), Some(12_345), Some(12_345)).expect("root may");
+    }
+    Role::start("looks", &dir.0, &[claim.key.name()]).ends();
+    for file in ["", "store", "live", "floor"] {
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(dir.file(file)).expect("there").uid(), 12_345, "{file}");
+    }
+    assert_eq!(fs::read_dir(&dir.0).expect("there").count(), 3, "looking left something behind");
+}
+
+#[test]
+fn a_umask_does_not_decide_whether_a_store_can_be_used() {
+    let dir = Dir::new();
+    if !root() {
+        return Role::start("narrow", &dir.0, &[]).ends();
+    }
+    // Root may do anything whatever the mode, so the modes themselves have to tell.
+    Role::start("narrow", &dir.0, &[]).ends();
+    let mode = |name: &str| fs::metadata(dir.file(name)).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode("inner"), 0o700);
+    for name in ["inner/store", "inner/live", "inner/floor"] {
+        assert_eq!(mode(name), 0o600, "{name}");
     }
 }
 

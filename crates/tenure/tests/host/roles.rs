@@ -33,7 +33,9 @@ fn child() {
         "many" => many(&dir),
         "reap" => reap(&dir, args[0].parse().expect("a number")),
         "hammer" => hammer(&dir, args[0], args[1].parse().expect("a number")),
-        "refused" => refused(open(&dir), kind(args[0]), args[1]),
+        "refused" => refused(used(&dir), kind(args[0]), args[1]),
+        "looks" => looks(&dir, &args),
+        "narrow" => narrow(&dir),
         "squat" => squat(&dir),
         "limited" => limited(&dir, args[0].parse().expect("a number")),
         "starved" => starved(&dir),
@@ -202,6 +204,45 @@ fn squat(dir: &Path) {
     }
 }
 
+/// Opens a store and takes a lock in it.
+pub(crate) fn used(dir: &Path) -> tenure::Result<()> {
+    let client = open(dir)?;
+    client.attempt(&client.claim("used")).map(drop)
+}
+
+/// Sees these locks, and nothing more; cannot take one.
+fn looks(dir: &Path, names: &[&str]) {
+    let client = open(dir).expect("opens");
+    let mut seen: Vec<String> = client.lines().iter().map(|line| line.key.name().to_owned()).collect();
+    seen.sort();
+    assert_eq!(seen, names);
+    let key = tenure::Key::new("test", names[0]).expect("a good name");
+    let query = tenure::backend::Query {
+        namespace: "test".into(),
+        name: Some(names[0].into()),
+        ..Default::default()
+    };
+    let page = pollster::block_on(client.backend.inspect(&query, tenure::backend::Call::PATIENT)).expect("looked at");
+    assert_eq!(page.lines[0].key, key);
+    assert_eq!(page.lines[0].holders.len(), 1);
+    let claim = client.claim("more");
+    assert_eq!(client.attempt(&claim).expect_err("cannot be used").kind(), ErrorKind::Denied);
+    assert_eq!(client.release(&claim).expect_err("cannot be used").kind(), ErrorKind::Denied);
+    let tells = |client: &crate::kit::Client| matches!(client.news.recv_timeout(PATIENCE), Ok(News::Changed));
+    client.backend.watch(true);
+    assert!(tells(&client) && tells(&client), "whoever watches is told to look now and then");
+    client.backend.watch(false);
+}
+
+/// Makes a store under a umask that takes away what its owner needs, and uses it again.
+fn narrow(dir: &Path) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+    let inner = dir.join("inner");
+    for _ in 0..2 {
+        used(&inner).expect("used");
+    }
+}
+
 fn limit_files(bytes: u64) {
     let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
     rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).expect("a limit");
@@ -210,7 +251,7 @@ fn limit_files(bytes: u64) {
 /// May not make a file as long as a store.
 fn limited(dir: &Path, bytes: u64) {
     limit_files(bytes);
-    refused(open(dir), ErrorKind::Unavailable, "limit on file sizes");
+    refused(used(dir), ErrorKind::Unavailable, "limit on file sizes");
 }
 
 /// Uses a store that is longer than its limit, until it would have to grow.

@@ -158,6 +158,7 @@ fn a_stopped_raise_of_the_ceiling_delays_nobody() {
             if there {
                 faults::raise_floor(&dir.0, 1).expect("raised");
             }
+            faults::check(&dir.0).expect("made");
             let client = open(&dir.0).expect("opens");
             let mut child = Role::start("raise", &dir.0, &[&n.to_string()]);
             child.hears("ready");

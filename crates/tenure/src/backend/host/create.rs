@@ -30,7 +30,8 @@ const NEW: &str = "store.new";
 const BUILDER: u32 = 1 << 20;
 const BUILDER_WAIT: Duration = Duration::from_secs(10);
 
-enum Found {
+/// What there is in a directory.
+pub(super) enum Found {
     Good(OwnedFd, Header),
     Missing,
     EarlierBoot,
@@ -52,7 +53,8 @@ pub(super) fn open(dir: &Dir, live: BorrowedFd<'_>, runtime: &dyn Runtime) -> Re
     result
 }
 
-fn find(dir: &Dir, boot: u128) -> Result<Found> {
+/// Looks for the store. This opens and closes its file, so this process must have no locks on it.
+pub(super) fn find(dir: &Dir, boot: u128) -> Result<Found> {
     let Some(file) = dir.open_file(STORE, false)? else { return Ok(Found::Missing) };
     let path = dir.file(STORE);
     let io = |e: Errno| refused(e, "the store cannot be read", &path);
@@ -85,7 +87,8 @@ fn find(dir: &Dir, boot: u128) -> Result<Found> {
     }
 }
 
-fn damaged(path: &Path, how: &str) -> Error {
+/// A store file that cannot be used.
+pub(super) fn damaged(path: &Path, how: &str) -> Error {
     Error::protocol(format!("{} {how}", path.display()), "stop the processes that use it, then remove it")
 }
 
@@ -273,7 +276,7 @@ fn file_limit() -> u64 {
 }
 
 /// The running kernel's boot id.
-fn boot_id() -> Result<u128> {
+pub(super) fn boot_id() -> Result<u128> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     let text = std::fs::read_to_string(PATH).map_err(|e| {
         let full =

@@ -134,7 +134,7 @@ mod inspection {
     /// # Errors
     /// Whatever keeps it from being written.
     pub fn raise_floor(dir: &Path, token: i64) -> Result<()> {
-        let dir = Dir::open(&Place { path: dir.to_owned(), durable: true })?;
+        let dir = Dir::make(&Place { path: dir.to_owned(), durable: true })?;
         floor::raise(&dir, 0, token, 0).map(drop)
     }
 

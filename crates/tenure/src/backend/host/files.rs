@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
-use super::create;
+use super::create::{self, Found};
 use super::layout::Header;
 use super::place::Dir;
 use crate::error::{Error, Result};
@@ -42,7 +42,13 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Opens the directory's files, and the store where there is none; sure that they are the ones that others see.
+    /// Whether a directory has a store of this boot; its files are as they must be then.
+    pub(super) fn present(dir: &Dir) -> Result<bool> {
+        dir.open_file(create::LIVE, false)?;
+        Ok(matches!(create::find(dir, create::boot_id()?)?, Found::Good(..)))
+    }
+
+    /// Opens the directory's files, and makes the store if there is none. They are the ones that other processes find.
     pub(super) fn open(mut dir: Dir, runtime: &dyn Runtime) -> Result<(Files, Header)> {
         for _ in 0..100 {
             let Some(live) = dir.open_file(create::LIVE, true)? else { continue };

@@ -19,8 +19,8 @@ compile_error!(
 );
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 mod alarm;
@@ -34,6 +34,7 @@ mod floor;
 mod journal;
 mod layout;
 mod lock;
+mod look;
 mod map;
 mod patrol;
 mod place;
@@ -45,16 +46,21 @@ mod store;
 mod sys;
 mod usual;
 mod verbs;
+mod viewer;
 mod watch;
 
-use self::place::Place;
-use self::store::{Halt, Inner, Outcome, Store};
-use super::{Answer, Backend, BoxFuture, Call, Claim, Entry, Leave, Opening, Page, Part, Query, Released};
+use self::place::{Dir, Place};
+use self::store::{Halt, Outcome, Store};
+use super::{
+    Answer, Backend, BoxFuture, Call, Claim, Entry, Leave, News, Opening, Page, Part, Query, Released, Sink,
+    Standing,
+};
 use crate::capability::{Capabilities, Fact, HoldEnd, Knows, Scope, Survives, TokenStrength, Turns};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::runtime::Runtime;
+use crate::runtime::fork::Birthplace;
 use crate::token::Token;
 
 /// The most that it promises: what a directory does. Shared memory (`host:`) promises less, since a reboot empties it.
@@ -69,8 +75,10 @@ const BEST: Capabilities = Capabilities {
     ..Capabilities::strongest("host")
 };
 
-/// How long to wait before trying a shard again in which somebody stays.
+/// How long to wait before trying a shard again that another process stays in.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How often to look at a store that tells of no changes.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// `host:` and `host:///dir`.
 pub(super) const ENTRY: Entry = Entry {
@@ -82,51 +90,164 @@ pub(super) const ENTRY: Entry = Entry {
 
 async fn open(opening: Opening) -> Result<Arc<dyn Backend>> {
     let place = Place::of(&opening.url)?;
-    let store = registry::open(&place, &opening.runtime)?;
-    let client = store.0.sinks.add(opening.sink);
-    let runtime = opening.runtime;
-    Ok(Arc::new(Host {
-        store,
-        runtime,
-        client,
-        watching: AtomicBool::new(false),
+    let host = Host {
+        place,
+        runtime: opening.runtime,
+        sink: opening.sink,
+        member: OnceLock::new(),
+        joining: Mutex::new(()),
+        watching: Mutex::default(),
         closed: AtomicBool::new(false),
-    }))
+        born: Birthplace::here(),
+    };
+    // A store that can neither be used nor made is an error now.
+    match host.find()? {
+        Reach::Member(_) | Reach::View(_) => {}
+        Reach::Nothing(None) => {}
+        Reach::Nothing(Some(dir)) => {
+            dir.check_writable()?;
+            if dir.durable {
+                floor::read(&dir)?;
+            }
+        }
+    }
+    Ok(Arc::new(host))
 }
 
-/// One client of a store.
+/// One client of a store. It takes part in the store once that is there: looking does not make one, the first claim does.
 struct Host {
-    store: Arc<Store>,
+    place: Place,
     runtime: Arc<dyn Runtime>,
-    client: u64,
-    watching: AtomicBool,
+    sink: Arc<dyn Sink>,
+    member: OnceLock<Member>,
+    joining: Mutex<()>,
+    watching: Mutex<Watching>,
     closed: AtomicBool,
+    born: Birthplace,
+}
+
+/// A client that takes part.
+#[derive(Debug)]
+struct Member {
+    store: Arc<Store>,
+    /// Its number among the clients of this process.
+    number: u64,
+}
+
+/// How far a client can reach.
+enum Reach<'a> {
+    Member(&'a Member),
+    /// A store to look at only.
+    View(Dir),
+    /// No store, perhaps not even a directory.
+    Nothing(Option<Dir>),
+}
+
+/// Whether a client wants news of changes.
+#[derive(Default)]
+struct Watching {
+    on: bool,
+    /// Turns off what stands in for the store as long as there is none to take part in.
+    stand_in: Option<Arc<AtomicBool>>,
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.store.0.fmt(f)
+        f.debug_struct("Host")
+            .field("place", &self.place)
+            .field("member", &self.member)
+            .finish_non_exhaustive()
     }
 }
 
 impl Host {
     fn usable(&self) -> Result<()> {
+        if self.born.left() {
+            return Err(store::forked());
+        }
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::config("this client was closed", "connect again"));
         }
         Ok(())
     }
 
-    async fn attempt_one(&self, claim: &Claim) -> Result<Answer> {
-        self.usable()?;
-        self.patiently(|store| store.attempt(claim, self.client)).await
+    /// Takes part in the store if there is one; makes none.
+    fn find(&self) -> Result<Reach<'_>> {
+        if let Some(member) = self.member.get() {
+            return Ok(Reach::Member(member));
+        }
+        let Some(dir) = Dir::find(&self.place)? else { return Ok(Reach::Nothing(None)) };
+        if dir.is_for_looking() {
+            return Ok(Reach::View(dir));
+        }
+        match registry::find(dir, &self.runtime, false)? {
+            Some(store) => Ok(Reach::Member(self.join(store))),
+            None => Ok(Reach::Nothing(Dir::find(&self.place)?)),
+        }
     }
 
-    /// Runs a verb, and runs it again for as long as somebody who lives stays inside its shard.
-    async fn patiently<T>(&self, mut verb: impl FnMut(&Arc<Inner>) -> Outcome<T>) -> Result<T> {
+    /// Takes part in the store, which is made if there is none.
+    fn member(&self) -> Result<&Member> {
+        self.usable()?;
+        if let Some(member) = self.member.get() {
+            return Ok(member);
+        }
+        match self.find()? {
+            Reach::Member(member) => Ok(member),
+            Reach::View(dir) => Err(dir.only_looking()),
+            Reach::Nothing(_) => Ok(self.join(registry::open(&self.place, &self.runtime)?)),
+        }
+    }
+
+    /// Takes part, for a verb that is about claims which others may have made. `None`: there is no store, so no claims.
+    fn others(&self) -> Result<Option<&Member>> {
+        if self.born.left() {
+            return Err(store::forked());
+        }
+        match self.find()? {
+            Reach::Member(member) => Ok(Some(member)),
+            Reach::View(dir) => Err(dir.only_looking()),
+            Reach::Nothing(_) => Ok(None),
+        }
+    }
+
+    fn renew_without_claims(&self) -> Result<Answer> {
+        self.usable()?;
+        Ok(gone(&*self.runtime))
+    }
+
+    async fn attempt_one(&self, claim: &Claim) -> Result<Answer> {
+        let member = self.member()?;
+        self.patiently(|| member.store.0.attempt(claim, member.number)).await
+    }
+
+    fn join(&self, store: Arc<Store>) -> &Member {
+        let joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = false;
+        let member = self.member.get_or_init(|| {
+            fresh = true;
+            Member { number: store.0.sinks.add(self.sink.clone()), store }
+        });
+        drop(joining);
+        if fresh {
+            let mut watching = self.watching();
+            watching.stop();
+            if watching.on {
+                member.store.0.watch(true);
+            }
+        }
+        member
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a verb, and repeats it while another process stays inside its shard.
+    async fn patiently<T>(&self, mut verb: impl FnMut() -> Outcome<T>) -> Result<T> {
         let mut began = None;
         loop {
-            let (patience, error) = match verb(&self.store.0) {
+            let (patience, error) = match verb() {
                 Ok(answer) => return Ok(answer),
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::Stuck(patience, error)) => (patience, error),
@@ -140,20 +261,50 @@ impl Host {
     }
 
     fn leave(&self) {
-        if self.store.0.born.left() {
+        if self.born.left() {
             return;
         }
         self.set_watch(false);
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.store.0.sinks.remove(self.client);
-        self.store.0.waiting.remove_client(self.client);
+        if let Some(member) = self.member.get() {
+            member.store.0.sinks.remove(member.number);
+            member.store.0.waiting.remove_client(member.number);
+        }
     }
 
     fn set_watch(&self, on: bool) {
-        if self.watching.swap(on, Ordering::AcqRel) != on {
-            self.store.0.watch(on);
+        let mut watching = self.watching();
+        if std::mem::replace(&mut watching.on, on) == on {
+            return;
+        }
+        match self.member.get() {
+            Some(member) => member.store.0.watch(on),
+            None if on => watching.stand_in(&self.runtime, &self.sink),
+            None => watching.stop(),
+        }
+    }
+}
+
+impl Watching {
+    /// Nothing tells of changes in a store that does not exist yet, or that can only be looked at. So the client looks
+    /// once a second.
+    fn stand_in(&mut self, runtime: &Arc<dyn Runtime>, sink: &Arc<dyn Sink>) {
+        let on = Arc::new(AtomicBool::new(true));
+        self.stand_in = Some(on.clone());
+        let (own, sink) = (runtime.clone(), sink.clone());
+        runtime.spawn(Box::pin(async move {
+            while on.load(Ordering::Acquire) {
+                sink.news(News::Changed);
+                own.sleep_until(own.now() + LOOK).await;
+            }
+        }));
+    }
+
+    fn stop(&mut self) {
+        if let Some(on) = self.stand_in.take() {
+            on.store(false, Ordering::Release);
         }
     }
 }
@@ -164,9 +315,13 @@ impl Drop for Host {
     }
 }
 
+fn gone(runtime: &dyn Runtime) -> Answer {
+    Answer { standing: Standing::Gone { why: None }, at: Some(runtime.now().nanos()) }
+}
+
 impl Backend for Host {
     fn capabilities(&self) -> Capabilities {
-        if self.store.0.durable() {
+        if self.place.durable {
             BEST
         } else {
             let survives = Survives { power_loss: Fact::No, ..BEST.survives };
@@ -177,7 +332,7 @@ impl Backend for Host {
     fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
         Box::pin(async {
             self.usable()?;
-            self.store.0.domain()
+            self.member()?.store.0.domain()
         })
     }
 
@@ -196,17 +351,30 @@ impl Backend for Host {
     }
 
     fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        Box::pin(async move { self.store.0.renew(claims, self.client) })
+        Box::pin(async move {
+            match self.member.get() {
+                Some(member) => member.store.0.renew(claims, member.number),
+                None => claims.iter().map(|_| self.renew_without_claims()).collect(),
+            }
+        })
     }
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
-        Box::pin(self.patiently(move |store| store.release(claim, leave)))
+        Box::pin(async move {
+            match self.others()? {
+                Some(member) => self.patiently(|| member.store.0.release(claim, leave)).await,
+                None => Ok(Released::Gone),
+            }
+        })
     }
 
     fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, _: Call) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move {
             self.usable()?;
-            self.patiently(|store| store.transfer(from, to)).await
+            match self.others()? {
+                Some(member) => self.patiently(|| member.store.0.transfer(from, to)).await,
+                None => Ok(gone(&*self.runtime)),
+            }
         })
     }
 
@@ -219,20 +387,29 @@ impl Backend for Host {
     ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
             self.usable()?;
-            self.patiently(|store| store.evict(key, token, why)).await
+            match self.others()? {
+                Some(member) => self.patiently(|| member.store.0.evict(key, token, why)).await,
+                None => Ok(Released::Gone),
+            }
         })
     }
 
     fn inspect<'a>(&'a self, query: &'a Query, _: Call) -> BoxFuture<'a, Result<Page>> {
         Box::pin(async move {
             self.usable()?;
-            self.patiently(|store| store.inspect(query)).await
+            match self.find()? {
+                Reach::Member(member) => self.patiently(|| look::inspect(&*member.store.0, query)).await,
+                Reach::View(dir) => {
+                    let dir = dir.for_looking();
+                    self.patiently(|| viewer::inspect(&dir, &self.runtime, query)).await
+                }
+                Reach::Nothing(_) => Ok(Page::default()),
+            }
         })
     }
 
     fn watch(&self, on: bool) {
-        let gone = self.store.0.born.left() || self.closed.load(Ordering::Acquire);
-        if !gone {
+        if !self.born.left() && !self.closed.load(Ordering::Acquire) {
             self.set_watch(on);
         }
     }

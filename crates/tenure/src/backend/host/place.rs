@@ -6,9 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::create::STORE;
 use super::usual;
 use crate::error::{Error, Result};
 use crate::url::StoreUrl;
@@ -59,13 +60,17 @@ pub(super) struct Dir {
     pub(super) durable: bool,
     /// Device and inode: two paths to one directory are one store.
     pub(super) id: (u64, u64),
+    /// The user that it belongs to, and its files with it.
+    pub(super) owner: u32,
+    /// Its files are opened for reading only.
+    look_only: bool,
     /// The directory that this one was found in, if it can be opened.
     parent: Option<OwnedFd>,
 }
 
 impl Dir {
-    /// Opens the directory, and makes it (mode 0700) where it does not exist.
-    pub(super) fn open(place: &Place) -> Result<Dir> {
+    /// Opens the directory, and makes it (mode 0700) if it does not exist.
+    pub(super) fn make(place: &Place) -> Result<Dir> {
         let path = &place.path;
         match rustix::fs::mkdir(path, Mode::RWXU) {
             // The umask may have taken away what we need ourselves.
@@ -77,6 +82,56 @@ impl Dir {
             Err(Errno::NOENT) if !place.durable => return Err(usual::missing(path)),
             Err(e) => return Err(refused(e, "the store's directory cannot be made", path)),
         }
+        Dir::open(place)
+    }
+
+    /// Opens the directory if it exists. If not, says why one could not be made.
+    pub(super) fn find(place: &Place) -> Result<Option<Dir>> {
+        let path = &place.path;
+        match rustix::fs::lstat(path) {
+            Err(Errno::NOENT) => {}
+            _ => return Dir::open(place).map(Some),
+        }
+        let parent = path.parent().unwrap_or(path);
+        match rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => Ok(None),
+            Err(Errno::NOENT) if !place.durable => Err(usual::missing(path)),
+            Err(e) => Err(refused(e, "the store's directory cannot be made", path)),
+        }
+    }
+
+    /// Whether its store can only be looked at: it belongs to another user, or cannot be written.
+    pub(super) fn is_for_looking(&self) -> bool {
+        let read = || rustix::fs::accessat(&self.fd, STORE, Access::READ_OK, AtFlags::empty()).is_ok();
+        let write = rustix::fs::accessat(&self.fd, STORE, Access::WRITE_OK, AtFlags::empty());
+        self.look_only || (matches!(write, Err(Errno::ROFS | Errno::ACCESS | Errno::PERM)) && read())
+    }
+
+    /// The same directory, and its files opened for reading only.
+    pub(super) fn for_looking(self) -> Dir {
+        Dir { look_only: true, ..self }
+    }
+
+    /// Why nothing but looking is possible.
+    pub(super) fn only_looking(&self) -> Error {
+        let us = rustix::process::geteuid().as_raw();
+        if self.owner != us {
+            return foreign("directory", self.owner, us, &self.path);
+        }
+        refused(Errno::ROFS, "the store can be looked at but not used", &self.path)
+    }
+
+    /// Why a store that does not exist cannot be made here.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.look_only {
+            return Err(self.only_looking());
+        }
+        rustix::fs::accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+            .map_err(|e| refused(e, "the store cannot be made", &self.path))
+    }
+
+    fn open(place: &Place) -> Result<Dir> {
+        let path = &place.path;
         let flags =
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| {
@@ -97,15 +152,21 @@ impl Dir {
         let stat = rustix::fs::fstat(&fd)
             .map_err(|e| refused(e, "the store's directory cannot be looked at", path))?;
         let wider = if place.durable { 0o022 } else { 0o077 };
-        check_owner(stat.st_uid, stat.st_mode, wider, "directory", path)?;
+        // Root may look at the store of any user, and uses none but its own.
+        let us = rustix::process::geteuid().as_raw();
+        let look_only = us == 0 && stat.st_uid != us;
+        check_owner(stat.st_uid, if look_only { stat.st_uid } else { us }, "directory", path)?;
+        check_mode(stat.st_mode, wider, "directory", path)?;
         check_file_system(fd.as_fd(), path)?;
         // A cleaner of temporary files passes over a directory that is locked (systemd-tmpfiles). A hint: without it
         // nothing else goes wrong.
-        let _ = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared);
+        if !look_only {
+            let _ = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared);
+        }
         let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = path.parent().and_then(|path| rustix::fs::open(path, way, Mode::empty()).ok());
         let id = (stat.st_dev, stat.st_ino);
-        Ok(Dir { fd, path: path.clone(), durable: place.durable, id, parent })
+        Ok(Dir { fd, path: path.clone(), durable: place.durable, id, owner: stat.st_uid, look_only, parent })
     }
 
     /// The path of a file in it, to show.
@@ -116,7 +177,8 @@ impl Dir {
     /// Opens a file for reading and writing; `None` where it does not exist and `create` is not asked for.
     pub(super) fn open_file(&self, name: &str, create: bool) -> Result<Option<OwnedFd>> {
         let path = self.file(name);
-        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut flags = if self.look_only { OFlags::RDONLY } else { OFlags::RDWR };
+        flags |= OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         flags.set(OFlags::CREATE, create);
         let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => fd,
@@ -135,7 +197,8 @@ impl Dir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(not_plain(&path));
         }
-        check_owner(stat.st_uid, stat.st_mode, 0o022, "file", &path)?;
+        check_owner(stat.st_uid, self.owner, "file", &path)?;
+        check_mode(stat.st_mode, 0o022, "file", &path)?;
         if create {
             keep(fd.as_fd());
         }
@@ -182,25 +245,25 @@ pub(super) fn keep(file: BorrowedFd<'_>) {
     }
 }
 
-fn check_owner(owner: u32, mode: u32, wider: u32, what: &str, path: &Path) -> Result<()> {
-    let us = rustix::process::geteuid().as_raw();
-    if owner != us {
-        return Err(Error::denied(
-            format!(
-                "the {what} {} belongs to user {owner}, and this process runs as user {us}",
-                path.display()
-            ),
-            "use a directory of your own; whoever owns the store's files can corrupt them",
-        ));
+fn check_owner(owner: u32, expected: u32, what: &str, path: &Path) -> Result<()> {
+    if owner == expected { Ok(()) } else { Err(foreign(what, owner, expected, path)) }
+}
+
+fn foreign(what: &str, owner: u32, us: u32, path: &Path) -> Error {
+    Error::denied(
+        format!("the {what} {} belongs to user {owner}, and this process runs as user {us}", path.display()),
+        "use a directory of your own, because the owner of a store's files can corrupt them; root may look at any store",
+    )
+}
+
+fn check_mode(mode: u32, wider: u32, what: &str, path: &Path) -> Result<()> {
+    if mode & wider == 0 {
+        return Ok(());
     }
-    let wide = mode & wider;
-    if wide != 0 {
-        return Err(Error::denied(
-            format!("the {what} {} has mode {:03o}, which lets others in", path.display(), mode & 0o777),
-            format!("run: chmod {:03o} {}", mode & 0o777 & !wider, path.display()),
-        ));
-    }
-    Ok(())
+    Err(Error::denied(
+        format!("the {what} {} has mode {:03o}, which lets others in", path.display(), mode & 0o777),
+        format!("run: chmod {:03o} {}", mode & 0o777 & !wider, path.display()),
+    ))
 }
 
 /// File systems whose mappings or byte locks are not shared by all who see the file. A list of what is known to be

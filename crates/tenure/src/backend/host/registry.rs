@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak
 use std::time::{Duration, Instant};
 
 use super::bell::Thread;
+use super::files::Files;
 use super::place::{Dir, Place};
 use super::store::{Inner, Store};
 use crate::error::{Error, Result};
@@ -48,9 +49,18 @@ fn busy() -> Error {
     )
 }
 
-/// The store of a place: this process's, if it is open already.
+/// The store of a place: this process's, if it is open already. Made if there is none.
 pub(super) fn open(place: &Place, runtime: &Arc<dyn Runtime>) -> Result<Arc<Store>> {
-    let dir = Dir::open(place)?;
+    let dir = Dir::make(place)?;
+    let path = dir.path.clone();
+    let store = find(dir, runtime, true)?;
+    store.ok_or_else(|| {
+        Error::protocol(format!("no store was made in {}", path.display()), "this is a bug: please report it")
+    })
+}
+
+/// The store in a directory: this process's, if it is open already. `None`: there is none, and it is not to be made.
+pub(super) fn find(dir: Dir, runtime: &Arc<dyn Runtime>, make: bool) -> Result<Option<Arc<Store>>> {
     let id = dir.id;
     let until = Instant::now() + PATIENCE;
     let mut guard = registry()?;
@@ -69,7 +79,7 @@ pub(super) fn open(place: &Place, runtime: &Arc<dyn Runtime>) -> Result<Arc<Stor
                 if let Some(store) = store.upgrade() {
                     drop(guard);
                     store.0.check_place(runtime.now().nanos(), 0)?;
-                    return Ok(store);
+                    return Ok(Some(store));
                 }
             }
         }
@@ -80,7 +90,10 @@ pub(super) fn open(place: &Place, runtime: &Arc<dyn Runtime>) -> Result<Arc<Stor
         guard = CHANGED.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
     };
     drop(guard);
-    // A failure closes the files it opened, then drops `entry`.
+    // Whatever opens the files must close them before `entry` is dropped.
+    if !make && !Files::present(&dir)? {
+        return Ok(None);
+    }
     let inner = Inner::open(dir, entry, runtime)?;
     let inner = Arc::new(inner);
     let thread = Thread::start(&inner)?;
@@ -89,7 +102,7 @@ pub(super) fn open(place: &Place, runtime: &Arc<dyn Runtime>) -> Result<Arc<Stor
         known.stores.insert(id, Arc::downgrade(&store));
     }
     CHANGED.notify_all();
-    Ok(store)
+    Ok(Some(store))
 }
 
 /// A directory's place in the registry. Dropped when the files of its store are closed, not before.

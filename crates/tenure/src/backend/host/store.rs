@@ -86,6 +86,14 @@ impl From<Halt> for Error {
     }
 }
 
+/// Refuses a forked child.
+pub(super) fn forked() -> Error {
+    Error::config("this process is a fork of the one that opened the store", "connect again in the child")
+}
+
+/// The lines of a shard whose lock is held.
+pub(super) type ShardLines<'a> = Lines<Journal<'a>>;
+
 /// What a verb on the store gives.
 pub(super) type Outcome<T> = Result<T, Halt>;
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::bell::Waiter;
-use super::layout::SHARDS;
 use super::slots::Who;
-use super::store::{Inner, Outcome};
-use crate::backend::{Anchor, Answer, Claim, Leave, Page, Query, Released, local, note, refusal};
+use super::store::{Inner, Outcome, forked};
+use crate::backend::{Anchor, Answer, Claim, Leave, Released, local, note, refusal};
 use crate::core::line::{Found, NO_SLOT, Now, Place, Refusal};
 use crate::core::moment::nanos;
 use crate::error::{Error, Result};
@@ -18,10 +17,6 @@ use crate::token::Token;
 const NOTE: usize = 128;
 /// How many claims are renewed under one hold of a shard's lock.
 const RENEWALS: usize = 64;
-/// How many claims one hold of a shard's lock looks at.
-const SEEN: usize = 1000;
-/// How many lines a page has at most.
-const LINES: usize = 256;
 /// How many dead processes one verb removes before it goes on. Every process of a full table.
 const FUNERALS: usize = super::layout::SLOTS;
 
@@ -33,12 +28,9 @@ struct Stood {
 }
 
 impl Inner {
-    fn usable(&self) -> Result<()> {
+    pub(super) fn usable(&self) -> Result<()> {
         if self.born.left() {
-            return Err(Error::config(
-                "this process is a fork of the one that opened the store",
-                "connect again in the child",
-            ));
+            return Err(forked());
         }
         Ok(())
     }
@@ -256,49 +248,6 @@ impl Inner {
         self.changed(now.ns);
         Ok(result.map(local::evicted).map_err(|refusal| local::refused(refusal, key, None))?)
     }
-
-    /// Looks at lines, shard by shard, holding a shard's lock for few claims at a time.
-    pub(super) fn inspect(&self, query: &Query) -> Outcome<Page> {
-        self.usable()?;
-        if let Some(name) = &query.name {
-            let key = Key::new(&query.namespace, name)?;
-            let full = key.full().as_bytes();
-            let (row, now) =
-                self.verb(self.shard_of(full), |lines, now| Ok(lines.view(full, query.waiting_max, now)))?;
-            let row = row.map_err(|refusal| local::refused(refusal, &key, None))?;
-            let lines = row.into_iter().map(|row| local::line(row, now)).collect::<Result<_>>()?;
-            return Ok(Page { lines, next: None });
-        }
-        let (mut shard, mut after) = cursor(query.after.as_deref())?;
-        let prefix = if query.prefix.is_empty() {
-            String::new()
-        } else {
-            format!("{}/{}", query.namespace, query.prefix)
-        };
-        let limit = (SEEN / query.waiting_max.saturating_add(4)).clamp(1, LINES);
-        let mut page = Page::default();
-        while shard < SHARDS && page.lines.len() < LINES {
-            if !self.used(shard) {
-                (shard, after) = (shard + 1, None);
-                continue;
-            }
-            let (found, now) = self.verb(shard, |lines, now| {
-                let namespace = query.namespace.as_bytes();
-                Ok(lines.page(namespace, prefix.as_bytes(), after, limit, query.waiting_max, now))
-            })?;
-            let (rows, next) = found.map_err(|refusal| self.refused(refusal))?;
-            for row in rows {
-                page.lines.push(local::line(row, now)?);
-            }
-            after = next;
-            if after.is_none() {
-                shard += 1;
-            }
-        }
-        page.next = (shard < SHARDS)
-            .then(|| format!("{shard}:{}", after.map_or(String::new(), |h| format!("{h:x}"))));
-        Ok(page)
-    }
 }
 
 /// What becomes of claims in a store whose files were removed.
@@ -308,15 +257,3 @@ pub(super) fn removed() -> Place {
 
 /// Why such claims are lost.
 pub(super) const WHY_REMOVED: &str = "the store's files were removed";
-
-/// Reads `shard:hash`.
-fn cursor(after: Option<&str>) -> Result<(usize, Option<u128>)> {
-    let Some(text) = after else { return Ok((0, None)) };
-    let parsed = text.split_once(':').and_then(|(shard, hash)| {
-        let hash = if hash.is_empty() { None } else { Some(u128::from_str_radix(hash, 16).ok()?) };
-        Some((shard.parse().ok()?, hash))
-    });
-    parsed.ok_or_else(|| {
-        Error::config(format!("{text:?} is not where a page ended"), "pass on what a page gave as next")
-    })
-}

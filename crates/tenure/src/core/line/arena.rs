@@ -40,6 +40,13 @@ pub struct VecArena {
 /// At most this many cells (1 GiB): an end, so that a runaway program gets an error and not the machine's last page.
 const CELLS_MAX: usize = 4 << 20;
 
+impl VecArena {
+    /// An arena with this content.
+    pub fn of(words: Vec<u64>) -> VecArena {
+        VecArena { words, ..VecArena::default() }
+    }
+}
+
 impl Arena for VecArena {
     fn get(&self, at: usize) -> u64 {
         self.words.get(at).copied().unwrap_or_else(|| {
