@@ -222,7 +222,8 @@ fn looks(dir: &Path, names: &[&str]) {
         name: Some(names[0].into()),
         ..Default::default()
     };
-    let page = pollster::block_on(client.backend.inspect(&query, tenure::backend::Call::PATIENT)).expect("looked at");
+    let page = pollster::block_on(client.backend.inspect(&query, tenure::backend::Call::PATIENT))
+        .expect("looked at");
     assert_eq!(page.lines[0].key, key);
     assert_eq!(page.lines[0].holders.len(), 1);
     let claim = client.claim("more");
