@@ -4,6 +4,7 @@
 mod basic;
 mod clients;
 mod compose;
+mod denied;
 mod kills;
 mod kit;
 mod namespaces;

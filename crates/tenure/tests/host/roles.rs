@@ -34,6 +34,7 @@ fn child() {
         "reap" => reap(&dir, args[0].parse().expect("a number")),
         "hammer" => hammer(&dir, args[0], args[1].parse().expect("a number")),
         "refused" => refused(used(&dir), kind(args[0]), args[1]),
+        "denied" => crate::denied::denied(&dir, &args),
         "looks" => looks(&dir, &args),
         "narrow" => narrow(&dir),
         "squat" => squat(&dir),

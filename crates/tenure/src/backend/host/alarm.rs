@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::bell::Lazy;
+use super::place;
 use super::slots::Who;
 use super::store::Inner;
 use crate::error::{Error, Result};
@@ -42,9 +43,13 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub(super) fn new() -> Result<Alarm> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| {
-            Error::unavailable("no file descriptor is left", "close files, or raise the limit (ulimit -n)")
-                .because(e)
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| match e {
+            Errno::MFILE | Errno::NFILE => Error::unavailable(
+                "no file descriptor is left",
+                "close files, or raise the limit (ulimit -n)",
+            )
+            .because(e),
+            e => place::denied("eventfd", e),
         })?;
         Ok(Alarm { thread: Lazy::default(), bell, idle: AtomicBool::new(false), known: Mutex::default() })
     }

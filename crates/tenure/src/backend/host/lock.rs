@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::thread::futex;
 
 use super::faults;
@@ -23,6 +24,17 @@ const MOVED: u32 = 1 << WHO_BITS;
 const SPINS: u32 = 100;
 /// How long to sleep before asking whether the owner lives.
 const NAP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+
+/// Whether this process may sleep on words. If not it would spin, and never learn that an owner is dead.
+pub(super) fn check_futex() -> Result<(), Errno> {
+    let word = AtomicU32::new(0);
+    futex::wake(&word, futex::Flags::empty(), 1)?;
+    // Not the value that it has, so it does not sleep.
+    match futex::wait(&word, futex::Flags::empty(), 1, Some(&NAP)) {
+        Ok(()) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
 
 /// How a lock was got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +106,7 @@ impl Lock<'_> {
             if word != marked && self.word.compare_exchange(word, marked, Relaxed, Relaxed).is_err() {
                 continue;
             }
-            if futex::wait(self.word, futex::Flags::empty(), marked, Some(&NAP))
-                != Err(rustix::io::Errno::TIMEDOUT)
-            {
+            if futex::wait(self.word, futex::Flags::empty(), marked, Some(&NAP)) != Err(Errno::TIMEDOUT) {
                 continue;
             }
             let owner = Who::from_raw(word);

@@ -312,6 +312,15 @@ fn remote(magic: u64) -> Option<&'static str> {
     REMOTE.iter().find(|(m, _)| *m == magic).map(|(_, name)| *name)
 }
 
+/// A system call that is denied to this process, and that the store cannot do without.
+pub(super) fn denied(call: &str, error: Errno) -> Error {
+    Error::unavailable(
+        format!("the system call {call} is refused to this process: {error}"),
+        "host: needs it: allow it in the seccomp profile or sandbox, or use a store on a server",
+    )
+    .because(std::io::Error::from(error))
+}
+
 /// An error of the system, in words that say what to do.
 pub(super) fn refused(error: Errno, what: &str, path: &Path) -> Error {
     let what = format!("{what}: {}: {error}", path.display());

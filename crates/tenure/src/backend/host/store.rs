@@ -23,7 +23,7 @@ use super::registry::Entry;
 use super::shard::Shard;
 use super::slots::{Slots, Who};
 use super::watch::Watchers;
-use super::{chunks, create, domain, faults, floor};
+use super::{chunks, create, domain, faults, floor, lock, place};
 use crate::core::line::{Lines, Now, Refusal};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
@@ -135,8 +135,12 @@ impl Inner {
         let (files, header) = Files::open(dir, &**runtime)?;
         let map = Map::new(files.store()).map_err(|e| {
             let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            if matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS) {
+                return place::denied("mmap", errno);
+            }
             refused(errno, "the store cannot be mapped", &files.dir.file(create::STORE))
         })?;
+        lock::check_futex().map_err(|e| place::denied("futex", e))?;
         let (me, left) = Slots { map: &map, live: files.live(), store: files.store() }.take()?;
         let heard = map.words()[layout::slot::head_w(me.slot())].load(Acquire);
         let inner = Inner {
