@@ -75,7 +75,7 @@ pub fn proposal(heard: Option<Token>, wall_us: u64) -> Option<Token> {
     let wall = i64::try_from(wall_us).ok().and_then(Token::new);
     match heard {
         Some(heard) => heard.later(1).map(|next| wall.map_or(next, |wall| wall.max(next))),
-        None => wall.or(Some(Token::MIN)),
+        None => wall.or(Token::new(1)),
     }
 }
 
