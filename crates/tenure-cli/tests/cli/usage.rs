@@ -227,7 +227,7 @@ fn wrong_usage_is_told_in_two_sentences() {
             "completions bsh",
             "SHELL: \"bsh\" is not possible. Did you mean bash? Give one of: bash, zsh, fish.",
         ),
-        ("break x --yes --token 0", "--token: \"0\" is not a fencing token. Give a positive whole number."),
+        ("break x --yes --token 0", "--token: \"0\" is not a fencing token. Give a positive whole number"),
         ("lab flash-sale --clients 0", "--clients is 0. Give at least 1"),
         ("ls --url host", "the store URL has no scheme. Write it with its colon, like host:"),
         (
