@@ -17,6 +17,16 @@ pub fn pause(tries: u32, dice: u64) -> Duration {
     half + Duration::from_nanos(dice % (crate::core::moment::nanos(half) + 1))
 }
 
+/// A pause shortened so that several more tries fit into the time that is `left` before a deadline: at most a quarter of
+/// it. Close to the deadline the tries come every [`LAST`]; none is later than the deadline.
+#[must_use]
+pub fn before(left: Duration, pause: Duration) -> Duration {
+    pause.min(left / 4).max(LAST).min(left)
+}
+
+/// The shortest pause before a deadline.
+pub const LAST: Duration = Duration::from_millis(10);
+
 /// With each so many claims of one client that poll, the pauses of all of them grow by their first length.
 pub const CROWD: usize = 32;
 
@@ -33,6 +43,15 @@ pub fn poll(look_again: Duration, polling: usize, dice: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tries_before_a_deadline_come_closer_together() {
+        let ms = Duration::from_millis;
+        assert_eq!(before(ms(20_000), ms(900)), ms(900));
+        assert_eq!(before(ms(400), ms(900)), ms(100));
+        assert_eq!(before(ms(12), ms(900)), ms(10));
+        assert_eq!(before(ms(3), ms(900)), ms(3), "never past the deadline");
+    }
 
     #[test]
     fn polls_are_spread_and_rarer_in_a_crowd() {

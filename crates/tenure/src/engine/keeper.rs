@@ -212,7 +212,8 @@ fn settle(
             core.runtime.fill(&mut dice);
             inner.trouble = Some(error);
             // Tried again until the deadline: one lost answer must not lose a lock.
-            Next::At((now + backoff::pause(inner.failures, u64::from_le_bytes(dice))).min(end))
+            let pause = backoff::pause(inner.failures, u64::from_le_bytes(dice));
+            Next::At(now + backoff::before(end.since(now), pause))
         }
     }
 }

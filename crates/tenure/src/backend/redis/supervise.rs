@@ -27,6 +27,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(50);
 /// An idle connection is tried this often.
 const IDLE: Duration = Duration::from_secs(15);
+/// A connection that lasted this long was a good one: the next is made without a pause.
+const STEADY: Duration = Duration::from_secs(1);
 /// How long changes are collected before they are told.
 pub(super) const CHANGES: Duration = Duration::from_millis(50);
 
@@ -157,8 +159,9 @@ pub(super) fn watch(client: &Arc<Client>, on: bool) {
     });
 }
 
-/// Keeps one connection up until the client is closed. Dropped with its runtime, it hands its work to the other one.
-pub(super) async fn supervise(client: Arc<Client>, lane: Lane, mut link: Arc<Link>) {
+/// Keeps one connection up until the client is closed. Dropped with its runtime, even before it was polled for the first
+/// time, it hands its work to the other one.
+fn supervise(client: Arc<Client>, lane: Lane, link: Arc<Link>) -> impl Future<Output = ()> + Send {
     struct Here(Arc<Client>, Lane);
     impl Drop for Here {
         fn drop(&mut self) {
@@ -168,28 +171,38 @@ pub(super) async fn supervise(client: Arc<Client>, lane: Lane, mut link: Arc<Lin
         }
     }
     let here = Here(client, lane);
-    let (client, slot) = (&here.0, lane.slot(&here.0));
+    async move { keep_up(&here.0, lane, link).await }
+}
+
+async fn keep_up(client: &Arc<Client>, lane: Lane, mut link: Arc<Link>) {
+    let slot = lane.slot(client);
+    // Connections in a row that failed, or that ended soon after they were made.
+    let mut tries = 0;
     loop {
+        let up = client.runtime.now();
         let fault = link.ended().await;
         if client.is_closed() {
             return;
         }
         tracing::debug!(?fault, ?lane, "connection lost");
         slot.down(broken(&fault));
-        let mut tries = 0;
+        tries = if client.runtime.now().since(up) >= STEADY { 0 } else { tries + 1 };
         link = loop {
+            // The first new connection is made at once: most servers are back, or there is another one.
+            if tries > 1 {
+                let mut dice = [0u8; 8];
+                client.runtime.fill(&mut dice);
+                let again = client.runtime.now() + backoff::pause(tries - 1, u64::from_le_bytes(dice));
+                race(&*client.runtime, again, client.closing.notified()).await;
+            }
+            if client.is_closed() {
+                return;
+            }
             match connect(client, lane).await {
                 Ok((link, _)) => break link,
                 Err(why) => slot.down(for_now(why)),
             }
             tries += 1;
-            let mut dice = [0u8; 8];
-            client.runtime.fill(&mut dice);
-            let again = client.runtime.now() + backoff::pause(tries, u64::from_le_bytes(dice));
-            race(&*client.runtime, again, client.closing.notified()).await;
-            if client.is_closed() {
-                return;
-            }
         };
         slot.up(&link);
         if client.is_closed() {

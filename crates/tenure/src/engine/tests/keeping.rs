@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::task::{Poll, Wake, Waker};
 
 use super::*;
-use crate::error::LostReason;
+use crate::error::{Error, LostReason};
 use crate::runtime::Runtime;
 
 #[test]
@@ -67,6 +67,35 @@ fn s5_the_signal_comes_at_the_deadline_and_a_late_answer_changes_nothing() {
     renewal.answer_all(&held(1, None));
     world.rt.run();
     turn.check().expect_err("lost is lost");
+}
+
+/// The store refuses every renewal at once, and comes back 300 ms before the deadline: the lock is kept.
+#[test]
+fn a_renewal_is_tried_again_in_time_before_the_deadline() {
+    for seed in 0..20 {
+        let world = World::new();
+        let ttl = Duration::from_secs(3) + MS * seed;
+        let mut asked = world.lock(request(ttl), Patience::Forever);
+        world.store.attempt().answer(lasting(ttl));
+        world.rt.run();
+        let turn = granted(&mut asked);
+        let deadline = turn.check().expect("held");
+        while world.rt.now() < deadline - MS * 300 {
+            world.rt.step(MS);
+            while let Some(renewal) = world.store.next_renewal() {
+                renewal.send(vec![Err(Error::unavailable("no room", ""))]);
+                world.rt.run();
+            }
+        }
+        for _ in 0..299 {
+            world.rt.step(MS);
+            while let Some(renewal) = world.store.next_renewal() {
+                renewal.answer_all(&lasting(ttl));
+                world.rt.run();
+            }
+        }
+        assert!(turn.check().expect("kept") > deadline);
+    }
 }
 
 #[test]
