@@ -1,6 +1,6 @@
 //! Servers that stop, start, forget, freeze; runtimes that block and end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use tenure::{ErrorKind, Fact, Locks, LostReason, Needs, Survives};
@@ -21,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("faults::a_dead_server_delays_nobody_else", a_dead_server_delays_nobody_else),
         trial("faults::dropped_by_the_last_statement", dropped_by_the_last_statement),
         trial("faults::the_runtime_is_gone", the_runtime_is_gone),
+        trial("faults::the_runtime_ends_before_its_first_turn", the_runtime_ends_at_once),
+        trial("faults::reconnecting_backs_off", reconnecting_backs_off),
         trial("faults::the_runtime_is_blocked", the_runtime_is_blocked),
         trial("faults::a_lost_push_is_repaired", a_lost_push_is_repaired),
     ]
@@ -258,6 +260,51 @@ fn dropped_by_the_last_statement() {
         let watcher = Locks::blocking_connect(&url).expect("up");
         assert!(watcher.blocking_inspect("x").expect("answers").is_none());
     }
+}
+
+/// The runtime that connected is dropped before it polled any task: pushes come all the same.
+fn the_runtime_ends_at_once() {
+    let server = Server::start();
+    let url = server.url();
+    let runtime = single();
+    let locks = runtime.block_on(Locks::connect(&url)).expect("connects");
+    drop(runtime);
+    let other = Locks::blocking_connect(&url).expect("connects");
+    let handed_over = |_| {
+        let held = other.mutex("m").expect("a name").blocking_lock().expect("free");
+        let lock = locks.mutex("m").expect("a name");
+        let waiter = std::thread::spawn(move || {
+            lock.blocking_lock().expect("granted").blocking_release().expect("held");
+            Instant::now()
+        });
+        while !other.blocking_inspect("m").expect("looks").is_some_and(|line| line.waiters == 1) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let released = Instant::now();
+        held.blocking_release().expect("held");
+        waiter.join().expect("no panic").saturating_duration_since(released)
+    };
+    // Without pushes each of them takes two seconds.
+    let soonest = (0..5).map(handed_over).min().expect("five");
+    assert!(soonest < Duration::from_secs(1), "each hand-over took {soonest:?} or longer");
+}
+
+/// A server that drops connections right after the handshake is not flooded with new ones.
+fn reconnecting_backs_off() {
+    let server = Server::start();
+    let proxy = Proxy::to(server.port);
+    let locks = Locks::blocking_connect(&proxy.url()).expect("connects");
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        proxy.refuse();
+        proxy.accept();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let made = proxy.made();
+    assert!(made < 60, "{made} connections in two seconds");
+    // And once they last, all is well.
+    let lock = locks.mutex("a").expect("a name");
+    lock.blocking_lock().expect("granted").blocking_release().expect("held");
 }
 
 fn the_runtime_is_gone() {
