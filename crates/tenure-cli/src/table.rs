@@ -152,6 +152,11 @@ fn rows(line: &Line, now_us: u64, look: Look) -> Vec<Vec<String>> {
     let (namespace, lock) = (escape(line.key.namespace()), escape(line.key.name()));
     let waiters =
         if look.sees == Visibility::Holders { "unknown".to_owned() } else { line.waiters.to_string() };
+    if let Some(error) = &line.error {
+        let dash = || "-".to_owned();
+        let (unknown, error) = ("unknown".to_owned(), escape(&format!("error: {error}")));
+        return vec![vec![namespace, lock, unknown, dash(), dash(), dash(), dash(), dash(), error]];
+    }
     if line.holders.is_empty() {
         let dash = || "-".to_owned();
         let kind = kind(line).to_owned();

@@ -25,6 +25,9 @@ pub(crate) struct Shown<'a> {
     visibility: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<Taken<'a>>,
+    /// Why nothing else is known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
     /// Of a job that runs once per slot, its last runs, oldest first.
@@ -138,13 +141,17 @@ impl<'a> Shown<'a> {
         Shown {
             lock: line.key.name(),
             namespace: None,
-            kind: Some(kind(line)),
-            capacity: (line.kind != Kind::ReadWrite).then_some(Some(line.capacity)),
+            kind: line.error.is_none().then(|| kind(line)),
+            capacity: match &line.error {
+                Some(_) => Some(None),
+                None => (line.kind != Kind::ReadWrite).then_some(Some(line.capacity)),
+            },
             token: line.token.map(|t| t.get()),
             holders: line.holders.iter().map(held).collect(),
             waiting: line.waiting.iter().enumerate().map(waits).collect(),
             visibility: partly(sees),
             broken: line.broken.as_ref().map(taken),
+            error: line.error.as_deref(),
             event: None,
             runs: Vec::new(),
         }
@@ -153,9 +160,22 @@ impl<'a> Shown<'a> {
     /// A lock that nobody holds or waits for.
     pub(crate) fn free(lock: &'a str, sees: Visibility) -> Shown<'a> {
         let (holders, waiting, visibility) = (Vec::new(), Vec::new(), partly(sees));
-        let (namespace, kind, token, broken, event) = (None, None, None, None, None);
+        let (namespace, kind, token, broken, error, event) = (None, None, None, None, None, None);
         let (capacity, runs) = (Some(None), Vec::new());
-        Shown { lock, namespace, kind, capacity, token, holders, waiting, visibility, broken, event, runs }
+        Shown {
+            lock,
+            namespace,
+            kind,
+            capacity,
+            token,
+            holders,
+            waiting,
+            visibility,
+            broken,
+            error,
+            event,
+            runs,
+        }
     }
 
     /// The same, with its namespace.

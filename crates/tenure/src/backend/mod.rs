@@ -363,6 +363,9 @@ pub struct Line {
     pub waiters: u64,
     /// The last time that an operator took the lock away, while the line lives.
     pub broken: Option<Broken>,
+    /// Why nothing else is known of it: what is stored is of another version, or not of Tenure. In listings only; asked for
+    /// alone, that is an error.
+    pub error: Option<String>,
 }
 
 impl Line {
@@ -378,6 +381,7 @@ impl Line {
             waiting: Vec::new(),
             waiters: 0,
             broken: None,
+            error: None,
         }
     }
 }
@@ -420,7 +424,8 @@ pub enum News {
     /// Something changed for this waiting claim: ask again.
     Look(ClaimId),
     /// This waiting claim was granted, at this time of the store's own clock, in ns. Only a store that tells the time
-    /// pushes grants; others push [`Look`](News::Look).
+    /// pushes grants; others push [`Look`](News::Look). The lease may be shorter than the one asked for, until a renewal
+    /// confirms that somebody heard of the grant.
     Granted(ClaimId, Grant, u64),
     /// This claim was taken away, for this reason.
     Gone(ClaimId, Option<String>),
@@ -434,6 +439,13 @@ pub enum News {
 pub trait Sink: Send + Sync + 'static {
     /// Takes a piece of news.
     fn news(&self, news: News);
+
+    /// Whether anybody still waits for, or holds, what this claim is for. A store may be told to forget a claim that nobody
+    /// knows any more.
+    fn knows(&self, id: ClaimId) -> bool {
+        let _ = id;
+        true
+    }
 }
 
 /// A store that keeps lines of claims.

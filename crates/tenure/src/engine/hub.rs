@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 
 use super::{Core, Hold};
-use crate::backend::{News, Sink};
+use crate::backend::{ClaimId, News, Sink};
 
 /// The sink that a backend is opened with. Exists before the engine does, since the backend must be given one.
 #[derive(Debug)]
@@ -65,6 +65,10 @@ impl Hub {
 }
 
 impl Sink for Hub {
+    fn knows(&self, id: ClaimId) -> bool {
+        self.core().is_none_or(|core| core.registry().get(id).is_some())
+    }
+
     fn news(&self, news: News) {
         match news {
             News::Granted(id, grant, at) => self.with(id, |core, hold| {

@@ -10,7 +10,7 @@ use super::claim::{Request, Turn};
 use super::cohort::{Entered, Given, Lead, Number, Seat};
 use super::hold::{Hold, Phase};
 use super::{Core, Engine};
-use crate::backend::Answer;
+use crate::backend::{Answer, Lease};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::{Error, Result};
@@ -231,8 +231,12 @@ impl Turn {
         let Some(number) = self.cohort else { return false };
         let (core, hold, used) = (&self.engine.core, &self.hold, self.used + 1);
         let key = &hold.claim.key;
-        // With the lease of a store that is away the next would not get far.
-        let enough = core.runtime.now() + hold.claim.ttl / 2;
+        // With the lease of a store that is away the next would not get far. That of a grant may be short by itself.
+        let lease = match self.grant().map(|grant| grant.lease) {
+            Some(Lease::For(lease)) => lease.min(hold.claim.ttl),
+            _ => hold.claim.ttl,
+        };
+        let enough = core.runtime.now() + lease / 2;
         let fresh = hold.deadline().is_some_and(|deadline| deadline > enough);
         let left = used < hold.claim.cohort.tokens;
         let passed = fresh && left && hold.as_claimed() && core.cohorts.pass(key, number, hold, used);

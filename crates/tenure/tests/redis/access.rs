@@ -11,6 +11,8 @@ use crate::{multi, soon, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("access::the_documented_permissions_suffice", the_documented_permissions_suffice),
+        trial("access::s8_a_permission_that_lacks_is_found_before_anything_is_done", a_permission_that_lacks),
+        trial("access::whoever_only_looks_needs_less", whoever_only_looks_needs_less),
         trial("access::passwords_and_permissions_that_lack", passwords_and_permissions_that_lack),
         trial("access::servers_that_will_not_do", servers_that_will_not_do),
         trial(
@@ -52,6 +54,89 @@ fn the_documented_permissions_suffice() {
         watch.next().await.expect("permitted");
         next.release().await.expect("ours");
         while !watch.next().await.expect("permitted").is_empty() {}
+    });
+}
+
+/// Each of the documented permissions but one: nobody gets a lock that cannot be given back, and the error names what lacks.
+fn a_permission_that_lacks() {
+    let server = Server::start();
+    server.cli(&documented());
+    let connects = ["hello", "select", "ping", "scan", "script|load", "subscribe", "time"];
+    let dialect = ["get", "set", "del", "pexpire", "pttl", "evalsha"];
+    let all: Vec<&str> = documented().iter().filter_map(|word| word.strip_prefix('+')).collect();
+    assert!(all.len() > 25, "{all:?}");
+    multi().block_on(async {
+        for command in all.iter().filter(|command| !connects.contains(*command)) {
+            server.cli(&["ACL", "SETUSER", "tenure", &format!("-{command}"), "~*"]);
+            for scheme in ["redis:", "redis+setnx:"] {
+                let url = server.url().replace("//", "//tenure:secret@").replace("redis:", scheme);
+                let locks = Locks::connect(&url).await.expect("whoever only looks may connect");
+                let outcome = locks.mutex("x").expect("a name").lock().await;
+                let needed = if scheme == "redis:" { *command != "pttl" } else { dialect.contains(command) };
+                if !needed {
+                    outcome.expect("permitted").release().await.expect("permitted");
+                    server.cli(&["FLUSHALL"]);
+                    continue;
+                }
+                let error = outcome.expect_err("not permitted");
+                assert_eq!(error.kind(), ErrorKind::Denied, "{scheme} {command}: {error}");
+                assert!(error.to_string().to_lowercase().contains(command), "{scheme} {command}: {error}");
+                assert!(
+                    !server.keys().iter().any(|key| key.ends_with("}:l")),
+                    "{scheme} {command}: {:?}",
+                    server.keys()
+                );
+                // Permitted meanwhile: the same client goes on.
+                server.cli(&["ACL", "SETUSER", "tenure", &format!("+{command}")]);
+                locks
+                    .mutex("x")
+                    .expect("a name")
+                    .lock()
+                    .await
+                    .expect("permitted")
+                    .release()
+                    .await
+                    .expect("ours");
+                server.cli(&["FLUSHALL"]);
+                server.cli(&["ACL", "SETUSER", "tenure", &format!("-{command}")]);
+            }
+            server.cli(&["ACL", "SETUSER", "tenure", &format!("+{command}")]);
+            server.cli(&["FLUSHALL"]);
+        }
+        server.cli(&["ACL", "SETUSER", "tenure", "resetchannels"]);
+        server.cli(&["ACL", "SETUSER", "tenure", "&other:*"]);
+        let error = refused(&server.url().replace("//", "//tenure:secret@")).await;
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    });
+    assert_eq!(server.keys(), Vec::<String>::new());
+}
+
+fn whoever_only_looks_needs_less() {
+    let server = Server::start();
+    server.cli(&[
+        "ACL",
+        "SETUSER",
+        "eye",
+        "on",
+        ">pw",
+        "~tenure:*",
+        "&*",
+        "+@read",
+        "+@connection",
+        "+time",
+        "+evalsha",
+        "+script|load",
+        "+subscribe",
+        "+scan",
+    ]);
+    multi().block_on(async {
+        let locks = Locks::connect(&server.url()).await.expect("up");
+        let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
+        let eye = Locks::connect(&server.url().replace("//", "//eye:pw@")).await.expect("permitted");
+        assert_eq!(eye.list("").await.expect("permitted").len(), 1);
+        let error = eye.mutex("y").expect("a name").lock().await.expect_err("not permitted");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        guard.release().await.expect("ours");
     });
 }
 

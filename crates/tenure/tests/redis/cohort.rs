@@ -2,6 +2,7 @@
 //!
 //! Locks begin with a last token far ahead of the clock here, so that only the counting decides the next one.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -9,6 +10,7 @@ use tenure::backend::{Call, Claim, Cohort, Kind, Leave, Released, Standing};
 use tenure::{ErrorKind, Token};
 
 use crate::contract::{NAME, Store, gone, held};
+use crate::raw::Raw;
 use crate::scripts::{Scripts, fields};
 use crate::server::Server;
 use crate::trial;
@@ -40,20 +42,24 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const FAR: i64 = 5_000_000_000_000_000;
+/// An hour ahead of the clock: so far ahead, tokens are counted and not taken from it.
+static FAR: LazyLock<i64> = LazyLock::new(|| {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a clock");
+    i64::try_from(now.as_micros()).expect("digits") + 3_600_000_000
+});
 const HEAD: &str = "tenure:{default/moved}:l";
 
 /// A store whose lock has given the token `FAR` already.
 fn far() -> (Server, Store) {
     let server = Server::start();
-    server.cli(&["SET", HEAD, &format!("10{FAR:016}{:016}", 0)]);
+    server.cli(&["SET", HEAD, &format!("10{:016}{:016}", *FAR, 0)]);
     let store = Store::open(&server.url());
     (server, store)
 }
 
 /// The last token that the lock has given, counted from `FAR`.
 fn last(server: &Server) -> i64 {
-    server.cli(&["GET", HEAD])[2..18].parse::<i64>().expect("digits") - FAR
+    server.cli(&["GET", HEAD])[2..18].parse::<i64>().expect("digits") - *FAR
 }
 
 fn asks(store: &Store, tokens: u32, used: u32) -> Claim {
@@ -62,7 +68,7 @@ fn asks(store: &Store, tokens: u32, used: u32) -> Claim {
 
 /// The token of a grant, counted from `FAR`.
 fn token(standing: Standing) -> i64 {
-    held(standing).and_then(|grant| grant.token).expect("a token").get() - FAR
+    held(standing).and_then(|grant| grant.token).expect("a token").get() - *FAR
 }
 
 fn waits(standing: &Standing) -> bool {
@@ -103,7 +109,7 @@ fn unused_tokens_go_back_to_the_next_in_line() {
         let (own, next) = (pair[0].cohort, &pair[1]);
         assert_eq!(store.release(&pair[0], Leave::Nothing), Released::WasHeld);
         expected += i64::from(own.used);
-        assert_eq!(store.told(next).token.map(|t| t.get() - FAR), Some(expected));
+        assert_eq!(store.told(next).token.map(|t| t.get() - *FAR), Some(expected));
         assert_eq!(last(&server), expected + i64::from(next.cohort.tokens) - 1);
         assert_eq!(store.release(&pair[0], Leave::Nothing), Released::Gone);
         assert_eq!(token(store.renew(next)), expected);
@@ -118,6 +124,8 @@ fn unused_tokens_go_back_to_the_next_in_line() {
 
 /// The scripts with a clock that stands, the lock as in `far`.
 struct Told {
+    /// The claims' client.
+    _ear: Raw,
     server: Server,
     scripts: Scripts,
     now: u64,
@@ -130,7 +138,9 @@ impl Told {
         let now = server.cli(&["TIME"]).lines().next().and_then(|s| s.parse::<u64>().ok()).expect("a time");
         let now = now * 1_000_000;
         scripts.set_clock(now);
-        Told { server, scripts, now }
+        let mut ear = Raw::new(server.port);
+        ear.ask(&["SUBSCRIBE", &format!("tenure:client:{:016}", 0)]);
+        Told { _ear: ear, server, scripts, now }
     }
 
     fn attempt(&self, id: u32, tokens: u32) -> Vec<String> {
@@ -173,7 +183,7 @@ fn one_call_for_many_counts_alike() {
         let got = fields(said);
         assert_eq!(got[1], verb.2, "{n}: {got:?}");
         if let Some(token) = verb.3 {
-            assert_eq!(got[3], format!("{:016}", FAR + token), "{n}");
+            assert_eq!(got[3], format!("{:016}", *FAR + token), "{n}");
         }
     }
     assert_eq!(last(&told.server), 10);
@@ -191,7 +201,7 @@ fn a_lease_that_ends_gives_nothing_back() {
     told.scripts.set_clock(told.now);
     let renewal = |id: u32| [format!("{id:032x}"), "u\th\t1\tp\t".to_owned()];
     let granted = told.run("renew", 1, &renewal(2));
-    assert_eq!(fields(&granted.list()[0])[3], format!("{:016}", FAR + 11));
+    assert_eq!(fields(&granted.list()[0])[3], format!("{:016}", *FAR + 11));
     assert_eq!(last(&told.server), 30);
     let late = told.release(1, &format!("t{:010}", 3));
     assert_eq!(fields(&told.run("release", 1, &late))[1], "g");
@@ -199,17 +209,17 @@ fn a_lease_that_ends_gives_nothing_back() {
     let gives = told.release(2, &format!("t{:010}", 4));
     assert_eq!(fields(&told.run("release", 1, &gives))[1], "h");
     assert_eq!(last(&told.server), 15);
-    assert_eq!(fields(&told.run("renew", 1, &renewal(3)).list()[0])[3], format!("{:016}", FAR + 15));
+    assert_eq!(fields(&told.run("renew", 1, &renewal(3)).list()[0])[3], format!("{:016}", *FAR + 15));
     // Nobody is in line when this lease ends.
     told.now += 1_000_000;
     told.scripts.set_clock(told.now);
     let fresh = told.attempt(4, 6);
-    assert_eq!(fields(&told.run("attempt", 1, &fresh))[3], format!("{:016}", FAR + 16));
+    assert_eq!(fields(&told.run("attempt", 1, &fresh))[3], format!("{:016}", *FAR + 16));
     assert_eq!(last(&told.server), 21);
     told.now += 1_000_000;
     told.scripts.set_clock(told.now);
     let fresh = told.attempt(5, 1);
-    assert_eq!(fields(&told.run("attempt", 1, &fresh))[3], format!("{:016}", FAR + 22));
+    assert_eq!(fields(&told.run("attempt", 1, &fresh))[3], format!("{:016}", *FAR + 22));
 }
 
 /// While an eviction is remembered, a release goes the longer way.
@@ -306,7 +316,7 @@ fn what_cannot_have_been_used_is_ignored() {
 fn any_of_its_tokens_evicts() {
     let (server, store) = far();
     let evict = |token: i64| {
-        let token = Token::new(FAR + token);
+        let token = Token::new(*FAR + token);
         pollster::block_on(store.backend.evict(&store.claim("").key, token, "enough", Call::PATIENT))
             .expect("answers")
     };
@@ -323,7 +333,7 @@ fn any_of_its_tokens_evicts() {
         assert_eq!(store.renew(&claim), gone(Some("enough")));
         assert_eq!(token(store.renew(&next)), newest + 11);
         let broken = store.line().and_then(|line| line.broken).expect("remembered");
-        assert_eq!(broken.token.map(|t| t.get() - FAR), Some(newest + which));
+        assert_eq!(broken.token.map(|t| t.get() - *FAR), Some(newest + which));
         assert_eq!(store.release(&claim, Leave::Nothing), Released::Gone);
         // One token only: that one and no other.
         for beside in [10, 12] {
@@ -344,7 +354,7 @@ fn a_hold_goes_on_with_the_last_token_used() {
         assert_eq!(token(store.transfer(&from, &to)), newest + expected);
         assert_eq!(token(store.transfer(&from, &to)), newest + expected, "asked again");
         assert_eq!(token(store.renew(&to)), newest + expected);
-        assert_eq!(store.line().expect("held").token.map(|t| t.get() - FAR), Some(newest + expected));
+        assert_eq!(store.line().expect("held").token.map(|t| t.get() - *FAR), Some(newest + expected));
         assert_eq!(last(&server), newest + 20, "it does not go down");
         assert_eq!(store.release(&from, Leave::Nothing), Released::Gone);
         assert!(waits(&store.attempt(&next)));
@@ -399,14 +409,14 @@ fn one_token_is_stored_as_ever() {
     let leases = "0003000000000010000000";
     assert_eq!(
         record,
-        format!("1h00000000010000000001{leases}{since}{:016}{client}u\th\t1\tp\twhy", FAR + 1)
+        format!("1h00000000010000000001{leases}{since}{:016}{client}u\th\t1\tp\twhy", *FAR + 1)
     );
     let end = since.parse::<u64>().expect("digits") + 30_000_000;
     let empty = format!("{:016}9{:015}{:016}", 0, 0, 0);
     let counts = format!("{empty}{:07}{:07}{:016}{:010}0", 0, 1, 0, 0);
-    assert_eq!(&head[..171], format!("11{:016}{:016}{counts}{:032x}{end:016}", FAR + 1, 0, claim.id.0));
+    assert_eq!(&head[..171], format!("11{:016}{:016}{counts}{:032x}{end:016}", *FAR + 1, 0, claim.id.0));
     store.release(&claim, Leave::Nothing);
-    assert_eq!(server.cli(&["GET", HEAD]), format!("10{:016}{:016}", FAR + 1, 0));
+    assert_eq!(server.cli(&["GET", HEAD]), format!("10{:016}{:016}", *FAR + 1, 0));
 }
 
 fn more_tokens_than_there_are_is_refused() {

@@ -169,6 +169,9 @@ struct History {
 
 fn histories() {
     let server = Server::start();
+    // The claims' client.
+    let mut ear = Raw::new(server.port);
+    ear.ask(&["SUBSCRIBE", &format!("tenure:client:{:016}", 0)]);
     let mut counts = BTreeMap::new();
     for seed in 1..=HISTORIES {
         let mut raw = Raw::new(server.port);

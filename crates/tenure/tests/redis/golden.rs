@@ -76,7 +76,7 @@ fn records() {
     assert_eq!(examples[2], dump(&mut scripts.raw));
     let told = ear.hear();
     let text = told.list()[2].text();
-    assert_eq!(text, format!("1g{}{}{NOW:016}{:011}", id(11), NOW + 1, 30_000_000));
+    assert_eq!(text, format!("1g{}{}{NOW:016}{:011}{HEAD}", id(11), NOW + 1, 10_000_000));
     let eve = "000000000000c02beve\tweb-3\t7\tship\t";
     scripts.run("transfer", &[HEAD], &[&id(11), &id(13), "1", &terms, &birth, eve, "0000000001"]);
     assert_eq!(examples[3], dump(&mut scripts.raw));

@@ -373,7 +373,8 @@ impl History {
 
     fn compare_views(&mut self) -> Result<(), String> {
         let want = self.lines.view(NAME, 3, self.instant());
-        let got = self.scripts.run("inspect", &[KEY], &["3"]);
+        let all = self.scripts.run("inspect", &[KEY], &["3"]);
+        let got = all.list().first().cloned().unwrap_or(Said::Nil);
         let want = want.map(|row| shown(&row));
         let got = match &got {
             Said::Nil => None,

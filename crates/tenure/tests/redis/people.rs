@@ -75,6 +75,8 @@ impl Person {
             |dice: &mut Dice| [100_000, 500_000, 3_000_000][usize::try_from(dice.roll(3)).expect("small")];
         let birth = if dice.roll(12) == 0 { now - 61_000_000 } else { now };
         let (ttl, waiting) = (lease(dice), lease(dice));
+        // A grant that is told is good for the shorter of both, of which the model knows nothing.
+        let waiting = waiting.max(ttl);
         Person { id, kind, weight, capacity, ttl, waiting, birth, note: format!("person {id}") }
     }
 }

@@ -18,13 +18,23 @@ pub(crate) fn source(verb: &str) -> String {
 
 impl Scripts {
     pub(crate) fn new(port: u16) -> Scripts {
+        Scripts::load(port, |text| {
+            let set = text.replace("call('TIME')", "call('MGET', 'clock:s', 'clock:us')");
+            assert_ne!(text, set, "it reads a clock");
+            set
+        })
+    }
+
+    /// With the server's own clock.
+    pub(crate) fn real(port: u16) -> Scripts {
+        Scripts::load(port, str::to_owned)
+    }
+
+    fn load(port: u16, changed: fn(&str) -> String) -> Scripts {
         let mut raw = Raw::new(port);
         let mut names = BTreeMap::new();
         for verb in ["attempt", "renew", "release", "transfer", "evict", "inspect", "together"] {
-            let text = source(verb);
-            let set = text.replace("call('TIME')", "call('MGET', 'clock:s', 'clock:us')");
-            assert_ne!(text, set, "{verb} reads a clock");
-            names.insert(verb, raw.ask(&["SCRIPT", "LOAD", &set]).text().to_owned());
+            names.insert(verb, raw.ask(&["SCRIPT", "LOAD", &changed(&source(verb))]).text().to_owned());
         }
         Scripts { raw, names }
     }

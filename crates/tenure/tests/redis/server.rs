@@ -45,6 +45,8 @@ pub(crate) struct Server {
     child: Option<Child>,
     pub(crate) dir: Dir,
     options: Vec<String>,
+    /// Loaded into it, and the file that this reads.
+    clock: Option<(PathBuf, PathBuf)>,
 }
 
 impl Server {
@@ -56,9 +58,32 @@ impl Server {
     /// Starts one with these options of its configuration.
     pub(crate) fn with(options: &[&str]) -> Server {
         let options = options.iter().map(|o| (*o).to_owned()).collect();
-        let mut server = Server { port: free_port(), child: None, dir: Dir::new(), options };
+        let mut server = Server { port: free_port(), child: None, dir: Dir::new(), options, clock: None };
         server.launch();
         server
+    }
+
+    /// Starts one that keeps nothing, and whose clock can be set: see [`set_clock`](Server::set_clock).
+    pub(crate) fn with_clock() -> Server {
+        let dir = Dir::new();
+        let (source, object, step) = (dir.0.join("clock.c"), dir.0.join("clock.so"), dir.0.join("step"));
+        std::fs::write(&source, include_str!("clock.c")).expect("written");
+        std::fs::write(&step, [0; 8]).expect("written");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&object).arg(&source);
+        assert!(cc.status().expect("cc runs").success(), "clock.c compiles");
+        let mut server =
+            Server { port: free_port(), child: None, dir, options: Vec::new(), clock: Some((object, step)) };
+        server.launch();
+        server
+    }
+
+    /// Sets its clock, by so many seconds from that of this machine.
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        let (_, step) = self.clock.as_ref().expect("started with a clock");
+        // Never shorter meanwhile: it is mapped.
+        let file = std::fs::OpenOptions::new().write(true).open(step).expect("there");
+        std::os::unix::fs::FileExt::write_all_at(&file, &seconds.to_ne_bytes(), 0).expect("written");
     }
 
     /// Starts one that watches over others, and keeps nothing itself.
@@ -69,7 +94,7 @@ impl Server {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "redis-server"]).arg(&file).arg("--sentinel");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut server = Server { port, child: None, dir, options: Vec::new() };
+        let mut server = Server { port, child: None, dir, options: Vec::new(), clock: None };
         server.begin(command);
         server
     }
@@ -92,6 +117,9 @@ impl Server {
         ]);
         command.args(["--save", "", "--daemonize", "no", "--logfile", "log"]);
         command.args(&self.options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((object, step)) = &self.clock {
+            command.env("LD_PRELOAD", object).env("CLOCK_STEP", step);
+        }
         self.begin(command);
     }
 

@@ -94,6 +94,7 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
         "K" => return Some(Err(refusal::other_kind(kind(fields.text(3)?), Some(claim.kind)))),
         "L" => return Some(Err(refusal::larger())),
         "F" => return Some(Err(refusal::too_many())),
+        "T" => return Some(Err(absurd_token(fields.text(3)?))),
         "V" => return Some(Err(other_version(fields.text(3)?))),
         _ => return None,
     };
@@ -119,6 +120,17 @@ pub(super) fn other_version(byte: &str) -> Error {
     )
 }
 
+/// A last token that no token can follow.
+fn absurd_token(token: &str) -> Error {
+    Error::protocol(
+        format!(
+            "its last token is {token:?}, more than a day ahead of the server's clock, so no token can follow"
+        ),
+        "set the server's clock right; or, if the token is wrong, have the key deleted that keeps it \
+         (docs/wire/redis.md): tokens go on from the clock then",
+    )
+}
+
 /// The kind that a digit stands for.
 pub(super) fn kind(digit: &str) -> Option<Kind> {
     match digit {
@@ -136,6 +148,11 @@ pub(super) fn digit(kind: Kind) -> &'static str {
         Kind::ReadWrite => "2",
         Kind::Semaphore => "3",
     }
+}
+
+/// The head of the lock of which a grant was told.
+pub(super) fn lock_of_grant(text: &str) -> Option<&str> {
+    text.strip_prefix("1g")?.get(75..).filter(|head| !head.is_empty())
 }
 
 /// What was told on this client's channel. `None`: nonsense, or another version.
@@ -166,7 +183,10 @@ mod tests {
     #[test]
     fn news_is_read_and_nonsense_is_not() {
         let id = "000000000000000000000000000000ff";
-        let grant = format!("1g{id}1795168537675201179516853767530000030000000");
+        let fixed = format!("1g{id}1795168537675201179516853767530000030000000");
+        let grant = format!("{fixed}tenure:{{shop/a}}:l");
+        assert_eq!(lock_of_grant(&grant), Some("tenure:{shop/a}:l"));
+        assert_eq!(lock_of_grant(&fixed), None);
         match news(&grant) {
             Some(News::Granted(ClaimId(0xff), grant, 1_795_168_537_675_300_000)) => {
                 assert_eq!(grant.token.map(Token::get), Some(1_795_168_537_675_201));
@@ -178,7 +198,7 @@ mod tests {
             matches!(news(&format!("1x{id}by ann: why")), Some(News::Gone(_, Some(why))) if why == "by ann: why")
         );
         assert!(matches!(news(&format!("1l{id}")), Some(News::Look(_))));
-        for cut in 0..grant.len() {
+        for cut in 0..fixed.len() {
             assert!(news(&grant[..cut]).is_none(), "cut at {cut}");
         }
         for bad in [format!("2g{id}"), format!("1q{id}"), "1gé".into(), format!("1g{}", "é".repeat(80))] {

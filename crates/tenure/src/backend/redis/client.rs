@@ -22,7 +22,7 @@ use super::resp::Value;
 use super::scripts::{Names, Script};
 use super::target::Target;
 use super::together::Verb;
-use crate::backend::{Errand, News, Sink};
+use crate::backend::{ClaimId, Errand, News, Sink};
 use crate::core::moment::Moment;
 use crate::error::ErrorKind;
 use crate::runtime::{Runtime, join_all};
@@ -102,6 +102,8 @@ pub(super) struct Client {
     pub(super) sink: SinkBox,
     /// The server's clock minus this machine's boot clock, in µs: at most as much, so that a claim never looks younger.
     offset: AtomicI64,
+    /// The user may run all that the scripts need.
+    permitted: AtomicBool,
     pub(super) closed: AtomicBool,
     pub(super) closing: Notify,
     /// The caller's runtime is gone, and pushes come to the keeper's connection.
@@ -146,6 +148,7 @@ impl Client {
             runtime,
             sink: SinkBox(sink),
             offset: AtomicI64::new(0),
+            permitted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
             homeless: AtomicBool::new(false),
@@ -203,7 +206,7 @@ impl Client {
         for _ in 0..3 {
             let link = self.pick(errand)?;
             match self.ask(&link, &request).await {
-                Err(why) if why.what.contains("NOSCRIPT") => {}
+                Err(why) if why.unknown_script => {}
                 // A look changes nothing, so it may be repeated.
                 Err(why) if again && why.kind == ErrorKind::Uncertain => {
                     again = false;
@@ -216,8 +219,26 @@ impl Client {
             self.names.learn(script, name);
             request = self.names.request(script, keys, arguments);
         }
-        let what = "the server forgets its scripts as fast as they are loaded";
-        Err(Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH"))
+        Err(of_answer("NOSCRIPT"))
+    }
+
+    /// Finds out whether the user may run all that the scripts need. Asked again, as long as it was not so: somebody may
+    /// have permitted it meanwhile.
+    pub(super) async fn check_permitted(&self) -> Result<(), Why> {
+        if self.permitted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let channel = if self.target.dialect.is_some() { String::new() } else { names::channel(&self.id) };
+        let words = [names::NOTHING.as_bytes(), channel.as_bytes()];
+        let (refused, _) = self.run(Errand::Awaited, Script::Permitted, &[], &words).await?;
+        let refused: Vec<&str> = refused.list().unwrap_or_default().iter().filter_map(Value::text).collect();
+        if !refused.is_empty() {
+            let what = format!("the server's user may not run in scripts: {}", refused.join(", "));
+            let advice = "docs/wire/redis.md lists the permissions that suffice";
+            return Err(Why::new(ErrorKind::Denied, what, advice));
+        }
+        self.permitted.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs the script of an attempt or a release, in one call with others that are asked for in the same instant.
@@ -273,7 +294,7 @@ impl Client {
             Ok(value) => return Ok((value, link)),
             Err(fault) => return Err(of_fault(&fault)),
         };
-        if text.contains("NOSCRIPT") {
+        if of_answer(&text).unknown_script {
             let name = handshake::load(&link, Script::Together.source()).await?;
             self.names.learn(Script::Together, name);
         }
@@ -340,15 +361,35 @@ impl Client {
     pub(super) fn pushed(self: &Arc<Client>, values: &[Value]) {
         match values.first().and_then(Value::text) {
             Some("message") => {
+                let text = values.get(2).and_then(Value::text).unwrap_or_default();
                 if values.get(1).and_then(Value::text) == Some(names::channel(&self.id).as_str())
-                    && let Some(news) = values.get(2).and_then(Value::text).and_then(super::answer::news)
+                    && let Some(news) = super::answer::news(text)
                 {
-                    self.sink.0.news(news);
+                    match (&news, super::answer::lock_of_grant(text)) {
+                        (News::Granted(id, ..), Some(head)) if !self.sink.0.knows(*id) => {
+                            self.give_back(*id, head.to_owned());
+                        }
+                        _ => self.sink.0.news(news),
+                    }
                 }
             }
             Some("invalidate") => self.tell_change(),
             _ => {}
         }
+    }
+
+    /// A grant for a claim that was ended long ago: the server came back with an older copy of its data.
+    fn give_back(self: &Arc<Client>, id: ClaimId, head: String) {
+        let client = self.clone();
+        self.thread.handle.spawn(async move {
+            let id = super::answer::hex(id);
+            let words = [id.as_bytes(), b""];
+            if let Err(why) =
+                client.run(Errand::Background, Script::Release, &[head.as_bytes()], &words).await
+            {
+                tracing::debug!(why.what, "a grant that nobody waits for ends with its lease");
+            }
+        });
     }
 
     /// Many changes are one piece of news.

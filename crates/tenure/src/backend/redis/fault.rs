@@ -27,11 +27,13 @@ pub(super) struct Why {
     answered: bool,
     /// The request never left this process.
     pub(super) unsent: bool,
+    /// The server does not know the script: nothing ran.
+    pub(super) unknown_script: bool,
 }
 
 impl Why {
     pub(super) fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
-        Why { kind, what: what.into(), advice, answered: false, unsent: false }
+        Why { kind, what: what.into(), advice, answered: false, unsent: false, unknown_script: false }
     }
 
     pub(super) fn error(&self) -> Error {
@@ -105,6 +107,11 @@ fn judged(text: &str) -> Why {
         let advice = "name a database that the server has: most have 0 to 15";
         return Why::new(ErrorKind::Config, format!("the server has no such database: {shown}"), advice);
     }
+    if word == "NOSCRIPT" {
+        let what = "the server forgets its scripts as fast as they are loaded";
+        let why = Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH");
+        return Why { unknown_script: true, ..why };
+    }
     if says(&["READONLY"]) {
         let advice = "connect to its master";
         return Why::new(
@@ -117,11 +124,21 @@ fn judged(text: &str) -> Why {
         let advice = "name a server that is not part of a cluster; Redis Cluster is not built yet";
         return Why::new(ErrorKind::Unsupported, format!("the server is part of a cluster: {shown}"), advice);
     }
-    if says(&["LOADING", "BUSY", "MASTERDOWN", "MISCONF", "OOM", "NOREPLICAS", "TRYAGAIN"])
+    if says(&["OOM"]) {
+        let what = format!("the server's memory is full, so it takes no new claims: {shown}");
+        let advice =
+            "free memory on the server, or raise its maxmemory; what is held can be renewed and released";
+        return Why::new(ErrorKind::Unavailable, what, advice);
+    }
+    if says(&["LOADING", "BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"])
         || text.contains("max number of clients")
     {
         let advice = "wait, or look at the server's log";
         return Why::new(ErrorKind::Unavailable, format!("the server cannot do it now: {shown}"), advice);
+    }
+    if says(&["The user executing the script can't"]) {
+        let advice = "docs/wire/redis.md lists the permissions that suffice";
+        return Why::new(ErrorKind::Denied, format!("the server refuses part of a script: {shown}"), advice);
     }
     let advice = "check what else writes keys that begin with tenure:";
     Why::new(ErrorKind::Protocol, format!("the server refuses: {shown}"), advice)
@@ -136,6 +153,10 @@ mod tests {
         for (text, kind) in [
             ("NOPERM this user has no permissions to run the 'evalsha' command", ErrorKind::Denied),
             ("ERR Error running script (call to f_1): @user_script:3: NOPERM no", ErrorKind::Denied),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 5",
+                ErrorKind::Denied,
+            ),
             ("NOAUTH Authentication required.", ErrorKind::Denied),
             ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
             ("ERR DB index is out of range", ErrorKind::Config),

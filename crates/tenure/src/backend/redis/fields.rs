@@ -70,6 +70,8 @@ const RECORD: &[Field] = &[
     ("capacity", 13, 22),
     ("lease", 23, 33),
     ("patience", 34, 44),
+    // In the place of both leases, of a claim that was released for later.
+    ("kept", 23, 44),
     ("since", 45, 60),
     ("token", 61, 76),
     ("client", 77, 92),
@@ -99,8 +101,15 @@ const MARK: &[Field] = &[("version", 1, 1), ("what", 2, 2), ("why", 3, 0)];
 const COUNTS: &[Field] = &[("waiting", 1, 7), ("holding", 8, 14)];
 
 /// The record of the dialect.
-const PLAIN: &[Field] =
-    &[("version", 1, 1), ("token", 2, 17), ("claim", 18, 49), ("since", 50, 65), ("note", 66, 0)];
+const PLAIN: &[Field] = &[
+    ("version", 1, 1),
+    ("token", 2, 17),
+    ("claim", 18, 49),
+    ("since", 50, 65),
+    // In ms, as the dialect counts.
+    ("lease", 66, 76),
+    ("note", 77, 0),
+];
 
 /// A time in µs: all but its last seven digits change every ten seconds.
 const STAMP: &[Field] = &[("tens", 1, 9)];
@@ -118,6 +127,8 @@ const TIMES: &[(&str, u64)] = &[
     ("free_ms", 600_000),
     // When the head of a lock goes whose lease is less than a hundred seconds.
     ("brief_ms", 700_000),
+    // How far the last token may lie ahead of the clock.
+    ("ahead", 86_400_000_000),
     ("broken_ms", 86_400_000),
     ("never", 9_000_000_000_000_000),
 ];
@@ -125,6 +136,8 @@ const TIMES: &[(&str, u64)] = &[
 const LIMITS: &[(&str, u64)] = &[
     ("waiters", WAITERS_MAX),
     ("writer", RW_CAPACITY as u64),
+    // The greatest number that the server's Lua counts exactly.
+    ("exact", (1 << 53) - 1),
     // How many leases that have ended, and how many grants, are seen to in one call.
     ("sweep", 1000),
     ("grants", 256),
@@ -248,7 +261,7 @@ mod tests {
         }
         assert_eq!(at("SHORT.lease"), shifted("ASKED.lease", 50));
         for (name, fields) in LAYOUTS {
-            for pair in fields.windows(2).filter(|pair| pair[1].0 != "terms" && pair[0].0 != "terms") {
+            for pair in fields.windows(2).filter(|pair| !["terms", "kept"].contains(&pair[1].0)) {
                 assert!(pair[1].1 > pair[0].1, "{name}: {pair:?}");
             }
         }

@@ -1,15 +1,14 @@
-//! Looking at lines: the heads are found by `SCAN`, then a script shows one lock at a time.
+//! Looking at lines: a script finds the heads of locks that are not free, then another one shows a page of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::answer::kind;
 use super::client::Client;
-use super::link::Link;
 use super::record::Record;
 use super::resp::Value;
 use super::scripts::Script;
-use super::{answer, names, nonsense, record};
+use super::{answer, fault, names, nonsense, record};
 use crate::backend::{Broken, Errand, Kind, Line, Page, Query, Seen};
 use crate::error::Result;
 use crate::key::Key;
@@ -17,8 +16,8 @@ use crate::token::Token;
 
 /// How many locks are shown on one page.
 const PAGE: usize = 100;
-/// How many keys the server looks at in one step.
-const STEP: &str = "1000";
+/// How many keys the server goes through in one call: less than a millisecond.
+const STEP: &str = "500";
 
 /// The locks that the listing under way found, in order of their names: what it found is listed once each, whatever the
 /// server moves around meanwhile.
@@ -44,8 +43,9 @@ impl Listed {
 pub(super) async fn inspect(client: &Client, listed: &Listed, query: &Query) -> Result<Page> {
     if let Some(name) = &query.name {
         let key = Key::new(&query.namespace, name)?;
-        let line = show(client, &key, query.waiting_max).await?;
-        return Ok(Page { lines: line.into_iter().collect(), next: None });
+        let shown = show(client, std::slice::from_ref(&key), query.waiting_max).await?;
+        let lines = shown.into_iter().map(|(_, line)| line).collect::<Result<_>>()?;
+        return Ok(Page { lines, next: None });
     }
     let prefix = query.prefix.trim_end_matches('/');
     let pattern = match &client.target.dialect {
@@ -64,9 +64,13 @@ pub(super) async fn inspect(client: &Client, listed: &Listed, query: &Query) -> 
     };
     let from = query.after.as_ref().map_or(0, |after| keys.partition_point(|k| k.full() <= after.as_str()));
     let page = &keys[from..keys.len().min(from + PAGE)];
-    let mut lines = Vec::new();
-    for key in page {
-        lines.extend(show(client, key, query.waiting_max).await?);
+    let mut lines = Vec::with_capacity(page.len());
+    for (key, line) in show(client, page, query.waiting_max).await? {
+        // One that cannot be shown hides none of the others.
+        lines.push(line.unwrap_or_else(|error| Line {
+            error: Some(error.to_string()),
+            ..Line::new(key.clone(), Kind::Mutex, 1)
+        }));
     }
     let next = page.last().filter(|_| from + page.len() < keys.len()).map(|k| k.full().to_owned());
     if next.is_none() {
@@ -82,9 +86,24 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
     // The dialect's names have no namespace: they are shown in the one that was asked for.
     let namespace = if query.namespace.is_empty() { "default" } else { &query.namespace };
     loop {
-        let words =
-            [b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", STEP.as_bytes()];
-        let answer = client.command(Errand::Awaited, &words).await.map_err(|why| why.error())?;
+        let answer = match &client.target.dialect {
+            Some(_) => {
+                let words = [
+                    b"SCAN".as_slice(),
+                    cursor.as_bytes(),
+                    b"MATCH",
+                    pattern.as_bytes(),
+                    b"COUNT",
+                    STEP.as_bytes(),
+                ];
+                client.command(Errand::Awaited, &words).await
+            }
+            None => {
+                let words = [cursor.as_bytes(), pattern.as_bytes(), STEP.as_bytes()];
+                client.run(Errand::Awaited, Script::Scan, &[], &words).await.map(|(answer, _)| answer)
+            }
+        };
+        let answer = answer.map_err(|why| why.error())?;
         let [next, found] = answer.list().unwrap_or_default() else {
             return Err(crate::Error::protocol(
                 "the server answered SCAN with something else",
@@ -119,43 +138,79 @@ fn wanted(key: &Key, query: &Query) -> bool {
         && (prefix.is_empty() || rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && !strictly)))
 }
 
-async fn show(client: &Client, key: &Key, waiting_max: usize) -> Result<Option<Line>> {
-    if let Some(prefix) = &client.target.dialect {
-        return show_plain(client, key, &format!("{prefix}{}", key.name())).await;
+/// What is shown of locks that somebody holds or waits for, or why it cannot be shown.
+async fn show<'a>(
+    client: &Client,
+    keys: &'a [Key],
+    waiting_max: usize,
+) -> Result<Vec<(&'a Key, Result<Line>)>> {
+    let most = waiting_max.to_string();
+    let (script, names, words): (_, Vec<String>, &[&[u8]]) = match &client.target.dialect {
+        Some(prefix) => {
+            let name = |key: &Key| format!("{prefix}{}", key.name());
+            let both = keys.iter().flat_map(|key| [name(key), names::plain_record(&name(key))]);
+            (Script::PlainInspect, both.collect(), &[])
+        }
+        None => (Script::Inspect, keys.iter().map(names::head).collect(), &[most.as_bytes()]),
+    };
+    let each = if script == Script::Inspect { 1 } else { 2 };
+    let mut shown = Vec::with_capacity(keys.len());
+    let mut done = 0;
+    while done < keys.len() {
+        let rest: Vec<&[u8]> = names[done * each..].iter().map(String::as_bytes).collect();
+        let asked = client.run(Errand::Awaited, script, &rest, words).await;
+        let (value, link) = asked.map_err(|why| why.error())?;
+        // Long lines are shown a few in each call.
+        let answers = value.list().filter(|answers| (1..=keys.len() - done).contains(&answers.len()));
+        let Some(answers) = answers else { return Err(nonsense(&link)) };
+        for (key, value) in keys[done..].iter().zip(answers) {
+            shown.extend(read(key, value, script).map(|line| (key, line.map_err(|error| error.of(key)))));
+        }
+        done += answers.len();
     }
-    let (head, most) = (names::head(key), waiting_max.to_string());
-    let asked = client.run(Errand::Awaited, Script::Inspect, &[head.as_bytes()], &[most.as_bytes()]).await;
-    let (value, link) = asked.map_err(|why| why.error())?;
-    read(&link, key, &value)
+    Ok(shown)
 }
 
-fn read(link: &Link, key: &Key, value: &Value) -> Result<Option<Line>> {
-    if *value == Value::Nil {
-        return Ok(None);
-    }
-    let [now, head, holders, waiting, waiters, eviction] = value.list().unwrap_or_default() else {
-        return Err(nonsense(link));
+/// `None`: nobody holds it or waits for it.
+fn read(key: &Key, value: &Value, script: Script) -> Option<Result<Line>> {
+    let line = match value.list()? {
+        [_, why] => return why.text().map(|why| Err(unfit(why))),
+        all if script == Script::Inspect => read_line(key, all),
+        all => read_plain(key, all),
     };
-    let head = head.text().unwrap_or_default();
-    if !head.starts_with('1') {
-        return Err(answer::other_version(head.get(..1).unwrap_or_default()).of(key));
+    Some(line.ok_or_else(unreadable))
+}
+
+fn unreadable() -> crate::Error {
+    let advice = "check what else writes keys that begin with tenure:";
+    crate::Error::protocol("what is stored of this lock cannot be read", advice)
+}
+
+/// What a script found in the place of a lock.
+fn unfit(why: &str) -> crate::Error {
+    match why.strip_prefix('V') {
+        Some(byte) => answer::other_version(byte),
+        None if why == "U" => unreadable(),
+        None => fault::of_answer(why.trim_start_matches('!')).error(),
     }
-    let line = || {
-        let now = u64::try_from(now.number()?).ok()?;
-        let (holders, first) = claims(holders.list()?, now)?;
-        let (waiting, next) = claims(waiting.list()?, now)?;
-        let kind = kind(head.get(1..2)?)?;
-        let capacity = if kind == Kind::Mutex { None } else { first.or(next) };
-        let mut line = Line::new(key.clone(), kind, capacity.unwrap_or(1));
-        line.token = holders.iter().filter_map(|h| h.token).max();
-        // People, as far as they are known: of those who stand behind a claim only it knows.
-        let behind: u64 = holders.iter().chain(&waiting).map(|c| u64::from(c.behind)).sum();
-        line.waiters = u64::try_from(waiters.number()?).ok()?.saturating_add(behind);
-        line.broken = broken(eviction.text()?);
-        (line.holders, line.waiting) = (holders, waiting);
-        Some(line)
-    };
-    line().map(Some).ok_or_else(|| nonsense(link))
+}
+
+fn read_line(key: &Key, all: &[Value]) -> Option<Line> {
+    let [now, head, holders, waiting, waiters, eviction] = all else { return None };
+    let head = head.text()?;
+    let now = u64::try_from(now.number()?).ok()?;
+    let (holders, first) = claims(holders.list()?, now)?;
+    let (waiting, next) = claims(waiting.list()?, now)?;
+    let kind = kind(head.get(1..2)?)?;
+    let capacity = if kind == Kind::Mutex { None } else { first.or(next) };
+    let mut line = Line::new(key.clone(), kind, capacity.unwrap_or(1));
+    line.token = holders.iter().filter_map(|h| h.token).max();
+    // People, as far as they are known: of those who stand behind a claim only it knows.
+    let behind: u64 = holders.iter().chain(&waiting).map(|c| u64::from(c.behind)).sum();
+    line.waiters = u64::try_from(waiters.number()?).ok()?.saturating_add(behind);
+    line.broken = broken(eviction.text()?);
+    (line.holders, line.waiting) = (holders, waiting);
+    Some(line)
 }
 
 /// The claims of a flat list, and the capacity in the record of the first one.
@@ -176,23 +231,13 @@ fn broken(text: &str) -> Option<Broken> {
     Some(Broken { at_us: rest.get(..16)?.parse().ok()?, token, why: rest.get(32..)?.to_owned() })
 }
 
-async fn show_plain(client: &Client, key: &Key, name: &str) -> Result<Option<Line>> {
-    let keys = [name.as_bytes(), names::plain_record(name).as_bytes()].map(<[u8]>::to_vec);
-    let asked = client
-        .run(Errand::Awaited, Script::PlainInspect, &[keys[0].as_slice(), keys[1].as_slice()], &[])
-        .await;
-    let (value, link) = asked.map_err(|why| why.error())?;
-    if value == Value::Nil {
-        return Ok(None);
-    }
-    let [now, holder, left, record] = value.list().unwrap_or_default() else { return Err(nonsense(&link)) };
-    let (Some(_), Some(holder), Some(left)) = (now.number(), holder.bytes(), left.number()) else {
-        return Err(nonsense(&link));
-    };
+fn read_plain(key: &Key, all: &[Value]) -> Option<Line> {
+    let [now, holder, left, record] = all else { return None };
     let mut line = Line::new(key.clone(), Kind::Mutex, 1);
-    let expires_in = u64::try_from(left).ok().map(Duration::from_millis);
-    let seen = record::plain_seen(record.text().unwrap_or_default(), holder, expires_in);
+    let expires_in = u64::try_from(left.number()?).ok().map(Duration::from_millis);
+    let now = u64::try_from(now.number()?).ok()?;
+    let seen = record::plain_seen(record.text().unwrap_or_default(), holder.bytes()?, expires_in, now);
     line.token = seen.token;
     line.holders.push(seen);
-    Ok(Some(line))
+    Some(line)
 }

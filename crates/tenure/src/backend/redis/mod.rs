@@ -118,6 +118,11 @@ async fn open_client(opening: Opening, dialect: bool) -> Result<(Arc<Client>, ha
     let probed = handshake::probe(&command).await.map_err(|why| why.error())?;
     let Some(client) = unfinished.0.take() else { return Err(Error::protocol("connecting ended twice", "")) };
     supervise::start(&client, command, keeper);
+    // Whoever only looks needs less.
+    match client.check_permitted().await {
+        Err(why) if why.kind == ErrorKind::Denied => tracing::warn!(why.what, "locks cannot be taken"),
+        other => other.map_err(|why| why.error())?,
+    }
     Ok((client, probed))
 }
 
@@ -164,6 +169,7 @@ impl Drop for Redis {
 impl Redis {
     async fn ask_attempt(&self, claim: &Claim, errand: Errand) -> Result<Answer> {
         check(claim)?;
+        self.client.check_permitted().await.map_err(|why| why.error())?;
         let (key, words) = self.attempt_words(claim);
         let words = words.each_ref().map(String::as_bytes);
         let asked = self.client.run_verb(errand, Script::Attempt, key.as_bytes(), &words).await;
@@ -172,6 +178,9 @@ impl Redis {
 
     /// Several attempts, in as few calls as will do. What is refused here is not sent.
     async fn ask_attempts(&self, claims: &[Claim], errand: Errand) -> Vec<Result<Answer>> {
+        if let Err(why) = self.client.check_permitted().await {
+            return claims.iter().map(|_| Err(why.error())).collect();
+        }
         let checked: Vec<Result<()>> = claims.iter().map(check).collect();
         let sent =
             || claims.iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(claim, _)| claim);

@@ -5,6 +5,9 @@ use crate::key::Key;
 /// What every key begins with.
 pub(super) const PREFIX: &str = "tenure:{";
 
+/// A key that nothing is kept in.
+pub(super) const NOTHING: &str = "tenure:{}:x";
+
 /// Where an operator may name the server: see `store_name`.
 pub(super) const NAME: &str = "tenure:domain";
 

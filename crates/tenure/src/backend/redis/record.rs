@@ -143,15 +143,26 @@ impl<'a> Record<'a> {
         u32::try_from(self.number(12, 22)?).ok()
     }
 
+    /// How long its lease is, in µs: as a holder, as a waiter, or for how long it was released for later.
+    fn lease(&self) -> Option<u64> {
+        match self.text.get(1..2)? {
+            "h" => self.number(22, 33),
+            "w" => self.number(33, 44),
+            _ => self.number(22, 44),
+        }
+    }
+
     /// What `inspect` shows of it.
     pub(super) fn seen(&self, id: &str, end: u64, now: u64) -> Option<Seen> {
         let (owner, reason, behind) = read_note(self.text.get(92..)?);
+        // Where the server's clock was set back, a lease that nobody has renewed since seems to last longer than any.
+        let left = Duration::from_micros(end.saturating_sub(now).min(self.lease()?));
         Some(Seen {
             claim: ClaimId(digits::unhex(id)?).short(),
             owner,
             reason,
-            since_us: self.number(44, 60)?,
-            expires_in: Some(Duration::from_micros(end.saturating_sub(now))),
+            since_us: self.number(44, 60)?.min(now),
+            expires_in: Some(left),
             weight: u32::try_from(self.number(2, 12)?).ok()?,
             token: Token::new(i64::try_from(self.number(60, 76)?).ok()?),
             behind,
@@ -160,7 +171,7 @@ impl<'a> Record<'a> {
 }
 
 /// What `inspect` shows of the holder of a key of the dialect: who, if it is one of ours.
-pub(super) fn plain_seen(record: &str, holder: &[u8], expires_in: Option<Duration>) -> Seen {
+pub(super) fn plain_seen(record: &str, holder: &[u8], expires_in: Option<Duration>, now: u64) -> Seen {
     let stranger = || {
         // Whatever the value is, it may authorise a release: only a hash of it is shown.
         let mixed = holder
@@ -181,13 +192,14 @@ pub(super) fn plain_seen(record: &str, holder: &[u8], expires_in: Option<Duratio
     };
     let ours = || {
         let id = record.get(17..49).filter(|id| record.starts_with('1') && id.as_bytes() == holder)?;
-        let (owner, reason, _) = read_note(record.get(65..)?);
+        let (owner, reason, _) = read_note(record.get(76..)?);
+        let lease = Duration::from_millis(digits::number(record.get(65..76)?)?);
         Some(Seen {
             claim: ClaimId(digits::unhex(id)?).short(),
             owner,
             reason,
-            since_us: digits::number(record.get(49..65)?)?,
-            expires_in,
+            since_us: digits::number(record.get(49..65)?)?.min(now),
+            expires_in: expires_in.map(|left| left.min(lease)),
             weight: 1,
             token: Token::new(i64::try_from(digits::number(record.get(1..17)?)?).ok()?),
             behind: 0,

@@ -21,6 +21,8 @@ pub(super) enum Script {
     PlainTransfer,
     PlainEvict,
     PlainInspect,
+    Permitted,
+    Scan,
 }
 
 /// What scripts share: where one says `--include NAME`, the text goes.
@@ -33,7 +35,7 @@ const SHARED: [(&str, &str); 7] = [
     ("--include quit.lua\n", include_str!("lua/quit.lua")),
     ("--include now.lua\n", include_str!("lua/now.lua")),
 ];
-const COUNT: usize = Script::PlainInspect as usize + 1;
+const COUNT: usize = Script::Scan as usize + 1;
 
 /// Each with its name.
 const FILES: [(&str, &str); COUNT] = [
@@ -50,6 +52,8 @@ const FILES: [(&str, &str); COUNT] = [
     ("plain_transfer", include_str!("lua/plain_transfer.lua")),
     ("plain_evict", include_str!("lua/plain_evict.lua")),
     ("plain_inspect", include_str!("lua/plain_inspect.lua")),
+    ("permitted", include_str!("lua/permitted.lua")),
+    ("scan", include_str!("lua/scan.lua")),
 ];
 
 static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
@@ -88,7 +92,7 @@ impl Script {
 
     /// Whether it changes nothing.
     pub(super) fn only_reads(self) -> bool {
-        matches!(self, Script::Inspect | Script::PlainInspect)
+        matches!(self, Script::Inspect | Script::PlainInspect | Script::Permitted | Script::Scan)
     }
 
     /// Its text.
@@ -145,7 +149,8 @@ mod tests {
     fn no_script_counts_bytes() {
         for (name, text) in FILES.iter().chain(&SHARED) {
             for line in text.lines().filter(|line| !line.trim_start().starts_with("--")) {
-                for cut in line.split(" sub(").chain(line.split("(sub(")).chain(line.split("byte(")).skip(1) {
+                let cuts = [" sub(", "(sub(", "byte("].iter().flat_map(|cut| line.split(cut).skip(1));
+                for cut in cuts {
                     let inside = cut.split(')').next().unwrap_or_default();
                     let from = inside.split_once(", ").map_or("", |(_, from)| from);
                     let counts = from.starts_with(|c: char| c.is_ascii_digit()) && from != "1, -2";

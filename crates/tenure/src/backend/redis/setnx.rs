@@ -96,6 +96,7 @@ impl Setnx {
             return Err(refusal::mutexes_only("redis+setnx", "redis"));
         }
         refusal::check_tokens(claim, 1)?;
+        self.client.check_permitted().await.map_err(|why| why.error())?;
         let (keys, id) = (self.keys(&claim.key), hex(claim.id));
         let (mark, lease) = (keys.mark(&id), millis(claim.ttl));
         let birth = padded(self.client.server_us(claim.birth), 16);

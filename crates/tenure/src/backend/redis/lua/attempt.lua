@@ -13,7 +13,8 @@
 --          | {claim, 'W', now, end, ahead, look} it waits | {claim, 'B', now} busy | {claim, 'G', now} gone
 --          | {claim, 'E', now, why} evicted | {claim, 'K', now, kind} the line is of this kind
 --          | {claim, 'F', now} too many wait | {claim, 'V', now, byte} the head is of another version
-local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
+--          | {claim, 'T', now, token} no token can follow this one, which lies too far ahead of the server's clock
+local call, try, sub, byte, format = redis.call, redis.pcall, string.sub, string.byte, string.format
 local name, id, asked, how = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local reply, stamp
 --include now.lua
@@ -30,6 +31,7 @@ end
 if not open(name) then
   return other(id)
 end
+asker = id
 settle()
 reply = stand(id, asked, how)
 save()

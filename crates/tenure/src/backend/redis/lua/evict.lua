@@ -12,11 +12,12 @@ local stamp
 if not open(KEYS[1]) then
   return { 'V', stamp, sub(head, HEAD.version) }
 end
+whatever_it_takes()
 settle()
 local whom, records, taken = {}, {}, nil
 local function take(id, record)
   local t, own = sub(record, RECORD.token), kind == '1' and sub(record, RECORD.capacity) or 1
-  if ARGV[1] == '' or ARGV[1] >= t and tonumber(ARGV[1]) < t + own then
+  if ARGV[1] == '' or tonumber(t) and tonumber(own) and ARGV[1] >= t and tonumber(ARGV[1]) < t + own then
     taken = taken or (ARGV[1] == '' and t or ARGV[1])
     whom[#whom + 1], records[#records + 1] = id, record
   end

@@ -1,6 +1,7 @@
 -- The common releases, on the head as it stands: of a lock that nobody else holds or waits for, and of a mutex to the
 -- next in line. Included where a verb says `--include give.lua`, as take.lua is.
--- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits, or nothing so far; name: the lock's head; id, trace:
+-- What a full server refuses, and other trouble, is left to the line's own functions.
+-- Uses  call, try (redis.pcall), sub, byte, format; stamp: the server's time in µs as 16 digits, or nothing so far; name: the lock's head; id, trace:
 --       the arguments of release; reply: nothing
 -- Gives  reply: what release returns, as one text with a space between fields; or nothing where it is not that simple; stamp,
 --        if it was needed
@@ -28,12 +29,15 @@ repeat
       break
     end
     -- A lease of less than 100 s leaves the expiry that its grant set, of ten minutes after it: a new one costs more.
+    local done
     if short then
-      call('SET', name, '10' .. sub(before, SHORT.last), 'KEEPTTL')
+      done = try('SET', name, '10' .. sub(before, SHORT.last), 'KEEPTTL')
     else
-      call('SET', name, '10' .. sub(before, SHORT.last), 'PX', 'TIME.free_ms')
+      done = try('SET', name, '10' .. sub(before, SHORT.last), 'PX', 'TIME.free_ms')
     end
-    reply = id .. ' h'
+    if not done.err then
+      reply = id .. ' h'
+    end
     break
   end
   if sub(before, HEAD.holder) ~= id or byte(before, HEAD.state.at) ~= 104 or sub(before, HEAD.finish) <= stamp then
@@ -49,18 +53,21 @@ repeat
   -- How many wait, and how many hold.
   local counts = sub(before, HEAD.waiting.to.holding)
   if counts ~= '00000000000001' then
-    if byte(before, HEAD.kind.at) == 49 and sub(counts, COUNTS.holding.on) == '0000001' and sub(before, HEAD.soon) > stamp then
+    if byte(before, HEAD.kind.at) == 49 and sub(counts, COUNTS.holding.on) == '0000001' and sub(before, HEAD.soon) > stamp
+      and sub(before, HEAD.last) - stamp < TIME.ahead then
       -- To the first in line. Nobody's lease has ended, so the first one's has not. A claim in line without a record is
       -- dropped, and the line put right by its own functions.
       local base = sub(name, 1, -2)
-      local heir = call('ZPOPMIN', base .. 'w')[1]
+      local popped = call('ZPOPMIN', base .. 'w')
+      local heir = popped[1]
       local record = heir and call('HGET', base .. 'c', heir)
-      if not record then
+      if not record or byte(record) ~= 49 then
         break
       end
-      call('ZREM', base .. 'd', heir)
-      call('HDEL', base .. 'c', heir)
       local token, lease, till = stamp, sub(record, RECORD.lease), sub(before, HEAD.keep)
+      if sub(record, RECORD.patience) < lease then
+        lease = sub(record, RECORD.patience)
+      end
       local last, finish = sub(before, HEAD.last), format('%016d', stamp + lease)
       if last >= stamp then
         token = format('%016d', last + 1)
@@ -75,10 +82,19 @@ repeat
       if sub(before, HEAD.marks) > till then
         till = sub(before, HEAD.marks)
       end
+      local text = '1g' .. heir .. token .. stamp .. lease .. name
+      if try('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), text) == 0 then
+        -- Its client is away. It keeps its place, and the line's own functions look for another.
+        call('ZADD', base .. 'w', popped[2], heir)
+        call('PEXPIREAT', base .. 'w', format('%d', sub(before, HEAD.keep) / 1000))
+        break
+      end
+      call('ZREM', base .. 'd', heir)
+      call('HDEL', base .. 'c', heir)
       local left = format('%07d', sub(counts, COUNTS.waiting) - 1)
-      call('SET', name, '11' .. last .. sub(before, HEAD.marks.to.keep) .. left .. sub(before, HEAD.holding.to.broken) .. heir .. finish .. '1h'
-        .. sub(record, RECORD.weight.to.patience) .. stamp .. token .. sub(record, RECORD.client.on), 'PXAT', format('%d', till / 1000 + TIME.free_ms))
-      call('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), '1g' .. heir .. token .. stamp .. lease)
+      call('SET', name, '11' .. last .. sub(before, HEAD.marks.to.keep) .. left .. sub(before, HEAD.holding.to.broken)
+        .. heir .. finish .. '1h' .. sub(record, RECORD.weight.to.patience) .. stamp .. token
+        .. sub(record, RECORD.client.on), 'PXAT', format('%d', till / 1000 + TIME.free_ms))
       reply = id .. ' h ' .. stamp
     end
     break
@@ -87,10 +103,13 @@ repeat
     break
   end
   local a, b, c = byte(before, HEAD.lease.first3)
+  local done
   if a == 48 and b == 48 and c == 48 then
-    call('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'KEEPTTL')
+    done = try('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'KEEPTTL')
   else
-    call('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'PX', 'TIME.free_ms')
+    done = try('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'PX', 'TIME.free_ms')
   end
-  reply = id .. ' h ' .. stamp
+  if not done.err then
+    reply = id .. ' h ' .. stamp
+  end
 until true

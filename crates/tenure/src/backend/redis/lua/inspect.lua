@@ -1,29 +1,18 @@
--- inspect: shows one lock: who holds, who waits. Changes nothing.
+-- inspect: shows locks: who holds, who waits. Changes nothing.
 -- Claims whose lease has ended are left out, and so is a lock that nobody holds or waits for.
--- KEYS  1 the lock's head
--- ARGV  1 how many waiting claims to show
--- returns  nothing, or {now, head, holders, waiting, waiters, eviction}: holders and waiting are flat lists of claim, end of
---          its lease, record; a holder in the head is in holders as well
+-- KEYS  the heads of the locks
+-- ARGV  1 how many waiting claims to show of each
+-- returns  for each lock, in their order: nothing; or {now, head, holders, waiting, waiters, eviction}, where holders and
+--          waiting are flat lists of claim, end of its lease, record, and a holder in the head is in holders as well; or
+--          {now, why} what is stored cannot be shown: 'V' and its version, 'U' it is too short, or '!' and an error. After a thousand claims the rest is left for another call.
 local call, sub, format = redis.call, string.sub, string.format
 local stamp
 --include now.lua
 local now = tonumber(stamp)
-local head = call('GET', KEYS[1])
-if not head then
-  return false
-end
-if sub(head, HEAD.version) ~= '1' then
-  return { stamp, sub(head, HEAD.version), {}, {}, 0, '' }
-end
---include long.lua
-local kind, base = sub(head, HEAD.kind), sub(KEYS[1], 1, -2)
-if kind == '0' then
-  return false
-end
-local max = tonumber(ARGV[1])
+local max, total = tonumber(ARGV[1]), 0
 
 -- Up to `most` claims of an ordered set whose leases, kept in another, still run.
-local function list(order, ends, most)
+local function list(base, order, ends, most)
   local out, from = {}, 0
   while #out < 3 * most do
     local ids = call('ZRANGE', base .. order, from, from + 499)
@@ -38,20 +27,53 @@ local function list(order, ends, most)
     end
     from = from + 500
   end
+  total = total + #out / 3
   return out
 end
 
-local holders = {}
-if sub(head, HEAD.holder.first1) ~= '' then
-  if sub(head, HEAD.finish) > stamp then
-    holders = { sub(head, HEAD.holder), sub(head, HEAD.finish), sub(head, HEAD.record) }
+local function show(name)
+  local head = call('GET', name)
+  if not head then
+    return false
   end
-elseif kind ~= '1' then
-  holders = list('h', 'e', LIMIT.shown)
+  if sub(head, HEAD.version) ~= '1' then
+    return { stamp, 'V' .. sub(head, HEAD.version) }
+  end
+  --include long.lua
+  local kind, base = sub(head, HEAD.kind), sub(name, 1, -2)
+  if kind == '0' then
+    return false
+  end
+  if sub(head, HEAD.broken) == '' then
+    return { stamp, 'U' }
+  end
+  local holders = {}
+  if sub(head, HEAD.holder.first1) ~= '' then
+    if sub(head, HEAD.finish) > stamp then
+      holders = { sub(head, HEAD.holder), sub(head, HEAD.finish), sub(head, HEAD.record) }
+    end
+  elseif kind ~= '1' then
+    holders = list(base, 'h', 'e', LIMIT.shown)
+  end
+  local waiters, waiting = 0, {}
+  if sub(head, HEAD.waiting) ~= '0000000' then
+    waiters = call('ZCOUNT', base .. 'd', '(' .. stamp, '+inf')
+    waiting = list(base, 'w', 'd', max)
+  end
+  if #holders == 0 and waiters == 0 then
+    return false
+  end
+  local eviction = sub(head, HEAD.broken) == '1' and call('GET', base .. 'b') or ''
+  return { stamp, sub(head, HEAD.version.to.broken), holders, waiting, waiters, eviction }
 end
-local waiters = call('ZCOUNT', base .. 'd', '(' .. stamp, '+inf')
-if #holders == 0 and waiters == 0 then
-  return false
+
+local replies = {}
+for i, name in ipairs(KEYS) do
+  local done, shown = pcall(show, name)
+  replies[i] = done and shown or not done and { stamp, '!' .. tostring(type(shown) == 'table' and shown.err or shown) }
+  total = total + 1
+  if total >= 1000 then
+    break
+  end
 end
-local eviction = sub(head, HEAD.broken) == '1' and call('GET', base .. 'b') or ''
-return { stamp, sub(head, HEAD.version.to.broken), holders, list('w', 'd', max), waiters, eviction }
+return replies

@@ -4,13 +4,13 @@
 -- `b` the last eviction, `m<id>` a mark. docs/wire/redis.md describes every byte.
 -- Uses  stamp: the server's time in µs, as 16 digits.
 
-local MARK, EMPTY, SLACK = TIME.mark, TIME.free_ms, TIME.slack
+local MARK, EMPTY, SLACK, AHEAD = TIME.mark, TIME.free_ms, TIME.slack, TIME.ahead
 local NEVER = TIME.never
 local WRITER = LIMIT.writer
 local SWEEP, GRANTS = LIMIT.sweep, LIMIT.grants
 
 local now = tonumber(stamp)
-local base, head, changed
+local base, head, changed, absurd, reined, asker
 local kind, last, marks, seq, soon, keep, n, k, shared, used, broken
 local hid, hend, hrec
 
@@ -18,11 +18,17 @@ local function part(letter)
   return base .. letter
 end
 
+-- A write that a full server lets through, and after it whatever else the script writes. It changes nothing: there is no
+-- such part. What holds or waits already is renewed, released and withdrawn like this; what is new is not.
+local function whatever_it_takes()
+  call('DEL', part('x'))
+end
+
 -- Reads the head of a lock. False: it was written by another version.
 local function open(name)
   base, head, changed = sub(name, 1, -2), call('GET', name), false
   kind, last, marks, seq, soon, keep, n, k = '0', 0, 0, 0, NEVER, 0, 0, 0
-  shared, used, broken, hid = 0, 0, '0', nil
+  shared, used, broken, hid, absurd = 0, 0, '0', nil, false
   if not head then
     return true
   end
@@ -31,6 +37,9 @@ local function open(name)
   end
   --include long.lua
   kind, last, marks = sub(head, HEAD.kind), tonumber(sub(head, HEAD.last)), tonumber(sub(head, HEAD.marks)) or 0
+  -- Tokens follow the clock: none is given after one that lies in a far future, by a mistake or by malice. Numbers of
+  -- this Lua are exact up to 2^53.
+  absurd, last = not last or last > now + AHEAD, math.min(last or LIMIT.exact, LIMIT.exact)
   if kind ~= '0' then
     seq, soon, keep = tonumber(sub(head, HEAD.place)), tonumber(sub(head, HEAD.soon)), tonumber(sub(head, HEAD.keep))
     n, k = tonumber(sub(head, HEAD.waiting)), tonumber(sub(head, HEAD.holding))
@@ -100,8 +109,9 @@ local function mark(id, text)
   marks, changed = math.max(marks, now + MARK), true
 end
 
+-- Says how many clients heard it: one, or none where it is away. Where that may not be said, an error, which fails no verb.
 local function tell(record, text)
-  call('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), text)
+  return redis.pcall('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), text)
 end
 
 -- The token of a new grant of this weight; 0 where the kind has none.
@@ -127,8 +137,16 @@ local function granted(record)
   return '1h' .. sub(record, RECORD.weight.to.patience) .. stamp .. format('%016d', t) .. sub(record, RECORD.client.on)
 end
 
+-- Until when a grant is good that its client has not confirmed, as an answer or a renewal does: no longer than it would
+-- have waited, since it may be gone.
+local function unconfirmed(record)
+  return now + math.min(tonumber(sub(record, RECORD.lease)), tonumber(sub(record, RECORD.patience)))
+end
+
+-- Tells of a grant. False: its client is away, and it is not granted, unless it is the one who asks now.
 local function announce(id, record)
-  tell(record, '1g' .. id .. sub(record, RECORD.token) .. stamp .. sub(record, RECORD.lease))
+  local lease = format('%011d', unconfirmed(record) - now)
+  return tell(record, '1g' .. id .. sub(record, RECORD.token) .. stamp .. lease .. part('l')) ~= 0 or id == asker
 end
 
 -- When the first lease of a set ends.
@@ -142,7 +160,7 @@ local function leave(ids)
   local records = call('HMGET', part('c'), unpack(ids))
   for i, id in ipairs(ids) do
     if records[i] then
-      used = used - tonumber(sub(records[i], RECORD.weight))
+      used = used - (tonumber(sub(records[i], RECORD.weight)) or 0)
       if sub(records[i], RECORD.state) == 'm' then
         mark(id, '1')
       end
@@ -152,6 +170,9 @@ local function leave(ids)
   call('ZREM', part('e'), unpack(ids))
   call('HDEL', part('c'), unpack(ids))
   k, changed = k - #ids, true
+  if k == 0 then
+    used = 0
+  end
 end
 
 local function withdraw(ids)
@@ -195,47 +216,101 @@ local function alive(id)
   return finish and tonumber(finish) > now
 end
 
--- Grants a free mutex to the first in line.
+-- The lease of a claim: as a holder, as a waiter, or for how long it is kept after its release.
+local function length(record)
+  local state = sub(record, RECORD.state)
+  if state == 'w' then
+    return tonumber(sub(record, RECORD.patience)) or NEVER
+  end
+  return tonumber(state == 'h' and sub(record, RECORD.lease) or sub(record, RECORD.kept)) or NEVER
+end
+
+-- No lease ends later than if it had begun now; one does where the server's clock was set back. In a set the last ones
+-- are put right, and a long list in several visits.
+local function rein(set)
+  local moved, found = 0, call('ZRANGE', part(set), -1, -1, 'WITHSCORES')
+  while found[1] and moved < GRANTS do
+    local record = call('HGET', part('c'), found[1])
+    local most = now + (record and length(record) or 0)
+    if tonumber(found[2]) <= most then
+      break
+    end
+    call('ZADD', part(set), format('%d', most), found[1])
+    soon, moved = math.min(soon, most), moved + 1
+    found = call('ZRANGE', part(set), -1, -1, 'WITHSCORES')
+  end
+  return found[2] and tonumber(found[2]) or 0, moved > 0
+end
+
+local function rein_in()
+  if hid then
+    local most = now + length(hrec)
+    if hend >= most then
+      hend, changed = most, true
+    end
+  end
+  if n + (kind == '1' and 0 or k) == 0 or reined == base then
+    return
+  end
+  reined = base
+  local latest, moved = 0, false
+  if n > 0 then
+    latest, moved = rein('d')
+  end
+  if kind ~= '1' and k > 0 then
+    local finish, also = rein('e')
+    latest, moved = math.max(latest, finish), moved or also
+  end
+  if moved then
+    keep = 0
+    outlive(latest, true)
+  end
+end
+
+-- Grants a free mutex to the first in line whose client is there. One whose client is away keeps its place.
 local function hand_over()
-  while n > 0 and k == 0 do
-    local id = call('ZPOPMIN', part('w'))[1]
+  local away = 0
+  while n > away and k == 0 and away < GRANTS do
+    local id = call('ZRANGE', part('w'), away, away)[1]
     if not id then
-      n, changed = 0, true
+      n, changed = away, true
       return
     end
-    local record = call('HGET', part('c'), id)
-    local lives = record and alive(id)
-    call('ZREM', part('d'), id)
-    call('HDEL', part('c'), id)
-    n, changed = n - 1, true
-    if lives then
-      hrec = granted(record)
-      hid, hend, k = id, now + tonumber(sub(record, RECORD.lease)), 1
-      announce(id, hrec)
+    local record, before = call('HGET', part('c'), id), last
+    if not record or sub(record, RECORD.version) ~= '1' or not alive(id) then
+      withdraw({ id })
+    else
+      record = granted(record)
+      if announce(id, record) then
+        withdraw({ id })
+        hid, hrec, hend, k = id, record, unconfirmed(record), 1
+      else
+        away, last = away + 1, before
+      end
     end
   end
 end
 
--- Grants the longest prefix of a line that fits.
+-- Grants the longest prefix of a line that fits, but for those whose clients are away: they keep their places.
 local function admit()
-  local total, upto = 0, 0
-  while n > 0 do
+  local total, more, away = 0, 0, 0
+  while n > away and away < GRANTS do
     -- Mostly the first one does not fit, or only that one does.
-    local ids = call('ZRANGE', part('w'), 0, upto, 'WITHSCORES')
-    upto = math.min(2 * upto + 1, 63)
+    local ids = call('ZRANGE', part('w'), away, away + more, 'WITHSCORES')
+    more = math.min(2 * more + 1, 63)
     local names = {}
     for i = 1, #ids, 2 do
       names[#names + 1] = ids[i]
     end
     if #names == 0 then
-      n, changed = 0, true
+      n, changed = away, true
       return
     end
     local records = call('HMGET', part('c'), unpack(names))
     local out, dead, places, ends, fresh, latest, full = {}, {}, {}, {}, {}, 0, false
     for i, id in ipairs(names) do
       local record = records[i]
-      if not record or not alive(id) then
+      if not record or sub(record, RECORD.version) ~= '1' or not alive(id) then
         dead[#dead + 1] = id
       else
         local weight = tonumber(sub(record, RECORD.weight))
@@ -249,14 +324,17 @@ local function admit()
           full = true
           break
         end
-        local finish = now + tonumber(sub(record, RECORD.lease))
+        local before, finish, joined = last, unconfirmed(record), shared
         record = granted(record)
-        used, total, latest, soon = used + weight, total + 1, math.max(latest, finish), math.min(soon, finish)
-        out[#out + 1] = id
-        places[#places + 1], places[#places + 2] = ids[2 * i], id
-        ends[#ends + 1], ends[#ends + 2] = format('%d', finish), id
-        fresh[#fresh + 1], fresh[#fresh + 2] = id, record
-        announce(id, record)
+        if announce(id, record) then
+          used, total, latest, soon = used + weight, total + 1, math.max(latest, finish), math.min(soon, finish)
+          out[#out + 1] = id
+          places[#places + 1], places[#places + 2] = ids[2 * i], id
+          ends[#ends + 1], ends[#ends + 2] = format('%d', finish), id
+          fresh[#fresh + 1], fresh[#fresh + 2] = id, record
+        else
+          away, last, shared = away + 1, before, joined
+        end
       end
     end
     if #dead > 0 then
@@ -278,8 +356,19 @@ local function admit()
   end
 end
 
+local function pass_on()
+  if n > 0 and (kind == '3' or not absurd) then
+    if kind ~= '1' then
+      admit()
+    elseif k == 0 then
+      hand_over()
+    end
+  end
+end
+
 -- What every verb begins and ends with: claims whose lease has ended go, and what became free is granted.
 local function settle()
+  rein_in()
   if hid and hend <= now then
     if sub(hrec, RECORD.state) == 'm' then
       mark(hid, '1')
@@ -292,13 +381,7 @@ local function settle()
   if soon <= now then
     sweep()
   end
-  if n > 0 then
-    if kind ~= '1' then
-      admit()
-    elseif k == 0 then
-      hand_over()
-    end
-  end
+  pass_on()
 end
 
 -- The state of a claim in this line, its record, and when its lease ends: 'h' holds, 'w' waits, 'k' and 'm' released
@@ -342,6 +425,11 @@ local function put(id, state, record, finish, fresh)
   outlive(finish, false)
 end
 
+-- The answer where no token can follow the last one.
+local function far(id)
+  return { id, 'T', stamp, sub(head, HEAD.last) }
+end
+
 -- Says where a claim waits.
 local function waits(id, finish, ahead)
   local look = now + TIME.look
@@ -354,10 +442,13 @@ local function waits(id, finish, ahead)
   return { id, 'W', stamp, format('%016d', finish), format('%d', ahead), format('%016d', look) }
 end
 
--- Renews a lease, which never becomes shorter, and says where the claim stands.
-local function renewed(id, state, record, finish, fresh)
-  local lease = state == 'w' and sub(record, RECORD.patience) or sub(record, RECORD.lease)
-  finish = math.max(finish, now + tonumber(lease))
+-- Renews a lease, and says where the claim stands.
+local function renewed(id, state, record, fresh)
+  if state == 'w' and absurd and kind ~= '3' then
+    return far(id)
+  end
+  whatever_it_takes()
+  local finish = now + length(record)
   put(id, state, record, finish, fresh)
   if state == 'h' then
     return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish) }

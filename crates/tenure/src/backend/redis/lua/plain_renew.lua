@@ -20,10 +20,10 @@ local function renew(id, lease, note, key, token_key, mark_key)
   if marked or not record or sub(record, PLAIN.claim) ~= id or call('GET', key) ~= id then
     return { id, 'G', stamp }
   end
-  local left = math.max(lease, call('PTTL', key))
-  call('PEXPIRE', key, left)
-  call('SET', token_key, sub(record, PLAIN.version.to.since) .. note, 'PX', left + TIME.free_ms)
-  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + left * 1000) }
+  -- First what a full server lets through: then the rest of the script may write.
+  call('PEXPIRE', key, lease)
+  call('SET', token_key, sub(record, PLAIN.version.to.since) .. format('%011d', lease) .. note, 'PX', lease + TIME.free_ms)
+  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + lease * 1000) }
 end
 
 local replies = {}

@@ -26,15 +26,17 @@ if marked then
 end
 local holder, claim = call('GET', KEYS[1]), record and sub(record, PLAIN.claim)
 if holder == id and claim == id then
-  local left = math.max(lease, call('PTTL', KEYS[1]))
-  call('PEXPIRE', KEYS[1], left)
-  call('PEXPIRE', KEYS[2], left + TIME.free_ms)
-  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + left * 1000) }
+  call('PEXPIRE', KEYS[1], lease)
+  call('PEXPIRE', KEYS[2], lease + TIME.free_ms)
+  return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + lease * 1000) }
 end
 marked = call('GET', KEYS[3])
 if marked or holder ~= from or claim ~= from or now - tonumber(ARGV[4]) > TIME.old then
   return gone(marked)
 end
+-- First what a full server lets through: then the rest of the script may write.
+call('PEXPIRE', KEYS[1], lease)
 call('SET', KEYS[1], id, 'PX', lease)
-call('SET', KEYS[2], sub(record, PLAIN.version.to.token) .. id .. sub(record, PLAIN.since) .. ARGV[5], 'PX', lease + TIME.free_ms)
+call('SET', KEYS[2], sub(record, PLAIN.version.to.token) .. id .. sub(record, PLAIN.since) .. format('%011d', lease) .. ARGV[5],
+  'PX', lease + TIME.free_ms)
 return { id, 'H', stamp, sub(record, PLAIN.token), format('%016d', now + lease * 1000) }

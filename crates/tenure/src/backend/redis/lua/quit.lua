@@ -2,6 +2,7 @@
 -- Uses  the line, open and settled. Its arguments are those of release.
 
 local function quit(id, trace)
+  whatever_it_takes()
   local what = sub(trace, TRACE.what)
   local state, record, finish = find(id)
   local found = 'g'
@@ -9,7 +10,8 @@ local function quit(id, trace)
     found = state
     local spent = what == 't' and (tonumber(sub(trace, TRACE.number)) or 0)
     if state == 'h' and trace ~= '' and what ~= 's' and what ~= 'm' and not spent then
-      put(id, state, '1k' .. sub(record, RECORD.weight.on), now + tonumber(trace), true)
+      record = '1k' .. sub(record, RECORD.weight.to.capacity) .. format('%022d', tonumber(trace)) .. sub(record, RECORD.since.on)
+      put(id, state, record, now + tonumber(trace), true)
     else
       if hid == id then
         -- A mutex: what shares a lock does not lie in the head now. The tokens that were not used go back, if none was

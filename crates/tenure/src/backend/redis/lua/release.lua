@@ -9,7 +9,7 @@
 -- returns  as a list, or in the common cases as one text with a space between fields:
 --          {claim, 'h'} or {claim, 'h', now} it held | {claim, 'w', now} it waited | {claim, 'g', now} not known
 --          | {claim, 'V', now, byte} the head is of another version
-local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
+local call, try, sub, byte, format = redis.call, redis.pcall, string.sub, string.byte, string.format
 local name, id, trace = KEYS[1], ARGV[1], ARGV[2]
 local reply, stamp
 --include give.lua

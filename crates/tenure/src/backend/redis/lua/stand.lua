@@ -5,7 +5,7 @@ local function stand(id, asked, how)
   local as, terms, who = sub(how, HOW.kind), sub(asked, ASKED.terms), sub(asked, ASKED.who)
   local state, record, finish = find(id)
   if state == 'h' or state == 'w' then
-    return renewed(id, state, record, finish, false)
+    return renewed(id, state, record, false)
   end
   if state then
     return { id, 'G', stamp }
@@ -13,6 +13,9 @@ local function stand(id, asked, how)
   local reply, marked = gone(id)
   if reply[2] == 'E' or marked or now - tonumber(sub(how, HOW.birth.on)) > TIME.old then
     return reply
+  end
+  if absurd and as ~= '3' then
+    return far(id)
   end
   local weight = tonumber(sub(terms, ASKED.weight))
   if n + k == 0 then
@@ -53,5 +56,13 @@ local function stand(id, asked, how)
   call('HSET', part('c'), id, record)
   soon = math.min(soon, finish)
   outlive(finish, n == 1)
-  return waits(id, finish, n - 1)
+  if fits then
+    -- Those ahead are away.
+    pass_on()
+    state, record = find(id)
+    if state == 'h' then
+      return renewed(id, state, record, false)
+    end
+  end
+  return waits(id, finish, call('ZRANK', part('w'), id) or 0)
 end

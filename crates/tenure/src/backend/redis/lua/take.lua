@@ -1,7 +1,7 @@
 -- The common attempts, on the head as it stands: the lock is free, or it is a mutex and others wait for it. Included where a
 -- verb says `--include take.lua`, before the line, whose functions cost more to define than this to run; and not a function
 -- itself, for the same reason. Each piece of text that is cut out costs, so bytes are compared where that will do (48 is '0', 49 '1').
--- Uses  call, sub, byte, format; stamp: the server's time in µs as 16 digits; tens: the same but for the last 7 digits; name: the
+-- Uses  call, try (redis.pcall), sub, byte, format; stamp: the server's time in µs as 16 digits; tens: the same but for the last 7 digits; name: the
 --       lock's head; id, asked, how: the arguments of attempt; reply, usual, ends: nothing
 -- Gives  reply: what attempt returns, as one text with a space between fields; or nothing where it is not that simple
 repeat
@@ -28,8 +28,8 @@ repeat
       local soon, record = sub(before, HEAD.soon), '1w' .. sub(asked, ASKED.terms) .. stamp
         .. '0000000000000000' .. sub(asked, ASKED.who)
       if waiting < '0000002' or waiting >= 'LIMIT.waiters.digits7' or sub(before, HEAD.holding) ~= '0000001'
-        or sub(before, HEAD.finish) <= stamp or soon <= stamp or finish > sub(before, HEAD.keep)
-        or sub(before, HEAD.holder) == id or call('HSETNX', sub(name, 1, -2) .. 'c', id, record) == 0 then
+        or sub(before, HEAD.finish) <= stamp or sub(before, HEAD.finish) - sub(before, HEAD.lease) - stamp > 0 or soon <= stamp or finish > sub(before, HEAD.keep)
+        or sub(before, HEAD.holder) == id or try('HSETNX', sub(name, 1, -2) .. 'c', id, record) ~= 1 then
         break
       end
       local base, place = sub(name, 1, -2), format('%016d', sub(before, HEAD.place) + 1)
@@ -63,6 +63,9 @@ repeat
   if as ~= 51 then
     token = stamp
     if last >= stamp then
+      if last - stamp > TIME.ahead then
+        break
+      end
       token = format('%016d', last + 1)
     end
     last = token

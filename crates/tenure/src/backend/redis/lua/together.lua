@@ -3,7 +3,7 @@
 -- KEYS  the head of each verb's lock; the same one may come twice
 -- ARGV  for each key: 'a' and the arguments of attempt, or 'r' and those of release
 -- returns  for each key what the verb returns, as one text with a space between fields; or '!' and why it failed
-local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
+local call, try, sub, byte, format = redis.call, redis.pcall, string.sub, string.byte, string.format
 local stamp
 --include now.lua
 local words, replies, at = ARGV, {}, 1
@@ -64,6 +64,7 @@ local function verb(name)
   if not open(name) then
     return table.concat(other(id), ' ')
   end
+  asker = words[at] == 'a' and id
   settle()
   if words[at] == 'r' then
     reply = quit(id, words[at + 2])

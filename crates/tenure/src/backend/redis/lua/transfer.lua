@@ -5,7 +5,7 @@
 -- KEYS  1 the lock's head
 -- ARGV  1 the claim that holds  2 the claim that goes on  3 kind  4 terms of the second  5 its birth  6 who: client, note
 --       7 how many tokens of the first one were used (10 digits); 1 where it is not given
--- returns  what attempt returns to the second claim: 'H', 'W', 'G', 'E', 'K' or 'V' | {claim, 'L', now} it weighs more
+-- returns  what attempt returns to the second claim: 'H', 'W', 'G', 'E', 'K', 'T' or 'V' | {claim, 'L', now} it weighs more
 local call, sub, format = redis.call, string.sub, string.format
 local from, id, terms = ARGV[1], ARGV[2], ARGV[4]
 local stamp
@@ -16,7 +16,7 @@ local stamp
 local function go_on()
   local state, record, finish = find(id)
   if state == 'h' or state == 'w' then
-    return renewed(id, state, record, finish, false)
+    return renewed(id, state, record, false)
   end
   if state then
     return { id, 'G', stamp }
@@ -40,6 +40,9 @@ local function go_on()
   end
   local t = sub(record, RECORD.token)
   if kind == '2' and held == WRITER and weight < WRITER then
+    if absurd then
+      return far(id)
+    end
     t = format('%016d', token(weight))
   elseif kind == '1' then
     local spent = math.min(math.max(tonumber(ARGV[7] or 1), 1), tonumber(sub(record, RECORD.capacity)))
@@ -67,8 +70,9 @@ local function go_on()
 end
 
 if not open(KEYS[1]) then
-  return { id, 'V', stamp, sub(head, HEAD.version) }
+  return other(id)
 end
+whatever_it_takes()
 settle()
 local reply = go_on()
 save()

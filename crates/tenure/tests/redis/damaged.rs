@@ -1,0 +1,165 @@
+//! Keys that hold what they should not.
+
+use libtest_mimic::Trial;
+use tenure::backend::{Call, Claim, Leave, Released};
+use tenure::{ErrorKind, Locks};
+
+use crate::contract::{Store, held};
+use crate::server::Server;
+use crate::{multi, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "damaged::s2_no_token_follows_one_from_the_far_future",
+            no_token_follows_one_from_the_far_future,
+        ),
+        trial("damaged::a_hold_ends_whatever_its_last_token_is", a_hold_ends_whatever_its_last_token_is),
+        trial("damaged::o1_what_cannot_be_read_hides_nothing_else", what_cannot_be_read_hides_nothing_else),
+        trial("damaged::a_record_of_another_version_stays_in_its_line", a_record_of_another_version),
+        trial("damaged::many_free_locks_cost_a_listing_little", many_free_locks_cost_a_listing_little),
+    ]
+}
+
+const HEAD: &str = "tenure:{default/moved}:l";
+/// Beyond what doubles count, the last with sixteen digits, and merely two days ahead.
+fn absurd() -> [String; 4] {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a clock").as_micros();
+    let two_days = now + 2 * 86_400_000_000;
+    [1 << 53, 9_007_199_254_740_993, 9_999_999_999_999_999, two_days].map(|n| format!("{n:016}"))
+}
+
+fn refused(store: &Store, claim: &Claim, token: &str) {
+    let attempt = store.backend.attempt(std::slice::from_ref(claim), Call::PATIENT);
+    let error = pollster::block_on(attempt).remove(0).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    let text = error.to_string();
+    assert!(text.contains(token) && text.contains("clock") && text.contains("deleted"), "{error}");
+}
+
+fn no_token_follows_one_from_the_far_future() {
+    for token in absurd() {
+        for (scheme, key, value) in [
+            ("redis:", HEAD, format!("10{token}")),
+            ("redis:", HEAD, format!("10{token}{:016}", 0)),
+            ("redis+setnx:", "tenure:{moved}:t", format!("1{token}{:032}{token}{:011}", 7, 1000)),
+        ] {
+            let server = Server::start();
+            server.cli(&["SET", key, &value]);
+            let store = Store::open(&server.url().replace("redis:", scheme));
+            refused(&store, &store.claim(""), &token);
+            let claim = Claim { cohort: tenure::backend::Cohort::ALONE, stand: true, ..store.claim("") };
+            refused(&store, &claim, &token);
+            assert_eq!(server.cli(&["GET", key]), value, "it was left alone");
+            // As the error says.
+            server.cli(&["DEL", key]);
+            store.take(&claim);
+        }
+    }
+}
+
+fn a_hold_ends_whatever_its_last_token_is() {
+    for token in absurd() {
+        let server = Server::start();
+        let store = Store::open(&server.url());
+        let [first, second] = [(); 2].map(|()| Claim { stand: true, ..store.claim("") });
+        store.take(&first);
+        assert!(held(store.attempt(&second)).is_none());
+        server.cli(&["SETRANGE", HEAD, "2", &token]);
+        assert!(held(store.renew(&first)).is_some());
+        assert_eq!(store.release(&first, Leave::Nothing), Released::WasHeld);
+        // Nobody is granted, and who waits is told why.
+        refused(&store, &second, "");
+        assert!(server.cli(&["GET", HEAD]).is_ascii());
+        assert_eq!(store.release(&second, Leave::Nothing), Released::WasWaiting);
+        refused(&store, &store.claim(""), "");
+        server.cli(&["DEL", HEAD]);
+        store.take(&store.claim(""));
+    }
+}
+
+fn what_cannot_be_read_hides_nothing_else() {
+    let server = Server::start();
+    multi().block_on(async {
+        let locks = Locks::connect(&server.url()).await.expect("up");
+        let _guards = [
+            locks.mutex("a").expect("a name").lock().await.expect("free"),
+            locks.mutex("z").expect("a name").lock().await.expect("free"),
+        ];
+        for (name, words) in [
+            ("later", ["SET", "2something else"]),
+            ("nonsense", ["SET", "11"]),
+            ("empty", ["SET", ""]),
+            ("text", ["SET", "hello"]),
+            ("list", ["RPUSH", "x"]),
+        ] {
+            server.cli(&[words[0], &format!("tenure:{{default/{name}}}:l"), words[1]]);
+        }
+        server.cli(&["SADD", "tenure:{default/z}:b", "x"]);
+        let lines = locks.list("").await.expect("listed");
+        let names: Vec<&str> = lines.iter().map(|line| line.key.name()).collect();
+        assert_eq!(names, ["a", "empty", "later", "list", "nonsense", "text", "z"]);
+        for line in &lines {
+            let held = ["a", "z"].contains(&line.key.name());
+            assert_eq!((line.error.is_none(), line.holders.len()), (held, usize::from(held)), "{line:?}");
+        }
+        let says = |name: &str| lines.iter().find(|l| l.key.name() == name).and_then(|l| l.error.clone());
+        assert!(says("later").is_some_and(|error| error.contains("format \"2\"")), "{:?}", says("later"));
+        assert!(says("list").is_some_and(|error| error.contains("WRONGTYPE")), "{:?}", says("list"));
+        for name in ["later", "list", "nonsense"] {
+            let error = locks.inspect(name).await.expect_err("asked for alone");
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        }
+        // The connection is the same, and the others go on.
+        let watch = locks.watch("").expect("a prefix").next().await.expect("answers");
+        assert_eq!(watch.len(), lines.len());
+    });
+}
+
+/// It is neither dropped nor granted twice, and the lock can be taken away from it.
+fn a_record_of_another_version() {
+    let server = Server::start();
+    let store = Store::open(&server.url());
+    let shared = |store: &Store| Claim {
+        kind: tenure::backend::Kind::Semaphore,
+        capacity: 2,
+        stand: true,
+        ..store.claim("")
+    };
+    let claims = [(); 3].map(|()| shared(&store));
+    for claim in &claims[..2] {
+        store.take(claim);
+    }
+    let id = format!("{:032x}", claims[0].id.0);
+    assert_eq!(server.cli(&["HSET", "tenure:{default/moved}:c", &id, "2 something else"]), "0");
+    assert!(held(store.renew(&claims[1])).is_some());
+    assert!(held(store.attempt(&claims[2])).is_none());
+    let key = &claims[0].key;
+    let evicted =
+        pollster::block_on(store.backend.evict(key, None, "by hand", Call::PATIENT)).expect("answers");
+    assert_eq!(evicted, Released::WasHeld);
+    assert_eq!(store.told(&claims[2]).token, None);
+}
+
+fn many_free_locks_cost_a_listing_little() {
+    let server = Server::start();
+    let free = "for i = 1, 100000 do redis.call('SET', 'tenure:{default/free/' .. i .. '}:l', '101796000000000000', \
+                'PX', 600000) end";
+    server.cli(&["EVAL", free, "0"]);
+    multi().block_on(async {
+        let locks = Locks::connect(&server.url()).await.expect("up");
+        let mut guards = Vec::new();
+        for n in 0..100 {
+            guards.push(locks.mutex(format!("held/{n}")).expect("a name").lock().await.expect("free"));
+        }
+        server.cli(&["CONFIG", "RESETSTAT"]);
+        assert_eq!(locks.list("").await.expect("listed").len(), 100);
+        let stats = server.cli(&["INFO", "commandstats"]);
+        let calls = |command: &str| -> u64 {
+            let begin = format!("cmdstat_{command}:calls=");
+            let line = stats.lines().find_map(|line| line.strip_prefix(&begin));
+            line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+        };
+        assert!(calls("evalsha") < 300, "{stats}");
+    });
+}
