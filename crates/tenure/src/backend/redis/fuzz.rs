@@ -130,6 +130,7 @@ const ANSWERS: Target = Target {
             "K 1795168537675201 2",
             "L 1795168537675201",
             "F 1795168537675201",
+            "T 1795168537675201 9007199254740993",
             "V 1795168537675201 2",
             "h",
             "w",
@@ -160,7 +161,7 @@ const NEWS: Target = Target {
     asserts: "what is understood is of this version and names a claim",
     seeds: || {
         texts(&[
-            &format!("1g{ID}1795168537675201179516853767530000030000000"),
+            &format!("1g{ID}1795168537675201179516853767530000030000000tenure:{{shop/a}}:l"),
             &format!("1x{ID}by ann: why"),
             &format!("1l{ID}"),
         ])
@@ -187,14 +188,14 @@ const RECORDS: Target = Target {
         texts(&[
             &format!("{terms}ann\tweb-1\t4711\treport\tnightly\\tclose"),
             &format!("{terms}ann\tweb-1\t4711\treport\t\t12"),
-            &format!("11795168537675201{ID}1795168537675201ann\tweb-1\t4711\treport\twhy"),
+            &format!("11795168537675201{ID}179516853767520100000030000ann\tweb-1\t4711\treport\twhy"),
         ])
     },
     run: |input| {
         let Ok(text) = std::str::from_utf8(input) else { return 99 };
         let record = Record::new(text);
         let seen = record.as_ref().and_then(|record| record.seen(ID, u64::MAX, 0));
-        let plain = plain_seen(text, ID.as_bytes(), None);
+        let plain = plain_seen(text, ID.as_bytes(), None, u64::MAX);
         let (owner, reason, behind) = read_note(text);
         if let Some(mut claim) = claim() {
             (claim.owner, claim.reason) = (owner.clone().into(), reason.as_str().into());
