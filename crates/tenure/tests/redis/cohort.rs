@@ -10,6 +10,7 @@ use tenure::backend::{Call, Claim, Cohort, Kind, Leave, Released, Standing};
 use tenure::{ErrorKind, Token};
 
 use crate::contract::{NAME, Store, gone, held};
+use crate::people::now_us;
 use crate::raw::Raw;
 use crate::scripts::{Scripts, fields};
 use crate::server::Server;
@@ -43,10 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// An hour ahead of the clock: so far ahead, tokens are counted and not taken from it.
-static FAR: LazyLock<i64> = LazyLock::new(|| {
-    let now = std::time::UNIX_EPOCH.elapsed().expect("a clock");
-    i64::try_from(now.as_micros()).expect("digits") + 3_600_000_000
-});
+static FAR: LazyLock<i64> = LazyLock::new(|| now_us() + 3_600_000_000);
 const HEAD: &str = "tenure:{default/moved}:l";
 
 /// A store whose lock has given the token `FAR` already.

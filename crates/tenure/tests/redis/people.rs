@@ -84,3 +84,9 @@ impl Person {
 pub(crate) fn hex(id: u128) -> String {
     format!("{id:032x}")
 }
+
+/// This machine's time, in µs since the epoch.
+pub(crate) fn now_us() -> i64 {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a clock");
+    i64::try_from(now.as_micros()).expect("digits")
+}
