@@ -5,7 +5,7 @@
 //! carries token and time. Keys, records and channels are a public interface: `docs/wire/redis.md`.
 //!
 //! - `lua/`: the scripts. - `fields`: names in them. - `scripts`: running them. - `answer`, `record`: reading what they say.
-//! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `changes`: news of what is watched. - `place`: where they live.
+//! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
 //! - `link`, `together`, `stream`, `resp`, `digits`: one connection. - `handshake`: its beginning, and what the server can promise.
 //! - `setnx`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
 //! - `store_name`: which order the tokens belong to.
