@@ -7,7 +7,10 @@ use crate::args::Args;
 use crate::counts::Counts;
 use crate::process::{cargo, command, find, root, succeeds};
 use crate::test::WHOLE;
-use crate::{policy, spelling};
+use crate::{docs, policy, spelling};
+
+/// Packages that are not in the workspace.
+pub(crate) const APART: [&str; 2] = ["bench", "integrations"];
 
 /// How a check ended.
 pub(crate) enum Outcome {
@@ -77,12 +80,13 @@ fn checks() -> Result<Vec<Check>, Stop> {
         "documentation, default features",
         &["doc", "--no-deps", "--quiet", "--package", "tenure"],
     ));
-    if root().join("bench/Cargo.toml").is_file() {
-        checks.push(plain("format of bench", &["fmt", "--manifest-path", "bench/Cargo.toml", "--check"]));
-        checks.push(clippy(
-            "clippy of bench",
-            &["--manifest-path", "bench/Cargo.toml", "--target-dir", "target"],
-        ));
+    checks.push(("the manual's site, and its links".into(), Box::new(|| docs::run(&[]).map(Outcome::from))));
+    for apart in APART.iter().filter(|folder| root().join(folder).is_dir()) {
+        let manifest = format!("{apart}/Cargo.toml");
+        let format = ["fmt", "--manifest-path", &manifest, "--check"];
+        checks.push(plain(&format!("format of {apart}"), &format));
+        let all = ["--manifest-path", &manifest, "--target-dir", "target", "--all-targets"];
+        checks.push(clippy(&format!("clippy of {apart}"), &all));
     }
     Ok(checks)
 }

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::Stop;
-use crate::lint::Outcome;
+use crate::lint::{APART, Outcome};
 use crate::process::{cargo, root, stdout};
 
 /// The platforms whose dependencies are judged: those that the library runs on.
@@ -18,8 +18,10 @@ pub(crate) fn check() -> Result<Outcome, Stop> {
     let mut args = vec!["metadata", "--format-version", "1", "--all-features"];
     args.extend(PLATFORMS.iter().flat_map(|p| ["--filter-platform", p]));
     let mut faults = Vec::new();
-    for manifest in ["Cargo.toml", "bench/Cargo.toml"].into_iter().filter(|m| root().join(m).is_file()) {
-        let told = stdout(&mut cargo(&[&args[..], &["--manifest-path", manifest]].concat()))?;
+    let apart = APART.iter().map(|folder| format!("{folder}/Cargo.toml"));
+    for manifest in std::iter::once("Cargo.toml".to_owned()).chain(apart).filter(|m| root().join(m).is_file())
+    {
+        let told = stdout(&mut cargo(&[&args[..], &["--manifest-path", &manifest]].concat()))?;
         let metadata: Value =
             serde_json::from_str(&told).map_err(|e| Stop::Broken(format!("cargo metadata: {e}")))?;
         faults.extend(rules.judge(&metadata));

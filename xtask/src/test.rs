@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every test of the workspace, counted.
 
+use std::process::Command;
+
 use crate::Stop;
 use crate::args::Args;
 use crate::counts::Counts;
@@ -32,6 +34,9 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     for suite in suites {
         counts += one(&suite, &mut failed)?;
     }
+    if only.is_empty() {
+        counts += apart(&mut failed)?;
+    }
     // Once more at the end: what was said above is many lines away.
     println!();
     for what in failed {
@@ -48,6 +53,16 @@ fn one(suite: &[String], failed: &mut Vec<String>) -> Result<Counts, Stop> {
         command.arg(WHOLE[0]);
     }
     command.args(&WHOLE[1..]).args(suite);
+    counted(command, &suite.join(" "), failed)
+}
+
+/// The programs that use the library with other crates, which are not in the workspace.
+fn apart(failed: &mut Vec<String>) -> Result<Counts, Stop> {
+    let manifest = ["--manifest-path", "integrations/Cargo.toml", "--target-dir", "target"];
+    counted(cargo(&[&["test", "--no-fail-fast"], &manifest[..]].concat()), "integrations", failed)
+}
+
+fn counted(mut command: Command, what: &str, failed: &mut Vec<String>) -> Result<Counts, Stop> {
     let mut counts = Counts::default();
     let status = watch(&mut command, |line| {
         counts += Counts::of_line(line).unwrap_or_default();
@@ -56,7 +71,7 @@ fn one(suite: &[String], failed: &mut Vec<String>) -> Result<Counts, Stop> {
     if !status.success() && counts.failed == 0 {
         // It did not compile, or a test binary died before it could close.
         counts.failed = 1;
-        failed.push(format!("cargo test {}: {status} before everything was judged", suite.join(" ")));
+        failed.push(format!("cargo test {what}: {status} before everything was judged"));
     }
     if status.success() && counts.is_empty() {
         return Err(Stop::Broken("that selects no test".into()));

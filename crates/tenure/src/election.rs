@@ -4,12 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{Line, Owner};
 use crate::capability::{Needs, Visibility};
+use crate::core::backoff;
 use crate::engine::Patience;
-use crate::error::{Error, Lost, Result};
+use crate::error::{Error, ErrorKind, Lost, Result};
 use crate::guard::Guard;
 use crate::key::Key;
 use crate::locks::Locks;
 use crate::mutex::Mutex;
+use crate::once::JobError;
 use crate::options::{LockOptions, REASON_MAX};
 use crate::token::Token;
 use crate::watch::Watch;
@@ -38,7 +40,7 @@ impl Locks {
 /// let election = locks.election("billing")?;
 /// let leader = election.campaign("10.0.0.5:8080").await?;
 /// let seen = election.leader().await?.expect("somebody leads");
-/// assert_eq!((seen.value.as_str(), seen.token), ("10.0.0.5:8080", Some(leader.token())));
+/// assert_eq!((seen.value(), seen.token()), ("10.0.0.5:8080", Some(leader.token())));
 /// leader.resign().await?;
 /// # Ok::<(), tenure::Error>(()) }).unwrap();
 /// ```
@@ -50,19 +52,38 @@ pub struct Election {
 
 /// The current leader, as anybody can see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct LeaderInfo {
-    /// The value that it campaigned with or has proclaimed since.
-    pub value: String,
-    /// The fencing token of its term; `None` if the holder is another program that has none.
-    pub token: Option<Token>,
-    /// When it began to lead, on the store's clock.
-    pub since: SystemTime,
-    /// Who it is.
-    pub owner: Owner,
+    value: String,
+    token: Option<Token>,
+    since: SystemTime,
+    owner: Owner,
 }
 
 impl LeaderInfo {
+    /// The value that it campaigned with or has proclaimed since.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The fencing token of its term; `None` if the holder is another program that has none.
+    #[must_use]
+    pub fn token(&self) -> Option<Token> {
+        self.token
+    }
+
+    /// When it began to lead, on the store's clock.
+    #[must_use]
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     fn of(line: Option<Line>) -> Option<LeaderInfo> {
         let seen = line?.holders.into_iter().next()?;
         let since = UNIX_EPOCH + Duration::from_micros(seen.since_us);
@@ -105,7 +126,7 @@ impl Election {
     pub async fn campaign(&self, value: &str) -> Result<Leader> {
         loop {
             // `None` only where a patience ran out, and there is none.
-            if let Some(leader) = self.run(value, Patience::Forever).await? {
+            if let Some(leader) = self.stand(value, Patience::Forever).await? {
                 return Ok(leader);
             }
         }
@@ -125,7 +146,7 @@ impl Election {
     /// # When the answer is lost
     /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_campaign(&self, value: &str) -> Result<Option<Leader>> {
-        self.run(value, Patience::None).await
+        self.stand(value, Patience::None).await
     }
 
     /// Waits in line for at most `wait`. `None` means that it was not elected within that time.
@@ -143,10 +164,91 @@ impl Election {
     /// # When the answer is lost
     /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_campaign_for(&self, value: &str, wait: Duration) -> Result<Option<Leader>> {
-        self.run(value, Patience::lasting(wait, &*self.mutex.engine.core.runtime)).await
+        self.stand(value, Patience::lasting(wait, &*self.mutex.engine.core.runtime)).await
     }
 
-    async fn run(&self, value: &str, patience: Patience) -> Result<Option<Leader>> {
+    /// Campaigns, runs `work` while leading, and campaigns again, until `work` returns `Ok`: the loop of a candidate.
+    ///
+    /// When the lead is lost, `work` is dropped and the candidate waits in line again. When `work` returns an error, that is
+    /// logged as a warning, the candidate resigns, pauses for up to a second, and campaigns again: an error does not end the
+    /// candidacy. While the store cannot be reached it retries, with pauses. When `work` returns `Ok`, it resigns and returns the
+    /// value. To stop a candidate from outside, drop the future: it resigns in the background.
+    ///
+    /// ```
+    /// # pollster::block_on(async {
+    /// let locks = tenure::Locks::memory();
+    /// let mut failures = 0;
+    /// let token = locks
+    ///     .election("billing")?
+    ///     .run("10.0.0.5:8080", async |leader| {
+    ///         failures += 1;
+    ///         if failures == 1 {
+    ///             return Err("the first try fails".into());
+    ///         }
+    ///         Ok(leader.token()) // work here, and show the token to what you write to
+    ///     })
+    ///     .await?;
+    /// println!("led with {token}");
+    /// # Ok::<(), tenure::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Only what no retry can cure: `Config` (also after `Locks::close`), `Denied`, `Unsupported`, `Protocol`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `work`, and withdraws the candidacy or resigns, in the background.
+    ///
+    /// # On drop
+    /// The same.
+    ///
+    /// # When the answer is lost
+    /// Each request is repeated under its claim id; a lead whose grant was lost is found again.
+    pub async fn run<T>(
+        &self,
+        value: &str,
+        mut work: impl AsyncFnMut(&Leader) -> std::result::Result<T, JobError>,
+    ) -> Result<T> {
+        let runtime = &self.mutex.engine.core.runtime;
+        let mut failures = 0;
+        loop {
+            match self.term(value, &mut work).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "tenure", election = %self.key(), %error, "the leader's work failed");
+                }
+                Err(error) if error.kind() == ErrorKind::Lost => {
+                    tracing::warn!(target: "tenure", election = %self.key(), %error, "no longer the leader");
+                    failures = 0;
+                    continue;
+                }
+                Err(error) if error.kind().may_pass() => {
+                    tracing::warn!(target: "tenure", election = %self.key(), %error, "campaigning again");
+                }
+                Err(error) => return Err(error),
+            }
+            failures += 1;
+            let mut dice = [0u8; 8];
+            runtime.fill(&mut dice);
+            runtime.sleep_until(runtime.now() + backoff::pause(failures, u64::from_le_bytes(dice))).await;
+        }
+    }
+
+    /// One term: what the work came to, or why there was none, or no longer one.
+    async fn term<T>(
+        &self,
+        value: &str,
+        work: &mut impl AsyncFnMut(&Leader) -> std::result::Result<T, JobError>,
+    ) -> Result<std::result::Result<T, JobError>> {
+        let leader = self.campaign(value).await?;
+        let done = leader.while_held(work(&leader)).await?;
+        // Whether it was ours until now is told by a loss; what the store says to the resignation changes nothing.
+        match leader.resign().await {
+            Err(error) if error.kind() == ErrorKind::Lost => Err(error),
+            _ => Ok(done),
+        }
+    }
+
+    async fn stand(&self, value: &str, patience: Patience) -> Result<Option<Leader>> {
         check_value(value)?;
         let mut mutex = self.mutex.clone();
         mutex.request.reason = value.into();

@@ -67,6 +67,8 @@ struct Repr {
     key: Option<Key>,
     lost: Option<Lost>,
     fate: Fate,
+    /// The client was closed by its own program.
+    closed: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -101,6 +103,7 @@ impl Error {
                 key: None,
                 lost: None,
                 fate: Fate::Unknown,
+                closed: false,
                 source: None,
             }),
         }
@@ -157,10 +160,11 @@ impl Error {
 
     /// A copy for another caller; its source becomes text.
     pub(crate) fn again(&self) -> Error {
-        let Repr { kind, what, advice, key, lost, fate, source } = &*self.repr;
+        let Repr { kind, what, advice, key, lost, fate, closed, source } = &*self.repr;
         let source = source.as_ref().map(|source| source.to_string().into());
         let (what, advice, key, lost) = (what.clone(), advice.clone(), key.clone(), lost.clone());
-        Error { repr: Box::new(Repr { kind: *kind, what, advice, key, lost, fate: *fate, source }) }
+        let (kind, fate, closed) = (*kind, *fate, *closed);
+        Error { repr: Box::new(Repr { kind, what, advice, key, lost, fate, closed, source }) }
     }
 
     /// The same error, which the store itself answered: asking again at once gets the same answer.
@@ -168,6 +172,17 @@ impl Error {
     pub(crate) fn as_answered(mut self) -> Error {
         self.repr.fate = Fate::Answered;
         self
+    }
+
+    /// The same error, which is of the program's own making: it closed the client.
+    pub(crate) fn as_closed(mut self) -> Error {
+        self.repr.closed = true;
+        self
+    }
+
+    /// Whether the program has closed the client.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.repr.closed
     }
 
     /// Whether the store itself answered this.

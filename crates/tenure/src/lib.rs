@@ -20,8 +20,10 @@ compile_error!("tenure runs on Linux, and on macOS with a remote store; this tar
 
 mod ability;
 mod capability;
+mod connect;
 mod domain;
 mod election;
+mod environment;
 mod error;
 pub mod fence;
 #[cfg(feature = "unstable")]
@@ -42,6 +44,7 @@ mod rwlock;
 mod scope;
 mod semaphore;
 mod striped;
+pub mod testing;
 mod token;
 #[cfg(feature = "unstable")]
 pub mod url;
@@ -85,7 +88,7 @@ pub use key::{Key, NAME_MAX};
 pub use locks::{Builder, Locks};
 pub use multi::{MultiGuard, MultiMutex, NAMES_MAX};
 pub use mutex::Mutex;
-pub use once::{Once, Outcome, Ran, Run, RunState, Slot, Started};
+pub use once::{JobError, Once, Outcome, Ran, Run, RunState, Slot, Started};
 pub use options::LockOptions;
 pub use reentrant::{Reentrant, ReentrantGuard};
 pub use rwlock::{ReadGuard, RwLock};

@@ -4,23 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{self, Backend, BoxFuture, Call, Kind, Line, Opening, Owner, Query, Released, Sink};
+use crate::backend::{self, Backend, Call, Kind, Line, Opening, Owner, Query, Released, Sink};
 use crate::capability::{Capabilities, Needs, Turns};
+use crate::connect;
 use crate::core::lease::TTL_DEFAULT;
 use crate::domain::Domain;
-use crate::engine::{Engine, Hub, Request};
+use crate::engine::{Engine, Hub, Request, telling};
 use crate::error::{Error, Result};
 use crate::key::{Key, check_namespace, check_prefix};
 use crate::mutex::Mutex;
-use crate::options::{check_owner, check_reason, check_ttl, shortened};
+use crate::options::{check_owner, check_reason, check_ttl};
 use crate::runtime::thread::ThreadRuntime;
 use crate::runtime::{Runtime, race};
 use crate::token::Token;
 use crate::url::{Secret, StoreUrl};
 use crate::watch::{Watch, Watched};
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The namespace of names, unless asked otherwise.
 const NAMESPACE: &str = "default";
 /// How many waiting claims of one line are fetched.
@@ -395,6 +394,7 @@ pub struct Builder {
     namespace: String,
     ttl: Duration,
     fair: bool,
+    retry_for: Duration,
     user: Option<String>,
     password: Option<Secret>,
     owner: Option<Owner>,
@@ -419,6 +419,7 @@ impl Builder {
             namespace: NAMESPACE.to_owned(),
             ttl: TTL_DEFAULT,
             fair: false,
+            retry_for: Duration::ZERO,
             user: None,
             password: None,
             owner: None,
@@ -444,6 +445,14 @@ impl Builder {
     /// [`LockOptions::fair`](crate::LockOptions::fair).
     pub fn fair(mut self) -> Builder {
         self.fair = true;
+        self
+    }
+
+    /// How long to retry the first connect while the store cannot be reached, for example because it starts at the same time as
+    /// this program. The pauses grow from 20 ms to 1 s. The default is not to retry. After the first connect the client always
+    /// reconnects by itself.
+    pub fn retry_for(mut self, patience: Duration) -> Builder {
+        self.retry_for = patience;
         self
     }
 
@@ -543,18 +552,18 @@ impl Builder {
             Some(wrap) => wrap(hub.clone()),
             None => hub.clone(),
         };
-        let opening = Opening { url, sink, runtime: runtime.clone(), owner: owner.clone() };
-        let opened: BoxFuture<'_, Result<Arc<dyn Backend>>> = (entry.open)(opening);
-        let backend = race(&*runtime, runtime.now() + CONNECT, opened).await.unwrap_or_else(|| {
-            Err(Error::unavailable(
-                format!("{shown} did not answer within 5 s"),
-                "check that it runs and the address",
-            ))
-        })?;
+        let opening = || Opening {
+            url: url.clone(),
+            sink: sink.clone(),
+            runtime: runtime.clone(),
+            owner: owner.clone(),
+        };
+        let backend = connect::open(entry, opening, &shown, &runtime, self.retry_for).await?;
         let backend = match self.wrap {
             Some(wrap) => wrap(backend),
             None => backend,
         };
+        telling::describe();
         let engine = Engine::new(backend, runtime, hub, owner);
         let shared = Shared { url: shown, namespace: self.namespace, ttl: self.ttl, fair: self.fair };
         Ok(Locks { engine, shared: Arc::new(shared) })
@@ -567,35 +576,4 @@ impl Builder {
     pub fn blocking_connect(self) -> Result<Locks> {
         pollster::block_on(self.connect())
     }
-}
-
-impl Owner {
-    /// This process: user, host, pid and program.
-    #[must_use]
-    pub fn this_process() -> Owner {
-        let uid = rustix::process::geteuid().as_raw();
-        let user = user_name(uid).unwrap_or_else(|| format!("uid {uid}"));
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let program = std::env::current_exe()
-            .ok()
-            .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
-            .unwrap_or_else(|| "unknown".into());
-        Owner {
-            user: shortened(user),
-            host: shortened(host),
-            pid: std::process::id(),
-            program: shortened(program),
-        }
-    }
-}
-
-/// The user's name: from the local list of users, or else from the environment, which says who logged in.
-fn user_name(uid: u32) -> Option<String> {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let listed = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    listed.or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty())
 }

@@ -17,8 +17,8 @@ use crate::runtime::{race, unless};
 use crate::token::Token;
 
 impl Locks {
-    /// A new owner: whoever holds a clone of it may take a lock that it holds once more, with
-    /// [`Mutex::lock_as`]. Two owners exclude each other.
+    /// A new owner. Code that has it, or a clone of it, may take a lock that the owner already holds, with [`Mutex::lock_as`].
+    /// Two owners exclude each other.
     ///
     /// It lives in this process: it cannot be sent to another one, and a fork's copy of it is refused.
     #[must_use]
@@ -41,7 +41,7 @@ impl Locks {
 /// assert_eq!(inner.token(), outer.token());
 /// inner.blocking_release()?;
 /// assert!(orders.blocking_try_lock()?.is_none(), "still held");
-/// outer.blocking_release()?; // the last one gives it back
+/// outer.blocking_release()?; // the last level releases it
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -120,24 +120,23 @@ impl Entry {
 }
 
 impl Mutex {
-    /// [`lock`](Mutex::lock) for an owner that may re-enter: if the owner holds the lock already, this is one level more of
-    /// the same hold, at once, with the same token, and with the options it was taken with. The hold ends with the last of
-    /// its levels, in whatever order they end.
+    /// [`lock`](Mutex::lock) for an owner that may re-enter. If the owner already holds the lock, this adds a level to the same
+    /// hold, immediately, with the same token and options. The hold ends with the last of its levels, in whatever order they end.
     ///
-    /// Tasks that share the owner share the hold: between them it excludes nothing.
+    /// Tasks that share the owner share the hold. The lock excludes nothing between them.
     ///
     /// # Errors
-    /// As [`lock`](Mutex::lock); `Lost` while a level of a hold that was lost is still alive: all levels have to end before
-    /// the owner can acquire anew. `Config` for an owner of another client, or of a process that this one is a fork of.
+    /// Those of [`lock`](Mutex::lock). `Lost` while a level of a lost hold is still alive: all its levels must end before the owner
+    /// can acquire the lock again. `Config` for an owner of another client, and in a fork.
     ///
     /// # Cancel safety
-    /// As [`lock`](Mutex::lock).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// Dropping the last level gives the lock back in the background.
+    /// Dropping the last level releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock`](Mutex::lock).
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn lock_as(&self, owner: &Reentrant) -> Result<ReentrantGuard> {
         loop {
             // `None` only where a patience ran out, and there is none.
@@ -147,20 +146,20 @@ impl Mutex {
         }
     }
 
-    /// [`try_lock`](Mutex::try_lock) for an owner that may re-enter. `None`: busy, or another task of the owner is just
+    /// [`try_lock`](Mutex::try_lock) for an owner that may re-enter. `None` means busy, or that another task of the owner is
     /// waiting for it.
     ///
     /// # Errors
-    /// As [`lock_as`](Mutex::lock_as) and [`try_lock`](Mutex::try_lock).
+    /// Those of [`lock_as`](Mutex::lock_as) and [`try_lock`](Mutex::try_lock).
     ///
     /// # Cancel safety
-    /// As [`lock_as`](Mutex::lock_as).
+    /// Dropping the future leaves nothing behind.
     ///
     /// # On drop
-    /// As [`lock_as`](Mutex::lock_as).
+    /// Dropping the last level releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock_as`](Mutex::lock_as).
+    /// The request is repeated under the same claim id for at most 5 s.
     pub async fn try_lock_as(&self, owner: &Reentrant) -> Result<Option<ReentrantGuard>> {
         self.enter(owner, Patience::None).await
     }
@@ -168,16 +167,16 @@ impl Mutex {
     /// [`try_lock_for`](Mutex::try_lock_for) for an owner that may re-enter.
     ///
     /// # Errors
-    /// As [`lock_as`](Mutex::lock_as) and [`try_lock_for`](Mutex::try_lock_for).
+    /// Those of [`lock_as`](Mutex::lock_as) and [`try_lock_for`](Mutex::try_lock_for).
     ///
     /// # Cancel safety
-    /// As [`lock_as`](Mutex::lock_as).
+    /// Dropping the future gives up the place in line and leaves nothing behind.
     ///
     /// # On drop
-    /// As [`lock_as`](Mutex::lock_as).
+    /// Dropping the last level releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// As [`lock_as`](Mutex::lock_as).
+    /// The request is repeated under the same claim id, so a grant whose answer was lost is found again.
     pub async fn try_lock_for_as(&self, owner: &Reentrant, wait: Duration) -> Result<Option<ReentrantGuard>> {
         self.enter(owner, Patience::lasting(wait, &*self.engine.core.runtime)).await
     }
@@ -266,8 +265,8 @@ impl Drop for Using<'_> {
 /// One level of a hold. The hold ends with the last of its levels.
 ///
 /// # On drop
-/// The last level gives the lock back in the background, as [`Guard`] does; any other only ends itself.
-#[must_use = "dropping the last level gives the lock back"]
+/// The last level releases the lock in the background. Any other level only ends itself.
+#[must_use = "dropping the last level releases the lock"]
 pub struct ReentrantGuard {
     guard: Option<Arc<Guard>>,
     shared: Arc<Shared>,
@@ -319,18 +318,18 @@ impl ReentrantGuard {
     /// Resolves when the lock is lost, no later than at its deadline.
     ///
     /// # Cancel safety
-    /// As [`Guard::lost`].
+    /// Dropping the future changes nothing; it can be called again.
     ///
     /// # On drop
-    /// As [`Guard::lost`].
+    /// Nothing happens.
     ///
     /// # When the answer is lost
-    /// As [`Guard::lost`].
+    /// It asks nothing: the deadline passes by our own clock.
     pub async fn lost(&self) -> Lost {
         self.held().lost().await
     }
 
-    /// Runs `work` while the lock is held, and drops it the moment the lock is lost.
+    /// Runs `work` while the lock is held, and drops it as soon as the lock is lost.
     ///
     /// # Errors
     /// [`Lost`], if that came first; what `work` had done by then is done.
@@ -347,19 +346,19 @@ impl ReentrantGuard {
         unless(self.lost(), work).await
     }
 
-    /// Ends this level; the last one gives the lock back. Says whether the lock was ours until now.
+    /// Ends this level; the last level releases the lock. Says whether the lock was ours until now.
     ///
     /// # Errors
-    /// `Lost` if it was no longer ours; of the last level also `Uncertain`, as [`Guard::release`].
+    /// `Lost` if it was no longer ours. For the last level also `Uncertain`, as in [`Guard::release`].
     ///
     /// # Cancel safety
-    /// Dropping the future ends the level all the same; the last one gives back in the background.
+    /// Dropping the future ends the level all the same; the last level releases the lock in the background.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// As [`Guard::release`].
+    /// The release is repeated until it is answered or the lease expires.
     pub async fn release(mut self) -> Result<()> {
         let Some(guard) = self.guard.take() else { return Ok(()) };
         let check = guard.check();

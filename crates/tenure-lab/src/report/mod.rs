@@ -34,7 +34,14 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; mar
 svg { width: 100%; height: auto; display: block } text { fill: var(--soft); font: 12px system-ui, sans-serif } text.name { fill: var(--ink) }
 .axis { stroke: var(--line) } .band { fill: var(--band) } .fault { fill: var(--warn) } .hold { fill: var(--hold) }
 .bad { fill: var(--bad) } .mark { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 4 3 } .end { stroke: var(--bad); stroke-width: 2 }
+.key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 .8em; vertical-align: -1px }
 ";
+
+/// What the colours mean, in all charts.
+const LEGEND: &str = "<p><span class=\"key\" style=\"background:var(--hold)\"></span>held \
+    <span class=\"key\" style=\"background:var(--bad)\"></span>two holders that exclude each other, or the end of a belief \
+    <span class=\"key\" style=\"background:var(--warn)\"></span>a fault, by what it hits \
+    <span class=\"key\" style=\"background:var(--band)\"></span>while a fault lasts</p>\n";
 
 /// The whole page.
 pub(crate) fn page(facts: &Facts<'_>, windows: &Windows, verdicts: &[Verdict]) -> String {
@@ -52,6 +59,7 @@ pub(crate) fn page(facts: &Facts<'_>, windows: &Windows, verdicts: &[Verdict]) -
     table(&mut out, verdicts);
     breaches(&mut out, facts, verdicts);
     out += "<h2>The whole run</h2>\n";
+    out += LEGEND;
     overview::draw(&mut out, facts, windows, verdicts);
     out += "<h2>Holders, close up</h2>\n";
     zoom::draw(&mut out, facts, windows, verdicts);
@@ -139,7 +147,8 @@ fn table(out: &mut String, verdicts: &[Verdict]) {
         );
     }
     *out += "</table>\n<p>A breach while a fault breaks what the rule rests on, or up to one ttl later, is counted as not \
-             promised. S3 is promised always.</p>\n";
+             promised. So a rule can be held and have such cases: \"held\" is about the time during which it was promised. \
+             S3 is promised always.</p>\n";
 }
 
 fn breaches(out: &mut String, facts: &Facts<'_>, verdicts: &[Verdict]) {

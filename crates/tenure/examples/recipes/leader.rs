@@ -45,7 +45,7 @@ async fn follow(locks: &Locks) -> Result<()> {
     let mut changes = locks.election("scheduler")?.observe()?;
     loop {
         match changes.next().await? {
-            Some(leader) => tell(format_args!("follows {}", leader.value)),
+            Some(leader) => tell(format_args!("follows {}", leader.value())),
             None => tell("nobody leads"),
         }
     }

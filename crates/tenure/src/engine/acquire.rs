@@ -199,6 +199,7 @@ async fn ask(
                 (sent, race(&*core.runtime, patience, asked).await)
             }
         };
+        core.reach.heard(core, answer.as_ref(), core.runtime.now() >= sent + PATIENCE);
         match answer {
             Some(Ok(answer)) => {
                 hold.inner().unanswered -= 1;

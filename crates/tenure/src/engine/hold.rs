@@ -152,8 +152,7 @@ impl Hold {
     /// Ends the belief, and tells whoever listens.
     pub(crate) fn lose(&self, inner: &mut Inner, why: LostReason) {
         if matches!(inner.phase, Phase::Held(_)) {
-            tracing::warn!(lock = %self.claim.key, claim = self.claim.id.short(), %why, "lock lost");
-            super::telling::lost(&why);
+            super::telling::lost(self, &why);
         }
         self.deadline.store(0, Ordering::Release);
         inner.phase = Phase::Lost(why);

@@ -166,7 +166,9 @@ fn send(core: &Arc<Core>, ask: Ask, batch: Vec<Arc<Hold>>) {
             Ask::Renew => shared.backend.renew(&claims, call),
             Ask::Attempt => shared.backend.attempt(&claims, call),
         };
-        let Some(answers) = race(&*shared.runtime, useless, answers).await else { return };
+        let Some(answers) = race(&*shared.runtime, useless, answers).await else {
+            return shared.reach.silent(&shared, &Error::unavailable("the store does not answer", ""));
+        };
         let now = shared.runtime.now();
         let missing = asked.len().saturating_sub(answers.len());
         let short = (0..missing).map(|_| Err(Error::protocol("the store answered too few claims", "")));
@@ -196,13 +198,14 @@ fn settle(
     match answer {
         Ok(answer) => {
             telling::renewed();
+            core.reach.answered(core);
             hold.answered(sent, now, answer)
         }
         Err(error) => {
-            telling::failed(&error);
-            tracing::warn!(lock = %hold.claim.key, claim = hold.claim.id.short(), %error, "renewal failed");
+            core.reach.told(core, &error);
             let mut inner = hold.inner();
             inner.failures += 1;
+            telling::failed(hold, matches!(inner.phase, Phase::Held(_)), inner.failures, &error);
             let end = match inner.phase {
                 Phase::Held(_) => hold.deadline().unwrap_or(now),
                 Phase::Waiting => inner.waiting_until,

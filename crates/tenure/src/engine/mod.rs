@@ -77,9 +77,15 @@ pub(crate) struct Core {
     nudge: Notify,
     janitor: Janitor,
     cohorts: Cohorts,
+    reach: telling::Reach,
 }
 
 impl Core {
+    /// The backend's name, for people.
+    fn name(&self) -> &'static str {
+        self.backend.capabilities().backend
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +179,7 @@ impl Engine {
             nudge: Notify::new(),
             janitor: Janitor::default(),
             cohorts: Cohorts::default(),
+            reach: telling::Reach::default(),
         });
         hub.serve(&core);
         Arc::new(Engine { core, hub, owner, born: Birthplace::here(), ids: Mutex::default() })
@@ -250,7 +257,7 @@ impl Engine {
 }
 
 fn closed() -> Error {
-    Error::config("this client was closed", "connect again")
+    Error::config("this client was closed", "connect again").as_closed()
 }
 
 impl Drop for Engine {

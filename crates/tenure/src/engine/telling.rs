@@ -1,12 +1,15 @@
 //! Metrics, behind the feature `metrics`: counters and histograms through the `metrics` facade. Never labelled by the
 //! name of a lock: names are unbounded, and metric labels must not be.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::Span;
 
+use super::Core;
 use super::claim::Turn;
-use super::hold::Phase;
+use super::hold::{Hold, Phase};
+use crate::backend::Answer;
 use crate::error::{Error, LostReason, Result};
 use crate::key::Key;
 
@@ -21,6 +24,13 @@ macro_rules! gauge {
     ($name:literal, $by:expr) => {
         #[cfg(feature = "metrics")]
         metrics::gauge!($name).increment($by);
+    };
+}
+
+macro_rules! set {
+    ($name:literal, $to:expr $(, $label:literal => $value:expr)*) => {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!($name $(, $label => $value)*).set($to);
     };
 }
 
@@ -61,8 +71,13 @@ pub(crate) fn acquired(span: &Span, key: &Key, result: &Result<Option<Turn>>, wa
         span.record("outcome", outcome).record("waited", tracing::field::debug(waited));
     }
     span.in_scope(|| match result {
+        // Whoever closes a client knows that its waiters get nothing.
+        Err(error) if error.is_closed() => {
+            tracing::debug!(target: "tenure", lock = %key, "the client was closed")
+        }
         Err(error) => tracing::warn!(target: "tenure", lock = %key, ?waited, %error, outcome, "not acquired"),
-        _ => tracing::debug!(target: "tenure", lock = %key, ?waited, outcome, "acquired"),
+        Ok(None) => tracing::debug!(target: "tenure", lock = %key, ?waited, outcome, "busy"),
+        Ok(Some(_)) => tracing::debug!(target: "tenure", lock = %key, ?waited, outcome, "acquired"),
     });
     count!("tenure_acquires_total", "outcome" => outcome);
     #[cfg(feature = "metrics")]
@@ -95,7 +110,14 @@ impl Drop for Held {
     }
 }
 
-pub(crate) fn lost(why: &LostReason) {
+pub(crate) fn lost(hold: &Hold, why: &LostReason) {
+    let (lock, claim) = (&hold.claim.key, hold.claim.id.short());
+    if *why == LostReason::Closed {
+        // Whoever closes a client ends its holds on purpose.
+        tracing::debug!(target: "tenure", %lock, claim, "released, since the client was closed");
+    } else {
+        tracing::warn!(target: "tenure", %lock, claim, %why, "lock lost");
+    }
     let reason = match why {
         LostReason::Expired => "expired",
         LostReason::Gone => "gone",
@@ -111,9 +133,94 @@ pub(crate) fn renewed() {
     count!("tenure_renewals_total");
 }
 
-pub(crate) fn failed(error: &Error) {
+/// A renewal failed, for the `failures`-th time in a row. The first one of a hold is news; the others follow from it, and that
+/// the store is down is told once for all of them.
+pub(crate) fn failed(hold: &Hold, held: bool, failures: u32, error: &Error) {
     count!("tenure_renewal_failures_total", "kind" => format!("{:?}", error.kind()));
-    let _ = error;
+    let (lock, claim) = (&hold.claim.key, hold.claim.id.short());
+    if held && failures == 1 {
+        tracing::warn!(target: "tenure", %lock, claim, %error, "renewal failed");
+    } else {
+        tracing::debug!(target: "tenure", %lock, claim, failures, %error, "renewal failed");
+    }
+}
+
+/// Whether the store answers. Told once when it stops, and once when it answers again.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// When it stopped answering, in ns of the runtime's clock, and one more; 0: it answers.
+    down: AtomicU64,
+}
+
+impl Reach {
+    /// A request was answered, whatever the answer was.
+    pub(crate) fn answered(&self, core: &Core) {
+        // The usual case costs one look.
+        if self.down.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let since = self.down.swap(0, Ordering::Relaxed);
+        if since != 0 {
+            let now = core.runtime.now().nanos() + 1;
+            let down = Duration::from_nanos(now.saturating_sub(since));
+            tracing::info!(target: "tenure", store = core.name(), ?down, "store back");
+            set!("tenure_store_up", 1.0, "backend" => core.name());
+        }
+    }
+
+    /// An attempt was answered, or it was not: that says something of the store only if it was waited for long enough.
+    pub(crate) fn heard(&self, core: &Core, answer: Option<&Result<Answer>>, long: bool) {
+        match answer {
+            Some(Ok(_)) => self.answered(core),
+            Some(Err(error)) => self.told(core, error),
+            None if long => self.silent(core, &Error::unavailable("the store does not answer", "")),
+            None => {}
+        }
+    }
+
+    /// A request failed: the store itself may have said so.
+    pub(crate) fn told(&self, core: &Core, error: &Error) {
+        if error.was_answered() || !error.kind().may_pass() {
+            self.answered(core);
+        } else {
+            self.silent(core, error);
+        }
+    }
+
+    /// A request was not answered in time.
+    pub(crate) fn silent(&self, core: &Core, error: &Error) {
+        let now = core.runtime.now().nanos() + 1;
+        if self.down.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(target: "tenure", store = core.name(), %error, "store down");
+            count!("tenure_store_outages_total", "backend" => core.name());
+            set!("tenure_store_up", 0.0, "backend" => core.name());
+        }
+    }
+}
+
+/// Tells the recorder what the metrics mean. Harmless to repeat.
+pub(crate) fn describe() {
+    #[cfg(feature = "metrics")]
+    {
+        use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+        describe_counter!(
+            "tenure_acquires_total",
+            Unit::Count,
+            "Finished acquire calls: granted, busy or error"
+        );
+        describe_histogram!("tenure_acquire_wait_seconds", Unit::Seconds, "How long acquire calls took");
+        describe_gauge!("tenure_waiting", Unit::Count, "Acquire calls under way");
+        describe_gauge!("tenure_held", Unit::Count, "Guards alive");
+        describe_histogram!("tenure_hold_seconds", Unit::Seconds, "Life of a guard");
+        describe_counter!("tenure_renewals_total", Unit::Count, "Answered renewals");
+        describe_counter!("tenure_renewal_failures_total", Unit::Count, "Failed renewals, by kind of error");
+        describe_counter!("tenure_losses_total", Unit::Count, "Lost holds, by reason");
+        describe_counter!("tenure_releases_total", Unit::Count, "Releases that were awaited");
+        describe_counter!("tenure_transfers_total", Unit::Count, "Holds that continued under another claim");
+        describe_counter!("tenure_withdrawals_total", Unit::Count, "Claims withdrawn in the background");
+        describe_gauge!("tenure_store_up", "1 while the store answers, 0 while it does not");
+        describe_counter!("tenure_store_outages_total", Unit::Count, "How often the store stopped answering");
+    }
 }
 
 pub(crate) fn released() {

@@ -18,7 +18,7 @@ const CHECKSUM: usize = 16;
 /// The longest handle that there can be, in bytes: anything longer is not read.
 const LONGEST: usize = 8192;
 
-/// A hold that was detached from its process: whoever has it can continue the hold, renew it or end it.
+/// A hold that was detached from its process. Knowing it is the right to continue, renew or release the hold.
 ///
 /// **It is a secret**, as good as the lock. Its text, which [`to_string`](ToString::to_string) gives and
 /// [`parse`](str::parse) reads, authorises all of that; `Debug` does not show it.

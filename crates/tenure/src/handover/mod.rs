@@ -21,21 +21,21 @@ pub(crate) use handle::FUZZ;
 pub use handle::Handle;
 
 impl Guard {
-    /// Ends this process's part in the hold without giving it back: the handle continues it, in this process or in another
-    /// one, with the same token. From now on nobody renews it: it lasts for its lease, unless somebody
-    /// [adopts](Locks::adopt) or [renews](Locks::renew) it.
+    /// Ends this process's part in the hold without releasing it. The handle continues the hold with the same token, in this process
+    /// or another one. Nobody renews it from now on: it lasts for its lease, unless a client [adopts](Locks::adopt) or
+    /// [renews](Locks::renew) it.
     ///
     /// # Errors
-    /// `Lost` if it was no longer ours; `Uncertain` if nobody answered: the lock is given back then.
+    /// `Lost` if it was no longer ours. `Uncertain` if the store did not answer; the lock is then released.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the lock back in the background.
+    /// Dropping the future releases the lock in the background.
     ///
     /// # On drop
     /// A handle that is dropped leaves the hold as it is: it ends with its lease.
     ///
     /// # When the answer is lost
-    /// It is asked again under the same ids until it is answered or the lease is over.
+    /// The request is repeated under the same ids until it is answered or the lease expires.
     pub async fn detach(self) -> Result<Handle> {
         let ttl = self.turn.hold.claim.ttl;
         self.turn.detach(ttl).await
@@ -44,16 +44,16 @@ impl Guard {
     /// [`detach`](Guard::detach) with another lease: how long the hand-over may take. 100 ms to 24 h.
     ///
     /// # Errors
-    /// As [`detach`](Guard::detach); `Config` for a lease out of range: the guard is dropped then, and the lock given back.
+    /// Those of [`detach`](Guard::detach). `Config` for a lease out of range; the lock is then released.
     ///
     /// # Cancel safety
-    /// As [`detach`](Guard::detach).
+    /// Dropping the future releases the lock in the background.
     ///
     /// # On drop
-    /// As [`detach`](Guard::detach).
+    /// A handle that is dropped leaves the hold as it is: it ends with its lease.
     ///
     /// # When the answer is lost
-    /// As [`detach`](Guard::detach).
+    /// The request is repeated under the same ids until it is answered or the lease expires.
     pub async fn detach_for(self, ttl: Duration) -> Result<Handle> {
         check_ttl(ttl)?;
         self.turn.detach(ttl).await
@@ -91,8 +91,8 @@ impl Turn {
 }
 
 impl Locks {
-    /// Continues a hold that was detached, in this process: with the same token, renewed from now on, and shown as this
-    /// client's. The handle is used up by that, and so is every copy of it.
+    /// Continues a detached hold in this process, with the same token. The hold is renewed from now on, and shown as this client's.
+    /// That uses up the handle and every copy of it.
     ///
     /// ```
     /// # fn main() -> tenure::Result<()> {
@@ -106,18 +106,18 @@ impl Locks {
     /// ```
     ///
     /// # Errors
-    /// `Lost` where there is nothing to continue: the handle was adopted or released before, its lease is over, or the lock
-    /// was taken away. `Config` for a handle of another store or namespace, and for one of a shared lock or of permits.
-    /// `Uncertain` if nobody answered within 30 s: the hold is given back then.
+    /// `Lost` if there is nothing to continue: the handle was adopted or released before, its lease has expired, or the lock was taken
+    /// away. `Config` for a handle of another store or namespace, and for one of a shared lock or of permits. `Uncertain` if the
+    /// store did not answer within 30 s; the hold is then released.
     ///
     /// # Cancel safety
-    /// Dropping the future uses the handle up or leaves it as it was; a hold that was continued is given back.
+    /// Dropping the future uses the handle up or leaves it as it was. A hold that was continued is released.
     ///
     /// # On drop
-    /// As for any guard.
+    /// Dropping the guard releases the lock in the background.
     ///
     /// # When the answer is lost
-    /// It is asked again under the same ids.
+    /// The request is repeated under the same ids.
     pub async fn adopt(&self, handle: Handle) -> Result<Guard> {
         if handle.weight != handle.capacity || handle.kind == Kind::Semaphore {
             let what = "the handle is of a lock that is shared";
@@ -144,39 +144,39 @@ impl Locks {
         adopt(&self.engine, &from, &request).await.map_err(used_up)
     }
 
-    /// Renews a hold that was detached, without continuing it in this process: for a shell, which has no process that
-    /// stays. The handle stays good. Says for how long the hold lasts at least from now on.
+    /// Renews a detached hold without continuing it in this process, for example in a shell, which has no lasting process. The handle
+    /// stays valid. Returns how long the hold lasts at least from now on.
     ///
     /// # Errors
-    /// As [`adopt`](Locks::adopt), and `Unavailable` if nobody answered within 5 s.
+    /// Those of [`adopt`](Locks::adopt), and `Unavailable` if the store did not answer within 5 s.
     ///
     /// # Cancel safety
     /// Dropping the future may or may not renew.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// It is asked again for 5 s; renewing twice does no harm.
+    /// The request is repeated for 5 s; renewing twice does no harm.
     pub async fn renew(&self, handle: &Handle) -> Result<Duration> {
         let claim = self.claim_of(handle).await?;
         detached::renew(&self.engine, &claim).await.map_err(used_up)
     }
 
-    /// Gives a hold back that was detached. The handle is used up by that.
+    /// Releases a detached hold. That uses up the handle.
     ///
     /// # Errors
-    /// As [`adopt`](Locks::adopt), and `Uncertain` if nobody answered within 5 s, or if an answer was lost and nothing was
-    /// found when it was asked again: given back by then, or ended before.
+    /// Those of [`adopt`](Locks::adopt). `Uncertain` if the store did not answer within 5 s, or if an answer was lost and the
+    /// repeated request found nothing: it was released by then, or had ended before.
     ///
     /// # Cancel safety
-    /// Dropping the future may or may not give it back.
+    /// Dropping the future may or may not release it.
     ///
     /// # On drop
-    /// As above.
+    /// The same.
     ///
     /// # When the answer is lost
-    /// It is asked again for 5 s.
+    /// The request is repeated for 5 s.
     pub async fn release(&self, handle: Handle) -> Result<()> {
         let claim = self.claim_of(&handle).await?;
         detached::release(&self.engine, &claim).await.map_err(used_up)

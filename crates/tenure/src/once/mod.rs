@@ -2,8 +2,9 @@
 //!
 //! A slot is a mutex of its own, `name/@<label>`. Whoever is granted it runs the job; afterwards the hold stays, unrenewed,
 //! for as long as anybody could ask for the slot. `slot`: which run is meant. - `record`: what is remembered of it. -
-//! `started`: a run in two steps.
+//! `started`: a run in two steps. - `every`: a run in every slot.
 
+mod every;
 mod record;
 mod slot;
 mod started;
@@ -27,6 +28,7 @@ use crate::options::LockOptions;
 use crate::runtime::{race, unless};
 use crate::token::Token;
 
+pub use every::JobError;
 #[cfg(feature = "unstable")]
 pub(crate) use record::FUZZ;
 pub use record::{Run, RunState};
@@ -177,11 +179,33 @@ pub struct Ran<T, E> {
     pub recorded: Result<()>,
 }
 
-/// The slot is ours.
+/// The slot is ours. Where the job panics or is dropped, the slot is released, but not before its least time is over.
 struct Mine {
-    guard: Guard,
+    /// `None` only once it was taken out.
+    guard: Option<Guard>,
     due: Due,
     began: Moment,
+    least: Duration,
+}
+
+impl Mine {
+    fn guard(&self) -> &Guard {
+        self.guard.as_ref().expect("whoever takes the guard out consumes this")
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        let Some(guard) = self.guard.take() else { return };
+        if guard.turn.engine.forked() {
+            return;
+        }
+        let took = guard.turn.engine.core.runtime.now().since(self.began);
+        let left = self.least.saturating_sub(took);
+        if !left.is_zero() {
+            guard.turn.hold.leave(Leave::For(left));
+        }
+    }
 }
 
 /// A job that has finished: from now on the slot stays used, even if nobody waits for the end of this.
@@ -214,8 +238,9 @@ impl Once {
         Ok(self)
     }
 
-    /// Keeps others from the slot for at least this long after the job starts, however it ends. Use it for a job that
-    /// must not be retried immediately, or that is shorter than the difference between clocks. At most 400 days.
+    /// Keeps others from the slot for at least this long after the job starts, also if the job fails, panics or is dropped. If
+    /// the process is killed, the lease is the limit. Use it for a job that must not be retried immediately, or that is shorter
+    /// than the difference between clocks. At most 400 days.
     ///
     /// # Errors
     /// `Config` for a longer time.
@@ -280,8 +305,8 @@ impl Once {
     /// as [`Mutex::try_lock`]. What the job returned, an error too, is in the [`Outcome`].
     ///
     /// # Cancel safety
-    /// Dropping the future drops the job and releases the slot, so that it may run again, unless
-    /// [`never_again`](Once::never_again) is set. Once the job has finished, its slot stays used.
+    /// Dropping the future drops the job and releases the slot, after [`at_least`](Once::at_least), so that it may run again,
+    /// unless [`never_again`](Once::never_again) is set. Once the job has finished, its slot stays used.
     ///
     /// # On drop
     /// The same.
@@ -297,7 +322,7 @@ impl Once {
             Ok(mine) => mine,
             Err(other) => return Ok(other.into()),
         };
-        let result = mine.guard.while_held(job(mine.guard.token())).await?;
+        let result = mine.guard().while_held(job(mine.guard().token())).await?;
         Ok(Outcome::Ran(self.finish(mine, result).await))
     }
 
@@ -314,7 +339,7 @@ impl Once {
             Ok(mine) => mine,
             Err(other) => return Ok(other.into()),
         };
-        let result = job(&mine.guard);
+        let result = job(mine.guard());
         Ok(Outcome::Ran(pollster::block_on(self.finish(mine, result))))
     }
 
@@ -349,7 +374,7 @@ impl Once {
             return Ok(Err(before));
         }
         let began = self.locks.engine.core.runtime.now();
-        Ok(Ok(Mine { guard, due, began }))
+        Ok(Ok(Mine { guard: Some(guard), due, began, least: self.at_least }))
     }
 
     fn over(&self, end_us: u64) -> bool {
@@ -425,22 +450,21 @@ impl Once {
     }
 
     /// Writes the record, and leaves the slot used or releases it.
-    async fn finish<T, E: fmt::Display>(&self, mine: Mine, result: Result<T, E>) -> Ran<T, E> {
+    async fn finish<T, E: fmt::Display>(&self, mut mine: Mine, result: Result<T, E>) -> Ran<T, E> {
         let runtime = &*self.locks.engine.core.runtime;
-        let Mine { guard, due, began } = mine;
-        let (took, token) = (runtime.now().since(began), guard.token());
+        let (took, token) = (runtime.now().since(mine.began), mine.guard().token());
         let least = self.at_least.saturating_sub(took);
         let (state, leave) = match &result {
-            Ok(_) => (RunState::Done { took }, Leave::For(self.keep(&due, took))),
+            Ok(_) => (RunState::Done { took }, Leave::For(self.keep(&mine.due, took))),
             Err(e) if !self.retry_errors => {
-                (RunState::Failed { took, error: e.to_string() }, Leave::For(self.keep(&due, took)))
+                (RunState::Failed { took, error: e.to_string() }, Leave::For(self.keep(&mine.due, took)))
             }
             Err(e) => {
                 let leave = if least.is_zero() { Leave::Nothing } else { Leave::For(least) };
                 (RunState::ToRunAgain { took, error: e.to_string() }, leave)
             }
         };
-        let finishing = Finishing { guard: Some(guard), leave };
+        let finishing = Finishing { guard: mine.guard.take(), leave };
         Ran { recorded: finishing.end(state).await, result, token, took }
     }
 }

@@ -58,6 +58,11 @@ impl Slot {
         Slot { what: What::Named(label.to_owned()) }
     }
 
+    /// Whether there is a next one.
+    pub(super) fn repeats(&self) -> bool {
+        matches!(self.what, What::Every { .. })
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         match &self.what {
             What::Every { period, at } => {

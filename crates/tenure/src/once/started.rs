@@ -9,7 +9,7 @@ use crate::guard::Guard;
 /// A slot that is ours, and whose job must run now. Made by [`Once::begin`].
 ///
 /// # On drop
-/// The slot is released and may run again, unless [`Once::never_again`] is set.
+/// The slot is released, after [`Once::at_least`], and may run again, unless [`Once::never_again`] is set.
 #[must_use = "dropping it releases the slot"]
 pub struct Started {
     once: Once,
@@ -62,7 +62,7 @@ impl Once {
 impl Started {
     /// The hold of the slot, with its fencing token.
     pub fn guard(&self) -> &Guard {
-        &self.mine.guard
+        self.mine.guard()
     }
 
     /// The label of the slot.
@@ -99,8 +99,11 @@ impl Started {
     ///
     /// # When the answer is lost
     /// The request is repeated until it is answered or the lease expires.
-    pub async fn give_back(self) -> Result<()> {
-        self.mine.guard.release().await
+    pub async fn give_back(mut self) -> Result<()> {
+        match self.mine.guard.take() {
+            Some(guard) => guard.release().await,
+            None => Ok(()),
+        }
     }
 
     /// [`give_back`](Started::give_back) for code without async.

@@ -1,9 +1,9 @@
 //! What a user does first.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use tenure::{Locks, Owner};
+use tenure::{ErrorKind, Locks, Owner};
 
 use crate::server::Server;
 use crate::{multi, single, trial};
@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("basics::lock_and_release_in_every_surrounding", lock_and_release_in_every_surrounding),
         trial("basics::waiters_are_granted_in_order_by_push", waiters_are_granted_in_order_by_push),
+        trial("basics::the_first_connect_is_retried", the_first_connect_is_retried),
         trial("basics::the_domain_of_tokens_outlives_all_data", the_domain_of_tokens_outlives_all_data),
     ]
 }
@@ -40,6 +41,28 @@ fn lock_and_release_in_every_surrounding() {
     // A runtime without I/O: the connection lives elsewhere.
     let bare = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bare.block_on(once(&url));
+}
+
+/// A program and its server that start at the same time, the server last.
+fn the_first_connect_is_retried() {
+    let mut server = Server::start();
+    let url = server.url();
+    server.kill();
+    let patient = |patience| Locks::builder(&url).retry_for(patience).blocking_connect();
+    assert_eq!(patient(Duration::ZERO).expect_err("not there").kind(), ErrorKind::Unavailable);
+    assert_eq!(patient(Duration::from_millis(200)).expect_err("not there").kind(), ErrorKind::Unavailable);
+    // What no retry can cure is told at once.
+    let began = Instant::now();
+    let wrong = Locks::builder("hots:").retry_for(Duration::from_secs(600)).blocking_connect();
+    assert_eq!(wrong.expect_err("no such scheme").kind(), ErrorKind::Config);
+    assert!(began.elapsed() < Duration::from_secs(60));
+    std::thread::scope(|threads| {
+        let connecting = threads.spawn(|| patient(Duration::from_secs(120)));
+        std::thread::sleep(Duration::from_millis(300));
+        server.launch();
+        let locks = connecting.join().expect("no panic").expect("connects in the end");
+        locks.mutex("a").expect("a name").blocking_lock().expect("free").blocking_release().expect("ours");
+    });
 }
 
 fn waiters_are_granted_in_order_by_push() {

@@ -108,7 +108,7 @@ fn leaders_are_followed() {
             assert_eq!(observer.next().await.expect("looks"), None);
             let mut value = async || {
                 let told = tokio::time::timeout(Duration::from_secs(20), observer.next()).await;
-                told.expect("told").expect("looks").map(|info| (info.value, info.token))
+                told.expect("told").expect("looks").map(|info| (info.value().to_owned(), info.token()))
             };
             let leader = a.campaign("a").await.expect("nobody leads");
             assert_eq!(value().await, Some(("a".into(), Some(leader.token()))));

@@ -50,7 +50,10 @@ async fn candidate(election: Election, number: u64, terms: u64, office: Arc<Offi
         let before = office.token.swap(token.get(), Ordering::SeqCst);
         ensure!(token.get() > before, "S2: the term of {token} follows that of {before}");
         let seen = election.leader().await?.ok_or("somebody leads, and nobody is seen")?;
-        ensure!(seen.value == value && seen.token == Some(token), "{value} with {token} is seen as {seen:?}");
+        ensure!(
+            seen.value() == value && seen.token() == Some(token),
+            "{value} with {token} is seen as {seen:?}"
+        );
         leader.check()?;
         office.leading.fetch_sub(1, Ordering::SeqCst);
         if term % 2 == 0 {
@@ -87,19 +90,19 @@ fn observed(ctx: &Ctx) -> Verdict {
         ensure!(first.is_none(), "nobody leads, and {first:?} is seen");
         for round in 0..rounds {
             let leader = one.election(&name)?.campaign("a").await?;
-            let seen = until(ctx, &mut observer, |l| l.is_some_and(|l| l.value == "a")).await?;
-            ensure!(seen.and_then(|l| l.token) == Some(leader.token()), "another token is seen");
+            let seen = until(ctx, &mut observer, |l| l.is_some_and(|l| l.value() == "a")).await?;
+            ensure!(seen.and_then(|l| l.token()) == Some(leader.token()), "another token is seen");
             let election = two.election(&name)?;
             let next = tokio::spawn(async move { election.campaign("b").await });
             let value = format!("a, round {round}");
             leader.proclaim(&value).await?;
-            let seen = until(ctx, &mut observer, |l| l.is_some_and(|l| l.value == value)).await?;
-            ensure!(seen.and_then(|l| l.token) == Some(leader.token()), "a new value, and a new token");
+            let seen = until(ctx, &mut observer, |l| l.is_some_and(|l| l.value() == value)).await?;
+            ensure!(seen.and_then(|l| l.token()) == Some(leader.token()), "a new value, and a new token");
             let token = leader.token();
             leader.resign().await?;
             let next = ctx.within("the next leader", next).await???;
-            let seen = until(ctx, &mut observer, |l| l.is_some_and(|l| l.value == "b")).await?;
-            ensure!(seen.and_then(|l| l.token) == Some(next.token()), "another token is seen");
+            let seen = until(ctx, &mut observer, |l| l.is_some_and(|l| l.value() == "b")).await?;
+            ensure!(seen.and_then(|l| l.token()) == Some(next.token()), "another token is seen");
             ensure!(next.token() > token, "S2: the term of {} follows that of {token}", next.token());
             next.resign().await?;
             until(ctx, &mut observer, |l| l.is_none()).await?;

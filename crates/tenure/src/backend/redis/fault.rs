@@ -100,7 +100,8 @@ fn judged(text: &str) -> Why {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
     if says(&["NOPERM", "NOAUTH", "WRONGPASS", "no permissions", "invalid password", "without any password"])
     {
-        let advice = "check user and password; docs/wire/redis.md lists the permissions that suffice";
+        let advice = "check user and password; https://github.com/tenure-rs/tenure/blob/main/docs/wire/redis.md lists the permissions \
+                      that suffice";
         return Why::new(ErrorKind::Denied, format!("the server refuses: {shown}"), advice);
     }
     if says(&["DB index is out of range"]) {

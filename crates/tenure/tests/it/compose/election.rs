@@ -16,9 +16,9 @@ async fn one_leads_and_everybody_sees_who() {
         assert!(election.try_campaign("b:1").await.expect("asks").is_none());
         assert!(election.try_campaign_for("b:1", Duration::from_millis(10)).await.expect("asks").is_none());
         let seen = election.leader().await.expect("looks").expect("leads");
-        assert_eq!((seen.value.as_str(), seen.token), ("a:1", Some(leader.token())));
-        assert_eq!(seen.owner.pid, std::process::id());
-        assert!(seen.since.elapsed().expect("in the past") < LONG);
+        assert_eq!((seen.value(), seen.token()), ("a:1", Some(leader.token())));
+        assert_eq!(seen.owner().pid, std::process::id());
+        assert!(seen.since().elapsed().expect("in the past") < LONG);
         // The next in line leads once this one steps down.
         let next = {
             let election = election.clone();
@@ -32,10 +32,10 @@ async fn one_leads_and_everybody_sees_who() {
         leader.resign().await.expect("led");
         let next = next.await.expect("no panic").expect("elected");
         assert!(next.token() > before);
-        assert_eq!(election.leader().await.expect("looks").expect("leads").value, "b:1");
+        assert_eq!(election.leader().await.expect("looks").expect("leads").value(), "b:1");
         next.proclaim("b:2").await.expect("leads");
         let seen = election.leader().await.expect("looks").expect("leads");
-        assert_eq!((seen.value.as_str(), seen.token), ("b:2", Some(next.token())));
+        assert_eq!((seen.value(), seen.token()), ("b:2", Some(next.token())));
         drop(next);
         nothing_left(&locks).await;
     }
@@ -51,7 +51,7 @@ async fn observers_are_told_of_every_change() {
         let mut observer = election.observe().expect("can be seen");
         let mut next = async || {
             let told = tokio::time::timeout(LONG, observer.next()).await.expect("told").expect("looks");
-            told.map(|info| info.value)
+            told.map(|info| info.value().to_owned())
         };
         assert_eq!(next().await, None);
         let leader = election.campaign("one").await.expect("nobody leads");
@@ -84,7 +84,7 @@ fn a_value_has_a_limit_and_the_error_names_it() {
     }
     let leader = election.blocking_campaign(&"x".repeat(256)).expect("nobody leads");
     assert_eq!(leader.blocking_proclaim(&"x".repeat(257)).expect_err("too long").kind(), ErrorKind::Config);
-    assert_eq!(election.blocking_leader().expect("looks").expect("leads").value.len(), 256);
+    assert_eq!(election.blocking_leader().expect("looks").expect("leads").value().len(), 256);
     assert!(leader.blocking_lost_for(Duration::from_millis(5)).is_none());
     leader.blocking_resign().expect("led");
     let options = LockOptions::new().ttl(Duration::from_secs(5));

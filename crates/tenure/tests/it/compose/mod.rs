@@ -10,6 +10,7 @@ use tenure::Locks;
 mod election;
 mod handover;
 mod kit;
+mod loops;
 mod multi;
 mod once;
 mod reentrant;

@@ -11,15 +11,15 @@ use tenure::{ErrorKind, LockOptions, Locks, Once, Outcome, Ran, Run, RunState, S
 use super::kit::{LEASE, Losses, forgetful, skewed};
 use super::{Dir, LONG, soon, stores};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-async fn nothing(once: &Once) -> Outcome<u8, Infallible> {
+pub(super) async fn nothing(once: &Once) -> Outcome<u8, Infallible> {
     once.run(async |_| Ok(1)).await.expect("asks")
 }
 
 #[track_caller]
-fn ran<T, E>(outcome: Outcome<T, E>) -> Ran<T, E> {
+pub(super) fn ran<T, E>(outcome: Outcome<T, E>) -> Ran<T, E> {
     match outcome {
         Outcome::Ran(ran) => ran,
         Outcome::AlreadyDone(run) | Outcome::Running(run) => panic!("it should run here: {run:?}"),

@@ -106,6 +106,14 @@ fn the_manual_names_every_metric() {
         .collect();
     assert!(there.len() > 8, "{there:?}");
     assert_eq!(named, there, "manual/operations.md: the table of metrics");
+    let code = read("crates/tenure/src/engine/telling.rs").split_whitespace().collect::<String>();
+    let described = |name: &&String| {
+        ["counter", "gauge", "histogram"]
+            .iter()
+            .any(|kind| code.contains(&format!("describe_{kind}!(\"{name}\"")))
+    };
+    let missing = there.iter().filter(|name| !described(name));
+    none(&missing.map(|name| format!("telling.rs does not describe {name}")).collect::<Vec<_>>());
 }
 
 #[test]
