@@ -152,7 +152,7 @@ impl Hold {
     /// Ends the belief, and tells whoever listens.
     pub(crate) fn lose(&self, inner: &mut Inner, why: LostReason) {
         if matches!(inner.phase, Phase::Held(_)) {
-            super::telling::lost(self, &why);
+            super::telling::lost(&self.claim.key, &self.claim.id.short(), &why);
         }
         self.deadline.store(0, Ordering::Release);
         inner.phase = Phase::Lost(why);

@@ -110,8 +110,7 @@ impl Drop for Held {
     }
 }
 
-pub(crate) fn lost(hold: &Hold, why: &LostReason) {
-    let (lock, claim) = (&hold.claim.key, hold.claim.id.short());
+pub(crate) fn lost(lock: &Key, claim: &str, why: &LostReason) {
     if *why == LostReason::Closed {
         // Whoever closes a client ends its holds on purpose.
         tracing::debug!(target: "tenure", %lock, claim, "released, since the client was closed");
