@@ -267,7 +267,9 @@ fn until_it_is_full(client: &crate::kit::Client, words: &str) {
     let mut claims = Vec::new();
     let error = loop {
         assert!(claims.len() < 100_000, "it is never full");
-        let claim = client.claim("one line");
+        // Nobody renews them meanwhile, and a loaded machine takes its time.
+        let long = PATIENCE * 30;
+        let claim = tenure::backend::Claim { ttl: long, waiting: long, ..client.claim("one line") };
         match client.attempt(&claim) {
             Ok(_) => claims.push(claim),
             Err(error) => break error,

@@ -31,6 +31,8 @@ pub(super) struct Journal<'a> {
     map: &'a Map,
     /// The words of the first chunk, where most shards end.
     first: &'a [AtomicU64],
+    /// The words of the chunk that was used last, and where they begin: a walk goes back and forth in few chunks.
+    last: Cell<(usize, &'a [AtomicU64])>,
     log: &'a [AtomicU64],
     logged: &'a AtomicU64,
     steps: &'a AtomicU64,
@@ -48,16 +50,18 @@ impl<'a> Journal<'a> {
     pub(super) fn new(map: &'a Map, area: usize, room: &'a dyn Room) -> Journal<'a> {
         let words = map.words();
         let allocated = &words[layout::shard::cells_w(area)];
+        let (first, limit) = (map.chunk(area, 0), limit(allocated) * CELL);
         Journal {
             area,
             map,
-            first: map.chunk(area, 0),
+            first: &first[..first.len().min(limit)],
+            last: Cell::new((0, &[])),
             log: &words[layout::shard::log_w(area)],
             logged: &words[layout::shard::logged_w(area)],
             steps: &words[layout::shard::steps_w(area)],
             allocated,
             room,
-            limit: limit(allocated) * CELL,
+            limit,
             entries: 0,
             bad: Cell::new(false),
         }
@@ -65,13 +69,26 @@ impl<'a> Journal<'a> {
 
     #[inline]
     fn word(&self, at: usize) -> Option<&'a AtomicU64> {
+        match self.first.get(at) {
+            None => self.later(at),
+            word => word,
+        }
+    }
+
+    /// A word beyond the first chunk.
+    #[inline(never)]
+    fn later(&self, at: usize) -> Option<&'a AtomicU64> {
         if at >= self.limit {
             return None;
         }
-        match self.first.get(at) {
-            None => self.map.word(self.area, at),
-            word => word,
+        let (start, words) = self.last.get();
+        if let Some(word) = at.checked_sub(start).and_then(|at| words.get(at)) {
+            return Some(word);
         }
+        let chunk = chunks::of(at / CELL);
+        let (start, words) = (chunks::start(chunk) * CELL, self.map.chunk(self.area, chunk));
+        self.last.set((start, words));
+        words.get(at - start)
     }
 }
 
