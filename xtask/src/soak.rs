@@ -11,18 +11,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
 use self::run::{Came, End, Run};
 use crate::Stop;
 use crate::args::Args;
-use crate::process::{cargo, find, root, succeeds};
+use crate::process::{cargo, command, root, stdout, succeeds};
 
 /// What a run can be of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
-    Memory,
-    Host,
-    /// A redis-server that keeps its data like this.
-    Redis(&'static str),
+    /// Chaos over a store that is made when it is opened, by its URL.
+    Store(String),
+    /// Chaos over a server that the lab starts, by its kind and how it keeps its data.
+    Server(String, String),
     /// The engine in virtual time.
     Sim,
     /// Parsers, from mutated inputs.
@@ -32,16 +34,29 @@ enum Stage {
 /// What builds and runs the fuzzer: a test binary of the lab, which counts the memory that a parser takes.
 const FUZZ: &[&str] = &["test", "--release", "--package", "tenure-lab", "--all-features", "--test", "fuzz"];
 
-/// A round: each of them once.
-const ROUND: &[(&str, Stage)] = &[
-    ("memory", Stage::Memory),
-    ("host", Stage::Host),
-    ("redis-always", Stage::Redis("always")),
-    ("redis-everysec", Stage::Redis("everysec")),
-    ("redis-none", Stage::Redis("none")),
-    ("sim", Stage::Sim),
-    ("fuzz", Stage::Fuzz),
-];
+/// A round, as the command's list of stores tells it: each store once, each way in which a server keeps its data, the
+/// simulation and the fuzzer. Says which are missing here, and why.
+fn round(listed: &str) -> Result<(Vec<(String, Stage)>, Vec<String>), Stop> {
+    let (mut stages, mut missing) = (Vec::new(), Vec::new());
+    for line in listed.lines() {
+        let told: Value = serde_json::from_str(line).map_err(|e| Stop::Broken(format!("{line:?}: {e}")))?;
+        let name = told["name"].as_str().unwrap_or_default();
+        if let Some(why) = told["missing"].as_str() {
+            missing.push(format!("{name}: {why}"));
+        } else if let Some(url) = told["url"].as_str() {
+            stages.push((name.to_owned(), Stage::Store(url.to_owned())));
+        } else {
+            let ways = told["durabilities"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            stages.extend(ways.map(|how| (format!("{name}-{how}"), Stage::Server(name.into(), how.into()))));
+        }
+    }
+    if stages.is_empty() {
+        return Err(Stop::Broken("the command lists no store that chaos can break".into()));
+    }
+    stages.push(("sim".to_owned(), Stage::Sim));
+    stages.push(("fuzz".to_owned(), Stage::Fuzz));
+    Ok((stages, missing))
+}
 
 /// How long the faults of a run last at least, in seconds. More is no better: a new seed finds more than an old one.
 const SECS: u64 = 45;
@@ -99,9 +114,11 @@ impl Sum {
 /// What was asked for.
 struct Plan {
     time: Duration,
-    secs: u64,
+    /// How long each run is; from the time and the number of stages if it is not given.
+    secs: Option<u64>,
     seed: u64,
-    stages: Vec<(&'static str, Stage)>,
+    /// Only these stages, if any are named.
+    only: Vec<String>,
     out: PathBuf,
 }
 
@@ -117,28 +134,32 @@ impl Plan {
                 return Err(Stop::Usage(format!("--hours {hours:?}: give a number of hours, like 8 or 0.5")));
             }
         };
-        let whole = |name, otherwise: u64| match last(name) {
-            None => Ok(otherwise),
+        let whole = |name| match last(name) {
+            None => Ok(None),
             Some(text) => {
-                text.parse().map_err(|_| Stop::Usage(format!("{name} {text:?}: give a whole number")))
+                let number = text.parse::<u64>().map(Some);
+                number.map_err(|_| Stop::Usage(format!("{name} {text:?}: give a whole number")))
             }
         };
-        let only: Vec<&str> = args.all("--only").collect();
-        let names = || ROUND.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-        if let Some(unknown) = only.iter().find(|only| ROUND.iter().all(|(name, _)| name != *only)) {
-            return Err(Stop::Usage(format!("--only {unknown:?}: there are {}", names())));
-        }
-        let stages: Vec<_> =
-            ROUND.iter().filter(|(name, _)| only.is_empty() || only.contains(name)).copied().collect();
         let time = Duration::from_secs_f64(hours * 3600.0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Ok(Plan {
             time,
-            secs: whole("--secs", secs(time, stages.len()))?.max(1),
-            seed: whole("--seed", now)?,
-            stages,
+            secs: whole("--secs")?,
+            seed: whole("--seed")?.unwrap_or(now),
+            only: args.all("--only").map(str::to_owned).collect(),
             out: last("--out").map_or_else(|| root().join("target/soak"), PathBuf::from),
         })
+    }
+
+    /// The stages that were asked for.
+    fn choose(&self, mut stages: Vec<(String, Stage)>) -> Result<Vec<(String, Stage)>, Stop> {
+        if let Some(unknown) = self.only.iter().find(|only| stages.iter().all(|(name, _)| name != *only)) {
+            let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(Stop::Usage(format!("--only {unknown:?}: there are {}", names.join(", "))));
+        }
+        stages.retain(|(name, _)| self.only.is_empty() || self.only.contains(name));
+        Ok(stages)
     }
 }
 
@@ -150,42 +171,41 @@ fn secs(time: Duration, stages: usize) -> u64 {
 
 /// Runs it; `false` if anything broke.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
-    let mut plan = Plan::of(args)?;
-    if find("redis-server").is_none() && plan.stages.iter().any(|(_, stage)| matches!(stage, Stage::Redis(_)))
-    {
-        println!("no redis-server here (`cargo xtask servers --install redis`): its runs are left out");
-        plan.stages.retain(|(_, stage)| !matches!(stage, Stage::Redis(_)));
-    }
-    if plan.stages.is_empty() {
-        return Err(Stop::Broken("nothing is left to run".into()));
-    }
+    let plan = Plan::of(args)?;
     let build = ["build", "--release", "--package", "tenure-cli", "--target-dir"];
     let target = root().join("target");
     if !succeeds(cargo(&build).arg(&target))? {
         return Err(Stop::Broken("the build failed".into()));
     }
-    let fuzz = plan.stages.iter().any(|(_, stage)| *stage == Stage::Fuzz);
+    let tenure = target.join("release/tenure");
+    let listed = stdout(&mut command(&tenure.to_string_lossy(), &["--json", "lab", "list"]))?;
+    let (stages, missing) = round(&listed)?;
+    for why in missing {
+        println!("left out: {why}");
+    }
+    let stages = plan.choose(stages)?;
+    let fuzz = stages.iter().any(|(_, stage)| *stage == Stage::Fuzz);
     if fuzz && !succeeds(cargo(FUZZ).arg("--no-run"))? {
         return Err(Stop::Broken("the build of the fuzzer failed".into()));
     }
-    let tenure = target.join("release/tenure");
     fs::create_dir_all(&plan.out)?;
     let hours = plan.time.as_secs_f64() / 3600.0;
     println!("{hours} h from seed {}; what fails is kept in {}", plan.seed, plan.out.display());
-    let sum = alternate(&plan, &tenure)?;
+    let sum = alternate(&plan, &stages, &tenure)?;
     println!("\n{}", sum.line());
     Ok(sum.good())
 }
 
 /// One run after the other until the time is up; the one that is under way then comes to its end.
-fn alternate(plan: &Plan, tenure: &Path) -> Result<Sum, Stop> {
+fn alternate(plan: &Plan, stages: &[(String, Stage)], tenure: &Path) -> Result<Sum, Stop> {
     let began = Instant::now();
     let mut sum = Sum::default();
-    for ((name, stage), n) in plan.stages.iter().cycle().zip(0..) {
+    let secs = plan.secs.unwrap_or_else(|| secs(plan.time, stages.len())).max(1);
+    for ((name, stage), n) in stages.iter().cycle().zip(0..) {
         if began.elapsed() >= plan.time {
             break;
         }
-        let run = Run { name, stage: *stage, seed: plan.seed + n, secs: plan.secs };
+        let run = Run { name, stage, seed: plan.seed + n, secs };
         let came = run.go(tenure, &plan.out)?;
         sum.add(&came);
         println!("{:>5} {} {}", sum.runs, clock(began.elapsed()), came.line(&run));
@@ -206,27 +226,40 @@ mod tests {
         Plan::of(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
     }
 
+    const LISTED: &str = r#"{"name":"sale","what":"a scenario"}
+{"name":"here","what":"","url":"here:","durabilities":[],"missing":null}
+{"name":"far","what":"","url":null,"durabilities":["always","none"],"missing":null}
+{"name":"away","what":"","url":null,"durabilities":["always"],"missing":"away-server is not installed"}"#;
+
+    #[test]
+    fn a_round_is_what_the_command_lists() {
+        let Ok((stages, missing)) = round(LISTED) else { panic!("refused") };
+        let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["here", "far-always", "far-none", "sim", "fuzz"]);
+        assert_eq!(stages[2].1, Stage::Server("far".into(), "none".into()));
+        assert_eq!(missing, ["away: away-server is not installed"]);
+        assert!(matches!(round(r#"{"name":"sale"}"#), Err(Stop::Broken(_))), "nothing to break");
+    }
+
     #[test]
     fn a_short_soak_is_a_whole_round_of_shorter_runs() {
-        let Ok(short) = plan(&["--hours", "0.05"]) else { panic!("refused") };
-        assert_eq!((short.time, short.secs, short.stages.len()), (Duration::from_secs(180), 10, ROUND.len()));
-        let Ok(long) = plan(&["--hours=8", "--only", "host", "--only", "sim", "--seed", "7"]) else {
+        assert_eq!(secs(Duration::from_secs(180), 6), 15);
+        let Ok(long) = plan(&["--hours=8", "--only", "far-none", "--only", "sim", "--seed", "7"]) else {
             panic!("refused")
         };
-        assert_eq!((long.secs, long.seed), (SECS, 7));
-        assert_eq!(long.stages, [("host", Stage::Host), ("sim", Stage::Sim)]);
+        assert_eq!((long.secs, secs(long.time, 2), long.seed), (None, SECS, 7));
+        let Ok((stages, _)) = round(LISTED) else { panic!("refused") };
+        let Ok(chosen) = long.choose(stages.clone()) else { panic!("refused") };
+        assert_eq!(chosen, stages[2..4]);
+        let Ok(floppy) = plan(&["--only", "floppy"]) else { panic!("refused") };
+        assert!(matches!(floppy.choose(stages), Err(Stop::Usage(_))));
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in [
-            &["--hours", "0"][..],
-            &["--hours", "long"],
-            &["--hours", "NaN"],
-            &["--only", "floppy"],
-            &["--secs", "-1"],
-            &["now"],
-        ] {
+        for bad in
+            [&["--hours", "0"][..], &["--hours", "long"], &["--hours", "NaN"], &["--secs", "-1"], &["now"]]
+        {
             assert!(matches!(plan(bad), Err(Stop::Usage(_))), "{bad:?}");
         }
     }

@@ -14,7 +14,8 @@ pub use crate::mutants::MutantsArgs;
 pub use crate::sale::SaleArgs;
 pub use crate::sim::SimArgs;
 
-use crate::failure::{Doing, Outcome};
+use crate::failure::{Doing, Failure, Outcome};
+use crate::servers::{self, Wish};
 use crate::{bench, chaos, guest, judge, mutants, sale, sim};
 
 /// What every subcommand of the command shares.
@@ -68,9 +69,14 @@ pub struct LabArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Command {
-    /// What there is in the lab
+    /// What there is in the lab, and the stores that it can break
     #[command(before_help = "Examples:\n  tenure lab list\n  tenure lab list --json")]
     List,
+    /// Starts a server of the lab's own, prints its URL, and stops it when standard input ends
+    ///
+    /// It listens on a free port of this machine, and its data goes with it.
+    #[command(before_help = "Examples:\n  tenure lab start redis --durability none")]
+    Start(StartArgs),
     /// A hundred clients fight for stock: no lock, homemade locks, Tenure; what each costs and what each loses
     ///
     /// Exit 0: every strategy did what is expected of it; 1: one did not.
@@ -80,7 +86,7 @@ enum Command {
     FlashSale(SaleArgs),
     /// The trials that every backend must pass: one line per promise, held, broken or not promised
     ///
-    /// They work in namespaces of their own and leave nothing behind. On a Redis server they want a database without
+    /// They work in namespaces of their own and leave nothing behind. On a server they want a database without
     /// other keys than Tenure's, or --yes. Trials that kill a server or wipe its data are made only on servers that the
     /// tests start themselves. Exit 0: every promise holds; 1: one is broken; 2: too little happened to judge one.
     #[command(before_help = "Examples:\n  tenure lab conform --url host:\n  \
@@ -108,11 +114,22 @@ enum Command {
     Sim(SimArgs),
     /// Wrong protocols, each a few lines away from the right one: the lab must notice every one
     ///
-    /// Each runs on a redis-server of the lab's own, under faults, until the judge finds a promise broken; below it
+    /// Each runs on a server of the lab's own, under faults, until the judge finds a promise broken; below it
     /// stands the accident in the field that it stands for. First the protocol as it is shipped, in which nothing may
     /// be found. Then those of the simulation. Exit 0: all were caught; 1: one survived.
     #[command(before_help = "Examples:\n  tenure lab mutants\n  tenure lab mutants deadline --secs 10")]
     Mutants(MutantsArgs),
+}
+
+/// `tenure lab start`.
+#[derive(Args, Clone, Debug)]
+pub struct StartArgs {
+    /// The kind of server; `tenure lab list` names them.
+    #[arg(value_name = "KIND")]
+    kind: String,
+    /// How it keeps its data; the strongest way if it is not given.
+    #[arg(long, value_name = "HOW")]
+    durability: Option<String>,
 }
 
 /// `tenure lab conform`.
@@ -121,7 +138,7 @@ pub struct ConformArgs {
     /// Only trials whose names contain this.
     #[arg(value_name = "TRIAL")]
     filter: Option<String>,
-    /// Also on a Redis database that holds other keys than Tenure's.
+    /// Also on a database that holds other keys than Tenure's.
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -138,6 +155,7 @@ impl ConformArgs {
 pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
     finish(globals, || match args.command {
         Command::List => list(globals),
+        Command::Start(args) => start(&args, globals),
         Command::FlashSale(args) => sale::run(args, globals),
         Command::Chaos(args) => chaos::run(&args, globals),
         Command::Check(args) => judge::check::run(&args, globals),
@@ -162,6 +180,7 @@ fn finish(globals: &Globals, run: impl FnOnce() -> Outcome<ExitCode>) -> ExitCod
 
 /// What there is: one line each.
 const THERE_IS: &[(&str, &str)] = &[
+    ("start", "a server of the lab's own, until standard input ends"),
     ("flash-sale", "a hundred clients in several processes fight for stock: no lock, a naive lock, Tenure"),
     ("conform", "the trials that every backend must pass, promise by promise"),
     ("chaos", "clients under faults, and what became of each promise"),
@@ -172,14 +191,45 @@ const THERE_IS: &[(&str, &str)] = &[
 
 fn list(globals: &Globals) -> Outcome<ExitCode> {
     let mut out = std::io::stdout().lock();
+    let mut tell = |line: String| writeln!(out, "{line}").doing(|| "write the list".into());
     for (name, what) in THERE_IS {
-        let line = if globals.json {
+        tell(if globals.json {
             serde_json::json!({ "name": name, "what": what }).to_string()
         } else {
             format!("{name:<12} {what}")
-        };
-        writeln!(out, "{line}").doing(|| "write the list".into())?;
+        })?;
     }
+    for target in servers::targets() {
+        let servers::Target { name, url, durabilities, missing } = target;
+        let what = match &url {
+            Some(url) => format!("a store for chaos: --url {url}"),
+            None => format!("a server for start and chaos; durability: {}", durabilities.join(", ")),
+        };
+        let lacks = missing.as_ref().map(|why| format!(" (not here: {why})")).unwrap_or_default();
+        tell(if globals.json {
+            let line = serde_json::json!({
+                "name": name, "what": what, "url": url, "durabilities": durabilities, "missing": missing,
+            });
+            line.to_string()
+        } else {
+            format!("{name:<12} {what}{lacks}")
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a server until standard input ends.
+fn start(args: &StartArgs, globals: &Globals) -> Outcome<ExitCode> {
+    let kind = servers::server(&args.kind)?;
+    if let Some(why) = kind.missing() {
+        return Err(Failure::run(why, "then try again"));
+    }
+    let server = kind.make(&Wish { durability: args.durability.as_deref(), ..Wish::default() })?;
+    let url = server.as_ref().map(|server| server.url()).unwrap_or_default();
+    let line = if globals.json { serde_json::json!({ "url": url }).to_string() } else { url };
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).doing(|| "print the URL".into())?;
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).doing(|| "wait for the end".into())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,8 +10,7 @@
 //! - [`judge`]: which promises held, by a history; `report` shows it as a page.
 //! - `mutants`: wrong protocols, each with the accident it stands for; chaos must notice every one.
 //! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
-//! - [`server`]: real servers of the lab's own.
-//! - `plain`: a connection to Redis as programs without Tenure have it.
+//! - [`servers`]: the registry of stores: how each is made, reached and broken.
 //! - [`sim`]: the engine in virtual time, from seeds.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
@@ -33,11 +32,10 @@ mod mutants;
 mod num;
 #[allow(missing_docs)] // short enough to read
 pub mod oracle;
-mod plain;
 mod process;
 mod report;
 mod sale;
-pub mod server;
+pub mod servers;
 pub mod sim;
 
 use std::process::ExitCode;

@@ -7,14 +7,14 @@ use clap::{Parser, Subcommand};
 use serde_json::Value;
 use tenure_lab::cli::{Globals, LabArgs, run_lab};
 use tenure_lab::harness::{Harness, Verdict};
-use tenure_lab::server::Redis;
+use tenure_lab::servers::{self, Target};
 
 /// Plays the command `tenure` when this is set.
 const AS_COMMAND: &str = "TENURE_LAB_TEST_AS_COMMAND";
 
 #[derive(Parser)]
 struct Cli {
-    #[arg(long, default_value = "host:")]
+    #[arg(long, default_value = servers::USUAL)]
     url: String,
     #[arg(long)]
     json: bool,
@@ -51,31 +51,42 @@ fn main() -> ExitCode {
 
 /// What a debug build is too slow for.
 fn storms(harness: &mut Harness<'_>) {
-    harness.test("memory", || {
-        storm(&["--url", "memory:"], &[], 5);
+    for target in servers::targets() {
+        of(target, harness);
+    }
+    let missing = servers::targets().filter(|target| target.url.is_none()).find_map(|target| target.missing);
+    harness.test("mutants", || missing.map_or_else(|| mutants().into(), Verdict::Ignored));
+}
+
+/// The storms over one kind of store.
+fn of(target: Target, harness: &mut Harness<'_>) {
+    let Target { name, url, durabilities, missing } = target;
+    let Some(url) = url else {
+        for durability in durabilities {
+            let missing = missing.clone();
+            harness.test(format!("{name}_{durability}"), move || match missing {
+                Some(why) => Verdict::Ignored(why),
+                None => {
+                    storm(&[], &["--server", name, "--durability", durability], 8);
+                    Verdict::Passed(String::new())
+                }
+            });
+        }
+        return;
+    };
+    let entry = tenure::backend::find(name).expect("a backend");
+    let files = entry.capabilities.scope == tenure::Scope::Host;
+    let usual = url.clone();
+    harness.test(name, move || {
+        storm(&["--url", &usual], &[], if files { 8 } else { 5 });
         Verdict::Passed(String::new())
     });
-    harness.test("host", || {
-        let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
-        let kept = dir.path().join("kept");
-        storm_kept(&["--url", &format!("host://{}/store", dir.path().display())], &[], 15, &kept);
-        Verdict::Passed(files_and_namespaces(&kept))
-    });
-    harness.test("host_default", || {
-        storm(&["--url", "host:"], &[], 8);
-        Verdict::Passed(String::new())
-    });
-    harness.test("mutants", || match Redis::missing() {
-        Some(why) => Verdict::Ignored(why),
-        None => mutants().into(),
-    });
-    for aof in ["always", "everysec", "none"] {
-        harness.test(format!("redis_aof_{aof}"), move || match Redis::missing() {
-            Some(why) => Verdict::Ignored(why),
-            None => {
-                storm(&[], &["--server", "redis", "--aof", aof], 8);
-                Verdict::Passed(String::new())
-            }
+    if files {
+        harness.test(format!("{name}_with_a_directory"), move || {
+            let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
+            let kept = dir.path().join("kept");
+            storm_kept(&["--url", &format!("{url}//{}/store", dir.path().display())], &[], 15, &kept);
+            Verdict::Passed(files_and_namespaces(&kept))
         });
     }
 }
@@ -177,14 +188,22 @@ fn wrong_usage() {
     let place = full.path().to_string_lossy().into_owned();
     let cases: &[(&[&str], &str)] = &[
         (&["lab", "chaos", "--server", "oracle"], "cannot start a server"),
-        (&["--url", "memory:", "lab", "chaos", "--out", &place], "is not empty"),
-        (&["--url", "redis://127.0.0.1:1", "lab", "chaos", "--secs", "1"], "127.0.0.1:1"),
+        (&["lab", "chaos", "--out", &place], "is not empty"),
         (&["lab", "check", "/nowhere"], "/nowhere"),
         (&["lab", "mutants", "a_mutant_that_is_not"], "There are"),
     ];
     for (args, said) in cases {
-        let output = tenure(args);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(said), "{args:?}: {told}");
+        refused(args, said);
     }
+    // A server that is away is said at once, by its address.
+    let server = servers::targets().find(|target| target.url.is_none()).expect("a server");
+    let away = format!("{}://127.0.0.1:1", server.name);
+    refused(&["--url", &away, "lab", "chaos", "--secs", "1"], "127.0.0.1:1");
+    refused(&["lab", "chaos", "--server", server.name, "--durability", "often"], "has no durability");
+}
+
+fn refused(args: &[&str], said: &str) {
+    let output = tenure(args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains(said), "{args:?}: {told}");
 }

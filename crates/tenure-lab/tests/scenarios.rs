@@ -9,12 +9,10 @@ use clap::{Parser, Subcommand};
 use serde_json::Value;
 use tenure_lab::cli::{BenchArgs, Globals, LabArgs, run_bench, run_lab};
 use tenure_lab::harness::{Harness, Verdict};
+use tenure_servers::redis as server;
 
 #[path = "scenarios/redis.rs"]
 mod redis;
-#[allow(dead_code)] // shared with the library's own tests
-#[path = "../../tenure/tests/redis/server.rs"]
-mod server;
 
 /// Plays the command `tenure` when this is set: to the store that is used where none is named.
 const AS_COMMAND: &str = "TENURE_LAB_TEST_AS_COMMAND";

@@ -1,17 +1,14 @@
 //! The Redis half of `cargo xtask bench`: Tenure beside other crates' locks, all on one server of our own.
 
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{Floor, Programs, ROUNDS, median, parse, row, short, verdict};
 use crate::Stop;
-use crate::process::{command, find, stdout};
+use crate::process::{command, stdout};
 
 /// The crates that are measured beside ours.
 const CRATES: [&str; 2] = ["rslock", "async-redis-lock"];
@@ -44,11 +41,14 @@ pub(super) const NAMES: [&str; 6] = ["solo", "spread", "storm", "fan", "handoff"
 
 /// Measures what is wanted, everything on one server that is started for it.
 pub(super) fn run(programs: &Programs, wanted: impl Fn(&str) -> bool) -> Result<(), Stop> {
-    if find("redis-server").is_none() {
-        println!("redis: skipped, there is no redis-server here (cargo xtask servers --install)");
+    let listed = stdout(&mut command(&programs.tenure.to_string_lossy(), &["--json", "lab", "list"]))?;
+    let stores = listed.lines().map(parse).collect::<Result<Vec<Value>, Stop>>()?;
+    let missing = stores.iter().find(|store| store["name"] == "redis").map(|store| &store["missing"]);
+    if let Some(why) = missing.and_then(Value::as_str) {
+        println!("redis: skipped: {why}");
         return Ok(());
     }
-    let server = Server::start()?;
+    let server = Server::start(&programs.tenure)?;
     println!("redis: one redis-server that keeps nothing on disk, {TASKS} tasks, medians of {ROUNDS} rounds");
     println!("  rslock: retries after up to 200 ms, its default; lease 30 s as ours");
     println!("  async-redis-lock: retries every 100 ms, lease 3 s, its defaults; waits without its timeout");
@@ -66,7 +66,7 @@ pub(super) fn run(programs: &Programs, wanted: impl Fn(&str) -> bool) -> Result<
     }
     if wanted("kinds") {
         programs.kinds(&server.url())?;
-        programs.multi(server.port)?;
+        programs.multi(server.port())?;
     }
     Ok(())
 }
@@ -207,51 +207,41 @@ fn wanted(what: &str, met: bool) {
     println!("{:>9} {what} wanted: {}", "", verdict(met));
 }
 
-/// A redis-server of our own, on a free port of this machine, in a directory that goes with it.
+/// A server of the lab's own, which lives as long as the command that started it.
 struct Server {
-    port: u16,
+    url: String,
     child: Child,
-    dir: PathBuf,
 }
 
 impl Server {
-    fn start() -> Result<Server, Stop> {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let dir = std::env::temp_dir().join(format!("tenure-bench-redis-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
-        command.arg("--dir").arg(&dir).args(["--logfile", "log"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let server = Server { port, child, dir };
-        let end = Instant::now() + Duration::from_secs(20);
-        while !server.answers() {
-            if Instant::now() >= end {
-                return Err(Stop::Broken("redis-server does not answer".into()));
-            }
-            std::thread::sleep(Duration::from_millis(10));
+    fn start(tenure: &Path) -> Result<Server, Stop> {
+        let mut command = Command::new(tenure);
+        command.args(["lab", "start", "redis", "--durability", "none"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut url = String::new();
+        if let Some(told) = child.stdout.take() {
+            BufReader::new(told).read_line(&mut url)?;
+        }
+        let server = Server { url: url.trim().to_owned(), child };
+        if server.url.is_empty() {
+            return Err(Stop::Broken("the lab could not start a redis-server; see above".into()));
         }
         Ok(server)
     }
 
-    fn answers(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-        let mut answer = [0; 7];
-        stream.write_all(b"PING\r\n").is_ok()
-            && stream.read_exact(&mut answer).is_ok()
-            && &answer == b"+PONG\r\n"
+    fn url(&self) -> String {
+        self.url.clone()
     }
 
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    fn port(&self) -> u16 {
+        self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // The end of its input ends it, and its server with it.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }

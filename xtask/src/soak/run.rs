@@ -20,9 +20,9 @@ const PARSERS: u64 = 16;
 const GRACE: u64 = 180;
 
 /// One run.
-pub(super) struct Run {
-    pub(super) name: &'static str,
-    pub(super) stage: Stage,
+pub(super) struct Run<'a> {
+    pub(super) name: &'a str,
+    pub(super) stage: &'a Stage,
     pub(super) seed: u64,
     pub(super) secs: u64,
 }
@@ -71,7 +71,7 @@ impl Came {
     }
 
     /// For people.
-    pub(super) fn line(&self, run: &Run) -> String {
+    pub(super) fn line(&self, run: &Run<'_>) -> String {
         let done = match run.stage {
             Stage::Sim => format!("{:>9} simulated runs", self.simulated),
             Stage::Fuzz => format!("{:>9} fuzzed inputs", self.inputs),
@@ -101,10 +101,10 @@ impl Came {
     }
 }
 
-impl Run {
+impl Run<'_> {
     /// Simulated runs take a range of seeds, which no other run of the soak has.
     fn first_seed(&self) -> u64 {
-        if self.stage == Stage::Sim { self.seed % (1 << 40) * 1_000_000 } else { self.seed }
+        if *self.stage == Stage::Sim { self.seed % (1 << 40) * 1_000_000 } else { self.seed }
     }
 
     fn arguments(&self, dir: &Path) -> Vec<String> {
@@ -118,13 +118,11 @@ impl Run {
                     .to_vec();
             }
             Stage::Fuzz => return Vec::new(),
-            Stage::Memory => (["--url", "memory:"], vec![]),
-            Stage::Host => (["--url", "host:"], vec![]),
-            // The URL is not used.
-            Stage::Redis(aof) => (["--url", "host:"], vec!["--server", "redis", "--aof", aof]),
+            Stage::Store(url) => (vec!["--url", url], vec![]),
+            Stage::Server(name, how) => (vec![], vec!["--server", name, "--durability", how]),
         };
         let chaos = ["--json", "lab", "chaos", "--secs", &secs, "--seed", &seed, "--out", &out];
-        store.iter().chain(&chaos).chain(&kind).map(|arg| (*arg).to_owned()).collect()
+        store.into_iter().chain(chaos).chain(kind).map(str::to_owned).collect()
     }
 
     /// Runs it. What it leaves in `out` is removed if nothing failed.
@@ -148,7 +146,7 @@ impl Run {
             Stage::Fuzz => fuzzed(status, &told),
             _ => came(status, &told),
         };
-        if self.stage == Stage::Fuzz && came.end != End::Held {
+        if *self.stage == Stage::Fuzz && came.end != End::Held {
             let seed = self.seed;
             came.repeat =
                 Some(format!("TENURE_LAB_SEED={seed} TENURE_LAB_FUZZ_SECS={each} cargo {}", FUZZ.join(" ")));

@@ -5,11 +5,9 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use tenure_servers::redis as server;
 
 mod scripts;
-#[allow(dead_code)] // shared with the library's own tests
-#[path = "../../../tenure/tests/redis/server.rs"]
-mod server;
 #[allow(dead_code)] // shared with the command's other tests
 #[path = "../cli/support.rs"]
 mod support;
@@ -22,7 +20,7 @@ fn main() -> ExitCode {
     let lacks = |names: &[&str]| names.iter().any(|name| server::program(name).is_none());
     let mut trials = Vec::new();
     for (name, needs, run) in scripts::ALL {
-        for (store, more) in [("host", &[][..]), ("redis", &["redis-server", "redis-cli", "setpriv"])] {
+        for (store, more) in [("host", &[][..]), ("redis", &server::NEEDS[..])] {
             let missing = lacks(needs) || lacks(more);
             let trial = Trial::test(format!("shell::{name}::{store}"), move || {
                 let server = (store == "redis").then(server::Server::start);

@@ -28,7 +28,7 @@ const STUBBORN: &str = "trap '' TERM; setsid sh -c 'echo $$ > other; while :; do
                         while :; do sleep 0.01; done";
 
 fn unreachable_is_69() {
-    let place = Place::at(format!("redis://127.0.0.1:{}", free_port()));
+    let place = Place::at(format!("redis://127.0.0.1:{}", free_port().unwrap()));
     for args in [
         &["ls"][..],
         &["show", "x"],
@@ -54,7 +54,7 @@ fn unreachable_is_69() {
 }
 
 fn waiting_outlasts() {
-    let mut server = Server::start();
+    let server = Server::start();
     let place = Place::at(server.url());
     server.kill();
     let waiting = place.run(&["--wait", "1m", "x", "--", "sh", "-c", "echo ran > ran"]);
@@ -62,7 +62,7 @@ fn waiting_outlasts() {
     let listener = until("the port is free", || TcpListener::bind(("127.0.0.1", server.port)).ok());
     drop(listener.accept().unwrap());
     drop(listener);
-    server.launch();
+    server.launch().unwrap();
     assert_eq!(waiting.wait().0, Some(0));
     assert_eq!(place.line_of("ran"), "ran");
     // Back, but taken: now the time is over while it is held.
@@ -143,14 +143,14 @@ fn a_server_that_evicts_or_forgets() {
 }
 
 fn a_server_that_stops() {
-    for stop in [Server::kill as fn(&mut Server), |server| server.freeze()] {
-        let mut server = Server::start();
+    for stop in [Server::kill as fn(&Server), |server| server.freeze()] {
+        let server = Server::start();
         let place = Place::at(server.url());
         let args = ["--ttl", "3s", "--status-file", "status", "x", "--", "sh", "-c", STUBBORN];
         let running = place.run(&args);
         let pids = ["first", "other"].map(|name| place.pid_of(name));
         place.until_held("x");
-        stop(&mut server);
+        stop(&server);
         let (code, said) = running.wait();
         assert_eq!(code, Some(80), "{said}");
         assert!(said.contains("could not be renewed"), "{said}");
@@ -160,14 +160,14 @@ fn a_server_that_stops() {
 }
 
 fn a_short_outage() {
-    let mut server = Server::with(&["--appendonly", "yes"]);
+    let server = Server::with(&["--appendonly", "yes"]);
     let place = Place::at(server.url());
     let script = "echo > began; while [ ! -e go ]; do sleep 0.01; done";
     let running = place.run(&["--ttl", "1m", "x", "--", "sh", "-c", script]);
     place.line_of("began");
     let before = place.until_held("x");
     server.kill();
-    server.launch();
+    server.launch().unwrap();
     let after = place.until_held("x");
     assert_eq!(before["token"], after["token"]);
     fs::write(place.file("go"), "").unwrap();

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use tenure_servers::redis as server;
 
 mod credentials;
 mod dialect;
@@ -12,9 +13,6 @@ mod faults;
 mod kinds;
 mod looking;
 mod running;
-#[allow(dead_code)] // shared with the library's own tests
-#[path = "../../../tenure/tests/redis/server.rs"]
-mod server;
 #[allow(dead_code)] // shared with the command's other tests
 #[path = "../cli/support.rs"]
 mod support;
@@ -24,12 +22,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Servers and commands share two cores with the rest of the machine.
     arguments.test_threads.get_or_insert(4);
-    let missing: Vec<&str> = ["redis-server", "redis-cli", "setpriv"]
-        .into_iter()
-        .filter(|name| server::program(name).is_none())
-        .collect();
-    if !missing.is_empty() {
-        println!("ignored, since this machine lacks {}", missing.join(", "));
+    let missing = server::missing();
+    if let Some(why) = &missing {
+        println!("ignored: {why}");
     }
     let all = [
         credentials::TRIALS,
@@ -45,7 +40,7 @@ fn main() -> ExitCode {
             body();
             Ok(())
         });
-        trial.with_ignored_flag(!missing.is_empty())
+        trial.with_ignored_flag(missing.is_some())
     };
     let trials = all.iter().flat_map(|table| table.iter()).map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -1,13 +1,13 @@
 //! Workloads that measure a store: the same for every store, and for what it is compared with.
 //!
-//! - [`part`]: what one process does. - [`lock`]: what is taken. - [`peers`]: the bare calls of the host. - [`redis`]: those of a server.
+//! - [`part`]: what one process does. - [`lock`]: what is taken. - [`peers`]: the bare calls of the host. - [`server`]: those of a server.
 //! - [`tally`]: what is counted. - [`count`]: counts renewals.
 
 mod count;
 mod lock;
 mod part;
 mod peers;
-mod redis;
+mod server;
 mod tally;
 
 use std::io::Write;
@@ -27,9 +27,9 @@ use tally::{Histogram, Tally, hand_overs};
 use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{boot_ns, jain, rate, round};
-use crate::plain;
 use crate::process::{Heard, Worker};
 use crate::sale::{needs_shared, reachable};
+use crate::servers;
 
 /// `tenure bench`.
 #[derive(Args, Clone, Debug)]
@@ -137,10 +137,10 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
             "leave out --lock, or choose solo, spread, storm or fan and no --peer",
         ));
     }
-    if matches!(args.peer, Peer::Setnx | Peer::Ping) && !plain::reaches(&globals.url) {
+    if matches!(args.peer, Peer::Setnx | Peer::Ping) && !servers::reaches(&globals.url) {
         return Err(Failure::config(
-            format!("the peer {} needs a Redis server without TLS", args.peer.name()),
-            "name one with --url redis://HOST",
+            format!("the peer {} needs a server that it can reach without Tenure", args.peer.name()),
+            format!("name one with --url, without TLS: {}://HOST", servers::usual_server()),
         ));
     }
     let shared = args.peer != Peer::Tenure || needs_shared(&globals.url).is_ok();

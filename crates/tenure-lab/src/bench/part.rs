@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use super::count::Renewals;
 use super::lock::{Kind, Lock};
-use super::redis::Meter;
+use super::server::Meter;
 use super::tally::{Cost, Filling, Tally};
-use super::{peers, redis};
+use super::{peers, server};
 use crate::failure::{Doing, Outcome};
 use crate::num::{boot_ns, cpu_ns, resident_kb, round};
 use crate::process::{Link, Role};
@@ -146,7 +146,7 @@ impl Part {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.doing(|| "start the tasks".into())?;
         if self.peer != Peer::Tenure {
-            return redis::run(self, &runtime, ready);
+            return server::run(self, &runtime, ready);
         }
         match self.work {
             Work::Handoff => self.handoff(&runtime, ready),
@@ -224,7 +224,7 @@ impl Part {
         let renewals = Arc::new(Renewals::default());
         let before = resident_kb();
         let meter = runtime.block_on(Meter::at(&self.url));
-        let server_before = runtime.block_on(memory_of(meter.as_ref()));
+        let server_before = runtime.block_on(server_spent(meter.as_ref()));
         let counted = renewals.clone();
         let locks = runtime.block_on(
             Locks::builder(&self.url)
@@ -245,21 +245,21 @@ impl Part {
                 }
                 times.add(boot_ns() - before);
             }
-            let server_cpu = cpu_of(meter.as_ref()).await;
+            let server_then = server_spent(meter.as_ref()).await;
             let (cpu, sent, from) = (cpu_ns(), renewals.count(), boot_ns());
             tokio::time::sleep(Duration::from_nanos(span.until.saturating_sub(span.from))).await;
             let held = guards.iter().filter(|g| g.check().is_ok()).count();
             #[allow(clippy::cast_precision_loss)] // times
             let (spent, passed) = ((cpu_ns() - cpu) as f64, (boot_ns() - from) as f64);
-            let server = cpu_of(meter.as_ref()).await.zip(server_cpu).map(|(now, then)| now - then);
-            let server_memory =
-                memory_of(meter.as_ref()).await.zip(server_before).map(|(now, then)| now - then);
+            let server_now = server_spent(meter.as_ref()).await;
+            let server_cpu = server_now.zip(server_then).map(|((now, _), (then, _))| now - then);
+            let server_memory = server_now.zip(server_before).map(|((_, now), (_, then))| now - then);
             tally.cost = Some(Cost {
                 held: held as u64,
                 renewals: renewals.count() - sent,
                 cpu_percent: round(spent / passed * 100.0, 2),
                 memory_kb: resident_kb().saturating_sub(before),
-                server_cpu_percent: server.map(|s| round(s * 1e9 / passed * 100.0, 2)),
+                server_cpu_percent: server_cpu.map(|s| round(s * 1e9 / passed * 100.0, 2)),
                 server_memory_kb: server_memory.map(|kb| round(kb, 0)),
             });
             tally.cycles = vec![renewals.count() - sent];
@@ -275,12 +275,9 @@ impl Part {
     }
 }
 
-async fn cpu_of(meter: Option<&Meter>) -> Option<f64> {
-    meter?.cpu_s().await
-}
-
-async fn memory_of(meter: Option<&Meter>) -> Option<f64> {
-    meter?.memory_kb().await
+/// The server's CPU time in s, and its memory in kB.
+async fn server_spent(meter: Option<&Meter>) -> Option<(f64, f64)> {
+    meter?.spent().await
 }
 
 async fn close(mut clients: Vec<Locks>) -> Outcome<()> {

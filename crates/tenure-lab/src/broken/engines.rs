@@ -14,11 +14,11 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, around, locked, outer, runs};
-use super::{Store, Variant};
+use super::{On, Variant};
 use crate::conform::Twist;
 use crate::num::boot_ns;
 
-variants! { Store::Memory,
+pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
     a_deadline_from_the_answer: Arc::new(FromAnswer::default()), "s5_the_deadline_counts_from_the_request";
     a_loss_signal_after_the_deadline: runs(|inner| Runs(Late(inner))), "s5_the_signal_comes_by_the_deadline";
     a_clock_that_sleeps_with_the_machine: runs(|_| ThreadRuntime::new()), "s5_suspended_time_counts";
@@ -32,7 +32,7 @@ variants! { Store::Memory,
     a_waiter_that_polls: outer::<Polls>(), "l5_waiters_are_told";
     a_waiter_that_trusts_its_push: outer::<Trusts>(), "l5_a_lost_push";
     one_renewal_after_the_other: outer::<OneByOne>(), "l6_one_stuck_lock";
-}
+};
 
 /// Deadlines count from the answer: the clock is behind by as long as the answer took.
 #[derive(Default)]

@@ -1,44 +1,44 @@
 //! Deliberately broken variants: each breaks one promise in a few lines, and the trial named for it must notice. A
 //! suite that cannot fail proves nothing.
 //!
-//! - `stores`: stores that forget, confuse or make up. - `primitives`: the same, of locks that are no mutex. - `engines`: clocks, threads and links that make an engine do
-//!   what it must not. - `redis`, `patch`: Redis's scripts, changed on their way to a real server. - `bend`: how they are put around what is honest.
+//! - `stores`: stores that forget, confuse or make up.
+//! - `primitives`: the same, of locks that are no mutex.
+//! - `engines`: clocks, threads and links that make an engine do what it must not.
+//! - `bend`: how they are put around what is honest.
+//!
+//! What is particular to one kind of store is in the registry of stores.
 
-/// The table of a file: for each variant its name, the store it is of (or one for all of them, first), how it is made,
-/// and the trial that must notice.
-macro_rules! variants {
+/// A table of variants: for each its name, the store that it is a variant of (or one for all of them, first), how it is
+/// made, and the trial that must notice.
+macro_rules! variant_table {
     ($($name:ident: $on:expr, $twist:expr, $trial:literal;)*) => {
-        pub(super) const VARIANTS: &[Variant] =
-            &[$(Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*];
+        &[$($crate::broken::Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*]
     };
     ($on:expr, $($name:ident: $twist:expr, $trial:literal;)*) => {
-        variants! { $($name: $on, $twist, $trial;)* }
+        $crate::broken::variant_table! { $($name: $on, $twist, $trial;)* }
     };
 }
+pub(crate) use variant_table;
 
 pub(crate) mod bend;
 pub(crate) mod engines;
-pub(crate) mod patch;
 pub(crate) mod primitives;
-pub(crate) mod redis;
 pub(crate) mod stores;
 
-use std::sync::{Arc, LazyLock};
-
-use self::patch::{Patch, Patched};
+use std::sync::Arc;
 
 use crate::conform::{Came, Ctx, Failed, Place, Trial, Twist, judge, trials};
 use crate::harness::{Harness, Verdict};
-use crate::server::Redis;
+use crate::servers::patched::{Patch, Patched};
+use crate::servers::{self, IN_PROCESS, StoreKind};
 
 /// The store that a variant is a variant of.
 #[derive(Clone, Copy)]
-enum Store {
-    Memory,
-    /// With these changes of its scripts.
-    Redis(&'static [Patch]),
-    /// The dialect, the same.
-    Setnx(&'static [Patch]),
+pub(crate) enum On {
+    /// The one inside the process.
+    Process,
+    /// A server, with these changes of its scripts.
+    Server(&'static dyn StoreKind, &'static [Patch]),
 }
 
 /// One broken variant.
@@ -49,7 +49,7 @@ pub struct Variant {
     /// The trial that must notice.
     pub trial: &'static str,
     /// Where it is.
-    on: Store,
+    pub(crate) on: On,
     /// Makes it.
     pub twist: fn() -> Arc<dyn Twist>,
 }
@@ -62,7 +62,8 @@ impl std::fmt::Debug for Variant {
 
 /// All of them.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {
-    stores::VARIANTS.iter().chain(engines::VARIANTS).chain(primitives::VARIANTS).chain(redis::VARIANTS)
+    let general = stores::VARIANTS.iter().chain(engines::VARIANTS).chain(primitives::VARIANTS);
+    general.chain(servers::kinds().flat_map(|kind| kind.variants()))
 }
 
 /// The trial of a variant.
@@ -95,21 +96,17 @@ fn catch(variant: &Variant, namespace: &str) -> Result<String, String> {
 
 /// Where the variant's trial runs: as it must be, and broken; and what changes the scripts, if something does.
 fn places(variant: &Variant) -> Result<(Place, Place, Option<Patched>), String> {
-    /// One for all variants, which run one after the other.
-    static SERVER: LazyLock<Result<Arc<Redis>, String>> = LazyLock::new(|| Redis::start().map(Arc::new));
-    let (scheme, patches) = match variant.on {
-        Store::Memory => {
-            let memory = || Place::given("memory", "memory:");
-            return Ok((memory(), memory(), None));
-        }
-        Store::Redis(patches) => ("redis", patches),
-        Store::Setnx(patches) => ("redis+setnx", patches),
+    let On::Server(kind, patches) = variant.on else {
+        let place = Place::given("process", IN_PROCESS);
+        return Ok((place.clone(), place, None));
     };
-    let server = SERVER.clone()?;
-    let honest = Place::on(scheme, &server, &server.address());
-    let proxy = Patched::before(&server.address(), patches).map_err(|e| e.to_string())?;
-    let broken = Place::on(scheme, &server, &proxy.address);
-    Ok((honest, broken, Some(proxy)))
+    let make = || {
+        let site = kind.sites().first().copied().unwrap_or_default();
+        let honest = Place::of(kind, site)?;
+        let (url, proxy) = servers::patched(kind, &honest.url, patches)?;
+        Ok((honest.clone(), honest.behind(url), Some(proxy)))
+    };
+    make().map_err(|failure: crate::failure::Failure| failure.to_string())
 }
 
 /// Adds every variant to a harness.
@@ -117,13 +114,16 @@ pub fn harness(harness: &mut Harness<'_>) {
     for (number, variant) in variants().enumerate() {
         let name = format!("broken::{} caught by {}", variant.name, variant.trial);
         let lane = match variant.on {
-            Store::Memory if number % 2 == 0 => "even",
-            Store::Memory => "odd",
-            Store::Redis(_) | Store::Setnx(_) => "redis",
+            On::Process if number % 2 == 0 => "even",
+            On::Process => "odd",
+            On::Server(kind, _) => kind.scheme(),
         };
-        harness.test_in(lane, name, move || match (variant.on, Redis::missing()) {
-            (Store::Redis(_) | Store::Setnx(_), Some(why)) => Verdict::Ignored(why),
-            _ => catch(variant, &format!("broken{number}")).into(),
+        harness.test_in(lane, name, move || {
+            let missing = match variant.on {
+                On::Server(kind, _) => kind.missing(),
+                On::Process => None,
+            };
+            missing.map_or_else(|| catch(variant, &format!("broken{number}")).into(), Verdict::Ignored)
         });
     }
 }

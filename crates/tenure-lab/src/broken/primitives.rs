@@ -9,9 +9,9 @@ use tenure::backend::{Answer, Claim, ClaimId, Kind, Leave, RW_CAPACITY, Released
 
 use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
 use super::stores::{made_up, with_token};
-use super::{Store, Variant};
+use super::{On, Variant};
 
-variants! { Store::Memory,
+pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
     a_reader_that_overtakes_a_writer: store::<Overtakes>(), "l3_a_waiting_writer_is_not_overtaken";
     a_reader_that_is_in_with_a_writer: store::<Joins>(), "s1_readers_together";
     a_token_of_readers_that_is_the_writers: store::<WritersToken>(), "s2_tokens_of_readers";
@@ -26,7 +26,7 @@ variants! { Store::Memory,
     many_locks_that_leave_one: store::<LeavesOne>(), "s6_many_locks_dropped_after_n_polls";
     a_job_that_is_forgotten_with_its_answer: store::<Forgets>(), "s7_a_job_whose_answers_are_lost";
     a_leader_under_another_name: store::<NoValue>(), "o1_observers_see_the_leader";
-}
+};
 
 fn reads(claim: &Claim) -> bool {
     claim.kind == Kind::ReadWrite && claim.weight < RW_CAPACITY

@@ -11,9 +11,9 @@ use tenure::backend::{
 use tenure::{Key, Result, Token};
 
 use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
-use super::{Store, Variant};
+use super::{On, Variant};
 
-variants! { Store::Memory,
+pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
     a_grant_that_is_not_recorded: store::<MadeUp>(), "s1_exclusion_of_tasks";
     a_peeked_grant: store::<Peeked>(), "s2_the_told_token_is_the_stored_one";
     a_counter_as_token: store::<Counter>(), "s2_tokens_after_the_data_is_lost";
@@ -31,7 +31,7 @@ variants! { Store::Memory,
     a_pause_without_an_end: store::<LongPause>(), "l4_no_residue";
     a_look_that_renews: store::<LookRenews>(), "o1_looking_changes_nothing";
     an_eviction_that_does_nothing: store::<NoEviction>(), "o1_an_eviction_is_told";
-}
+};
 
 /// The same answer with another token, if it holds.
 pub(super) fn with_token(answer: Result<Answer>, token: impl FnOnce(Token) -> i64) -> Result<Answer> {

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tenure::backend::host::faults;
 use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Builder, Locks};
 
@@ -19,6 +18,7 @@ use crate::history::{Claim, Event, Fault, Name, Op, Phase, Recorder, Writer};
 use crate::mutants::Mutant;
 use crate::num::{Dice, boot_ns};
 use crate::process::{Link, Role};
+use crate::servers::{self, Inside};
 
 /// The role.
 pub(crate) const CLIENT: Role = ("chaos", play);
@@ -50,8 +50,6 @@ pub(super) struct Task {
     pub(super) seed: u64,
     pub(super) part: PathBuf,
     pub(super) socket: PathBuf,
-    /// It may stop or kill itself inside a verb of the store.
-    pub(super) inside: bool,
     /// How much rarer a store that is so much faster needs what a client does seldom: whoever stops or sleeps with a lock
     /// holds up all others for a lease.
     pub(super) rarer: u64,
@@ -107,6 +105,8 @@ struct Shared {
     removed: AtomicBool,
     /// Some task has held a lock for long enough to have it renewed.
     stayed: AtomicBool,
+    /// How it may stop or kill itself inside a verb of the store.
+    inside: Option<&'static Inside>,
 }
 
 /// So many processes of a run hold a lock for long, once each: a run without renewals could not judge S10.
@@ -119,6 +119,7 @@ fn play(link: &Link) -> Outcome<()> {
     let early = if task.p <= task.processes { 8 } else { 1 };
     let first = Dice::new(task.seed, u64::from(task.p) << 32).below(dozes(&task) / early);
     let stayed = AtomicBool::new(task.p > STAYS);
+    let inside = servers::of(&task.url)?.inside();
     let shared = Arc::new(Shared {
         task,
         stayed,
@@ -130,12 +131,13 @@ fn play(link: &Link) -> Outcome<()> {
         stop: AtomicBool::new(false),
         dozes: AtomicU64::new(boot_ns() + first),
         removed: AtomicBool::new(false),
+        inside,
     });
     let heard = shared.clone();
     link.on_orders(move |order: Order| {
         heard.calm.store(true, SeqCst);
-        if heard.task.inside {
-            faults::kill_after(u64::MAX);
+        if let Some(inside) = heard.inside {
+            (inside.kill_after)(u64::MAX);
         }
         heard.stop.fetch_or(order == Order::Stop, SeqCst);
         order != Order::Stop
@@ -265,8 +267,8 @@ impl Client {
             let line = if self.dice.below(5) < 2 { 0 } else { 1 + self.dice.below(others) };
             let inside = self.arm()?;
             self.once(usize::try_from(line).unwrap_or(0)).await?;
-            if let Some(id) = inside {
-                faults::kill_after(u64::MAX);
+            if let Some((id, inside)) = inside {
+                (inside.kill_after)(u64::MAX);
                 self.fault(Phase::End, "pause_inside", id)?;
             }
         }
@@ -274,19 +276,20 @@ impl Client {
     }
 
     /// Has this process stopped, or killed, at some store of one of the next verbs.
-    fn arm(&mut self) -> Outcome<Option<u64>> {
-        if !self.shared.task.inside || self.calm() || self.dice.below(4000 * self.shared.task.rarer) != 0 {
+    fn arm(&mut self) -> Outcome<Option<(u64, &'static Inside)>> {
+        let Some(inside) = self.shared.inside else { return Ok(None) };
+        if self.calm() || self.dice.below(4000 * self.shared.task.rarer) != 0 {
             return Ok(None);
         }
         let n = self.dice.below(120);
         if self.dice.below(4) == 0 {
             self.fault(Phase::Begin, "kill_inside", 0)?;
-            faults::kill_after(n);
+            (inside.kill_after)(n);
             return Ok(None);
         }
         let id = self.fault(Phase::Begin, "pause_inside", 0)?;
-        faults::stop_after(n);
-        Ok(Some(id))
+        (inside.stop_after)(n);
+        Ok(Some((id, inside)))
     }
 
     fn fault(&self, phase: Phase, name: &str, id: u64) -> Outcome<u64> {
@@ -467,7 +470,7 @@ impl Client {
             return Ok(());
         }
         let id = self.fault(Phase::Begin, "pause_between_accesses", 0)?;
-        faults::stop_now();
+        servers::stop_this_process();
         self.fault(Phase::End, "pause_between_accesses", id)?;
         Ok(())
     }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::stage::Stage;
-use super::{Aof, ChaosArgs, Plan};
+use super::{ChaosArgs, Plan};
 use crate::cli::Globals;
-use crate::failure::{Doing, Outcome};
+use crate::failure::{Doing, Failure, Outcome};
 use crate::history::{Floors, Header, Merge};
 use crate::judge::check::judged;
 use crate::judge::{Status, Verdict};
 use crate::mutants::{How, Mutant};
 use crate::num::boot_ns;
+use crate::servers;
 
 /// Faults come this much apart: a run is short.
 const GAP: Duration = Duration::from_millis(250);
@@ -48,12 +49,16 @@ pub(crate) struct Caught {
 /// Runs a real server and clients with what is wrong, until the judge finds a rule broken or the time is up. Then it is
 /// judged once more after the faults are over, as every run is.
 pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>> {
+    let server = hunt.mutant.and_then(Mutant::server).or_else(|| servers::servers().next());
+    let server =
+        server.ok_or_else(|| Failure::run("the lab has no server to start", "see `tenure lab list`"))?;
     let args = ChaosArgs {
-        server: Some("redis".into()),
+        server: Some(server.scheme().into()),
         secs: hunt.span.as_secs().max(1),
         seed: Some(hunt.seed),
         out: None,
-        aof: Some(Aof::Always),
+        // The strongest, so that nothing but the mutant is wrong.
+        durability: server.durabilities().first().map(|how| (*how).to_owned()),
     };
     // Where answers are late by a good part of a lease, only holds of that length can show it; and a stale reader writes
     // between another's two accesses only if those are far apart.

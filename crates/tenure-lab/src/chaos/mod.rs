@@ -9,18 +9,16 @@
 //! - `resource`: the counters that the locks protect.
 //! - `weather`: the faults.
 //! - `proxy`: the path to the server.
-//! - `server`: a server to break.
-//! - `files`: the files of a store, to remove.
+//!
+//! What can be done to a store is in the registry of stores.
 
 mod client;
 mod crew;
-mod files;
 mod holding;
 mod hunt;
 mod proxy;
 mod queue;
 mod resource;
-mod server;
 mod stage;
 mod weather;
 
@@ -30,8 +28,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use tenure::StoreUrl;
+use clap::Args;
+use tenure::Scope;
 use tokio::runtime::Runtime;
 
 pub(crate) use client::CLIENT;
@@ -44,23 +42,14 @@ use crate::history::Floors;
 use crate::judge::check::{conclude, exit_status};
 use crate::mutants::Mutant;
 use crate::num::boot_ns;
-
-/// How a Redis server of the lab keeps its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Aof {
-    /// Synced before each answer.
-    Always,
-    /// Synced once a second.
-    Everysec,
-    /// Not at all: a restart is a loss of data.
-    None,
-}
+use crate::servers::path::{self, shown};
+use crate::servers::{self, StoreKind};
 
 /// `tenure lab chaos`.
 #[derive(Args, Clone, Debug)]
 pub struct ChaosArgs {
-    /// Starts a real server of this kind and breaks it too: redis. Without it, the store at --url is used, and only
-    /// clients and the path to it are broken.
+    /// Starts a real server of this kind and breaks it too; `tenure lab list` names them. Without it, the store at --url
+    /// is used, and only clients and the path to it are broken.
     #[arg(long, value_name = "KIND")]
     server: Option<String>,
     /// How long the faults last at least, in seconds; up to four times as long until enough has happened.
@@ -72,10 +61,13 @@ pub struct ChaosArgs {
     /// Keeps history.jsonl, the server's log and report.html in this directory, which must be new or empty.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How the lab's redis-server keeps its data; from the seed if it is not said.
-    #[arg(long, value_name = "WHEN")]
-    aof: Option<Aof>,
+    /// How the lab's server keeps its data, for example always, everysec or none; from the seed if it is not given.
+    #[arg(long, alias = "aof", value_name = "HOW")]
+    durability: Option<String>,
 }
+
+/// The log of the server, in the directory of a run.
+const LOG: &str = "server.log";
 
 /// Client processes, and tasks of each.
 const PROCESSES: u32 = 8;
@@ -90,8 +82,8 @@ struct Plan {
     /// The mean pause between two faults.
     gap: Duration,
     floors: Floors,
-    aof: Aof,
-    server: bool,
+    /// The server that the lab starts, and how it keeps its data.
+    server: Option<(&'static dyn StoreKind, &'static str)>,
     replay: String,
     /// Clients hold for longer: naps of up to this part of a ttl.
     naps: f64,
@@ -101,18 +93,12 @@ struct Plan {
 
 impl Plan {
     fn new(args: &ChaosArgs, globals: &Globals) -> Outcome<Plan> {
-        let server = match args.server.as_deref() {
-            None => false,
-            Some("redis") => true,
-            Some(other) => {
-                let what = format!("the lab cannot start a server {other:?}");
-                return Err(Failure::usage(what, "use --server redis, or --url with a store that runs"));
-            }
-        };
+        let kind = args.server.as_deref().map(servers::server).transpose()?;
         let seed = args.seed.unwrap_or_else(|| boot_ns() % 1_000_000);
         let secs = args.secs.clamp(1, 24 * 3600);
-        let scheme = globals.url.split(':').next().unwrap_or_default();
-        let (local, private) = (!server && scheme == "host", !server && scheme == "memory");
+        let server = kind.map(|kind| durability(kind, args, seed).map(|how| (kind, how))).transpose()?;
+        let scope = if server.is_some() { Scope::Cluster } else { scope(&globals.url)? };
+        let (local, private) = (scope == Scope::Host, scope == Scope::Process);
         let ttl_ms = 300 + seed * 7919 % 500;
         let ttl = Duration::from_millis(ttl_ms);
         let per = |n: u64| n * secs / 45;
@@ -126,34 +112,32 @@ impl Plan {
                 (per(40_000), per(60) * 380 / gap, gap)
             }
         };
-        let aofs = [Aof::Always, Aof::Everysec, Aof::None];
-        let aof = args.aof.unwrap_or(aofs[usize::try_from(seed % 3).unwrap_or(0)]);
-        let kept = format!("{aof:?}").to_lowercase();
-        let store = if server { format!(" --server redis --aof {kept}") } else { String::new() };
-        let url = if server { String::new() } else { format!(" --url {}", shown(&globals.url)) };
+        let (url, store) = match server {
+            Some((kind, how)) => (String::new(), format!(" --server {} --durability {how}", kind.scheme())),
+            None => (format!(" --url {}", shown(&globals.url)), String::new()),
+        };
         let replay = format!("tenure{url} lab chaos{store} --secs {secs} --seed {seed}");
         let (processes, tasks) = if private { (1, PROCESSES * TASKS) } else { (PROCESSES, TASKS) };
         let (gap, floors) = (Duration::from_millis(gap), Floors { acquisitions, windows });
-        Ok(Plan {
-            seed,
-            secs,
-            ttl,
-            processes,
-            tasks,
-            gap,
-            floors,
-            aof,
-            server,
-            replay,
-            naps: 0.0,
-            mutant: None,
-        })
+        Ok(Plan { seed, secs, ttl, processes, tasks, gap, floors, server, replay, naps: 0.0, mutant: None })
     }
 }
 
-/// A URL without its password.
-fn shown(url: &str) -> String {
-    StoreUrl::parse(url).map_or_else(|_| url.to_owned(), |url| url.redacted())
+/// Who can share the store at a URL.
+fn scope(url: &str) -> Outcome<Scope> {
+    Ok(tenure::backend::find(path::scheme(url))?.capabilities.scope)
+}
+
+/// How the lab's server keeps its data: as it was asked for, else by the seed.
+fn durability(kind: &dyn StoreKind, args: &ChaosArgs, seed: u64) -> Outcome<&'static str> {
+    let all = kind.durabilities();
+    let Some(wanted) = &args.durability else {
+        return Ok(all[usize::try_from(seed % all.len() as u64).unwrap_or(0)]);
+    };
+    all.iter().copied().find(|how| how == wanted).ok_or_else(|| {
+        let what = format!("{} has no durability {wanted:?}", kind.scheme());
+        Failure::usage(what, format!("give one of {}", all.join(", ")))
+    })
 }
 
 /// Runs it.
@@ -189,7 +173,7 @@ pub(crate) fn run(args: &ChaosArgs, globals: &Globals) -> Outcome<ExitCode> {
     let (merge, header) = stage.finish(&plan, &runtime)?;
     merge.write(&header, &merge_to).doing(|| "write the history".into())?;
     if args.out.is_some() {
-        let _ = fs::copy(home.path().join("server.log"), out.join("server.log"));
+        let _ = fs::copy(home.path().join(LOG), out.join(LOG));
     }
     let page = args.out.as_ref().map(|dir| dir.join("report.html"));
     Ok(exit_status(&conclude(&merge_to, page.as_deref(), globals)?))

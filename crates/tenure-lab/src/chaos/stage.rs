@@ -2,28 +2,28 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tenure::{Capabilities, Locks, StoreUrl};
+use tenure::{Capabilities, Locks, Scope};
 use tokio::runtime::Runtime;
 
 use super::client::Task;
 use super::crew::Crew;
-use super::files::Files;
 use super::proxy::Proxy;
 use super::resource::Resources;
-use super::server::{self, Server};
 use super::weather::{Targets, Weather};
-use super::{Plan, holding, shown};
-use crate::broken::patch::Patched;
+use super::{Plan, holding, scope};
 use crate::cli::Globals;
-use crate::failure::{Doing, Outcome};
+use crate::failure::{Doing, Failure, Outcome};
 use crate::history::{Event, Header, Merge, Op, Phase, VERSION, Writer};
 use crate::mutants::{How, Mutant};
 use crate::num::{boot_ns, us};
 use crate::process::apart;
+use crate::servers::path::{local_port, shown, through};
+use crate::servers::{self, Own, Wish};
 
 /// How long a run goes on without faults at the end, beyond one ttl: a lock that nobody is granted for that long is stuck.
 const HEALING: Duration = Duration::from_secs(11);
@@ -44,21 +44,18 @@ pub(super) struct Stage {
     versions: serde_json::Map<String, serde_json::Value>,
     capabilities: serde_json::Value,
     backend: String,
+    /// The store goes with its process, and leaves nothing.
+    private: bool,
 }
 
 impl Stage {
     pub(super) fn set(plan: &Plan, globals: &Globals, home: &Path, runtime: &Runtime) -> Outcome<Stage> {
         let _on = runtime.enter();
-        let (server, mut notes) = match plan.server {
-            true => Server::start(home, plan.aof).map(|(server, notes)| (Some(server), notes))?,
-            false => (None, Vec::new()),
-        };
-        let mut straight = match &server {
-            Some(server) => format!("redis://127.0.0.1:{}", server.port()),
-            None => globals.url.clone(),
-        };
-        let local = straight.starts_with("host");
-        let files = if local { own_files(&mut straight, &mut notes) } else { None };
+        let mut notes = Vec::new();
+        let store = own_store(plan, globals, home, &mut notes)?;
+        let straight = store.as_ref().map_or_else(|| globals.url.clone(), |own| own.url());
+        let scope = scope(&straight)?;
+        let local = scope == Scope::Host;
         let apart = local && pid_namespaces(&mut notes);
         let proxy = path_to(&straight, plan, runtime)?;
         let url = proxy.as_ref().map_or_else(|| straight.clone(), |proxy| through(&straight, proxy.port()));
@@ -70,7 +67,7 @@ impl Stage {
         let writer = Writer::create(&own).doing(|| "make the history".into())?;
         let namespace = format!("chaos-{}-{}", std::process::id(), us(boot_ns()) % 1_000_000_000);
         let mut crew = Crew::new(home.to_owned(), apart);
-        let private = straight.starts_with("memory");
+        let private = scope == Scope::Process;
         let task = Task {
             p: 0,
             url: url.clone(),
@@ -81,7 +78,6 @@ impl Stage {
             seed: plan.seed,
             part: PathBuf::new(),
             socket,
-            inside: local,
             rarer: if local { 5 } else { 1 },
             apart: false,
             naps: plan.naps,
@@ -100,7 +96,7 @@ impl Stage {
                 plan.gap,
                 plan.mutant.map_or(&[], |mutant| mutant.under),
             ),
-            targets: Targets { crew, proxy, server, files, mortal: !private, notes: writer },
+            targets: Targets { crew, proxy, own: store, mortal: !private, notes: writer },
             resources,
             notes,
             own,
@@ -110,6 +106,7 @@ impl Stage {
             versions: versions(plan),
             capabilities: promised(&capabilities),
             backend: capabilities.backend.to_owned(),
+            private,
         })
     }
 
@@ -168,7 +165,7 @@ impl Stage {
                 .resource(name.as_str(), fenced)
                 .value(value))?;
         }
-        let mut residue = if self.backend == "memory" {
+        let mut residue = if self.private {
             json!({})
         } else {
             runtime.block_on(residue(&self.straight, &self.namespace))?
@@ -204,18 +201,24 @@ impl Stage {
     }
 }
 
-/// The files of a store on `host:` that may be removed, and the URL of that store.
-fn own_files(url: &mut String, notes: &mut Vec<String>) -> Option<Files> {
-    match Files::of(url) {
-        Ok((own, files)) => {
-            *url = own;
-            Some(files)
-        }
-        Err(why) => {
-            notes.push(format!("no deleted files: {why}"));
-            None
-        }
+/// The store that the run has for itself, if it has: a server that it starts, or files that nobody else uses.
+fn own_store(
+    plan: &Plan,
+    globals: &Globals,
+    home: &Path,
+    notes: &mut Vec<String>,
+) -> Outcome<Option<Arc<dyn Own>>> {
+    let Some((kind, durability)) = plan.server else {
+        let claimed = servers::of(&globals.url)?.claim(&globals.url);
+        return Ok(claimed.map_err(|why| notes.extend(why)).ok());
+    };
+    if let Some(why) = kind.missing() {
+        return Err(Failure::run(why, "or use --url with a store that runs"));
     }
+    let wish = Wish { durability: Some(durability), home: Some(home), breakable: true, ..Wish::default() };
+    let own = kind.make(&wish)?;
+    notes.extend(own.iter().flat_map(|own| own.lacks()));
+    Ok(own)
 }
 
 /// Whether clients can have pid namespaces of their own.
@@ -232,8 +235,7 @@ fn path_to(url: &str, plan: &Plan, runtime: &Runtime) -> Outcome<Option<Proxy>> 
     let Some(mut port) = local_port(url) else { return Ok(None) };
     let patches = plan.mutant.map_or(&[][..], Mutant::patches);
     if !patches.is_empty() {
-        let server = format!("127.0.0.1:{port}");
-        port = Patched::before(&server, patches).doing(|| "start a proxy".into())?.port();
+        port = servers::patched(servers::of(url)?, url, patches)?.1.port();
     }
     Ok(Some(runtime.block_on(Proxy::to(port)).doing(|| "start a proxy".into())?))
 }
@@ -243,9 +245,11 @@ fn versions(plan: &Plan) -> serde_json::Map<String, serde_json::Value> {
     let mut versions = serde_json::Map::new();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     versions.insert("kernel".into(), json!(kernel.trim()));
-    if plan.server {
-        versions.insert("redis-server".into(), json!(server::version()));
-        versions.insert("aof".into(), json!(format!("{:?}", plan.aof).to_lowercase()));
+    if let Some((kind, durability)) = plan.server {
+        if let Some((program, version)) = kind.version() {
+            versions.insert(program.into(), json!(version));
+        }
+        versions.insert("durability".into(), json!(durability));
     }
     versions
 }
@@ -280,29 +284,4 @@ async fn residue(url: &str, namespace: &str) -> Outcome<serde_json::Value> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// The port of a server of this machine that the lab can put itself in front of.
-fn local_port(url: &str) -> Option<u16> {
-    let parsed = StoreUrl::parse(url).ok()?;
-    let rest = parsed.redacted();
-    let (scheme, rest) = rest.split_once("://")?;
-    if !scheme.starts_with("redis") {
-        return None;
-    }
-    let host = rest.rsplit('@').next()?.split(['/', '?']).next()?;
-    match host.split_once(':') {
-        Some(("127.0.0.1" | "localhost", port)) => port.parse().ok(),
-        None if matches!(host, "127.0.0.1" | "localhost") => Some(6379),
-        _ => None,
-    }
-}
-
-/// The same URL by another port.
-fn through(url: &str, port: u16) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
-    let at = rest.find(['/', '?']).unwrap_or(rest.len());
-    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
-    format!("{scheme}://{user}127.0.0.1:{port}{}", &rest[at..])
 }

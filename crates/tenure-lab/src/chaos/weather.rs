@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use super::client::Told;
 use super::crew::Crew;
-use super::files::{self, Files};
 use super::proxy::Proxy;
-use super::server::Server;
 use crate::failure::{Doing, Outcome};
 use crate::history::{Event, Fault, Name, Op, Phase, Writer};
 use crate::num::{Dice, boot_ns};
+use crate::servers::{self, Half, Lasts, Own};
 
-/// One kind of fault: its name, how often it is drawn, and what it needs.
+/// A fault of clients, or of the path to their server: its name, how often it is drawn, and what it needs.
 type Draw = (&'static str, u64, Needs);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +23,10 @@ enum Needs {
     Mortal,
     /// A path of ours to the server.
     Path,
-    /// A server of ours.
-    Server,
-    /// The same, in the first half of a run: what loses data. Tokens grow with the server's clock, so a loss of data
-    /// while that clock is wrong would break S2, which no single fault may.
-    Data,
-    /// The same, in the second half: what makes the clock wrong.
-    Clock,
-    Disk,
     Nothing,
 }
 
+/// What can be done to a store is drawn beside these: see [`Own::faults`].
 const DRAWS: &[Draw] = &[
     ("pause", 5, Needs::Client),
     ("kill", 2, Needs::Mortal),
@@ -47,13 +37,6 @@ const DRAWS: &[Draw] = &[
     ("half_open", 2, Needs::Path),
     ("latency", 2, Needs::Path),
     ("byte_at_a_time", 1, Needs::Path),
-    ("stop_server", 2, Needs::Server),
-    ("restart", 2, Needs::Server),
-    ("restart_empty", 2, Needs::Data),
-    ("restart_older_copy", 2, Needs::Data),
-    ("clock_forward", 2, Needs::Clock),
-    ("clock_back", 2, Needs::Clock),
-    ("full_disk", 1, Needs::Disk),
 ];
 
 /// What ends a fault.
@@ -61,12 +44,20 @@ enum Undo {
     Nothing,
     GoOn(u32),
     Path,
-    Server,
-    Clock,
-    Disk,
     Busy(Arc<AtomicBool>),
-    /// Those who have removed files open have to notice.
-    Files,
+    /// The store's own.
+    Store(servers::Fault),
+}
+
+impl Undo {
+    fn of_the_store(&self) -> bool {
+        matches!(self, Undo::Store(fault) if !matches!(fault.lasts, Lasts::UntilNoticed(_)))
+    }
+
+    /// Something was removed, and clients have yet to notice.
+    fn unnoticed(&self) -> bool {
+        matches!(self, Undo::Store(fault) if matches!(fault.lasts, Lasts::UntilNoticed(_)))
+    }
 }
 
 struct Active {
@@ -79,8 +70,8 @@ struct Active {
 pub(super) struct Targets {
     pub(super) crew: Crew,
     pub(super) proxy: Option<Proxy>,
-    pub(super) server: Option<Server>,
-    pub(super) files: Option<Files>,
+    /// The store, if it is the run's own.
+    pub(super) own: Option<Arc<dyn Own>>,
     /// A client that dies takes nothing with it that others need.
     pub(super) mortal: bool,
     pub(super) notes: Writer,
@@ -116,8 +107,8 @@ pub(super) struct Weather {
     active: Vec<Active>,
     pub(super) begun: u64,
     copied: Instant,
-    /// When files are removed next: not at random, since clients have to come back in between.
-    remove: Instant,
+    /// When a fault that clients must notice strikes next: not at random, since they have to come back in between.
+    paced: Instant,
     /// Only these faults, if any are named.
     only: &'static [&'static str],
 }
@@ -134,7 +125,7 @@ impl Weather {
             active: Vec::new(),
             begun: 0,
             copied,
-            remove: now + Duration::from_secs(3),
+            paced: now + Duration::from_secs(3),
             only,
         }
     }
@@ -147,21 +138,24 @@ impl Weather {
             let active = self.active.swap_remove(over);
             undo(targets, active)?;
         }
-        if let Some(server) = &targets.server
+        if let Some(own) = &targets.own
             && now.duration_since(self.copied) > Duration::from_secs(2)
-            && !self.busy(|undo| matches!(undo, Undo::Server | Undo::Clock | Undo::Disk))
+            && !self.busy(Undo::of_the_store)
         {
             self.copied = now;
-            server.copy()?;
+            own.copy()?;
         }
         if now >= self.next {
             self.next = now + self.dice.exponential(self.mean).min(self.mean * 4);
             self.begin(targets, second_half)?;
         }
-        if now >= self.remove && targets.files.is_some() {
-            self.remove = now + Duration::from_millis(10_000 + self.dice.below(10_000));
-            let fault = files::draw(&mut self.dice, second_half);
-            self.strike(fault, targets)?;
+        if now >= self.paced {
+            self.paced = now + Duration::from_millis(10_000 + self.dice.below(10_000));
+            let faults = self.of_the_store(targets, second_half, true);
+            if !faults.is_empty() {
+                let which = self.dice.below(faults.len() as u64);
+                self.strike_store(faults[usize::try_from(which).unwrap_or(0)], targets)?;
+            }
         }
         Ok(())
     }
@@ -174,8 +168,8 @@ impl Weather {
 
     /// Ends everything.
     pub(super) fn clear(&mut self, targets: &mut Targets) -> Outcome<()> {
-        // That files were removed is not undone by ending the fault.
-        let unnoticed = self.active.iter().filter(|active| matches!(active.undo, Undo::Files));
+        // What clients have yet to notice is not undone by ending the fault.
+        let unnoticed = self.active.iter().filter(|active| active.undo.unnoticed());
         if let Some(last) = unnoticed.map(|active| active.ends).max() {
             std::thread::sleep(last.saturating_duration_since(Instant::now()));
         }
@@ -190,36 +184,37 @@ impl Weather {
         self.active.iter().any(|active| what(&active.undo))
     }
 
-    /// Whether a fault of this kind can begin now: there is one at a time of the server, the path and the CPU.
-    fn possible(&self, draw: &Draw, targets: &Targets, second_half: bool) -> bool {
+    /// Whether a fault of this kind can begin now: there is one at a time of the path and the CPU.
+    fn possible(&self, draw: &Draw, targets: &Targets) -> bool {
         if !self.only.is_empty() && !self.only.contains(&draw.0) {
             return false;
         }
-        let server = targets.server.as_ref();
-        let idle = !self.busy(|undo| matches!(undo, Undo::Server | Undo::Clock | Undo::Disk));
         match draw.2 {
-            // All clients have to come out of a store that was removed: whoever sleeps meanwhile holds up everything.
-            Needs::Nothing => !self.busy(|undo| matches!(undo, Undo::Busy(_) | Undo::Files)),
-            Needs::Client => !self.busy(|undo| matches!(undo, Undo::Files)),
+            // All clients have to leave a store that was removed: one that sleeps meanwhile holds up all others.
+            Needs::Nothing => !self.busy(|undo| matches!(undo, Undo::Busy(_)) || undo.unnoticed()),
+            Needs::Client => !self.busy(Undo::unnoticed),
             Needs::Mortal => targets.mortal,
             Needs::Path => targets.proxy.is_some() && !self.busy(|undo| matches!(undo, Undo::Path)),
-            // A restart of a server that keeps nothing is a loss of data.
-            Needs::Server if draw.0 == "restart" && second_half => {
-                idle && server.is_some_and(|server| !server.forgets())
-            }
-            Needs::Server => idle && server.is_some(),
-            Needs::Data => idle && server.is_some() && !second_half,
-            Needs::Clock => idle && second_half && server.is_some_and(Server::has_clock),
-            Needs::Disk => idle && server.is_some_and(Server::has_disk),
         }
     }
 
+    /// What can be done to the store now, one thing at a time: what is paced, or what is drawn at random.
+    fn of_the_store(&self, targets: &Targets, second_half: bool, paced: bool) -> Vec<servers::Fault> {
+        let Some(own) = &targets.own else { return Vec::new() };
+        let half = if second_half { Half::Second } else { Half::First };
+        let mut faults = own.faults();
+        faults.retain(|fault| {
+            let wanted = self.only.is_empty() || self.only.contains(&fault.name);
+            let now = fault.half == Half::Either || fault.half == half;
+            let of_this_kind = matches!(fault.lasts, Lasts::UntilNoticed(_)) == paced;
+            of_this_kind && now && (paced || (wanted && !self.busy(Undo::of_the_store)))
+        });
+        faults
+    }
+
     fn begin(&mut self, targets: &mut Targets, second_half: bool) -> Outcome<()> {
-        let possible: Vec<&Draw> =
-            DRAWS.iter().filter(|draw| self.possible(draw, targets, second_half)).collect();
-        if possible.is_empty() {
-            return Ok(());
-        }
+        let possible: Vec<&Draw> = DRAWS.iter().filter(|draw| self.possible(draw, targets)).collect();
+        let stores = self.of_the_store(targets, second_half, false);
         // Where nothing but clients can be hit, most of them die: a pause holds up all others for a lease or two. And
         // where latency is looked for, it is there most of the time.
         let weight = |draw: &Draw| match draw.0 {
@@ -228,12 +223,19 @@ impl Weather {
             "latency" if !self.only.is_empty() => 6,
             _ => draw.1,
         };
-        let mut roll = self.dice.below(possible.iter().copied().map(weight).sum());
+        let all = possible.iter().copied().map(weight).sum::<u64>();
+        let mut roll = self.dice.below(all + stores.iter().map(|fault| fault.weight).sum::<u64>());
         for draw in possible {
             if roll < weight(draw) {
                 return self.strike(draw.0, targets);
             }
             roll -= weight(draw);
+        }
+        for fault in stores {
+            if roll < fault.weight {
+                return self.strike_store(fault, targets);
+            }
+            roll -= fault.weight;
         }
         Ok(())
     }
@@ -244,7 +246,6 @@ impl Weather {
     }
 
     fn strike(&mut self, name: &'static str, targets: &mut Targets) -> Outcome<()> {
-        let forgets = targets.server.as_ref().is_some_and(Server::forgets);
         let victim = match name {
             "pause" | "kill" => match targets.crew.pick(&mut self.dice) {
                 Some(index) => Some(index),
@@ -255,24 +256,36 @@ impl Weather {
         let target = match (victim, name) {
             (Some(index), _) => format!("client {}", targets.crew.p(index)),
             (_, "busy_cpu") => "machine".to_owned(),
-            (_, "reset" | "lose_requests" | "lose_answers" | "half_open" | "latency" | "byte_at_a_time") => {
-                "path".to_owned()
-            }
-            (_, name) if files::FAULTS.contains(&name) => "store".to_owned(),
-            _ => "server".to_owned(),
+            _ => "path".to_owned(),
         };
-        self.begun += 1;
-        let breaks = breaks(name, forgets).iter().map(|rule| Name::new(rule)).collect();
-        let fault = Fault { name: Name::new(name), id: self.begun, target: Name::new(&target), breaks };
-        targets.tell(fault.clone(), Phase::Begin, "")?;
+        let fault = self.told(name, &target, &[], targets)?;
         let undo = self.hit(name, victim, targets)?;
-        let span = match undo {
-            Undo::Nothing => Duration::ZERO,
-            Undo::Files => files::NOTICED,
-            _ => self.span(),
-        };
+        let span = if matches!(undo, Undo::Nothing) { Duration::ZERO } else { self.span() };
         self.active.push(Active { fault, ends: Instant::now() + span, undo });
         Ok(())
+    }
+
+    fn strike_store(&mut self, fault: servers::Fault, targets: &mut Targets) -> Outcome<()> {
+        let Some(own) = targets.own.clone() else { return Ok(()) };
+        let target = if own.log().is_some() { "server" } else { "store" };
+        let told = self.told(fault.name, target, fault.breaks, targets)?;
+        own.strike(&fault, self.ttl, &mut self.dice)?;
+        let span = match fault.lasts {
+            Lasts::NoTime => Duration::ZERO,
+            Lasts::AWhile => self.span(),
+            Lasts::UntilNoticed(time) => time,
+        };
+        self.active.push(Active { fault: told, ends: Instant::now() + span, undo: Undo::Store(fault) });
+        Ok(())
+    }
+
+    /// Writes the beginning of a fault into the history.
+    fn told(&mut self, name: &str, target: &str, breaks: &[&str], targets: &Targets) -> Outcome<Fault> {
+        self.begun += 1;
+        let breaks = breaks.iter().map(|rule| Name::new(rule)).collect();
+        let fault = Fault { name: Name::new(name), id: self.begun, target: Name::new(target), breaks };
+        targets.tell(fault.clone(), Phase::Begin, "")?;
+        Ok(fault)
     }
 
     fn hit(&mut self, name: &str, victim: Option<usize>, targets: &mut Targets) -> Outcome<Undo> {
@@ -288,15 +301,6 @@ impl Weather {
         }
         if name == "busy_cpu" {
             return Ok(Undo::Busy(spin(targets.crew.len())));
-        }
-        if let Some(files) = targets.files.as_ref().filter(|_| files::FAULTS.contains(&name)) {
-            files.remove(name)?;
-            return Ok(Undo::Files);
-        }
-        if let Some(server) = &mut targets.server
-            && let Some(undo) = hit_server(name, server, self.ttl, &mut self.dice)?
-        {
-            return Ok(undo);
         }
         if let Some(proxy) = &targets.proxy {
             let half = [None, Some(0), Some(1)][usize::try_from(self.dice.below(3)).unwrap_or(0)];
@@ -323,55 +327,9 @@ impl Weather {
     }
 }
 
-fn hit_server(name: &str, server: &mut Server, ttl: Duration, dice: &mut Dice) -> Outcome<Option<Undo>> {
-    Ok(Some(match name {
-        "stop_server" => {
-            server.signal(Signal::STOP);
-            Undo::Server
-        }
-        "restart" => {
-            server.restart()?;
-            Undo::Nothing
-        }
-        "restart_empty" => {
-            server.restart_empty()?;
-            Undo::Nothing
-        }
-        "restart_older_copy" => {
-            server.restart_older()?;
-            Undo::Nothing
-        }
-        "clock_forward" | "clock_back" => {
-            let ns = i64::try_from(ttl.mul_f64(0.5 + 3.0 * dice.unit()).as_nanos()).unwrap_or(0);
-            server.step_clock(if name == "clock_back" { -ns } else { ns });
-            Undo::Clock
-        }
-        "full_disk" => {
-            server.fill_disk();
-            Undo::Disk
-        }
-        _ => return Ok(None),
-    }))
-}
-
-/// The rules that rest on what a fault takes away (the contract's assumptions: the server keeps its data for a lease, and
-/// its clock does not jump).
-fn breaks(name: &str, forgets: bool) -> &'static [&'static str] {
-    match name {
-        "restart_older_copy" => &["S1", "S5", "S10", "L3"],
-        "restart_empty" => &["S1", "S5", "L3"],
-        "restart" | "full_disk" if forgets => &["S1", "S5", "L3"],
-        // Whoever comes then cannot know of those who hold: two groups, until the old one notices.
-        "delete_directory" => &["S1", "S2", "S5", "L3"],
-        // The end of a step back is a step forward.
-        "clock_forward" | "clock_back" => &["S1", "S5", "L3"],
-        _ => &[],
-    }
-}
-
 fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
     match active.undo {
-        Undo::Nothing | Undo::Files => {}
+        Undo::Nothing => {}
         Undo::GoOn(p) => targets.crew.go_on(p),
         Undo::Path => {
             if let Some(proxy) = &targets.proxy {
@@ -381,19 +339,9 @@ fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
                 });
             }
         }
-        Undo::Server => {
-            if let Some(server) = &targets.server {
-                server.signal(Signal::CONT);
-            }
-        }
-        Undo::Clock => {
-            if let Some(server) = &targets.server {
-                server.step_clock(0);
-            }
-        }
-        Undo::Disk => {
-            if let Some(server) = &mut targets.server {
-                server.free_disk()?;
+        Undo::Store(fault) => {
+            if let Some(own) = &targets.own {
+                own.undo(&fault)?;
             }
         }
         Undo::Busy(stop) => stop.store(true, Ordering::Relaxed),

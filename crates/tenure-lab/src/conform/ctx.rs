@@ -1,7 +1,6 @@
 //! What a trial is given: a store, clients of it, raw access to it, and patience.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,11 +12,10 @@ use tenure::{Capabilities, HoldEnd, Key, Locks, Owner, Scope, StoreUrl, Visibili
 
 use super::ear::{Ear, Fan};
 use super::faces::{Face, Fillers};
-use super::place::Place;
 use super::raw::Store;
 use super::wire::{Lent, Wire, Wired};
 use super::{Failed, Verdict, ensure};
-use crate::server::Redis;
+use crate::servers::{self, IN_PROCESS, Own, Place};
 
 /// Bends a store, what it pushes, and what the engine runs on: how deliberately broken variants are made.
 pub trait Twist: Send + Sync {
@@ -43,12 +41,6 @@ struct Honest;
 
 impl Twist for Honest {}
 
-/// A dialect whose keys know no namespace has one all the same while trials run: in its prefix.
-fn separated(url: &str, namespace: &str) -> String {
-    let dialect = url.split_once(':').is_some_and(|(scheme, _)| scheme.ends_with("+setnx"));
-    if dialect && !url.contains('?') { format!("{url}?prefix={namespace}:") } else { url.to_owned() }
-}
-
 /// What a trial is given.
 pub struct Ctx {
     pub(crate) url: String,
@@ -57,8 +49,7 @@ pub struct Ctx {
     /// The share of its usual rounds that a trial shall do, in percent.
     pub(super) percent: u64,
     patience: Duration,
-    directory: Option<PathBuf>,
-    server: Option<Arc<Redis>>,
+    own: Option<Arc<dyn Own>>,
     twist: Arc<dyn Twist>,
     shared: Mutex<Option<Arc<Shared>>>,
     numbers: AtomicU64,
@@ -89,13 +80,12 @@ impl Ctx {
     /// Where the store cannot be opened.
     pub fn new(place: &Place, namespace: &str) -> Result<Ctx, Failed> {
         let mut ctx = Ctx {
-            url: separated(&place.url, namespace),
+            url: servers::of(&place.url)?.apart(&place.url, namespace),
             namespace: namespace.to_owned(),
             caps: Capabilities::strongest(""),
             percent: 100,
             patience: Duration::from_secs(30),
-            directory: place.directory(),
-            server: place.server.clone(),
+            own: place.own(),
             twist: Arc::new(Honest),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
@@ -131,28 +121,27 @@ impl Ctx {
         self.caps.scope == Scope::Process
     }
 
-    /// The directory of a store that is the suite's own.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
+    /// The store, if it is the suite's own.
+    pub(crate) fn own(&self) -> Option<&dyn Own> {
+        self.own.as_deref()
     }
 
-    /// The server of a store that is the suite's own.
-    pub(crate) fn server(&self) -> Option<&Redis> {
-        self.server.as_deref()
+    /// Whether the store reads the clock of the process that has it open.
+    pub(crate) fn reads_our_clock(&self) -> bool {
+        self.caps.scope <= Scope::Host
     }
 
     /// The same with a store of its own, beside the suite's: clients of earlier trials that still withdraw something do
     /// not have it open.
     pub(crate) fn beside(&self, what: &str) -> Ctx {
-        let directory = self.directory.as_ref().map(|d| d.with_file_name(what));
+        let beside = self.own.as_ref().and_then(|own| own.beside(what));
         Ctx {
-            url: directory.as_ref().map_or_else(|| self.url.clone(), |d| format!("host://{}", d.display())),
+            url: beside.as_ref().map_or_else(|| self.url.clone(), |own| own.url()),
             namespace: self.namespace.clone(),
             caps: self.caps,
             percent: self.percent,
             patience: self.patience,
-            directory,
-            server: self.server.clone(),
+            own: beside.or_else(|| self.own.clone()),
             twist: self.twist.clone(),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
@@ -369,7 +358,7 @@ impl Client<'_> {
             let store = ctx.open(ctx.twist.sink(late.clone()), Arc::new(ThreadRuntime::new())).await?;
             mine = Some(ctx.seen(store));
         }
-        let url = if inject { "memory:" } else { &ctx.url };
+        let url = if inject { IN_PROCESS } else { &ctx.url };
         let mut builder = Locks::builder(url).namespace(&ctx.namespace).ttl(self.ttl);
         if !self.shared {
             builder = builder.fair();

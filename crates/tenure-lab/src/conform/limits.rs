@@ -5,6 +5,7 @@ use std::time::Duration;
 use tenure::{ErrorKind, LockOptions, Locks, Owner};
 
 use super::{Ctx, Report, Trial, Verdict, ensure};
+use crate::servers::IN_PROCESS;
 
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s8_names_round_trip_or_are_refused", rules: &["S8", "O1"], why_not: |_| None, run: names },
@@ -143,7 +144,7 @@ fn limits(ctx: &Ctx) -> Verdict {
         let mut tried = 0u64;
         for bad in [Duration::ZERO, Duration::from_millis(99), day + Duration::from_nanos(1), Duration::MAX] {
             refused(&format!("a ttl of {bad:?}"), with(ttl(bad)))?;
-            let client = Locks::builder("memory:").ttl(bad).connect().await;
+            let client = Locks::builder(IN_PROCESS).ttl(bad).connect().await;
             refused(&format!("a client with a ttl of {bad:?}"), client)?;
             tried += 2;
         }
@@ -157,7 +158,7 @@ fn limits(ctx: &Ctx) -> Verdict {
         refused("an owner that is too long", with(LockOptions::new().owner(owner(&"u".repeat(129)))))?;
         with(LockOptions::new().owner(owner(&"u".repeat(128))))?.lock().await?.release().await?;
         for bad in ["", "a/b", "..", " n", "n\n"] {
-            let client = Locks::builder("memory:").namespace(bad).connect().await;
+            let client = Locks::builder(IN_PROCESS).namespace(bad).connect().await;
             refused(&format!("the namespace {bad:?}"), client)?;
             tried += 1;
         }

@@ -1,6 +1,6 @@
 //! The conformance suite: the trials that every backend must pass, each naming the rules of the contract that it holds.
 //!
-//! - [`Trial`], [`trials`]: the table. - `place`: where it runs by itself. - `lanes`: how it runs, for tests.
+//! - [`Trial`], [`trials`]: the table. - `lanes`: how it runs, for tests.
 //! - `ctx`: what a trial is given: clients, patience. - `raw`: stores without an engine. - `wire`, `ear`, `warp`: a
 //!   backend, a sink and a runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what
 //!   they did.
@@ -26,7 +26,6 @@ mod kinds;
 mod lanes;
 mod limits;
 mod owners;
-mod place;
 mod primitives;
 mod print;
 mod raw;
@@ -42,10 +41,10 @@ mod worker;
 
 use std::fmt;
 
+pub use crate::servers::{Place, places};
 pub use ctx::{Ctx, Twist};
 pub use faces::Face;
 pub use lanes::{Came, harness, judge};
-pub use place::{Place, places};
 pub use print::run;
 pub(crate) use warp::Warp;
 pub(crate) use worker::WORKER;

@@ -53,7 +53,7 @@ const NAMED: usize = 6;
 /// judge one.
 #[must_use]
 pub fn run(url: Option<&str>, namespace: &str, json: bool, filter: Option<&str>) -> ExitCode {
-    match told(url.unwrap_or("host:"), namespace, json, filter) {
+    match told(url.unwrap_or(crate::servers::USUAL), namespace, json, filter) {
         Ok(status) => status,
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "{}", failure.text(1));

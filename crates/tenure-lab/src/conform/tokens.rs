@@ -133,7 +133,7 @@ fn no_reboot(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.survives.power_loss < Fact::Yes {
         return Some("survives has no power loss");
     }
-    if not_its_own(ctx) {
+    if ctx.own().is_none() {
         return Some("the store is not the suite's own, so it is not rebooted");
     }
     no_token(ctx)
@@ -142,14 +142,10 @@ fn no_reboot(ctx: &Ctx) -> Option<&'static str> {
 /// A store on this machine reads the clock of the process that has it open, so setting it back takes a store that no
 /// earlier trial has open.
 fn no_clock_of_ours(ctx: &Ctx) -> Option<&'static str> {
-    if ctx.caps.backend == "host" && not_its_own(ctx) {
+    if ctx.reads_our_clock() && !ctx.private() && ctx.own().is_none() {
         return Some("the store is not the suite's own, so its clock is not set back");
     }
     no_token(ctx)
-}
-
-fn not_its_own(ctx: &Ctx) -> bool {
-    ctx.directory().is_none() && ctx.server().is_none()
 }
 
 /// The store finds itself in another boot of the machine, whose clock is an hour behind (the clock of a server stays as it
@@ -196,21 +192,16 @@ fn reboots(ctx: &Ctx) -> Verdict {
 
 /// Ends the boot that the store is in.
 async fn reboot(ctx: &Ctx) -> Verdict<()> {
-    if let Some(server) = ctx.server() {
-        return Ok(server.restart()?);
-    }
-    let Some(directory) = ctx.directory() else { return Err("the store has no directory".into()) };
-    let path = directory.to_string_lossy();
-    let closed = async || Ok(!std::fs::read_to_string("/proc/self/maps")?.contains(&*path));
-    ctx.until("this process has closed the store", closed).await?;
-    Ok(tenure::backend::host::faults::reboot(directory)?)
+    let own = ctx.own().ok_or("the store is not the suite's own")?;
+    ctx.until("this process has closed the store", async || Ok(own.closed()?)).await?;
+    Ok(own.reboot()?)
 }
 
 fn not_ours(ctx: &Ctx) -> Option<&'static str> {
     if ctx.caps.token < TokenStrength::Hybrid {
         return Some("token is volatile");
     }
-    if !ctx.private() && not_its_own(ctx) {
+    if !ctx.private() && ctx.own().is_none() {
         return Some("the store is not the suite's own, so it is not wiped");
     }
     no_token(ctx)
@@ -235,11 +226,8 @@ fn data_loss(ctx: &Ctx) -> Verdict {
             Ok(locks.close().await?)
         })?;
         ctx.forget();
-        if let Some(directory) = ctx.directory() {
-            std::fs::remove_dir_all(directory)?;
-        }
-        if let Some(server) = ctx.server() {
-            server.restart_empty()?;
+        if let Some(own) = ctx.own() {
+            own.wipe()?;
         }
     }
     Ok(Report::new().count("losses", rounds))
@@ -264,9 +252,8 @@ fn backward(ctx: &Ctx) -> Verdict {
             }
         }
         // A store with a clock of its own does not read ours: then there is nothing to go back.
-        let ours = matches!(ctx.caps.backend, "memory" | "host");
         ensure!(
-            !ours || warp.wall_reads() > 0,
+            !ctx.reads_our_clock() || warp.wall_reads() > 0,
             "the clock that went back is not the one that the store reads"
         );
         Ok(Report::new().count("grants", offsets.len() * 3).count("readings of the clock", warp.wall_reads()))

@@ -1,24 +1,26 @@
 //! The wrong protocols, each a few lines away from what is shipped, and the accident in the field that each stands for.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tenure::Key;
 use tenure::backend::{
     Answer, BoxFuture, Claim, ClaimId, Grant, Kind, Lease, Leave, News, Previous, Released, Sink, Standing,
 };
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 
-use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, as_it_is, outer, runs};
-use crate::broken::patch::Patch;
+use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, as_it_is, locked, outer, runs};
 use crate::broken::primitives::{Joins, Overtakes};
-use crate::broken::redis::Shifted;
 use crate::broken::stores::{Endless, Fast, MadeUp, Seconds};
 use crate::conform::Twist;
 use crate::num::boot_ns;
+use crate::servers::patched::Patch;
+use crate::servers::{self, StoreKind};
 
 /// A wrong protocol.
 pub(crate) struct Mutant {
@@ -37,8 +39,8 @@ pub(crate) struct Mutant {
 pub(crate) enum How {
     /// Between the engine and the store, in every client.
     Client(fn() -> Arc<dyn Twist>),
-    /// In the scripts, on their way to the server.
-    Scripts(&'static [Patch]),
+    /// In the scripts of this kind of server, on their way to it.
+    Scripts(&'static dyn StoreKind, &'static [Patch]),
     /// At the resource: what is read needs no token.
     Fence,
 }
@@ -46,36 +48,52 @@ pub(crate) enum How {
 impl Mutant {
     /// The one of this name.
     pub(crate) fn find(name: &str) -> Option<&'static Mutant> {
-        MUTANTS.iter().find(|mutant| mutant.name == name)
+        all().find(|mutant| mutant.name == name)
     }
 
     /// What is put around a client.
     pub(crate) fn twist(&self) -> Arc<dyn Twist> {
         match self.how {
             How::Client(make) => make(),
-            How::Scripts(_) | How::Fence => as_it_is(),
+            How::Scripts(..) | How::Fence => as_it_is(),
+        }
+    }
+
+    /// The kind of server that it runs on; `None`: any.
+    pub(crate) fn server(&self) -> Option<&'static dyn StoreKind> {
+        match self.how {
+            How::Scripts(kind, _) => Some(kind),
+            How::Client(_) | How::Fence => None,
         }
     }
 
     /// What is changed in the scripts.
     pub(crate) fn patches(&self) -> &'static [Patch] {
         match self.how {
-            How::Scripts(patches) => patches,
+            How::Scripts(_, patches) => patches,
             How::Client(_) | How::Fence => &[],
         }
     }
 }
 
+/// A table of wrong protocols: for each its name, where it is wrong, the rules of which it must break one, the faults under
+/// which it shows, and the accident that it stands for.
 macro_rules! mutants {
     ($($name:ident: $how:expr, $($rule:literal)+ $(; $($fault:literal)+)?, $stands_for:literal;)*) => {
-        /// All of them.
-        pub(crate) const MUTANTS: &[Mutant] = &[$(
-            Mutant { name: stringify!($name), stands_for: $stands_for, breaks: &[$($rule),+], how: $how, under: &[$($($fault),+)?] },
-        )*];
+        &[$(
+            $crate::mutants::Mutant { name: stringify!($name), stands_for: $stands_for, breaks: &[$($rule),+], how: $how, under: &[$($($fault),+)?] },
+        )*]
     };
 }
+pub(crate) use mutants;
 
-mutants! {
+/// All of them: those that are wrong on any server, and those of each kind.
+pub(crate) fn all() -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().chain(servers::kinds().flat_map(|kind| kind.mutants()))
+}
+
+/// Those that are wrong on any server.
+const MUTANTS: &[Mutant] = mutants! {
     a_deadline_from_the_answer: How::Client(outer::<FromAnswer>), "S1" "S5"; "latency" "pause",
         "async-redis-lock 0.4: the lease counts from the reply, not from the request";
     a_renewal_that_is_always_granted: How::Client(outer::<AlwaysYes>), "S1" "S2" "S5",
@@ -104,27 +122,21 @@ mutants! {
         "Redisson #4217 and its kin: readers that overtake, and writers that do not see them";
     several_permits_counted_as_one: How::Client(outer::<AsOne>), "S1"; "pause",
         "Redisson #4462: permits that are counted wrong";
-    a_release_without_a_look_at_the_owner: How::Scripts(&[
-        ("  if sub(before, 124, 155) ~= id or byte", "  if byte"),
-        ("    if sub(before, 19, 50) ~= id then\n      break\n    end\n", ""),
-    ]), "S1" "S4",
-        "DEL without a check of the owner: a late release frees the next one's lock";
-    a_token_by_incr: How::Scripts(&[
-        ("  if as == 49 and last < stamp and", "  if false and"),
-        ("if last >= stamp then", "if true then"),
-        ("last = math.max(last + 1, now)", "last = last + 1"),
-    ]), "S2" "S3"; "restart_empty" "restart_older_copy",
-        "INCR as fencing token, and a server that lost its data (dlock 0.2: from 0 after every release)";
-    a_push_with_the_token_of_the_one_before: How::Scripts(&[
-        ("'1g' .. heir .. token ..", "'1g' .. heir .. sub(before, 3, 18) .."),
-    ]), "S2" "S3"; "pause",
-        "a token that is read before the grant is made";
-    a_lock_for_the_last_in_line: How::Scripts(&[
-        ("call('ZPOPMIN', base .. 'w')", "call('ZPOPMAX', base .. 'w')"),
-    ]), "L3",
-        "rslock, async-redis-lock: waiters sleep at random, and who came last may be first, again and again";
     a_fence_at_writes_only: How::Fence, "S3"; "pause",
         "a resource that checks tokens when it is written, and not when it is first read";
+};
+
+/// After a cut, answers belong to the requests before them: each is told what another one was.
+#[derive(Default)]
+pub(crate) struct Shifted(Mutex<HashMap<Key, Answer>>);
+
+impl Bend for Shifted {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let answer = store.attempt(claim).await?;
+            Ok(locked(&self.0).insert(claim.key.clone(), answer.clone()).unwrap_or(answer))
+        })
+    }
 }
 
 /// The lease counts from the answer: it is believed for longer by as long as the answer took.
@@ -318,8 +330,8 @@ mod tests {
     /// A patch that has lost its place would leave a mutant that is right.
     #[test]
     fn every_patch_has_a_place_in_a_script() {
-        let texts: Vec<&str> = tenure::backend::redis::scripts().map(|(_, text)| text).collect();
-        for mutant in MUTANTS {
+        for mutant in all() {
+            let texts = mutant.server().map(StoreKind::scripts).unwrap_or_default();
             for (old, _) in mutant.patches() {
                 assert!(texts.iter().any(|text| text.contains(old)), "{}: nothing says {old:?}", mutant.name);
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-pub(crate) use list::{How, MUTANTS, Mutant};
+pub(crate) use list::{How, Mutant, Shifted, all, mutants};
 
 use crate::chaos::{Caught, Hunt, hunt};
 use crate::cli::Globals;
@@ -46,10 +46,10 @@ const CONTROL: Duration = Duration::from_secs(6);
 /// Runs them, one after the other.
 pub(crate) fn run(args: &MutantsArgs, globals: &Globals) -> Outcome<ExitCode> {
     let filter = args.filter.as_deref().unwrap_or_default();
-    let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|mutant| mutant.name.contains(filter)).collect();
+    let chosen: Vec<&Mutant> = all().filter(|mutant| mutant.name.contains(filter)).collect();
     let simulated: Vec<&str> = sim::mutants().filter(|name| name.contains(filter)).collect();
     if chosen.is_empty() && simulated.is_empty() {
-        let names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).chain(sim::mutants()).collect();
+        let names: Vec<&str> = all().map(|mutant| mutant.name).chain(sim::mutants()).collect();
         let what = format!("no wrong protocol has {filter:?} in its name");
         return Err(Failure::usage(what, format!("there are {}", names.join(", "))));
     }

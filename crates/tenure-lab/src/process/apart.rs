@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{PARENT, ROLE};
 use crate::failure::{Doing, Failure, Outcome};
-use crate::server::program;
+use tenure_servers::process::program;
 
 const FLAGS: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
 /// A shell gives what it starts in the background no input, so it is handed on; and it tells of those that are killed,

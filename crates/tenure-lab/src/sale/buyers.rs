@@ -18,8 +18,8 @@ use super::homemade::{FileLock, Habits, KeyLock};
 use super::presence::Stay;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{Dice, boot_ns, us};
-use crate::plain;
 use crate::process::{Link, Role};
+use crate::servers;
 
 /// The role.
 pub(crate) const BUYERS: Role = ("buyers", play);
@@ -254,7 +254,7 @@ async fn door(task: &Task) -> Outcome<(Door, Option<Locks>)> {
     let habits = Habits { ttl, compares };
     Ok(match task.strategy {
         Strategy::None => (Door::Open, None),
-        Strategy::Naive | Strategy::Careful if plain::reaches(&task.url) => {
+        Strategy::Naive | Strategy::Careful if servers::reaches(&task.url) => {
             (Door::Key(KeyLock::new(&task.url, &task.lock, habits).await?), None)
         }
         Strategy::Naive | Strategy::Careful => (Door::File(FileLock::new(file, habits)), None),

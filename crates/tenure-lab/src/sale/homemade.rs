@@ -14,7 +14,7 @@ use tokio::sync::Mutex as Turn;
 
 use crate::failure::{Failure, Outcome};
 use crate::num::Dice;
-use crate::plain::Plain;
+use crate::servers::{self, Bare};
 
 /// How a homemade lock behaves.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ fn age(path: &Path) -> Option<Duration> {
 /// `SET key value NX PX ttl`, and a `DEL`.
 #[derive(Clone, Debug)]
 pub(super) struct KeyLock {
-    link: Arc<Turn<Plain>>,
+    link: Arc<Turn<Box<dyn Bare>>>,
     key: String,
     habits: Habits,
 }
@@ -99,13 +99,13 @@ pub(super) struct KeyLock {
 impl KeyLock {
     /// A lock at `key`, in a namespace of the lab's own.
     pub(super) async fn new(url: &str, lock: &str, habits: Habits) -> Outcome<KeyLock> {
-        let link = Arc::new(Turn::new(Plain::connect(url).await?));
+        let link = Arc::new(Turn::new(servers::bare(url).await?));
         Ok(KeyLock { link, key: format!("tenure-lab:homemade:{lock}"), habits })
     }
 
     /// The same lock over a connection of its own.
     pub(super) async fn with_connection(&self, url: &str) -> Outcome<KeyLock> {
-        Ok(KeyLock { link: Arc::new(Turn::new(Plain::connect(url).await?)), ..self.clone() })
+        Ok(KeyLock { link: Arc::new(Turn::new(servers::bare(url).await?)), ..self.clone() })
     }
 
     pub(super) async fn enter(&self, dice: &mut Dice) -> tenure::Result<Held> {

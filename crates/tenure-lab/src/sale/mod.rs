@@ -39,7 +39,7 @@ use crate::cli::Globals;
 use crate::duration;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;
-use crate::plain;
+use crate::servers;
 use door::Strategy;
 use faults::TTL;
 
@@ -148,10 +148,10 @@ impl Plan {
         let scope = needs_shared(&globals.url)?;
         // A homemade lock must be one of the same kind of store: a server that only Tenure can reach has none.
         let homemade = strategies.iter().any(|s| s.homemade());
-        if homemade && scope == Scope::Cluster && !plain::reaches(&globals.url) {
+        if homemade && scope == Scope::Cluster && !servers::reaches(&globals.url) {
             return Err(Failure::config(
-                "the naive and the careful lock speak to Redis without TLS only",
-                "name a redis:// URL, or choose --strategies none,tenure,tenure+fence",
+                "the naive and the careful lock cannot reach this server without Tenure",
+                "name the URL of one without TLS, or choose --strategies none,tenure,tenure+fence",
             ));
         }
         reachable(globals)?;

@@ -13,7 +13,7 @@ use super::{Plan, scene};
 use crate::cli::Globals;
 use crate::duration;
 use crate::num::round;
-use crate::plain;
+use crate::servers;
 
 /// A bar on standard error, if that is a terminal.
 pub(super) fn progress(plan: &Plan, globals: &Globals) -> ProgressBar {
@@ -269,7 +269,7 @@ pub(super) fn notes(plan: &Plan, r: &Result) -> Vec<String> {
     let mut notes = Vec::new();
     if r.strategy.homemade() {
         let ttl = duration::show(plan.homemade_ttl(r.strategy));
-        let key = plain::reaches(&plan.url);
+        let key = servers::reaches(&plan.url);
         notes.push(match (r.strategy, key) {
             (Strategy::Careful, key) => format!(
                 "{}; its ttl is {ttl}{}, and it is never renewed",

@@ -23,6 +23,7 @@ use super::worker::{self, Progress, Work};
 use super::world::{MS, S, World, locked};
 use crate::harness::text;
 use crate::num::Dice;
+use crate::servers::IN_PROCESS;
 
 /// What is run. The caps make a failing run smaller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,7 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
     let ahead = locked(&world.server).now(world.now()).ns.wrapping_sub(machine.clock_now().nanos());
     machine.offset.store(ahead, Ordering::Relaxed);
     let (link, me) = (Arc::new(Link(machine.clone())), machine.clone());
-    let connecting = Locks::builder("memory:")
+    let connecting = Locks::builder(IN_PROCESS)
         .namespace("sim")
         .owner(OWNER.clone())
         .runtime(machine.clone())

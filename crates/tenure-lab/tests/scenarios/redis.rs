@@ -1,6 +1,6 @@
 //! The same scenarios and workloads on a real Redis server of their own.
 
-use crate::server::{Server, program};
+use crate::server::{self, Server};
 use crate::{explain, lines, tenure};
 use tenure_lab::harness::{Harness, Verdict};
 
@@ -17,11 +17,12 @@ pub(crate) fn add(harness: &mut Harness<'_>) {
         ("redis::conform_says_what_the_dialect_does_not_promise", conform_of_the_dialect),
         ("redis::bad_input_is_refused", bad_input_is_refused),
     ];
-    let missing = ["redis-server", "redis-cli", "setpriv"].into_iter().find(|name| program(name).is_none());
+    let missing = server::missing();
     for (name, run) in all {
+        let missing = missing.clone();
         harness.test(*name, move || {
-            if let Some(missing) = missing {
-                return Verdict::Ignored(format!("this machine lacks {missing}"));
+            if let Some(why) = missing {
+                return Verdict::Ignored(why);
             }
             run();
             Verdict::Passed(String::new())

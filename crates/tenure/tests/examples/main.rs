@@ -3,25 +3,22 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use tenure_servers::redis as server;
 
 #[allow(dead_code)] // its `main` is for people
 #[path = "../../examples/contract.rs"]
 mod contract;
-#[allow(dead_code)] // shared with the backend's own tests
-#[path = "../redis/server.rs"]
-mod server;
 
 fn main() -> ExitCode {
     let mut trials = vec![
         Trial::test("contract::memory", || contract("memory:")),
         Trial::test("contract::host", || {
-            let dir = server::Dir::new();
+            let dir = server::Dir::new("examples")?;
             contract(&format!("host://{}", dir.0.display()))
         }),
     ];
     let redis = |name: &str, run: fn(&str) -> Result<(), Failed>, scheme: &'static str| {
-        let missing =
-            ["redis-server", "redis-cli", "setpriv"].iter().any(|name| server::program(name).is_none());
+        let missing = server::missing().is_some();
         let trial = Trial::test(name, move || {
             let server = server::Server::start();
             run(&server.url().replace("redis://", scheme))

@@ -1,18 +1,16 @@
 //! Redis: a server of our own, and redis-cli.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::Trial;
 use tenure::fence::{Domain, Stamp, redis, sql};
+use tenure_servers::redis::{NEEDS, Server, Settings};
 
-use crate::programs::{Dir, Server, command, find};
 use crate::trials::{self, Refused, Resource, Side, Slow, stamp};
 use crate::{Suite, trial};
 
-pub(crate) const SUITE: Suite =
-    Suite { name: "redis", needs: &["redis-server", "redis-cli", "setpriv"], trials: all };
+pub(crate) const SUITE: Suite = Suite { name: "redis", needs: &NEEDS, trials: all };
 
 fn all() -> Vec<Trial> {
     let mut all = trials::of("redis", || Box::new(Key::new(redis::guarded)));
@@ -40,22 +38,13 @@ pub(crate) fn stop() {
 }
 
 fn start() -> Server {
-    let dir = Dir::new();
-    let mut server = command("redis-server", "redis", &dir);
-    server.args(["--port", "0", "--unixsocket", &dir.file("socket"), "--save", "", "--daemonize", "no"]);
-    Server::start(dir, server, |dir| ask(dir, &["PING"]) == "PONG")
-}
-
-fn ask(dir: &Dir, words: &[&str]) -> String {
-    let mut command = Command::new(find("redis-cli").expect("installed"));
-    let output = command.args(["-s", &dir.file("socket")]).args(words).output().expect("redis-cli runs");
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    Server::new(Settings { socket: true, ..Settings::default() }).expect("redis-server starts")
 }
 
 fn cli(words: &[&str]) -> String {
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     let server = server.get_or_insert_with(start);
-    ask(&server.dir, words)
+    server.cli(words)
 }
 
 /// A key of its own.

@@ -59,7 +59,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn new(store: Store, broken: Break) -> Fleet {
-        let dir = Dir::new();
+        let dir = Dir::new("recipes").expect("a directory");
         std::fs::create_dir(dir.0.join("store")).expect("a directory");
         std::fs::create_dir(dir.0.join("shop")).expect("a directory");
         let server = (store == Store::Redis).then(Server::start);

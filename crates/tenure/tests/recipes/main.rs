@@ -6,14 +6,12 @@ use std::cell::Cell;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use tenure_servers::redis as server;
 
 mod fleet;
 mod pages;
 #[path = "../../examples/recipes/main.rs"]
 mod recipes;
-#[allow(dead_code)] // shared with the backend's own tests
-#[path = "../redis/server.rs"]
-mod server;
 mod trials;
 
 use fleet::{Break, Fleet, Store};
@@ -27,7 +25,7 @@ fn main() -> ExitCode {
     quiet();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let missing = ["redis-server", "redis-cli", "setpriv"].iter().any(|name| server::program(name).is_none());
+    let missing = server::missing().is_some();
     let mut all = pages::trials();
     for (name, run) in trials::ALL {
         for store in [Store::Host, Store::Redis] {

@@ -149,7 +149,7 @@ fn a_crowd_of_killed_waiters_delays_nobody() {
 
 /// The copy is from when twenty tasks waited, who were all served since; their client goes on.
 fn an_older_copy_delays_nobody() {
-    let mut server = Server::start();
+    let server = Server::start();
     let url = server.url();
     multi().block_on(async {
         let locks = Locks::builder(&url).ttl(Duration::from_secs(60)).fair().connect().await.expect("up");
@@ -170,7 +170,7 @@ fn an_older_copy_delays_nobody() {
             one.await.expect("no panic").expect("served");
         }
         server.kill();
-        server.launch();
+        server.launch().expect("it starts again");
         let began = Instant::now();
         // The holder of the copy holds for its lease, and is nobody's: an operator takes it away.
         soon("up", async || other.evict("x", Some(before), "it is of the copy").await.is_ok()).await;

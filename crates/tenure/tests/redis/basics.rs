@@ -45,7 +45,7 @@ fn lock_and_release_in_every_surrounding() {
 
 /// A program and its server that start at the same time, the server last.
 fn the_first_connect_is_retried() {
-    let mut server = Server::start();
+    let server = Server::start();
     let url = server.url();
     server.kill();
     let patient = |patience| Locks::builder(&url).retry_for(patience).blocking_connect();
@@ -59,7 +59,7 @@ fn the_first_connect_is_retried() {
     std::thread::scope(|threads| {
         let connecting = threads.spawn(|| patient(Duration::from_secs(120)));
         std::thread::sleep(Duration::from_millis(300));
-        server.launch();
+        server.launch().expect("it starts again");
         let locks = connecting.join().expect("no panic").expect("connects in the end");
         locks.mutex("a").expect("a name").blocking_lock().expect("free").blocking_release().expect("ours");
     });
@@ -114,7 +114,7 @@ async fn guard_line(url: &str) -> u64 {
 }
 
 fn the_domain_of_tokens_outlives_all_data() {
-    let mut server = Server::start();
+    let server = Server::start();
     let port = server.port;
     let domain = |url: &str| {
         let locks = Locks::blocking_connect(url).expect("connects");
@@ -131,7 +131,7 @@ fn the_domain_of_tokens_outlives_all_data() {
     assert_eq!(name.as_str(), format!("redis:{node}:{port}/0"));
     // Everything is lost, with the server.
     server.kill();
-    server.launch();
+    server.launch().expect("it starts again");
     assert_eq!(server.keys(), [""; 0]);
     assert_eq!(domain(&url).expect("named"), name);
     assert_eq!(domain(&format!("redis://localhost:{port}")).expect("named"), name);

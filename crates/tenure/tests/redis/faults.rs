@@ -68,7 +68,7 @@ fn the_script_cache_is_lost() {
 }
 
 fn restart_without_data() {
-    let mut server = Server::start();
+    let server = Server::start();
     let url = server.url();
     multi().block_on(async {
         let locks = Locks::builder(&url).ttl(Duration::from_secs(3)).connect().await.expect("up");
@@ -76,7 +76,7 @@ fn restart_without_data() {
         let before = token(&locks, "y").await;
         let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
         server.kill();
-        server.launch();
+        server.launch().expect("it starts again");
         // An empty server: the hold is gone, the token still grows.
         let lost = guard.lost().await;
         assert_eq!(*lost.why(), LostReason::Gone);
@@ -92,7 +92,7 @@ fn restart_without_data() {
 }
 
 fn restart_with_data() {
-    let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let url = server.url();
     multi().block_on(async {
         let locks = Locks::builder(&url).ttl(Duration::from_secs(5)).connect().await.expect("up");
@@ -109,7 +109,7 @@ fn restart_with_data() {
         soon("in line", async || locks.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1)))
             .await;
         server.kill();
-        server.launch();
+        server.launch().expect("it starts again");
         // Renewed on the new connection, past what was left of the lease.
         let first = guard.remaining();
         soon("renewed", async || guard.remaining() > first).await;
@@ -123,7 +123,7 @@ fn restart_with_data() {
 }
 
 fn restart_with_an_older_copy() {
-    let mut server = Server::start();
+    let server = Server::start();
     let url = server.url();
     multi().block_on(async {
         let locks = Locks::builder(&url).ttl(Duration::from_secs(2)).connect().await.expect("up");
@@ -131,7 +131,7 @@ fn restart_with_an_older_copy() {
         server.cli(&["SAVE"]);
         let second = token(&locks, "x").await;
         server.kill();
-        server.launch();
+        server.launch().expect("it starts again");
         let third = token(&locks, "x").await;
         assert!(first < second && second < third, "{first} {second} {third}");
     });

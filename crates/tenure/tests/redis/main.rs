@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use tenure_servers::redis as server;
 
 mod absent;
 mod access;
@@ -24,7 +25,6 @@ mod people;
 mod proxy;
 mod raw;
 mod scripts;
-mod server;
 mod tls;
 mod together;
 
@@ -33,17 +33,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Servers and clients share two cores with the rest of the machine.
     arguments.test_threads.get_or_insert(4);
-    let missing: Vec<&str> = ["redis-server", "redis-cli", "setpriv"]
-        .into_iter()
-        .filter(|name| server::program(name).is_none())
-        .collect();
-    if !missing.is_empty() {
-        println!("ignored, since this machine lacks {}", missing.join(", "));
+    let missing = server::missing();
+    if let Some(why) = &missing {
+        println!("ignored: {why}");
     }
     if server::program("cc").is_none() {
         println!("clock::: ignored where they set a real server's clock, since this machine lacks cc");
     }
-    let ignored = |trial: Trial| if missing.is_empty() { trial } else { trial.with_ignored_flag(true) };
+    let ignored = |trial: Trial| if missing.is_none() { trial } else { trial.with_ignored_flag(true) };
     let trials = all().into_iter().map(ignored).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

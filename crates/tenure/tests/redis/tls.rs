@@ -49,7 +49,7 @@ impl Root {
 
 /// A server that speaks TLS on the port told: to clients with a certificate only, if `mutual`.
 fn server(root: &Root, (cert, key): &(PathBuf, PathBuf), mutual: bool) -> (Server, u16) {
-    let port = free_port();
+    let port = free_port().expect("a free port");
     let (shown, text) = (port.to_string(), |path: &Path| path.display().to_string());
     let server = Server::with(&[
         "--tls-port",
@@ -81,7 +81,7 @@ async fn refused(url: &str, kind: ErrorKind) {
 }
 
 fn own_roots_and_own_certificates() {
-    let dir = Dir::new();
+    let dir = Dir::new("tls").expect("a directory");
     let (ours, theirs) = (Root::new(&dir.0, "ours"), Root::new(&dir.0, "theirs"));
     let here = ours.signs(&dir.0, "here", &[Ipv4Addr::LOCALHOST]);
     let elsewhere = ours.signs(&dir.0, "elsewhere", &[Ipv4Addr::new(10, 0, 0, 1)]);

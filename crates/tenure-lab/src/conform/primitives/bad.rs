@@ -9,6 +9,7 @@ use tenure::{ErrorKind, Handle, Locks, NAMES_MAX, Once, Outcome, Slot};
 use super::super::ctx::mutex;
 use super::super::{Ctx, Report, Trial, Verdict, Warp, ensure};
 use super::unseen;
+use crate::servers::IN_PROCESS;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial { name: "s8_numbers_of_permits", rules: &["S8", "L4"], why_not: super::no_semaphore, run: permits },
@@ -162,7 +163,7 @@ fn handles(ctx: &Ctx) -> Verdict {
         }
         let space = Locks::memory();
         refused("in another namespace", ErrorKind::Config, "namespace", space.adopt(handle.clone()).await)?;
-        let store = Locks::builder("memory:").namespace(&ctx.namespace).connect().await?;
+        let store = Locks::builder(IN_PROCESS).namespace(&ctx.namespace).connect().await?;
         refused("in another store", ErrorKind::Config, "store", store.adopt(handle.clone()).await)?;
         let guard = others.adopt(handle.clone()).await?;
         let late = |result: tenure::Result<_>| refused("a used handle", ErrorKind::Lost, "", result);

@@ -5,6 +5,7 @@ mod documents;
 mod features;
 mod manual;
 mod size;
+mod stores;
 mod wire;
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! What Tenure is measured against on a Redis server: the bare round trip, and the lock that everybody writes. And what
-//! the server itself spends.
+//! What Tenure is measured against on a server: the bare round trip, and the lock that everybody writes. And what the
+//! server itself spends.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::part::{HOLD, Part, Peer, Span, Work, wait_until};
 use super::tally::{Filling, Tally};
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{Dice, boot_ns};
-use crate::plain::{self, Plain};
+use crate::servers::{self, Bare};
 
 /// The time to live of the lock that everybody writes: longer than anybody here holds it.
 const TTL: Duration = Duration::from_secs(30);
@@ -62,12 +62,12 @@ pub(super) fn run(
     Ok(vec![total])
 }
 
-async fn connect(part: &Part, count: usize) -> Outcome<Vec<Bare>> {
+async fn connect(part: &Part, count: usize) -> Outcome<Vec<Client>> {
     let mut links = Vec::new();
     for n in 0..count {
         let own = if part.work == Work::Spread { format!("/{n}") } else { String::new() };
-        links.push(Bare {
-            link: Plain::connect(&part.url).await?,
+        links.push(Client {
+            link: servers::bare(&part.url).await?,
             peer: part.peer,
             key: format!("tenure-lab:setnx:{}{own}", part.lock),
             // No other's: several processes deal with one lock.
@@ -79,15 +79,15 @@ async fn connect(part: &Part, count: usize) -> Outcome<Vec<Bare>> {
 }
 
 /// One task of a peer.
-struct Bare {
-    link: Plain,
+struct Client {
+    link: Box<dyn Bare>,
     peer: Peer,
     key: String,
     value: String,
     dice: Dice,
 }
 
-impl Bare {
+impl Client {
     /// The floor under everything: a request and its answer.
     async fn pings(mut self, span: Span) -> Tally {
         let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
@@ -166,27 +166,20 @@ impl Bare {
 }
 
 /// What a server says that it spends: all of its process, whoever else uses it.
-pub(super) struct Meter(Turn<Plain>);
+pub(super) struct Meter(Turn<Box<dyn Bare>>);
 
 impl Meter {
-    /// A look at the server, where it is one that can be asked and that lets us.
+    /// A look at the server, if it is one that can be asked and that lets us.
     pub(super) async fn at(url: &str) -> Option<Meter> {
-        if !plain::reaches(url) {
+        if !servers::reaches(url) {
             return None;
         }
-        let meter = Meter(Turn::new(Plain::connect(url).await.ok()?));
-        meter.cpu_s().await.map(|_| meter)
+        let meter = Meter(Turn::new(servers::bare(url).await.ok()?));
+        meter.spent().await.map(|_| meter)
     }
 
-    /// The CPU time that its process has used.
-    pub(super) async fn cpu_s(&self) -> Option<f64> {
-        let mut link = self.0.lock().await;
-        let user = link.info("cpu", "used_cpu_user").await.ok()??;
-        Some(user + link.info("cpu", "used_cpu_sys").await.ok()??)
-    }
-
-    /// The memory that it has allocated, in kB.
-    pub(super) async fn memory_kb(&self) -> Option<f64> {
-        Some(self.0.lock().await.info("memory", "used_memory").await.ok()?? / 1024.0)
+    /// The CPU time that its process has used, in s, and the memory that it has allocated, in kB.
+    pub(super) async fn spent(&self) -> Option<(f64, f64)> {
+        self.0.lock().await.spent().await
     }
 }

@@ -1,0 +1,49 @@
+//! One registry knows the stores, and one crate starts servers.
+
+use super::{none, sources};
+
+/// The registry of stores.
+const REGISTRY: &str = "crates/tenure-lab/src/servers/";
+
+#[test]
+fn only_the_registry_of_the_lab_names_stores() {
+    let schemes: Vec<&str> =
+        tenure::backend::table().flat_map(|entry| entry.schemes.iter().copied()).collect();
+    let named = |line: &str| {
+        schemes.iter().any(|scheme| {
+            let literal = [format!("\"{scheme}\""), format!("\"{scheme}:"), format!("{scheme}://")];
+            literal.iter().any(|text| line.contains(text))
+        })
+    };
+    let mut faults = Vec::new();
+    let lab = sources("crates/tenure-lab/src", "rs");
+    for source in lab.iter().filter(|source| !source.path.starts_with(REGISTRY)) {
+        // Examples in help, and URLs that a unit test parses, are for people.
+        let code = source.code().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
+        for (number, line) in code.filter(|(_, line)| named(line) && !line.contains("tenure lab ")) {
+            faults.push(format!("{}:{number} names a store; ask {REGISTRY}: {}", source.path, line.trim()));
+        }
+    }
+    assert!(lab.iter().any(|source| source.path.starts_with(REGISTRY)), "the registry has moved");
+    none(&faults);
+}
+
+#[test]
+fn only_one_crate_starts_servers() {
+    let programs = ["redis-server", "redis-sentinel"];
+    let allowed =
+        ["crates/tenure-servers/", REGISTRY, "xtask/src/servers.rs", "crates/tenure/tests/it/tidy/"];
+    let mut faults = Vec::new();
+    for source in ["crates", "xtask"].iter().flat_map(|folder| sources(folder, "rs")) {
+        if allowed.iter().any(|path| source.path.starts_with(path)) {
+            continue;
+        }
+        for (number, line) in source.code() {
+            if programs.iter().any(|program| line.contains(&format!("\"{program}\""))) {
+                let path = &source.path;
+                faults.push(format!("{path}:{number} starts a server; use crates/tenure-servers"));
+            }
+        }
+    }
+    none(&faults);
+}
