@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{self, Backend, Call, Kind, Line, Opening, Owner, Query, Released, Sink};
+use crate::backend::{
+    self, Backend, Call, Kind, Line, Opening, Owner, Query, Released, Sink, Watched as All,
+};
 use crate::capability::{Capabilities, Needs, Turns};
 use crate::connect;
 use crate::core::lease::TTL_DEFAULT;
@@ -301,7 +303,7 @@ impl Locks {
     pub fn watch(&self, prefix: &str) -> Result<Watch> {
         check_prefix(prefix)?;
         self.engine.usable()?;
-        Ok(self.watching(prefix, Watched::Below))
+        Ok(self.watching(prefix, Watched::Below, All::Namespace(self.shared.namespace.clone())))
     }
 
     /// [`watch`](Locks::watch) for all namespaces of the store.
@@ -311,18 +313,19 @@ impl Locks {
     pub fn watch_all(&self, prefix: &str) -> Result<Watch> {
         check_prefix(prefix)?;
         self.engine.usable()?;
-        Ok(self.watching(prefix, Watched::Everywhere))
+        Ok(self.watching(prefix, Watched::Everywhere, All::Everything))
     }
 
     /// Follows one lock alone; the name was checked.
     pub(crate) fn watch_one(&self, name: &str) -> Result<Watch> {
         self.engine.usable()?;
-        Ok(self.watching(name, Watched::Alone))
+        let key = self.key(name)?;
+        Ok(self.watching(name, Watched::Alone, All::Names(vec![key])))
     }
 
-    fn watching(&self, prefix: &str, watched: Watched) -> Watch {
-        let changes = self.engine.hub.watch();
-        Watch { locks: self.clone(), prefix: prefix.to_owned(), watched, changes, last: None }
+    fn watching(&self, prefix: &str, watched: Watched, told: All) -> Watch {
+        let changes = self.engine.hub.watch(told.clone());
+        Watch { locks: self.clone(), prefix: prefix.to_owned(), watched, told, changes, last: None }
     }
 
     /// Releases everything that this client holds or waits for, and ends the connections. Guards that are still alive are lost.

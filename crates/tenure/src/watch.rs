@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backend::Line;
+use crate::backend::{self, Line};
 use crate::core::moment::Moment;
 use crate::error::Result;
 use crate::locks::Locks;
@@ -27,6 +27,8 @@ pub struct Watch {
     pub(crate) locks: Locks,
     pub(crate) prefix: String,
     pub(crate) watched: Watched,
+    /// Of what the store is to tell.
+    pub(crate) told: backend::Watched,
     pub(crate) changes: watch::Receiver<u64>,
     pub(crate) last: Option<Vec<Line>>,
 }
@@ -78,7 +80,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.locks.engine.hub.unwatch();
+        self.locks.engine.hub.unwatch(&self.told);
     }
 }
 

@@ -332,10 +332,10 @@ pub(crate) struct Lent(pub(crate) Arc<dyn Backend>);
 impl Backend for Lent {
     tenure::pass_on!(0: capabilities, domain, part, attempt, renew, release, transfer, evict, inspect);
 
-    fn watch(&self, on: bool) {
-        // Once somebody watches, all are told: nobody is harmed by news of a change.
-        if on {
-            self.0.watch(true);
+    fn watch(&self, what: &tenure::backend::Watched) {
+        // Once somebody watches, all are told of everything: nobody is harmed by news of a change.
+        if *what != tenure::backend::Watched::Nothing {
+            self.0.watch(&tenure::backend::Watched::Everything);
         }
     }
 

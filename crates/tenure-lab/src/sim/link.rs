@@ -358,7 +358,7 @@ impl Backend for Link {
         Box::pin(std::future::ready(Err(Error::unsupported("nobody looks in a simulation", ""))))
     }
 
-    fn watch(&self, _: bool) {}
+    fn watch(&self, _: &tenure::backend::Watched) {}
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

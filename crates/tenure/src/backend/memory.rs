@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
     Answer, Backend, BoxFuture, Call, Claim, ClaimId, Entry, Key, Leave, News, Opening, Page, Part, Query,
-    Released, Sink, local, note, refusal,
+    Released, Sink, Watched, local, note, refusal,
 };
 use crate::capability::{
     After, Capabilities, Evict, HoldEnd, Knows, Modes, Order, Scope, Survives, TokenStrength, Transfer, Ttl,
@@ -230,8 +230,8 @@ impl Backend for Memory {
         Box::pin(async move { self.inspect_now(query) })
     }
 
-    fn watch(&self, on: bool) {
-        self.watched.store(on, Ordering::Relaxed);
+    fn watch(&self, what: &Watched) {
+        self.watched.store(*what != Watched::Nothing, Ordering::Relaxed);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -388,14 +388,14 @@ mod tests {
         let (b, heard, _) = store();
         let c = claim(1, "a", Kind::Mutex);
         stand(&b, &c);
-        b.watch(true);
+        b.watch(&Watched::Everything);
         stand(&b, &c);
         ready(b.renew(std::slice::from_ref(&c), NOW));
         assert_eq!(heard.take(), [""; 0], "nothing changed");
         ready(b.release(&c, Leave::For(Duration::from_secs(1)), NOW)).expect("answered");
         stand(&b, &claim(2, "a", Kind::Mutex));
         assert_eq!(heard.take(), ["Changed", "Changed"]);
-        b.watch(false);
+        b.watch(&Watched::Nothing);
         stand(&b, &claim(3, "b", Kind::Mutex));
         assert_eq!(heard.take(), [""; 0]);
     }

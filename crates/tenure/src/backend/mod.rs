@@ -429,10 +429,24 @@ pub enum News {
     Granted(ClaimId, Grant, u64),
     /// This claim was taken away, for this reason.
     Gone(ClaimId, Option<String>),
-    /// Some line changed. Sent only while [`Backend::watch`] is on; many changes may be one piece of news.
+    /// Some line changed. Sent only for what [`Backend::watch`] asked for; many changes may be one piece of news.
     Changed,
     /// Pushes about keys of this part may have been lost: their waiters look again.
     LinkDown(Part),
+}
+
+/// Of what a client wants to be told: see [`Backend::watch`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Watched {
+    /// Of nothing.
+    #[default]
+    Nothing,
+    /// Of these locks.
+    Names(Vec<Key>),
+    /// Of all locks of a namespace.
+    Namespace(String),
+    /// Of all locks.
+    Everything,
 }
 
 /// Where pushes arrive: given to a backend when it is opened. Never blocks for long.
@@ -502,8 +516,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Looks at lines, a page at a time. Changes nothing.
     fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> BoxFuture<'a, Result<Page>>;
 
-    /// Turns [`News::Changed`] on or off for this client.
-    fn watch(&self, on: bool);
+    /// Of which locks this client wants to be told that they changed, from now on. A store may tell of more, but whoever
+    /// locks what nobody watches should not pay for it.
+    fn watch(&self, what: &Watched);
 
     /// Ends the connection. Claims that live on are not released.
     fn close(&self) -> BoxFuture<'_, ()>;

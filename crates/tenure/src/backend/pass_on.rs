@@ -79,8 +79,8 @@ macro_rules! pass_on {
         }
     };
     (@ $to:tt watch) => {
-        fn watch(&self, on: bool) {
-            self.$to.watch(on);
+        fn watch(&self, what: &$crate::backend::Watched) {
+            self.$to.watch(what);
         }
     };
     (@ $to:tt close) => {

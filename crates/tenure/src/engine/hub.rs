@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 
 use super::{Core, Hold};
-use crate::backend::{ClaimId, News, Sink};
+use crate::backend::{ClaimId, News, Sink, Watched};
 
 /// The sink that a backend is opened with. Exists before the engine does, since the backend must be given one.
 #[derive(Debug)]
 pub(crate) struct Hub {
     core: OnceLock<Weak<Core>>,
     changes: watch::Sender<u64>,
-    /// How many watch. Locked while the backend is told, so that it hears of the last change last.
-    watchers: Mutex<usize>,
+    /// What each watcher watches. Locked while the backend is told, so that it hears of the last change last.
+    watchers: Mutex<Vec<Watched>>,
 }
 
 impl Hub {
     pub(crate) fn new() -> Arc<Hub> {
-        Arc::new(Hub { core: OnceLock::new(), changes: watch::Sender::new(0), watchers: Mutex::new(0) })
+        Arc::new(Hub { core: OnceLock::new(), changes: watch::Sender::new(0), watchers: Mutex::default() })
     }
 
     pub(super) fn serve(&self, core: &Arc<Core>) {
@@ -26,28 +26,32 @@ impl Hub {
     }
 
     /// Counts changes of lines from now on, until [`unwatch`](Hub::unwatch).
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        let mut watchers = self.watchers();
-        *watchers += 1;
-        if *watchers == 1
-            && let Some(core) = self.core()
-        {
-            core.backend.watch(true);
-        }
+    pub(crate) fn watch(&self, what: Watched) -> watch::Receiver<u64> {
+        self.change_watchers(|watchers| watchers.push(what));
         self.changes.subscribe()
     }
 
-    pub(crate) fn unwatch(&self) {
+    pub(crate) fn unwatch(&self, what: &Watched) {
+        self.change_watchers(|watchers| {
+            if let Some(at) = watchers.iter().position(|watched| watched == what) {
+                watchers.swap_remove(at);
+            }
+        });
+    }
+
+    fn change_watchers(&self, change: impl FnOnce(&mut Vec<Watched>)) {
         let mut watchers = self.watchers();
-        *watchers -= 1;
-        if *watchers == 0
+        let before = all(&watchers);
+        change(&mut watchers);
+        let after = all(&watchers);
+        if after != before
             && let Some(core) = self.core()
         {
-            core.backend.watch(false);
+            core.backend.watch(&after);
         }
     }
 
-    fn watchers(&self) -> MutexGuard<'_, usize> {
+    fn watchers(&self) -> MutexGuard<'_, Vec<Watched>> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,6 +65,31 @@ impl Hub {
         if let Some(hold) = hold {
             then(&core, &hold);
         }
+    }
+}
+
+/// What all of them watch, in as few words as the contract has: it may be more than each of them asked for.
+fn all(watchers: &[Watched]) -> Watched {
+    let (mut names, mut namespaces) = (Vec::new(), Vec::new());
+    for watched in watchers {
+        match watched {
+            Watched::Nothing => {}
+            Watched::Names(keys) => names.extend_from_slice(keys),
+            Watched::Namespace(namespace) => namespaces.push(namespace),
+            Watched::Everything => return Watched::Everything,
+        }
+    }
+    names.sort();
+    names.dedup();
+    match namespaces.first() {
+        None if names.is_empty() => Watched::Nothing,
+        None => Watched::Names(names),
+        Some(one)
+            if namespaces.iter().all(|n| n == one) && names.iter().all(|key| key.namespace() == *one) =>
+        {
+            Watched::Namespace((*one).clone())
+        }
+        Some(_) => Watched::Everything,
     }
 }
 
@@ -94,5 +123,29 @@ impl Sink for Hub {
                 self.changes.send_modify(|n| *n += 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Key;
+
+    #[test]
+    fn what_all_watch_is_no_more_than_it_must_be() {
+        let name =
+            |namespace: &str, name: &str| Watched::Names(vec![Key::new(namespace, name).expect("a name")]);
+        let (a, b, other) = (name("one", "a"), name("one", "b"), name("two", "a"));
+        let one = Watched::Namespace("one".into());
+        assert_eq!(all(&[]), Watched::Nothing);
+        assert_eq!(all(&[a.clone(), a.clone()]), a);
+        assert!(
+            matches!(all(&[b.clone(), a.clone(), other.clone()]), Watched::Names(keys) if keys.len() == 3)
+        );
+        assert_eq!(all(&[a.clone(), one.clone()]), one);
+        assert_eq!(all(&[other, one.clone()]), Watched::Everything);
+        assert_eq!(all(&[one.clone(), one.clone()]), one);
+        assert_eq!(all(&[one, Watched::Namespace("two".into())]), Watched::Everything);
+        assert_eq!(all(&[b, Watched::Everything]), Watched::Everything);
     }
 }

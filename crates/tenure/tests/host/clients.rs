@@ -302,7 +302,7 @@ fn an_eviction_reaches_a_holder_in_another_process_with_its_reason() {
 fn watchers_hear_of_changes_by_other_processes() {
     let dir = Dir::new();
     let client = open(&dir.0).expect("opens");
-    client.backend.watch(true);
+    client.backend.watch(&tenure::backend::Watched::Everything);
     let changed = |what: &str| {
         let news = client.news.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nobody told of {what}"));
         assert!(matches!(news, News::Changed), "{news:?}");
@@ -317,7 +317,7 @@ fn watchers_hear_of_changes_by_other_processes() {
     // A process that ends leaves a change when somebody notices: here, whoever wants the lock.
     client.take(&client.claim("x"));
     changed("another hold");
-    client.backend.watch(false);
+    client.backend.watch(&tenure::backend::Watched::Nothing);
     while client.news.try_recv().is_ok() {}
     // One may have been on its way, for however long; a watch that goes on tells of each.
     let told = ["y", "z", "a", "b"].map(|name| {

@@ -328,7 +328,7 @@ fn looking_makes_nothing_and_changes_nothing() {
         assert!(matches!(answer, Standing::Gone { .. }), "{answer:?}");
         assert_eq!(client.release(&claim).expect("answered"), tenure::Released::Gone);
         assert_eq!(client.evict("x", "by hand"), tenure::Released::Gone);
-        client.backend.watch(true);
+        client.backend.watch(&tenure::backend::Watched::Everything);
         assert!(!typo.exists() && fs::read_dir(&dir.0).expect("there").next().is_none());
         // Once another client has made the store it is seen, and the first claim takes part.
         if path == &typo {

@@ -231,9 +231,9 @@ fn looks(dir: &Path, names: &[&str]) {
     assert_eq!(client.attempt(&claim).expect_err("cannot be used").kind(), ErrorKind::Denied);
     assert_eq!(client.release(&claim).expect_err("cannot be used").kind(), ErrorKind::Denied);
     let tells = |client: &crate::kit::Client| matches!(client.news.recv_timeout(PATIENCE), Ok(News::Changed));
-    client.backend.watch(true);
+    client.backend.watch(&tenure::backend::Watched::Everything);
     assert!(tells(&client) && tells(&client), "whoever watches is told to look now and then");
-    client.backend.watch(false);
+    client.backend.watch(&tenure::backend::Watched::Nothing);
 }
 
 /// Makes a store under a umask that takes away what its owner needs, and uses it again.

@@ -21,6 +21,7 @@ mod full;
 mod golden;
 mod histories;
 mod moves;
+mod observers;
 mod people;
 mod proxy;
 mod raw;
@@ -64,6 +65,7 @@ fn all() -> Vec<Trial> {
         tls::trials(),
         together::trials(),
         moves::trials(),
+        observers::trials(),
     ]
     .into_iter()
     .flatten()

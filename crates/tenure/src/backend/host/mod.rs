@@ -53,7 +53,7 @@ use self::place::{Dir, Place};
 use self::store::{Halt, Outcome, Store};
 use super::{
     Answer, Backend, BoxFuture, Call, Claim, Entry, Leave, News, Opening, Page, Part, Query, Released, Sink,
-    Standing,
+    Standing, Watched,
 };
 use crate::capability::{Capabilities, Fact, HoldEnd, Knows, Scope, Survives, TokenStrength, Turns};
 use crate::domain::Domain;
@@ -408,9 +408,9 @@ impl Backend for Host {
         })
     }
 
-    fn watch(&self, on: bool) {
+    fn watch(&self, what: &Watched) {
         if !self.born.left() && !self.closed.load(Ordering::Acquire) {
-            self.set_watch(on);
+            self.set_watch(*what != Watched::Nothing);
         }
     }
 

@@ -7,7 +7,7 @@
 //! answer is an error to the engine, which counts it and leaves a mark at the end. Only what has provably not left changes
 //! connections.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
@@ -22,7 +22,7 @@ use super::resp::Value;
 use super::scripts::{Names, Script};
 use super::target::Target;
 use super::together::Verb;
-use crate::backend::{ClaimId, Errand, News, Sink};
+use crate::backend::{ClaimId, Errand, News, Sink, Watched};
 use crate::core::moment::Moment;
 use crate::error::ErrorKind;
 use crate::runtime::{Runtime, join_all};
@@ -108,7 +108,11 @@ pub(super) struct Client {
     pub(super) closing: Notify,
     /// The caller's runtime is gone, and pushes come to the keeper's connection.
     pub(super) homeless: AtomicBool,
-    pub(super) watching: AtomicBool,
+    watched: Mutex<Watched>,
+    /// Held by whoever asks the server to tell of what is watched.
+    pub(super) tracking: tokio::sync::Mutex<()>,
+    /// How often it was asked.
+    pub(super) asked: AtomicU64,
     /// A change was told, and the news of it is on its way.
     pub(super) changed: AtomicBool,
     /// Whether the watchdog is awake.
@@ -152,11 +156,18 @@ impl Client {
             closed: AtomicBool::new(false),
             closing: Notify::new(),
             homeless: AtomicBool::new(false),
-            watching: AtomicBool::new(false),
+            watched: Mutex::default(),
+            tracking: tokio::sync::Mutex::default(),
+            asked: AtomicU64::new(0),
             changed: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
             guard: Notify::new(),
         }
+    }
+
+    /// What is watched.
+    pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -373,7 +384,7 @@ impl Client {
                     }
                 }
             }
-            Some("invalidate") => self.tell_change(),
+            Some("invalidate") => super::changes::tell(self),
             _ => {}
         }
     }
@@ -389,19 +400,6 @@ impl Client {
             {
                 tracing::debug!(why.what, "a grant that nobody waits for ends with its lease");
             }
-        });
-    }
-
-    /// Many changes are one piece of news.
-    pub(super) fn tell_change(self: &Arc<Client>) {
-        if self.changed.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let client = self.clone();
-        self.thread.handle.spawn(async move {
-            tokio::time::sleep(super::supervise::CHANGES).await;
-            client.changed.store(false, Ordering::SeqCst);
-            client.sink.0.news(News::Changed);
         });
     }
 }

@@ -129,6 +129,24 @@ impl Link {
         receiver
     }
 
+    /// Sends two requests with nothing between them, and waits for both answers.
+    pub(super) async fn ask_both(&self, first: &[u8], second: &[u8]) -> [Reply; 2] {
+        let receivers = {
+            let mut state = self.state();
+            let receivers = [first, second].map(|request| {
+                let (reply, receiver) = oneshot::channel();
+                let (to, since) = (To::One(reply), self.runtime.now());
+                self.push(&mut state, request, Waiting { to, from: 0, length: 0, since, pushed: false });
+                receiver
+            });
+            self.start_writing(state);
+            receivers
+        };
+        let [first, second] = receivers;
+        let lost = || Err(Fault::Lost("the connection ended".into()));
+        [first.await.unwrap_or_else(|_| lost()), second.await.unwrap_or_else(|_| lost())]
+    }
+
     /// Sends a request and waits for its answer.
     pub(super) async fn ask(&self, request: &[u8]) -> Reply {
         self.send(request).await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))

@@ -5,7 +5,7 @@
 //! carries token and time. Keys, records and channels are a public interface: `docs/wire/redis.md`.
 //!
 //! - `lua/`: the scripts. - `fields`: names in them. - `scripts`: running them. - `answer`, `record`: reading what they say.
-//! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `place`: where they live.
+//! - `client`, `supervise`: two connections, which one a request takes, making them anew. - `changes`: news of what is watched. - `place`: where they live.
 //! - `link`, `together`, `stream`, `resp`, `digits`: one connection. - `handshake`: its beginning, and what the server can promise.
 //! - `setnx`: the dialect. - `target`, `names`, `fault`: URLs, keys, errors.
 //! - `store_name`: which order the tokens belong to.
@@ -28,7 +28,7 @@ use self::supervise::Lane;
 use self::target::Target;
 use super::{
     Anchor, Answer, Backend, BoxFuture, Call, Claim, Entry, Errand, Leave, Opening, Page, Part, Query,
-    Released, refusal,
+    Released, Watched, refusal,
 };
 use crate::capability::{Capabilities, Fact, Knows, Survives, TokenStrength};
 use crate::domain::Domain;
@@ -37,6 +37,7 @@ use crate::key::Key;
 use crate::token::Token;
 
 mod answer;
+mod changes;
 mod client;
 mod digits;
 mod fault;
@@ -397,8 +398,8 @@ impl Backend for Redis {
         Box::pin(list::inspect(&self.client, &self.listed, query))
     }
 
-    fn watch(&self, on: bool) {
-        supervise::watch(&self.client, on);
+    fn watch(&self, what: &Watched) {
+        changes::watch(&self.client, what);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -32,6 +32,13 @@ pub(super) fn lock(head: &str) -> Option<Key> {
     (self::head(&key) == head).then_some(key)
 }
 
+/// What keys of all locks begin with whose names begin like this.
+pub(super) fn begin(name: &str) -> String {
+    let mut out = String::from(PREFIX);
+    escape(&mut out, name);
+    out
+}
+
 /// What `SCAN` is to match to find the keys of one kind whose names begin like this.
 pub(super) fn pattern(begin: &str, suffix: char) -> String {
     let mut plain = String::new();

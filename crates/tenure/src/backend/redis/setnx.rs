@@ -11,10 +11,10 @@ use super::answer::{Fields, hex};
 use super::client::Client;
 use super::digits::padded;
 use super::scripts::Script;
-use super::{BATCH, answer, evicted, judge, list, open_client, record, store_name, supervise};
+use super::{BATCH, answer, changes, evicted, judge, list, open_client, record, store_name};
 use crate::backend::{
     Answer, Backend, BoxFuture, Call, Claim, Entry, Errand, Kind, Leave, Opened, Opening, Page, Part, Query,
-    Released, Standing, refusal,
+    Released, Standing, Watched, refusal,
 };
 use crate::capability::{Capabilities, Knows, Modes, Order, TokenStrength, Turns, Visibility, Wakeup};
 use crate::domain::Domain;
@@ -245,8 +245,8 @@ impl Backend for Setnx {
         Box::pin(list::inspect(&self.client, &self.listed, query))
     }
 
-    fn watch(&self, on: bool) {
-        supervise::watch(&self.client, on);
+    fn watch(&self, what: &Watched) {
+        changes::watch(&self.client, what);
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

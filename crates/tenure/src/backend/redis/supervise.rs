@@ -10,9 +10,9 @@ use super::client::{Client, Slot};
 use super::fault::{Fault, Why, of_fault};
 use super::handshake::{self, Hello};
 use super::link::Link;
-use super::names;
 use super::stream::Stream;
-use crate::backend::{Errand, News, Part};
+use super::{changes, names};
+use crate::backend::{News, Part, Watched};
 use crate::core::backoff;
 use crate::error::ErrorKind;
 use crate::runtime::race;
@@ -29,8 +29,6 @@ const TICK: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(15);
 /// A connection that lasted this long was a good one: the next is made without a pause.
 const STEADY: Duration = Duration::from_secs(1);
-/// How long changes are collected before they are told.
-pub(super) const CHANGES: Duration = Duration::from_millis(50);
 
 /// Which of the two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +98,8 @@ async fn make(client: &Arc<Client>, lane: Lane) -> Result<(Arc<Link>, Hello), Wh
         ErrorKind::Uncertain => unreachable(client, &why.what),
         _ => why,
     })?;
-    if lane == Lane::Keeper && client.watching.load(Ordering::SeqCst) {
-        track(client, &link).await;
+    if lane == Lane::Keeper && *client.watched() != Watched::Nothing {
+        changes::track(client, &link).await;
     }
     unfinished.0 = None;
     Ok((link, hello))
@@ -123,40 +121,6 @@ async fn subscribe(client: &Client, link: &Link) -> Result<(), Why> {
         Ok(_) => Ok(()),
         Err(fault) => Err(of_fault(&fault)),
     }
-}
-
-/// Lets the server tell of every change of a lock.
-async fn track(client: &Arc<Client>, link: &Link) {
-    let words: [&[u8]; 6] = [b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", names::PREFIX.as_bytes()];
-    if let Err(why) = handshake::ask(link, &words).await {
-        tracing::debug!(why.what, "the server does not tell of changes; looking every second instead");
-        let client = client.clone();
-        tokio::spawn(async move {
-            while client.watching.load(Ordering::SeqCst) && !client.is_closed() {
-                client.tell_change();
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-    }
-}
-
-/// Turns the news of changes on or off.
-pub(super) fn watch(client: &Arc<Client>, on: bool) {
-    if client.watching.swap(on, Ordering::SeqCst) == on {
-        return;
-    }
-    let shared = client.clone();
-    client.thread.handle.spawn(async move {
-        if on {
-            if let Some(link) = shared.keeper.link() {
-                track(&shared, &link).await;
-            }
-            // What changed before the server began to tell.
-            shared.tell_change();
-        } else {
-            let _ = shared.command(Errand::Background, &[b"CLIENT", b"TRACKING", b"OFF"]).await;
-        }
-    });
 }
 
 /// Keeps one connection up until the client is closed. Dropped with its runtime, even before it was polled for the first

@@ -159,7 +159,7 @@ impl Backend for Script {
         Box::pin(std::future::pending())
     }
 
-    fn watch(&self, _: bool) {}
+    fn watch(&self, _: &crate::backend::Watched) {}
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

@@ -1,0 +1,121 @@
+//! News of changes: the server is asked to tell of what is watched, and of nothing else.
+//!
+//! A few locks by name: their heads are read, and the server tells once when one of them changes (`CLIENT TRACKING` with
+//! `OPTIN`), so that they are read again after that. A whole namespace: the server tells of each change below a prefix. Where
+//! it tells nothing, one looks every second.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::client::Client;
+use super::fault::{Why, of_answer, of_fault};
+use super::link::Link;
+use super::resp::{Value, command};
+use super::{handshake, names};
+use crate::backend::{News, Watched};
+use crate::key::Key;
+
+/// How long changes are collected before they are told.
+const CHANGES: Duration = Duration::from_millis(50);
+/// How often to look where the server tells nothing.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Changes what is watched.
+pub(super) fn watch(client: &Arc<Client>, what: &Watched) {
+    what.clone_into(&mut client.watched());
+    let shared = client.clone();
+    client.thread.handle.spawn(async move {
+        if let Some(link) = shared.keeper.link() {
+            track(&shared, &link).await;
+        }
+    });
+}
+
+/// Asks the server to tell of what is watched.
+pub(super) async fn track(client: &Arc<Client>, link: &Link) {
+    // One after the other: what was asked for last counts.
+    let _turn = client.tracking.lock().await;
+    let number = client.asked.fetch_add(1, Ordering::SeqCst) + 1;
+    let watched = client.watched().clone();
+    if let Err(why) = ask_for(client, link, &watched).await
+        && watched != Watched::Nothing
+    {
+        tracing::debug!(why.what, "the server does not tell of changes; looking every second instead");
+        let client = client.clone();
+        tokio::spawn(async move {
+            while client.asked.load(Ordering::SeqCst) == number && !client.is_closed() {
+                tell(&client);
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+    }
+    if watched != Watched::Nothing {
+        // What changed before the server began to tell.
+        tell(client);
+    }
+}
+
+async fn ask_for(client: &Client, link: &Link, watched: &Watched) -> Result<(), Why> {
+    handshake::ask(link, &[b"CLIENT", b"TRACKING", b"OFF"]).await?;
+    let prefix = match watched {
+        Watched::Nothing => return Ok(()),
+        Watched::Names(keys) => {
+            handshake::ask(link, &[b"CLIENT", b"TRACKING", b"ON", b"OPTIN"]).await?;
+            return remember(client, link, keys).await;
+        }
+        // The dialect's keys have no namespace.
+        Watched::Namespace(_) | Watched::Everything if client.target.dialect.is_some() => {
+            names::begin(client.target.dialect.as_deref().unwrap_or_default())
+        }
+        Watched::Namespace(namespace) => names::begin(&format!("{namespace}/")),
+        Watched::Everything => names::PREFIX.to_owned(),
+    };
+    let words: [&[u8]; 6] = [b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", prefix.as_bytes()];
+    handshake::ask(link, &words).await.map(drop)
+}
+
+/// Reads what changes with these locks, so that the server tells of the next change of each.
+async fn remember(client: &Client, link: &Link, keys: &[Key]) -> Result<(), Why> {
+    let read = |key: &Key| match &client.target.dialect {
+        Some(prefix) => {
+            let name = format!("{prefix}{}", key.name());
+            vec![names::plain_record(&name), name]
+        }
+        None => vec![names::head(key)],
+    };
+    for name in keys.iter().flat_map(read) {
+        let (yes, get) = (command(&[b"CLIENT", b"CACHING", b"YES"]), command(&[b"GET", name.as_bytes()]));
+        for answer in link.ask_both(&yes, &get).await {
+            match answer.map_err(|fault| of_fault(&fault))? {
+                // A key of another kind is watched all the same.
+                Value::Error(text) if !text.starts_with("WRONGTYPE") => return Err(of_answer(&text)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Something changed. Many changes are one piece of news.
+pub(super) fn tell(client: &Arc<Client>) {
+    if client.changed.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let client = client.clone();
+    client.thread.handle.clone().spawn(async move {
+        tokio::time::sleep(CHANGES).await;
+        client.changed.store(false, Ordering::SeqCst);
+        let watched = client.watched().clone();
+        if let Watched::Names(keys) = watched
+            && let Some(link) = client.keeper.link()
+        {
+            // Where that fails the connection does, and the next one asks anew.
+            let _turn = client.tracking.lock().await;
+            if let Err(why) = remember(&client, &link, &keys).await {
+                tracing::debug!(why.what, "what is watched was not read again");
+            }
+        }
+        client.sink.0.news(News::Changed);
+    });
+}

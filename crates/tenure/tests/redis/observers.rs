@@ -1,0 +1,123 @@
+//! Those who look: what they are told, and what those who lock pay for it.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tenure::{Locks, Observer};
+
+use crate::proxy::{Proxy, Way};
+use crate::server::Server;
+use crate::{multi, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("observers::are_told_of_what_they_watch", are_told_of_what_they_watch),
+        trial("observers::are_told_of_nothing_else", are_told_of_nothing_else),
+        trial("observers::are_told_after_a_restart", are_told_after_a_restart),
+        trial("observers::are_told_where_the_server_tells_nothing", are_told_where_the_server_tells_nothing),
+    ]
+}
+
+/// A candidate leads and resigns, a few times, and the observer sees each.
+async fn see(observer: &mut Observer, candidate: &Locks) {
+    let candidate = candidate.election("leader").expect("a name");
+    for round in 0..3 {
+        let value = round.to_string();
+        let leads = candidate.campaign(&value).await.expect("leads");
+        let seen = tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                if let Some(info) = observer.next().await.expect("answers") {
+                    break info;
+                }
+            }
+        });
+        assert_eq!(seen.await.expect("told").value, value);
+        leads.resign().await.expect("ours");
+        let gone = async { while observer.next().await.expect("answers").is_some() {} };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("told");
+    }
+}
+
+fn are_told_of_what_they_watch() {
+    for scheme in ["redis:", "redis+setnx:"] {
+        let server = Server::start();
+        let url = server.url().replace("redis:", scheme);
+        multi().block_on(async {
+            let (busy, eye) =
+                (Locks::connect(&url).await.expect("up"), Locks::connect(&url).await.expect("up"));
+            let mut observer = eye.election("leader").expect("a name").observe().expect("watches");
+            assert!(observer.next().await.expect("answers").is_none());
+            see(&mut observer, &busy).await;
+            // And beside it all that there is.
+            let mut watch = eye.watch("").expect("a prefix");
+            watch.next().await.expect("answers");
+            see(&mut observer, &busy).await;
+            drop(watch);
+            see(&mut observer, &busy).await;
+        });
+    }
+}
+
+/// How many bytes a client behind a proxy has been told.
+fn heard(proxy: &Proxy) -> u64 {
+    (0..2).map(|connection| proxy.passed(connection, Way::ToClient)).sum()
+}
+
+/// As many as a PING or two, and not one for each change.
+const LITTLE: u64 = 500;
+
+fn are_told_of_nothing_else() {
+    let server = Server::start();
+    multi().block_on(async {
+        let busy = Locks::connect(&server.url()).await.expect("up");
+        for namespace in ["default", "other"] {
+            let proxy = Proxy::to(server.port);
+            let eye = Locks::builder(&proxy.url()).namespace(namespace).connect().await.expect("up");
+            let mut one = eye.election("leader").expect("a name").observe().expect("watches");
+            one.next().await.expect("answers");
+            let mut all = (namespace == "other").then(|| eye.watch("").expect("a prefix"));
+            if let Some(all) = &mut all {
+                all.next().await.expect("answers");
+            }
+            // What is told when one begins to watch has come.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let before = heard(&proxy);
+            for n in 0..200 {
+                let mutex = busy.mutex(format!("busy/{}", n % 7)).expect("a name");
+                mutex.lock().await.expect("free").release().await.expect("ours");
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let told = heard(&proxy) - before;
+            assert!(told < LITTLE, "{namespace}: {told} bytes");
+        }
+    });
+}
+
+fn are_told_after_a_restart() {
+    let mut server = Server::start();
+    multi().block_on(async {
+        let (busy, eye) = (
+            Locks::connect(&server.url()).await.expect("up"),
+            Locks::connect(&server.url()).await.expect("up"),
+        );
+        let mut observer = eye.election("leader").expect("a name").observe().expect("watches");
+        assert!(observer.next().await.expect("answers").is_none());
+        see(&mut observer, &busy).await;
+        server.kill();
+        server.launch();
+        crate::soon("up", async || busy.list("").await.is_ok() && eye.list("").await.is_ok()).await;
+        see(&mut observer, &busy).await;
+    });
+}
+
+fn are_told_where_the_server_tells_nothing() {
+    let server = Server::start();
+    server.cli(&["ACL", "SETUSER", "eye", "on", ">pw", "~*", "&*", "+@all", "-client|tracking"]);
+    multi().block_on(async {
+        let busy = Locks::connect(&server.url()).await.expect("up");
+        let eye = Locks::connect(&server.url().replace("//", "//eye:pw@")).await.expect("up");
+        let mut observer = eye.election("leader").expect("a name").observe().expect("watches");
+        assert!(observer.next().await.expect("answers").is_none());
+        see(&mut observer, &busy).await;
+    });
+}
