@@ -31,7 +31,7 @@ async fn see(observer: &mut Observer, candidate: &Locks) {
                 }
             }
         });
-        assert_eq!(seen.await.expect("told").value, value);
+        assert_eq!(seen.await.expect("told").value(), value);
         leads.resign().await.expect("ours");
         let gone = async { while observer.next().await.expect("answers").is_some() {} };
         tokio::time::timeout(Duration::from_secs(60), gone).await.expect("told");
