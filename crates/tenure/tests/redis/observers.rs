@@ -94,7 +94,7 @@ fn are_told_of_nothing_else() {
 }
 
 fn are_told_after_a_restart() {
-    let mut server = Server::start();
+    let server = Server::start();
     multi().block_on(async {
         let (busy, eye) = (
             Locks::connect(&server.url()).await.expect("up"),
@@ -104,7 +104,7 @@ fn are_told_after_a_restart() {
         assert!(observer.next().await.expect("answers").is_none());
         see(&mut observer, &busy).await;
         server.kill();
-        server.launch();
+        server.launch().expect("it starts again");
         crate::soon("up", async || busy.list("").await.is_ok() && eye.list("").await.is_ok()).await;
         see(&mut observer, &busy).await;
     });
