@@ -84,13 +84,8 @@ impl Oracle {
     }
 
     fn fits(&self, ask: &Ask) -> bool {
-        let holders: Vec<&Entry> = self.line(ask.lock).filter(|e| e.grant.is_some()).collect();
-        let used: u64 = holders.iter().map(|e| u64::from(e.ask.weight)).sum();
-        holders
-            .iter()
-            .map(|e| e.ask.capacity)
-            .chain([ask.capacity])
-            .all(|all| used + u64::from(ask.weight) <= u64::from(all))
+        let used = |e: &Entry| e.grant.map_or(0, |_| u64::from(e.ask.weight));
+        self.line(ask.lock).map(used).sum::<u64>() + u64::from(ask.weight) <= u64::from(ask.capacity)
     }
 
     /// Removes what has ended, and grants the longest prefix that fits.

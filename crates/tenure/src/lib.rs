@@ -46,6 +46,7 @@ mod semaphore;
 mod striped;
 pub mod testing;
 mod token;
+mod ttl;
 #[cfg(feature = "unstable")]
 pub mod url;
 #[cfg(not(feature = "unstable"))]
@@ -77,7 +78,7 @@ mod runtime;
 pub use backend::{Broken, Kind, Line, Owner, Previous, Released, Seen};
 pub use capability::{
     After, Capabilities, Evict, Fact, HoldEnd, Knows, Modes, Needs, Order, Scope, Survives, TokenStrength,
-    Transfer, Ttl, Turns, Visibility, Wakeup, Warning,
+    Transfer, Turns, Visibility, Wakeup, Warning,
 };
 pub use domain::Domain;
 pub use election::{Election, Leader, LeaderInfo, Observer};
@@ -96,6 +97,7 @@ pub use scope::{blocking_scope, scope};
 pub use semaphore::{Permit, Semaphore};
 pub use striped::{STRIPES_MAX, Striped};
 pub use token::Token;
+pub use ttl::Ttl;
 #[cfg(feature = "unstable")]
 pub use url::{Secret, StoreUrl};
 pub use watch::Watch;

@@ -36,10 +36,8 @@ impl Locks {
 /// few. The permits of a crashed holder come back when its lease expires. Permits have no fencing token, because several are
 /// held at a time.
 ///
-/// **The number of permits** is what each caller says, so it can be changed while the semaphore is in use, program by program.
-/// The store grants a claim if the permits that are out, and its own, fit into the claim's own number; `memory:` and `host:`
-/// also respect the number of every present holder. Lowering it takes nothing away from current holders. Raising it takes
-/// effect once those who named the lower one have released.
+/// **The number of permits** is what each caller says: the store grants a claim if it fits into the claim's own number. So the
+/// number can be changed while the semaphore is in use, program by program. Lowering it takes nothing away from current holders.
 ///
 /// ```
 /// # fn main() -> tenure::Result<()> {

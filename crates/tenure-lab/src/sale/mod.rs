@@ -100,7 +100,7 @@ struct Defaults {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    url: "host:",
+    url: crate::servers::USUAL,
     namespace: "default",
     clients: 100,
     processes: 4,

@@ -9,7 +9,7 @@ use super::{
     Released, Sink, Watched, local, note, refusal,
 };
 use crate::capability::{
-    After, Capabilities, Evict, HoldEnd, Knows, Modes, Order, Scope, Survives, TokenStrength, Transfer, Ttl,
+    After, Capabilities, Evict, HoldEnd, Knows, Modes, Order, Scope, Survives, TokenStrength, Transfer,
     Turns, Visibility, Wakeup,
 };
 use crate::core::line::{Found, Lines, NO_SLOT, Now, Place, Refusal, VecArena};
@@ -17,6 +17,7 @@ use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use crate::token::Token;
+use crate::ttl::Ttl;
 
 /// This backend's row of the table.
 pub(super) const ENTRY: Entry = Entry {

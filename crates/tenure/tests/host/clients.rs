@@ -223,50 +223,6 @@ fn ten_thousand_waiters_of_one_lock_are_granted_in_turn_by_push() {
     faults::check(&dir.0).expect("whole");
 }
 
-/// While the size of a semaphore is changed, clients name different sizes. No holder ever has more company than it named.
-#[test]
-fn a_larger_size_does_not_get_in_beside_holders_of_a_smaller_one() {
-    let dir = Dir::new();
-    let (client, other) = (open(&dir.0).expect("opens"), open(&dir.0).expect("opens"));
-    let permit = |client: &Client, all: u32, stand: bool| Claim {
-        kind: Kind::Semaphore,
-        capacity: all,
-        stand,
-        ..client.claim("x")
-    };
-    let held = |claim: &Claim| match client.attempt(claim).expect("asked").standing {
-        Standing::Held(_) => true,
-        Standing::Busy | Standing::Waiting { .. } => false,
-        other => panic!("unexpected: {other:?}"),
-    };
-    let first = permit(&client, 1, false);
-    assert!(held(&first));
-    assert!(!held(&permit(&client, 5, false)), "beside a holder that named 1");
-    // In line they are not overtaken either, by whatever size.
-    let second = permit(&other, 5, true);
-    assert!(matches!(other.attempt(&second).expect("asked").standing, Standing::Waiting { .. }));
-    assert!(!held(&permit(&client, 9, false)) && !held(&permit(&client, 1, false)));
-    client.release(&first).expect("release");
-    let granted = |news: News| matches!(news, News::Granted(id, ..) if id == second.id);
-    assert!(
-        granted(other.news.recv_timeout(PATIENCE).expect("news")),
-        "the size may grow once the smaller one is gone"
-    );
-    // 5 now: four more, and none that names less than there are.
-    let more: Vec<Claim> = (0..4).map(|_| permit(&client, 5, false)).collect();
-    assert!(more.iter().all(&held));
-    for all in [1, 3, 5, 9] {
-        assert!(!held(&permit(&client, all, false)), "{all}");
-    }
-    for claim in &more[1..] {
-        client.release(claim).expect("release");
-    }
-    assert!(!held(&permit(&client, 2, false)), "two hold, and it named 2");
-    let third = permit(&client, 3, false);
-    assert!(held(&third) && !held(&permit(&client, 5, false)), "three hold, and one of them named 3");
-    faults::check(&dir.0).expect("whole");
-}
-
 #[test]
 fn readers_and_permits_pass_between_processes() {
     let dir = Dir::new();

@@ -403,8 +403,7 @@ fn one_token_is_stored_as_ever() {
     store.attempt(&claim);
     let head = server.cli(&["GET", HEAD]);
     let record = &head[171..];
-    let (since, client) = (&record[44..60], &record[76..92]);
-    let leases = "0003000000000010000000";
+    let (since, client, leases) = (&record[44..60], &record[76..92], "0003000000000010000000");
     assert_eq!(
         record,
         format!("1h00000000010000000001{leases}{since}{:016}{client}u\th\t1\tp\twhy", *FAR + 1)

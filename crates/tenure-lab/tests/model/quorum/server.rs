@@ -78,34 +78,7 @@ pub(super) fn serve(s: &mut State, k: usize, message: Message, model: &Redlock) 
     let lease = if bounds.ticks == 0 { 0 } else { now + ticks(TTL) };
     match request {
         Request::Acquire { round, token } => {
-            let floor = floor.max(0);
-            if let Some((owner, newer, _)) =
-                server.vote.filter(|(owner, newer, _)| *owner != client || *newer > round)
-            {
-                let rival = if owner == client { u64::from(newer) << 32 } else { owner as u64 };
-                let left = std::time::Duration::ZERO;
-                return Answer::Vote(Vote::Denied { floor: Token::new(floor), left, rival });
-            }
-            let before = server.vote.filter(|(_, same, _)| *same == round);
-            let with = before.map_or(0, |(.., with)| with);
-            (server.vote, server.until) = (Some((client, round, with)), lease);
-            if matches!(wrong, Wrong::HighestCounter | Wrong::WriteBack | Wrong::WriteBackIfOwner) {
-                server.fence += i64::from(before.is_none());
-                return Answer::Vote(Vote::Locked { floor: Token::new(server.fence) });
-            }
-            let again = match wrong {
-                Wrong::EqualFromAnyone => token == server.fence,
-                Wrong::EqualFromVoter => token == server.fence && before.is_some(),
-                _ => with == token,
-            };
-            if token > floor || again {
-                (server.fence, server.vote) = (server.fence.max(token), Some((client, round, token)));
-                return Answer::Vote(Vote::Accepted);
-            }
-            Answer::Vote(match wrong {
-                Wrong::LockedCounts => Vote::Accepted,
-                _ => Vote::Locked { floor: Token::new(floor) },
-            })
+            acquire(server, (client, round, token), floor.max(0), lease, wrong)
         }
         Request::Promote { round, token } => {
             let voted = server.vote.is_some_and(|(owner, of, _)| (owner, of) == (client, round));
@@ -138,6 +111,38 @@ pub(super) fn serve(s: &mut State, k: usize, message: Message, model: &Redlock) 
             Answer::Yes(deleted)
         }
     }
+}
+
+/// An ACQ: the vote, and with it the token, if no newer one is known.
+fn acquire(server: &mut Server, asked: (usize, u8, i64), floor: i64, lease: u8, wrong: Wrong) -> Answer {
+    let (client, round, token) = asked;
+    if let Some((owner, newer, _)) =
+        server.vote.filter(|(owner, newer, _)| *owner != client || *newer > round)
+    {
+        let rival = if owner == client { u64::from(newer) << 32 } else { owner as u64 };
+        let left = std::time::Duration::ZERO;
+        return Answer::Vote(Vote::Denied { floor: Token::new(floor), left, rival });
+    }
+    let before = server.vote.filter(|(_, same, _)| *same == round);
+    let with = before.map_or(0, |(.., with)| with);
+    (server.vote, server.until) = (Some((client, round, with)), lease);
+    if matches!(wrong, Wrong::HighestCounter | Wrong::WriteBack | Wrong::WriteBackIfOwner) {
+        server.fence += i64::from(before.is_none());
+        return Answer::Vote(Vote::Locked { floor: Token::new(server.fence) });
+    }
+    let again = match wrong {
+        Wrong::EqualFromAnyone => token == server.fence,
+        Wrong::EqualFromVoter => token == server.fence && before.is_some(),
+        _ => with == token,
+    };
+    if token > floor || again {
+        (server.fence, server.vote) = (server.fence.max(token), Some((client, round, token)));
+        return Answer::Vote(Vote::Accepted);
+    }
+    Answer::Vote(match wrong {
+        Wrong::LockedCounts => Vote::Accepted,
+        _ => Vote::Locked { floor: Token::new(floor) },
+    })
 }
 
 /// Requests that change nothing, now or later, and whose answer nobody waits for, are taken off the way.

@@ -59,10 +59,7 @@ impl<A: Arena> Lines<A> {
         (lo(line), hi(line))
     }
 
-    /// Whether a claim may hold beside the present holders: within the capacity that it assumes, and within those that
-    /// they assume. A semaphore may be asked for with several sizes while its size is changed.
     pub(super) fn fits(&self, l: u32, weight: u32, capacity: u32) -> bool {
-        let capacity = capacity.min(tree::least(&self.arena, self.line(l).0));
         self.at(l, lock::USED).saturating_add(u64::from(weight)) <= u64::from(capacity)
     }
 

@@ -42,12 +42,6 @@ impl Naive {
         self.line.iter().filter(|c| c.is != Is::Waiting).map(|c| u64::from(c.weight)).sum()
     }
 
-    /// Whether there is room within the capacity that a claim assumes, and within those that the holders assume.
-    fn fits(&self, weight: u32, capacity: u32) -> bool {
-        let holders = self.line.iter().filter(|c| c.is != Is::Waiting).map(|c| c.capacity);
-        holders.chain([capacity]).all(|all| self.used() + u64::from(weight) <= u64::from(all))
-    }
-
     fn token(&mut self, weight: u32, now: Now) -> i64 {
         let reads = self.kind == Some(Kind::ReadWrite) && weight < RW_CAPACITY;
         if self.kind == Some(Kind::Semaphore) {
@@ -71,7 +65,7 @@ impl Naive {
         marks.retain(|_, m| m.0 >= now.ns);
         while let Some(i) = self.line.iter().position(|c| c.is == Is::Waiting) {
             let (weight, capacity) = (self.line[i].weight, self.line[i].capacity);
-            if !self.fits(weight, capacity) {
+            if self.used() + u64::from(weight) > u64::from(capacity) {
                 break;
             }
             let token = self.token(weight, now);
@@ -119,7 +113,7 @@ impl Naive {
             return None;
         }
         let waits = self.line.iter().any(|c| c.is == Is::Waiting);
-        let fits = !waits && self.fits(ask.weight, ask.capacity);
+        let fits = !waits && self.used() + u64::from(ask.weight) <= u64::from(ask.capacity);
         if !fits && !ask.stand {
             return Some(Place::Busy);
         }
