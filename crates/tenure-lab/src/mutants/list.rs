@@ -139,7 +139,8 @@ impl Bend for Shifted {
     }
 }
 
-/// The lease counts from the answer: it is believed for longer by as long as the answer took.
+/// The lease counts from the answer: it is believed for longer by as long as the answer took. The store is asked for half of
+/// the lease, since the engine never believes in more than it asked for.
 #[derive(Default)]
 struct FromAnswer;
 
@@ -154,11 +155,14 @@ fn longer(answer: tenure::Result<Answer>, sent: u64) -> tenure::Result<Answer> {
 impl Bend for FromAnswer {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let sent = boot_ns();
-        Box::pin(async move { longer(store.attempt(claim).await, sent) })
+        Box::pin(async move { longer(store.attempt(&half(claim)).await, sent) })
     }
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let sent = boot_ns();
-        Box::pin(async move { store.renew(claims).await.into_iter().map(|a| longer(a, sent)).collect() })
+        Box::pin(async move {
+            let halves: Vec<Claim> = claims.iter().map(half).collect();
+            store.renew(&halves).await.into_iter().map(|a| longer(a, sent)).collect()
+        })
     }
 }
 

@@ -36,6 +36,9 @@ faults! {
     ServerPause "server-pause": "the server stands still";
     ServerForward "server-clock-forward": "the server's clock steps forward";
     ServerBack "server-clock-back": "the server's clock steps back";
+    ServerRocks "server-clock-to-and-fro": "the server's clock steps back, and forward again after a while";
+    Failover "failover-behind": "the server stops, and another one with its data follows, whose clock is behind";
+    FailoverEmpty "failover-empty": "the server's clock steps back; then it stops, and an empty one whose clock is right follows";
     ServerDrift "server-drift": "the server's clock runs at a rate that rho allows for";
     ClientDrift "client-drift": "a client's clock runs at a rate that rho allows for";
     BadRate "bad-rate": "a client's clock runs so slowly that rho does not allow for it";

@@ -38,8 +38,8 @@ pub(super) struct Request {
 
 impl Request {
     /// As the server sees it at the true time `t`.
-    pub(super) fn serving(&self, t: u64, now: Now) -> Serving {
-        Serving { t, now: now.ns, machine: self.machine }
+    pub(super) fn serving(&self, t: u64, now: Now, shown: u64) -> Serving {
+        Serving { t, now: now.ns, shown, machine: self.machine }
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) struct Server {
     pub(super) clock: Clock,
     /// The latest time that the line was told: it must not go back, so a clock that does stands still for it.
     last: u64,
+    /// What its clock shows, however often that was stepped. Answers are by this clock, like those of a server that
+    /// computes what is left of a lease from the end that it has stored.
+    pub(super) shown: u64,
     /// The copy that a rollback restores.
     saved: Option<Lines<VecArena>>,
     /// Which machine asked for a claim last: its pushes go there.
@@ -63,6 +66,7 @@ impl Server {
             lines: empty(),
             clock: Clock::new(0, BOOTED, 0),
             last: 0,
+            shown: 0,
             saved: None,
             homes: HashMap::new(),
             down_until: 0,
@@ -76,7 +80,7 @@ impl Server {
     /// The server's time at the true time `t`.
     pub(super) fn now(&mut self, t: u64) -> Now {
         let shown = self.clock.read(t);
-        self.last = self.last.max(shown);
+        (self.last, self.shown) = (self.last.max(shown), shown);
         let wall_us = if self.counting { 0 } else { EPOCH_US + shown / 1_000 };
         Now { ns: self.last, wall_us, ceiling: i64::MAX }
     }
@@ -109,7 +113,7 @@ impl Server {
     pub(super) fn serve(&mut self, judge: &mut Judge, t: u64, request: &Request) -> Served {
         let now = self.now(t);
         let mut news = Vec::new();
-        let serving = request.serving(t, now);
+        let serving = request.serving(t, now, self.shown);
         let said = match &request.verb {
             Verb::Attempt(claim, birth) => {
                 self.at_home(claim.id, request.machine);
@@ -194,7 +198,7 @@ impl Server {
             let piece = match (&event, place) {
                 (Event::Granted { .. }, Standing::Held(grant)) => {
                     judge.granted(serving, ClaimId(id), grant);
-                    News::Granted(ClaimId(id), grant, now.ns)
+                    News::Granted(ClaimId(id), grant, self.shown)
                 }
                 (Event::Evicted { .. }, Standing::Gone { why }) => {
                     judge.evicted(ClaimId(id));
@@ -245,7 +249,7 @@ fn refused(refusal: Refusal) -> Error {
 impl Server {
     /// What a claim's place in the line is, as an answer.
     pub(super) fn standing(&self, id: ClaimId, place: Place, now: Now) -> Answer {
-        let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(now.ns)));
+        let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(self.shown)));
         let standing = match place {
             Place::Held { token, end } => {
                 let token = token * self.tokens + self.ahead.get(&id.0).copied().unwrap_or(0);
@@ -263,7 +267,7 @@ impl Server {
             Place::Busy => Standing::Busy,
             Place::Gone { why } => Standing::Gone { why },
         };
-        Answer { standing, at: Some(now.ns) }
+        Answer { standing, at: Some(self.shown) }
     }
 
     /// The line's token of which this is one.

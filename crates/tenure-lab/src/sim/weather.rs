@@ -39,6 +39,9 @@ const PLANNED: &[Fault] = &[
     Fault::ServerPause,
     Fault::ServerForward,
     Fault::ServerBack,
+    Fault::ServerRocks,
+    Fault::Failover,
+    Fault::FailoverEmpty,
     Fault::ClientForward,
     Fault::ClientPause,
     Fault::ClientStop,
@@ -76,6 +79,21 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
         Fault::Rollback => crash(world, Memory::Old, short),
         Fault::ServerPause => locked(&world.server).still_until = world.now() + short,
         Fault::ServerForward | Fault::ServerBack => step(world, fault == Fault::ServerForward, short),
+        Fault::ServerRocks => {
+            step(world, false, short);
+            world.after(world.below(2 * S), move |world| step(world, true, short));
+        }
+        Fault::Failover => {
+            step(world, false, short);
+            crash(world, Memory::Kept, world.below(S));
+        }
+        Fault::FailoverEmpty => {
+            step(world, false, short);
+            world.after(world.below(2 * S), move |world| {
+                crash(world, Memory::Lost, 10 * MS);
+                step(world, true, short);
+            });
+        }
         Fault::ClientForward => {
             locked(&world.judge).stepped.push(machine.number);
             machine.step_clock(short.cast_signed());

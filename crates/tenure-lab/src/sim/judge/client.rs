@@ -13,9 +13,10 @@ use super::{At, Belief, Judge, Machine};
 impl Judge {
     /// A client hears of a grant or a renewal that was asked for at `sent`.
     pub(in super::super) fn told(&mut self, id: ClaimId, sent: Moment, grant: &Grant) {
-        let Lease::For(ttl) = grant.lease else { return };
+        let Lease::For(told) = grant.lease else { return };
         if let Some(record) = self.records.get_mut(&id.0) {
-            record.bound = record.bound.max(deadline(sent, ttl));
+            // Whatever the server says: its clock may have stepped since it stored the end of the lease.
+            record.bound = record.bound.max(deadline(sent, told.min(record.ttl)));
         }
     }
 

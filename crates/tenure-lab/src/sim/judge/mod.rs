@@ -31,11 +31,12 @@ pub(super) struct Broken {
     pub(super) what: String,
 }
 
-/// A request as it is served: the true time, the server's, and whose it is.
+/// A request as it is served: the true time, the line's, what the server's clock shows, and whose it is.
 #[derive(Clone, Copy)]
 pub(super) struct Serving {
     pub(super) t: u64,
     pub(super) now: u64,
+    pub(super) shown: u64,
     pub(super) machine: usize,
 }
 

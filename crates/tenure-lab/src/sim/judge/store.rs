@@ -48,7 +48,7 @@ impl Judge {
                 let other = before.0 == At::Holds && lives && before.1 != token;
                 record.at = At::Holds;
                 record.token = token;
-                record.end = end(s.now, grant.lease);
+                record.end = end(s.shown, grant.lease);
                 let what = || format!("{} has the token {} and then {token}", id.short(), before.1);
                 self.rule("S7", s.t, !other, what);
                 if before.0 != At::Holds || before.1 != token {
@@ -62,7 +62,7 @@ impl Judge {
                     record.stood = Some(self.stood);
                 }
                 record.at = At::Waits;
-                record.end = place.map_or(s.now, |lease| end(s.now, lease));
+                record.end = place.map_or(s.now, |lease| end(s.shown, lease));
                 self.rule("S4", s.t, !back, || format!("{} held and waits again", id.short()));
             }
             Standing::Busy | Standing::Gone { .. } => {
@@ -80,7 +80,7 @@ impl Judge {
         let Some(record) = self.records.get_mut(&id.0) else { return };
         let ghost = record.withdrawn && !record.excused && !stepped;
         let token = grant.token.map_or(0, tenure::Token::get);
-        (record.at, record.token, record.end) = (At::Holds, token, end(s.now, grant.lease));
+        (record.at, record.token, record.end) = (At::Holds, token, end(s.shown, grant.lease));
         self.rule("S9", s.t, !ghost, || format!("{} was granted after it was withdrawn", id.short()));
         self.grant(s, id, token);
     }

@@ -18,6 +18,11 @@ use super::Mutant;
 pub(super) struct FromAnswer;
 
 impl Mutant for FromAnswer {
+    fn sends(&self, verb: &mut Verb) -> Option<Said> {
+        ask_for_half(verb);
+        None
+    }
+
     fn hears(&self, request: &Request, now: Moment, said: &mut Said) {
         each(said, |standing| {
             if let Standing::Held(Grant { lease: Lease::For(d), .. }) = standing {
@@ -202,6 +207,29 @@ impl Mutant for Once {
         let Verb::Release(claim, ..) = verb else { return None };
         let first = locked(&self.0).insert(claim.id);
         (!first).then_some(Said::Released(Ok(Released::Gone)))
+    }
+}
+
+/// Asks the store for half of the lease. The engine never believes in more than it asked for, so this leaves a mutant room
+/// to be wrong in.
+fn ask_for_half(verb: &mut Verb) {
+    let half = |claim: &mut tenure::backend::Claim| claim.ttl /= 2;
+    match verb {
+        Verb::Attempt(claim, _) => half(claim),
+        Verb::Renew(claims) => claims.iter_mut().for_each(half),
+        Verb::Transfer(_, to, _) => half(to),
+        Verb::Release(..) | Verb::Evict(..) => {}
+    }
+}
+
+/// The engine believes in a lease as long as the store tells, and not only as long as it asked for: the store is asked for
+/// half of what the engine would have believed at most.
+pub(super) struct Told;
+
+impl Mutant for Told {
+    fn sends(&self, verb: &mut Verb) -> Option<Said> {
+        ask_for_half(verb);
+        None
     }
 }
 

@@ -13,7 +13,7 @@ use tenure::core::moment::Moment;
 
 use client::{
     Always, AlwaysOurs, AtWrites, FirstGrant, FreshId, FromAnswer, FromArrival, Misaligned, NoMark,
-    NoWithdrawal, Once, Sleepy, StopsRenewing, Trusts,
+    NoWithdrawal, Once, Sleepy, StopsRenewing, Told, Trusts,
 };
 use server::{Blind, Continues, Counting, Creates, Endless, Forgets, Newest, OneToken, Short, Stays, Unborn};
 
@@ -85,6 +85,7 @@ mutants! {
     a_clock_that_sleeps_with_the_machine: Sleepy, "S5" "S1";
     a_waiter_that_trusts_its_push: Trusts, "L5";
     a_renewal_that_stops_after_an_error: StopsRenewing::default(), "L1/L2";
+    a_lease_as_long_as_the_store_tells: Told, "S5";
     a_deadline_from_the_first_grant: FirstGrant::default(), "L1/L2";
     a_release_that_is_sent_once: Once::default(), "S6" "S8";
     a_token_that_is_shown_at_writes_only: AtWrites, "S3";

@@ -23,8 +23,8 @@ impl Mutant for Creates {
         let (now, mut news, mut answers) = (server.now(t), Vec::new(), Vec::new());
         for claim in claims {
             let answer = server.attempt(claim, now.ns, now);
-            server.news(judge, request.serving(t, now), Some(claim.id), now, &mut news);
-            judge.renewed(request.serving(t, now), claim, &answer);
+            server.news(judge, request.serving(t, now, server.shown), Some(claim.id), now, &mut news);
+            judge.renewed(request.serving(t, now, server.shown), claim, &answer);
             answers.push(answer);
         }
         Some((Said::Answers(answers), news))
@@ -91,8 +91,8 @@ impl Mutant for Endless {
         let answer = server.attempt(&Claim { ttl: day, ..claim.clone() }, *birth, now);
         let mut news = Vec::new();
         server.at_home(claim.id, request.machine);
-        server.news(judge, request.serving(t, now), Some(claim.id), now, &mut news);
-        judge.attempted(request.serving(t, now), claim, &answer);
+        server.news(judge, request.serving(t, now, server.shown), Some(claim.id), now, &mut news);
+        judge.attempted(request.serving(t, now, server.shown), claim, &answer);
         Some((Said::Answer(answer), news))
     }
 }
@@ -116,8 +116,8 @@ impl Mutant for Newest {
         for older in row.waiting.iter().filter_map(|waiter| known.get(&waiter.id)) {
             let _ = server.attempt(older, now.ns, now);
         }
-        server.news(judge, request.serving(t, now), Some(claim.id), now, &mut news);
-        judge.attempted(request.serving(t, now), claim, &answer);
+        server.news(judge, request.serving(t, now, server.shown), Some(claim.id), now, &mut news);
+        judge.attempted(request.serving(t, now, server.shown), claim, &answer);
         Some((Said::Answer(answer), news))
     }
 }
@@ -146,7 +146,7 @@ impl Mutant for Forgets {
             let _ = server.lines.release(holder.id, key, now.ns, Trace::Nothing, now);
             judge.evicted(ClaimId(holder.id));
         }
-        server.news(judge, request.serving(t, now), None, now, &mut news);
+        server.news(judge, request.serving(t, now, server.shown), None, now, &mut news);
         Some((Said::Released(Ok(Released::WasHeld)), news))
     }
 }
@@ -159,8 +159,8 @@ impl Mutant for Short {
         let Verb::Release(claim, leave @ Leave::For(_), birth) = &request.verb else { return None };
         let (now, mut news) = (server.now(t), Vec::new());
         let released = server.release(claim, Leave::Nothing, *birth, now);
-        judge.released(request.serving(t, now), claim, *leave, &released);
-        server.news(judge, request.serving(t, now), Some(claim.id), now, &mut news);
+        judge.released(request.serving(t, now, server.shown), claim, *leave, &released);
+        server.news(judge, request.serving(t, now, server.shown), Some(claim.id), now, &mut news);
         Some((Said::Released(released), news))
     }
 }
@@ -177,8 +177,8 @@ impl Mutant for Continues {
         }
         let (now, mut news) = (server.now(t), Vec::new());
         let answer: Result<_, Error> = server.attempt(to, *birth, now);
-        judge.transferred(request.serving(t, now), from, to, &answer);
-        server.news(judge, request.serving(t, now), Some(to.id), now, &mut news);
+        judge.transferred(request.serving(t, now, server.shown), from, to, &answer);
+        server.news(judge, request.serving(t, now, server.shown), Some(to.id), now, &mut news);
         Some((Said::Answer(answer), news))
     }
 }
