@@ -75,7 +75,9 @@ enum Command {
     /// Starts a server of the lab's own, prints its URL, and stops it when standard input ends
     ///
     /// It listens on a free port of this machine, and its data goes with it.
-    #[command(before_help = "Examples:\n  tenure lab start redis --durability none")]
+    #[command(
+        before_help = "Examples:\n  tenure lab start redis\n  tenure lab start redis --durability none"
+    )]
     Start(StartArgs),
     /// A hundred clients fight for stock: no lock, homemade locks, Tenure; what each costs and what each loses
     ///

@@ -20,7 +20,7 @@ use super::hold::{Ending, Hold};
 use super::launcher::Launcher;
 use super::start::lost_too_early;
 use super::status::{One, Status};
-use super::supervise::{Cause, Supervision};
+use super::supervise::{self, Cause, Supervision};
 use super::sys::{self, Inherited, SignalFd};
 use super::wire::{Link, Message};
 use crate::exit::{Failure, LOST, UNAVAILABLE};
@@ -259,9 +259,17 @@ impl Guardian {
     fn ask_to_start(&self, hold: &Hold) -> Result<(), Stop> {
         self.link.send(&Message::Granted);
         let mut lost = hold.lost();
+        // A grant that was pushed may be good for a short time until it is renewed, which happens at once. With less than
+        // this left, the command would be stopped as soon as it began.
+        let enough = self.plan.grace + supervise::margin(self.plan.ttl);
+        let mut go = false;
         loop {
-            match self.until(lost.as_mut(), None) {
-                Step::Message(Message::Go) => return Ok(()),
+            if go && hold.remaining() > enough {
+                return Ok(());
+            }
+            let look = go.then(|| Instant::now() + Duration::from_millis(1));
+            match self.until(lost.as_mut(), look) {
+                Step::Message(Message::Go) => go = true,
                 Step::Ready(lost) => return Err(lost_too_early(&lost)),
                 Step::Orphaned => return Err(Stop::Orphaned),
                 Step::Launcher => return Err(self.launcher_ended()),

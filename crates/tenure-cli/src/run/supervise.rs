@@ -100,6 +100,11 @@ pub(super) struct Supervision<'g> {
     stage: Stage,
 }
 
+/// How long before the deadline everybody must be dead.
+pub(super) fn margin(ttl: Duration) -> Duration {
+    (ttl / 10).min(MARGIN)
+}
+
 /// The boot clock.
 fn now() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
@@ -125,7 +130,7 @@ impl<'g> Supervision<'g> {
             owner: Some(who::owner(command.unsigned_abs(), &plan.program)),
             settle_at: now + SETTLE,
             grace: plan.grace,
-            margin: (plan.ttl / 10).min(MARGIN),
+            margin: margin(plan.ttl),
             deadline: now.saturating_add(hold.remaining()),
             ended: None,
             attached: true,

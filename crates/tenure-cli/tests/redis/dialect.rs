@@ -56,10 +56,10 @@ fn what_cannot_be_seen_is_said() {
         assert_eq!((&line["visibility"], &line["waiting"]), (&json!("holders"), &json!([])), "{line}");
     }
     let ls = place.output(&["ls"]);
-    assert!(text(&ls.stderr).contains("not who waits"), "{}", text(&ls.stderr));
+    assert!(text(&ls.stderr).contains("not waiters"), "{}", text(&ls.stderr));
     assert!(text(&ls.stdout).contains("unknown"), "{}", text(&ls.stdout));
     assert_eq!(text(&place.output(&["ls", "-q"]).stderr), "");
-    assert!(text(&place.output(&["show", "a"]).stdout).contains("who waits cannot be seen"));
+    assert!(text(&place.output(&["show", "a"]).stdout).contains("does not show who waits"));
     // A hold by hand is shown when it is asked for by name; its owner is not known.
     assert_eq!(server.cli(&["SET", "job:b", "theirs", "NX", "PX", "60000"]), "OK");
     let line = place.json(&["show", "b"]).remove(0);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::hold::Hold;
-use super::{Engine, cohort, janitor, telling};
+use super::{Engine, Leaving, cohort, janitor, telling};
 use crate::backend::{Anchor, Claim, Cohort, Errand, Grant, Kind, Leave, Owner, Previous, Released};
 use crate::capability::Needs;
 use crate::core::lease;
@@ -174,6 +174,7 @@ impl Turn {
         let core = &self.engine.core;
         let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
         let unanswered = self.hold.leave(leave);
+        let _leaving = Leaving::begin(core, self.hold.claim.id);
         core.forget(&self.hold);
         let key = &self.hold.claim.key;
         // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.

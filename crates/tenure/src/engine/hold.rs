@@ -271,10 +271,13 @@ impl Hold {
             Lease::Unbounded => true,
         });
         let next = from.map(|from| self.hold(inner, grant, from, now));
+        // A grant that is good for less than was asked for has yet to be confirmed: that is what the next renewal does.
+        let whole = grant.lease == Lease::For(self.claim.ttl) || grant.lease == Lease::Unbounded;
         match next {
-            Some(next) => next,
-            // Not to be believed: ask at once.
-            None => {
+            Some(next) if whole => next,
+            Some(Next::Never) => Next::Never,
+            // Not to be believed, or not for long: ask at once.
+            _ => {
                 inner.again = inner.renewing.is_some();
                 Next::At(now)
             }

@@ -95,7 +95,7 @@ fn all(watchers: &[Watched]) -> Watched {
 
 impl Sink for Hub {
     fn knows(&self, id: ClaimId) -> bool {
-        self.core().is_none_or(|core| core.registry().get(id).is_some())
+        self.core().is_none_or(|core| core.owns(id))
     }
 
     fn news(&self, news: News) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::hold::{Dropped, Ended, Hold, Phase};
-use super::{Core, telling};
+use super::{Core, Leaving, telling};
 use crate::backend::{Call, Claim, Errand, Leave, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
@@ -77,6 +77,7 @@ impl Janitor {
 /// Withdraws a hold whose owner is gone: takes it out of the keeper's hands and tells the store, in the background.
 pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
     let Some(Ended { before, placed, unanswered, leaving }) = hold.end() else { return };
+    let ours = Leaving::begin(core, hold.claim.id);
     core.forget(hold);
     // A release that had begun goes on with what it was to leave.
     let leave = leaving.unwrap_or(Leave::Nothing);
@@ -91,6 +92,7 @@ pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
     }
     telling::withdrawn(&before);
     start(core, hold.parting().into_owned(), leave, unanswered);
+    drop(ours); // the withdrawal has begun, and has its own
 }
 
 /// `close` takes a hold away from its guard.
@@ -107,8 +109,10 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
         }
         inner.unanswered > 0
     };
+    let ours = Leaving::begin(core, hold.claim.id);
     core.forget(hold);
     start(core, hold.parting().into_owned(), Leave::Nothing, unanswered);
+    drop(ours);
 }
 
 /// What a release is to leave, if an attempt of the claim may still be `unanswered` and on its way.
@@ -138,6 +142,7 @@ impl Drop for Pending {
 async fn persist(core: Arc<Core>, claim: Claim, leave: Leave, unanswered: bool) {
     let pending = Pending(core);
     let core = &pending.0;
+    let _leaving = Leaving::begin(core, claim.id);
     // After this the store has forgotten the claim by itself: a late attempt is older than a mark lives.
     let end = core.runtime.now() + claim.ttl.max(claim.waiting).max(lease::MARK_LIFE);
     let _ = release(core, &claim, marked(leave, unanswered), Errand::Background, end).await;

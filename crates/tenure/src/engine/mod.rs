@@ -19,6 +19,7 @@
 //! - `detached`: renews and releases holds that no process keeps.
 //! - `telling`: traces and metrics.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) runtime: Arc<dyn Runtime>,
     registry: Mutex<Registry>,
+    /// Claims that are being released, and by how many. They are in the registry no more.
+    leaving: Mutex<HashMap<ClaimId, u32>>,
     nudge: Notify,
     janitor: Janitor,
     cohorts: Cohorts,
@@ -143,9 +146,43 @@ impl Core {
         claim
     }
 
+    /// Whether a claim is ours: it lives, or its release is under way.
+    fn owns(&self, id: ClaimId) -> bool {
+        // In this order: a claim is leaving before it is forgotten.
+        self.registry().get(id).is_some() || self.leaving().contains_key(&id)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, HashMap<ClaimId, u32>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn forget(&self, hold: &Hold) {
         let removed = self.registry().remove(hold.claim.id);
         drop(removed); // outside the mutex: it may be the last handle to wakers
+    }
+}
+
+/// While it lives, a release of this claim is under way. A grant that is pushed meanwhile belongs to it: the store must not
+/// be told to take it back as one that nobody knows, or the release would find nothing.
+#[derive(Debug)]
+pub(crate) struct Leaving(Arc<Core>, ClaimId);
+
+impl Leaving {
+    fn begin(core: &Arc<Core>, id: ClaimId) -> Leaving {
+        *core.leaving().entry(id).or_default() += 1;
+        Leaving(core.clone(), id)
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let mut leaving = self.0.leaving();
+        if let Some(releases) = leaving.get_mut(&self.1) {
+            *releases -= 1;
+            if *releases == 0 {
+                leaving.remove(&self.1);
+            }
+        }
     }
 }
 
@@ -176,6 +213,7 @@ impl Engine {
             backend,
             runtime,
             registry: Mutex::default(),
+            leaving: Mutex::default(),
             nudge: Notify::new(),
             janitor: Janitor::default(),
             cohorts: Cohorts::default(),

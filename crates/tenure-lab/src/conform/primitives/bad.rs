@@ -49,14 +49,14 @@ fn permits(ctx: &Ctx) -> Verdict {
         let short = Duration::from_millis(1);
         let mut tried = 1u64;
         for bad in [0, 4, u32::MAX] {
-            refused("to acquire so many", CONFIG, "of 3", three.acquire_many(bad).await)?;
-            refused("to try so many", CONFIG, "of 3", three.try_acquire_many(bad).await)?;
-            refused("to wait for so many", CONFIG, "of 3", three.try_acquire_many_for(bad, short).await)?;
+            refused("to acquire so many", CONFIG, "1 to 3", three.acquire_many(bad).await)?;
+            refused("to try so many", CONFIG, "1 to 3", three.try_acquire_many(bad).await)?;
+            refused("to wait for so many", CONFIG, "1 to 3", three.try_acquire_many_for(bad, short).await)?;
             tried += 3;
         }
         // Refused while some are held, and while others wait, as well; neither is disturbed.
         let held = three.acquire_many(3).await?;
-        refused("more than there are", CONFIG, "of 3", three.acquire_many(4).await)?;
+        refused("more than there are", CONFIG, "1 to 3", three.acquire_many(4).await)?;
         let five = others.semaphore(&name, 5)?;
         let two = ctx.within("a larger number", five.acquire_many(2)).await??;
         held.check()?;
