@@ -361,10 +361,13 @@ impl Backend for Host {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
-            match self.others()? {
-                Some(member) => self.patiently(|| member.store.0.release(claim, leave)).await,
-                None => Ok(Released::Gone),
-            }
+            let member = match self.others()? {
+                Some(member) => member,
+                // A late attempt would make the store: it must find the mark.
+                None if leave == Leave::Final => self.member()?,
+                None => return Ok(Released::Gone),
+            };
+            self.patiently(|| member.store.0.release(claim, leave)).await
         })
     }
 
