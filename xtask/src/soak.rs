@@ -34,9 +34,12 @@ enum Stage {
 /// What builds and runs the fuzzer: a test binary of the lab, which counts the memory that a parser takes.
 const FUZZ: &[&str] = &["test", "--release", "--package", "tenure-lab", "--all-features", "--test", "fuzz"];
 
+/// The stages of a round by name, and what is missing here and why.
+type Round = (Vec<(String, Stage)>, Vec<String>);
+
 /// A round, as the command's list of stores tells it: each store once, each way in which a server keeps its data, the
 /// simulation and the fuzzer. Says which are missing here, and why.
-fn round(listed: &str) -> Result<(Vec<(String, Stage)>, Vec<String>), Stop> {
+fn round(listed: &str) -> Result<Round, Stop> {
     let (mut stages, mut missing) = (Vec::new(), Vec::new());
     for line in listed.lines() {
         let told: Value = serde_json::from_str(line).map_err(|e| Stop::Broken(format!("{line:?}: {e}")))?;

@@ -169,13 +169,13 @@ impl Error {
 
     /// The same error, which the store itself answered: asking again at once gets the same answer.
     #[cfg(feature = "redis")]
-    pub(crate) fn as_answered(mut self) -> Error {
+    pub(crate) fn answered(mut self) -> Error {
         self.repr.fate = Fate::Answered;
         self
     }
 
     /// The same error, which is of the program's own making: it closed the client.
-    pub(crate) fn as_closed(mut self) -> Error {
+    pub(crate) fn closed(mut self) -> Error {
         self.repr.closed = true;
         self
     }

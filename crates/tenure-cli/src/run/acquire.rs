@@ -74,7 +74,7 @@ impl Guardian {
                 self.locks.insert(locks).clone()
             }
         };
-        let keys = self.to_take(&locks)?;
+        let keys = self.names_to_take(&locks)?;
         let me = who::owner(raw(self.parent).unsigned_abs(), &self.plan.program);
         let usage = |e: tenure::Error| Failure::from_library(&e, USAGE);
         let options = LockOptions::new().ttl(self.plan.ttl).owner(me.clone());
@@ -97,7 +97,7 @@ impl Guardian {
     }
 
     /// The names that are to be taken: all but those that a parent holds, with `--reentrant`.
-    fn to_take(&mut self, locks: &Locks) -> Result<Vec<Key>, Stop> {
+    fn names_to_take(&mut self, locks: &Locks) -> Result<Vec<Key>, Stop> {
         let mut keys = Vec::new();
         for key in self.plan.keys.clone() {
             match self.held_above(locks, &key)? {

@@ -295,7 +295,7 @@ impl Engine {
 }
 
 fn closed() -> Error {
-    Error::config("this client was closed", "connect again").as_closed()
+    Error::config("this client was closed", "connect again").closed()
 }
 
 impl Drop for Engine {

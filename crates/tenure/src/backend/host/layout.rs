@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_new_file_is_small_and_its_parts_do_not_overlap() {
-        assert!(FRONT < 5 << 20, "{FRONT}");
+        const { assert!(FRONT < 5 << 20) };
         let mut parts: Vec<(u64, u64)> =
             front_bytes().chain((SHARDS..AREAS * SHARDS).map(rest_bytes)).collect();
         parts.sort_unstable();

@@ -45,7 +45,7 @@ fn parent(uid: u32, usable: bool, logind: bool) -> &'static str {
 fn is_private(mounts: &str) -> bool {
     // Fields: id, parent, device, root within the file system, mount point ... " - ", type, source, options.
     let over = |line: &&str| line.split(' ').nth(4) == Some(KEPT);
-    mounts.lines().filter(over).next_back().is_some_and(|line| {
+    mounts.lines().rfind(over).is_some_and(|line| {
         let root = line.split(' ').nth(3).unwrap_or_default();
         let tmpfs = line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("tmpfs "));
         root.contains("/systemd-private-") || (tmpfs && root != "/")

@@ -46,7 +46,7 @@ pub(super) fn inspect(dir: &Dir, runtime: &Arc<dyn Runtime>, query: &Query) -> O
 
 /// What came of reading a shard.
 enum Copy {
-    Whole(Lines<VecArena>),
+    Whole(Box<Lines<VecArena>>),
     /// It changed meanwhile.
     Changed,
 }
@@ -84,7 +84,7 @@ impl Viewer<'_> {
     fn lines(&self, number: usize) -> Outcome<Lines<VecArena>> {
         for _ in 0..TRIES {
             if let Copy::Whole(lines) = self.copy(number)? {
-                return Ok(lines);
+                return Ok(*lines);
             }
             std::thread::yield_now();
         }
@@ -125,7 +125,7 @@ impl Viewer<'_> {
         }
         let seed = layout::mix(self.header.seed ^ number as u64);
         match Lines::with_seed(VecArena::of(words), seed) {
-            Ok(lines) => Ok(Copy::Whole(lines)),
+            Ok(lines) => Ok(Copy::Whole(Box::new(lines))),
             Err(refusal) => Err(self.damaged(&format!("is damaged ({refusal:?})"))),
         }
     }

@@ -47,7 +47,7 @@ impl Why {
             _ => Error::protocol(what, advice),
         };
         match (self.answered, self.unsent) {
-            (true, _) => error.as_answered(),
+            (true, _) => error.answered(),
             (_, true) => error.unsent(),
             _ => error,
         }
