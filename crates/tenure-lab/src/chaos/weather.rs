@@ -258,7 +258,11 @@ impl Weather {
             (_, "busy_cpu") => "machine".to_owned(),
             _ => "path".to_owned(),
         };
-        let fault = self.told(name, &target, &[], targets)?;
+        let breaks = match &targets.own {
+            Some(own) if target == "path" => own.cut_off(),
+            _ => &[],
+        };
+        let fault = self.told(name, &target, breaks, targets)?;
         let undo = self.hit(name, victim, targets)?;
         let span = if matches!(undo, Undo::Nothing) { Duration::ZERO } else { self.span() };
         self.active.push(Active { fault, ends: Instant::now() + span, undo });

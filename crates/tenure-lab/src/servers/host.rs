@@ -158,6 +158,10 @@ impl Own for Files {
         Ok(())
     }
 
+    fn cut_off(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn lacks(&self) -> Vec<String> {
         Vec::new()
     }

@@ -242,6 +242,8 @@ pub(crate) trait Own: fmt::Debug + Send + Sync {
     fn undo(&self, fault: &Fault) -> Outcome<()>;
     /// Keeps a copy of its data, which a fault may put back.
     fn copy(&self) -> Outcome<()>;
+    /// The rules that rest on the connections of its clients: whoever cuts them breaks these.
+    fn cut_off(&self) -> &'static [&'static str];
     /// What cannot be done to it on this machine, and why.
     fn lacks(&self) -> Vec<String>;
     /// The log of its server.

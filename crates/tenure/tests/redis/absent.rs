@@ -8,6 +8,7 @@ use tenure::backend::{Call, Claim, Kind, Leave, RW_CAPACITY, Released};
 
 use crate::contract::{Store, held};
 use crate::people::hex;
+use crate::proxy::Proxy;
 use crate::raw::Raw;
 use crate::scripts::{Scripts, fields};
 use crate::server::Server;
@@ -25,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("absent::a_crowd_of_killed_waiters_delays_nobody", a_crowd_of_killed_waiters_delays_nobody),
         trial("absent::l2_an_older_copy_delays_nobody", an_older_copy_delays_nobody),
         trial("absent::an_unconfirmed_grant_is_renewed", an_unconfirmed_grant_is_renewed),
+        trial("absent::l3_the_other_connection_hears_meanwhile", the_other_connection_hears_meanwhile),
     ]
 }
 
@@ -204,8 +206,45 @@ fn an_unconfirmed_grant_is_renewed() {
         store.backend.release(&blocker, Leave::Nothing, Call::PATIENT).await.expect("answers");
         let guard = waiting.await.expect("no panic").expect("granted");
         let left = async || locks.inspect("x").await.expect("answers").expect("held").holders[0].expires_in;
-        assert!(left().await.expect("a lease") <= Duration::from_secs(10));
         soon("renewed", async || left().await.is_some_and(|left| left > Duration::from_secs(30))).await;
         guard.check().expect("held");
+    });
+}
+
+/// A waiter keeps its turn although the connection that its grant would have come to cannot be made again.
+fn the_other_connection_hears_meanwhile() {
+    let server = Server::start();
+    let store = Store::open(&server.url());
+    let [blocker, behind] =
+        [(); 2].map(|()| Claim { key: tenure::Key::new("default", "x").expect("a name"), ..stands(&store) });
+    store.take(&blocker);
+    let proxy = Proxy::to(server.port);
+    let hearing = |but: &[String]| -> Vec<String> {
+        let list = server.cli(&["CLIENT", "LIST"]);
+        let all = list.lines().filter(|line| line.contains(" sub=1 "));
+        let ids = all.filter_map(|line| line.split(' ').find_map(|field| field.strip_prefix("id=")));
+        ids.filter(|id| !but.iter().any(|other| other == id)).map(str::to_owned).collect()
+    };
+    let strangers = hearing(&[]);
+    let hearing = || hearing(&strangers);
+    multi().block_on(async {
+        let locks = Locks::connect(&proxy.url()).await.expect("up");
+        let mutex = locks.mutex("x").expect("a name");
+        let waiting = tokio::spawn(async move { mutex.lock().await });
+        soon("in line", async || locks.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1)))
+            .await;
+        let answer = store.backend.attempt_one(&behind, Call::PATIENT).await.expect("answers");
+        assert!(held(answer.standing).is_none());
+        let before = hearing();
+        proxy.refuse_more();
+        assert_eq!(server.cli(&["CLIENT", "KILL", "ID", &before[0]]), "1");
+        soon("the other one hears", async || hearing().first().is_some_and(|id| *id != before[0])).await;
+        store.backend.release(&blocker, Leave::Nothing, Call::PATIENT).await.expect("answers");
+        let guard = waiting.await.expect("no panic").expect("granted");
+        let other = hearing();
+        proxy.accept();
+        soon("back", async || hearing().len() == 1 && hearing() != other).await;
+        guard.release().await.expect("held");
+        store.told(&behind);
     });
 }

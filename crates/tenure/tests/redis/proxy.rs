@@ -158,9 +158,14 @@ impl Proxy {
         *self.shared.gate.passed.lock().expect("no panic") = Passed { sent: Vec::new(), awaited };
     }
 
+    /// Accepts no connection until `accept`; those that are there stay.
+    pub(crate) fn refuse_more(&self) {
+        self.shared.refuse.store(true, Ordering::SeqCst);
+    }
+
     /// Cuts all connections, and accepts none until `accept`.
     pub(crate) fn refuse(&self) {
-        self.shared.refuse.store(true, Ordering::SeqCst);
+        self.refuse_more();
         for stream in self.shared.open.lock().expect("no panic").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }

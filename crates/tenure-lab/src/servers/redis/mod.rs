@@ -124,6 +124,9 @@ impl Served {
 /// The rules that rest on a server's data, kept for as long as a lease.
 const DATA: &[&str] = &["S1", "S5", "L3"];
 
+/// A waiter whose client cannot be told is overtaken.
+const CUT_OFF: &[&str] = &["L3"];
+
 const fn fault(name: &'static str, weight: u64, half: Half, lasts: Lasts) -> Fault {
     Fault { name, weight, half, lasts, breaks: &[] }
 }
@@ -134,8 +137,8 @@ const fn breaking(fault: Fault, breaks: &'static [&'static str]) -> Fault {
 
 /// Tokens grow with the server's clock, so a loss of data while that clock is wrong would break S2, which no single fault
 /// may: data is lost in the first half of a run, and the clock goes ahead in the second.
-const STOP: Fault = fault("stop_server", 2, Half::Either, Lasts::AWhile);
-const RESTART: Fault = fault("restart", 2, Half::Either, Lasts::NoTime);
+const STOP: Fault = breaking(fault("stop_server", 2, Half::Either, Lasts::AWhile), CUT_OFF);
+const RESTART: Fault = breaking(fault("restart", 2, Half::Either, Lasts::NoTime), CUT_OFF);
 const EMPTY: Fault = breaking(fault("restart_empty", 2, Half::First, Lasts::NoTime), DATA);
 const OLDER: Fault =
     breaking(fault("restart_older_copy", 2, Half::First, Lasts::NoTime), &["S1", "S5", "S10", "L3"]);
@@ -250,6 +253,10 @@ impl Own for Served {
 
     fn copy(&self) -> Outcome<()> {
         self.server.copy().doing(|| "copy the server's data".into())
+    }
+
+    fn cut_off(&self) -> &'static [&'static str] {
+        CUT_OFF
     }
 
     fn lacks(&self) -> Vec<String> {

@@ -196,7 +196,17 @@ impl Link {
 
     /// Subscribes to one channel: the answer to that is a push.
     pub(super) async fn subscribe(&self, channel: &str) -> Reply {
-        let receiver = self.put(&resp::command(&[b"SUBSCRIBE", channel.as_bytes()]), true);
+        self.pushed(&[b"SUBSCRIBE", channel.as_bytes()]).await
+    }
+
+    /// Ends a subscription, also one that is not there.
+    pub(super) async fn unsubscribe(&self, channel: &str) -> Reply {
+        self.pushed(&[b"UNSUBSCRIBE", channel.as_bytes()]).await
+    }
+
+    /// Sends a request that is answered by a push.
+    async fn pushed(&self, words: &[&[u8]]) -> Reply {
+        let receiver = self.put(&resp::command(words), true);
         receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
     }
 

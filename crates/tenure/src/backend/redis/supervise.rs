@@ -150,6 +150,9 @@ async fn keep_up(client: &Arc<Client>, lane: Lane, mut link: Arc<Link>) {
         }
         tracing::debug!(?fault, ?lane, "connection lost");
         slot.down(broken(&fault));
+        if lane == Lane::Command {
+            client.thread.handle.spawn(stand_in(client.clone()));
+        }
         tries = if client.runtime.now().since(up) >= STEADY { 0 } else { tries + 1 };
         link = loop {
             // The first new connection is made at once: most servers are back, or there is another one.
@@ -175,6 +178,32 @@ async fn keep_up(client: &Arc<Client>, lane: Lane, mut link: Arc<Link>) {
         }
         if lane.is_told(client) {
             client.sink.0.news(News::LinkDown(Part::WHOLE));
+        }
+        client.thread.handle.spawn(stand_in(client.clone()));
+    }
+}
+
+/// While the command connection is down, pushes come to the other one: a waiter that cannot be told is overtaken.
+async fn stand_in(client: Arc<Client>) {
+    if client.homeless.load(Ordering::SeqCst) {
+        return;
+    }
+    let Some(keeper) = client.keeper.link() else { return };
+    // Once more if the command connection came or went meanwhile.
+    loop {
+        let needed = client.command.link().is_none();
+        if needed {
+            // One that cannot subscribe is not worse than none: the waiters look again by themselves.
+            if let Err(why) = subscribe(&client, &keeper).await {
+                tracing::debug!(why.what, "pushes are missed until the command connection is back");
+                return;
+            }
+            client.sink.0.news(News::LinkDown(Part::WHOLE));
+        } else if keeper.unsubscribe(&names::channel(&client.id)).await.is_err() {
+            return;
+        }
+        if needed == client.command.link().is_none() || client.is_closed() {
+            return;
         }
     }
 }
