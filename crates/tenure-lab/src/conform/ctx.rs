@@ -1,6 +1,7 @@
 //! What a trial is given: a store, clients of it, raw access to it, and patience.
 
 use std::io::Write;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -209,6 +210,8 @@ impl Ctx {
     /// Runs a trial's asynchronous part on a runtime of its own.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = Verdict<T>>) -> Verdict<T> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        // As a trait object: the runtime is not compiled once for each trial.
+        let work: Pin<&mut dyn Future<Output = Verdict<T>>> = pin!(work);
         let out = runtime.block_on(work);
         runtime.shutdown_background();
         out
@@ -217,6 +220,7 @@ impl Ctx {
     /// Waits for something that must happen.
     pub(crate) async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> Verdict<T> {
         let gave_up = |_| Failed::Broken(format!("{what}: nothing for {:?}", self.patience));
+        let work: Pin<&mut dyn Future<Output = T>> = pin!(work);
         tokio::time::timeout(self.patience, work).await.map_err(gave_up)
     }
 
