@@ -42,7 +42,9 @@ pub(super) fn ask<'a>(claim: &'a Claim, slot: u32, note: &'a [u8]) -> Ask<'a> {
 pub(super) fn answer(place: Place, now: Now) -> Answer {
     let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(now.ns)));
     let standing = match place {
-        Place::Held { token, end } => Standing::Held(grant(token, lease(end))),
+        Place::Held { token, end, previous } => {
+            Standing::Held(Grant { token: Token::new(token), lease: lease(end), previous })
+        }
         Place::Waiting { ahead, end, look } => {
             let pause = Duration::from_nanos(look.saturating_sub(now.ns));
             let look_again = pause.clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX);
@@ -52,10 +54,6 @@ pub(super) fn answer(place: Place, now: Now) -> Answer {
         Place::Gone { why } => Standing::Gone { why },
     };
     Answer { standing, at: Some(now.ns) }
-}
-
-fn grant(token: i64, lease: Lease) -> Grant {
-    Grant { token: Token::new(token), lease, previous: Previous::Unknown }
 }
 
 /// Takes out what happened to claims other than `own`, as news for them.
@@ -162,6 +160,7 @@ pub(super) fn line(row: LineRow, now: Now) -> Result<Line> {
         })?;
     let mut line = Line::new(key, row.kind, row.capacity);
     line.token = Token::new(row.token);
+    line.previous = row.holders.first().map_or(Previous::Unknown, |first| first.previous);
     line.holders = row.holders.iter().map(|c| seen(c, now)).collect();
     line.waiting = row.waiting.iter().map(|c| seen(c, now)).collect();
     line.waiters = row.waiters;

@@ -42,7 +42,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     after: After::Kept,
     transfer: Transfer::Anyone,
     evict: Evict::Yes,
-    previous: Knows::No,
+    previous: Knows::Yes,
     warnings: &[],
 };
 

@@ -20,6 +20,7 @@ use crate::token::Token;
 
 pub use self::table::{Entry, Opened, Opening, find, table};
 pub use crate::core::line::{Kind, RW_CAPACITY};
+pub use crate::core::previous::Previous;
 pub use crate::runtime::BoxFuture;
 
 #[cfg(feature = "host")]
@@ -168,40 +169,6 @@ impl Lease {
             Lease::Unbounded if asked == Duration::MAX => Lease::Unbounded,
             Lease::Unbounded => Lease::For(asked),
         }
-    }
-}
-
-/// How the hold before a grant ended. The next holder must know: after anything but a release, work may be half done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Previous {
-    /// Its holder released it, or it was passed on within one client.
-    Released,
-    /// Its lease ended, or its process did: the holder may have stopped halfway.
-    Expired,
-    /// An operator took it away.
-    Evicted,
-    /// The store does not know, or keeps no record that is old enough.
-    #[default]
-    Unknown,
-}
-
-impl Previous {
-    /// One word, as `TENURE_PREVIOUS`, JSON and histories have it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Previous::Released => "released",
-            Previous::Expired => "expired",
-            Previous::Evicted => "evicted",
-            Previous::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for Previous {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -357,6 +324,8 @@ pub struct Line {
     pub token: Option<Token>,
     /// Who holds, oldest grant first.
     pub holders: Vec<Seen>,
+    /// How the hold before the first of these ended.
+    pub previous: Previous,
     /// Who waits, first in line first; at most 1,000.
     pub waiting: Vec<Seen>,
     /// How many wait in all.
@@ -378,6 +347,7 @@ impl Line {
             capacity,
             token: None,
             holders: Vec::new(),
+            previous: Previous::Unknown,
             waiting: Vec::new(),
             waiters: 0,
             broken: None,

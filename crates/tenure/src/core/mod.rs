@@ -7,5 +7,6 @@ pub mod cas;
 pub mod lease;
 pub mod line;
 pub mod moment;
+pub mod previous;
 pub mod queue;
 pub mod quorum;

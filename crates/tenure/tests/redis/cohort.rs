@@ -402,16 +402,16 @@ fn one_token_is_stored_as_ever() {
     let claim = Claim { reason: "why".into(), ..store.claim("") };
     store.attempt(&claim);
     let head = server.cli(&["GET", HEAD]);
-    let record = &head[171..];
-    let (since, client, leases) = (&record[44..60], &record[76..92], "0003000000000010000000");
+    let record = &head[172..];
+    let (since, client, leases) = (&record[45..61], &record[77..93], "0003000000000010000000");
     assert_eq!(
         record,
-        format!("1h00000000010000000001{leases}{since}{:016}{client}u\th\t1\tp\twhy", *FAR + 1)
+        format!("1hr00000000010000000001{leases}{since}{:016}{client}u\th\t1\tp\twhy", *FAR + 1)
     );
     let end = since.parse::<u64>().expect("digits") + 30_000_000;
     let empty = format!("{:016}9{:015}{:016}", 0, 0, 0);
-    let counts = format!("{empty}{:07}{:07}{:016}{:010}0", 0, 1, 0, 0);
-    assert_eq!(&head[..171], format!("11{:016}{:016}{counts}{:032x}{end:016}", *FAR + 1, 0, claim.id.0));
+    let counts = format!("{empty}{:07}{:07}{:016}{:010}0r", 0, 1, 0, 0);
+    assert_eq!(&head[..172], format!("11{:016}{:016}{counts}{:032x}{end:016}", *FAR + 1, 0, claim.id.0));
     store.release(&claim, Leave::Nothing);
     assert_eq!(server.cli(&["GET", HEAD]), format!("10{:016}{:016}", *FAR + 1, 0));
 }

@@ -367,8 +367,9 @@ impl History {
 fn judge(what: &str, want: Told, said: &Said) -> Result<String, String> {
     let got = fields(said);
     let token = want.1.map(|t| format!("{t:016}"));
-    // A new hold says no more than the time, which is its token.
-    if got[1] == want.0 && token.is_none_or(|t| Some(&t) == got.get(3).or(got.get(2))) {
+    // A new hold says no more than the time, which is its token, and how the one before ended.
+    let told = if got.len() == 4 { got.get(2) } else { got.get(3) };
+    if got[1] == want.0 && token.is_none_or(|t| Some(&t) == told) {
         return Ok(format!("{what} {want:?}"));
     }
     Err(format!("{what}: {want:?} expected, and the script says {got:?}"))

@@ -76,7 +76,7 @@ fn records() {
     assert_eq!(examples[2], dump(&mut scripts.raw));
     let told = ear.hear();
     let text = told.list()[2].text();
-    assert_eq!(text, format!("1g{}{}{NOW:016}{:011}{HEAD}", id(11), NOW + 1, 10_000_000));
+    assert_eq!(text, format!("1g{}{}{NOW:016}{:011}r{HEAD}", id(11), NOW + 1, 10_000_000));
     let eve = "000000000000c02beve\tweb-3\t7\tship\t";
     scripts.run("transfer", &[HEAD], &[&id(11), &id(13), "1", &terms, &birth, eve, "0000000001"]);
     assert_eq!(examples[3], dump(&mut scripts.raw));
@@ -101,7 +101,7 @@ fn layout() {
         from_head.map(str::trim).nth(1).expect("a head")
     };
     let (short, head) = (head(0), head(1));
-    let record = &head[171..];
+    let record = &head[172..];
     let field = |text: &str, from: usize, to: usize| text[from - 1..to].to_owned();
     for (from, what, found) in [
         (3, "the last token", field(head, 3, 18) == format!("{NOW:016}")),
@@ -109,25 +109,35 @@ fn layout() {
         (83, "how many wait", field(head, 83, 89) == "0000001"),
         (90, "how many hold", field(head, 90, 96) == "0000001"),
         (
-            124,
+            125,
             "the claim that holds, of a mutex, or of another lock whose only claim it is; only there, like the rest",
-            field(head, 124, 155) == id(10),
+            field(head, 125, 156) == id(10),
         ),
-        (156, "the end of its lease", field(head, 156, 171) == format!("{:016}", NOW + 30_000_000)),
+        (157, "the end of its lease", field(head, 157, 172) == format!("{:016}", NOW + 30_000_000)),
         (
             3,
             "the last token, which is the holder's, and since when it holds",
             field(short, 3, 18) == format!("{NOW:016}"),
         ),
         (19, "the claim that holds", field(short, 19, 50) == id(10)),
-        (51, "bytes 3 to 44 of its record", field(short, 51, 92) == field(record, 3, 44)),
-        (93, "its record from byte 77 on", short[92..] == record[76..]),
-        (3, "weight", field(record, 3, 12) == "0000000001"),
-        (23, "lease of a holder", field(record, 23, 33) == "00030000000"),
-        (34, "lease of a waiter", field(record, 34, 44) == "00010000000"),
-        (45, "since when it holds or waits", field(record, 45, 60) == format!("{NOW:016}")),
-        (61, "token, the first of a block, or 0", field(record, 61, 76) == format!("{NOW:016}")),
-        (77, "client, 16 hexadecimal digits: who is told", field(record, 77, 92) == "000000000000c001"),
+        (51, "bytes 4 to 45 of its record", field(short, 51, 92) == field(record, 4, 45)),
+        (93, "its record from byte 78 on", short[92..] == record[77..]),
+        (
+            124,
+            "how the last hold ended: `r` released, `x` expired, `e` evicted, `u` unknown",
+            field(head, 124, 124) == "u",
+        ),
+        (
+            3,
+            "of a holder: how the hold before it ended, as in byte 124 of the head",
+            field(record, 3, 3) == "u",
+        ),
+        (4, "weight", field(record, 4, 13) == "0000000001"),
+        (24, "lease of a holder", field(record, 24, 34) == "00030000000"),
+        (35, "lease of a waiter", field(record, 35, 45) == "00010000000"),
+        (46, "since when it holds or waits", field(record, 46, 61) == format!("{NOW:016}")),
+        (62, "token, the first of a block, or 0", field(record, 62, 77) == format!("{NOW:016}")),
+        (78, "client, 16 hexadecimal digits: who is told", field(record, 78, 93) == "000000000000c001"),
     ] {
         assert!(rows.contains(&(from, what)), "the document has no row {from} {what:?}");
         assert!(found, "{what} does not lie at {from}");

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
+use tenure::Previous;
 use tenure::core::line::{
     Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, Now, Place, Refusal, Trace, VecArena,
 };
@@ -305,15 +306,16 @@ impl History {
         let mut got = fields(got);
         let digits = |n: u64| format!("{n:016}");
         // A new hold, of which the client knows the rest itself.
-        if verb == "attempt" && got.len() == 3 && got[1] == "H" {
+        if verb == "attempt" && got.len() == 4 && got[1] == "H" {
             let whose = self.people.iter().find(|p| hex(p.id) == id).ok_or("who is that?")?;
-            got.extend([digits(self.now), digits(self.now + whose.ttl)]);
+            got.splice(3..3, [digits(self.now), digits(self.now + whose.ttl)]);
         }
         let (name, mut expected) = match want {
-            Ok(Place::Held { token, end }) => (
-                "held",
-                vec!["H".to_owned(), digits(self.now), digits(token.cast_unsigned()), digits(end / 1000)],
-            ),
+            Ok(Place::Held { token, end, previous }) => {
+                let mut out = vec!["H".to_owned(), digits(self.now)];
+                out.extend([digits(token.cast_unsigned()), digits(end / 1000), letter(previous).to_owned()]);
+                ("held", out)
+            }
             Ok(Place::Waiting { ahead, end, look }) => {
                 let mut out = vec!["W".to_owned(), digits(self.now), digits(end / 1000), ahead.to_string()];
                 // Farther from the head, nobody looks again before two seconds have passed.
@@ -405,6 +407,16 @@ fn shown(row: &LineRow) -> Shown {
     )
 }
 
+/// How the scripts call it.
+fn letter(previous: Previous) -> &'static str {
+    match previous {
+        Previous::Released => "r",
+        Previous::Expired => "x",
+        Previous::Evicted => "e",
+        _ => "u",
+    }
+}
+
 fn read(said: &Said) -> Shown {
     let [_, head, holders, waiting, waiters, eviction] = said.list() else { panic!("{said:?}") };
     let number = |text: &str| text.parse::<u64>().expect("digits");
@@ -413,9 +425,9 @@ fn read(said: &Said) -> Shown {
         let all = list.list().chunks(3).map(|c| {
             let record = c[2].text();
             let field = |from: usize, to: usize| number(&record[from..to]);
-            capacity = capacity.or(Some(u32::try_from(field(12, 22)).expect("a capacity")));
-            let (since, weight, token) = (field(44, 60), field(2, 12), field(60, 76));
-            format!("{} {} {since} {weight} {token} {}", c[0].text(), number(c[1].text()), &record[92..])
+            capacity = capacity.or(Some(u32::try_from(field(13, 23)).expect("a capacity")));
+            let (since, weight, token) = (field(45, 61), field(3, 13), field(61, 77));
+            format!("{} {} {since} {weight} {token} {}", c[0].text(), number(c[1].text()), &record[93..])
         });
         (all.collect(), capacity)
     };

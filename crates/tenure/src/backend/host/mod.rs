@@ -69,7 +69,7 @@ const BEST: Capabilities = Capabilities {
     hold_end: HoldEnd::LeaseOrProcess,
     token: TokenStrength::Durable,
     turns: Turns::Each,
-    previous: Knows::No,
+    previous: Knows::Yes,
     // No other server ever takes over, and there is one copy of the data.
     survives: Survives { restart: Fact::Yes, power_loss: Fact::Yes, ..Survives::NOTHING },
     ..Capabilities::strongest("host")

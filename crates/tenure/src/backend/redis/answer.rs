@@ -69,19 +69,21 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
     let now = fields.now()?;
     let until = |at: u64| Duration::from_micros(at.saturating_sub(now));
     let standing = match fields.letter() {
-        // A new hold says no more than when it began: its token is that time.
-        "H" if fields.text(3).is_none() => {
+        // A new hold says no more than when it began, which is its token, and how the one before it ended.
+        "H" if fields.text(4).is_none() => {
             let lease = Lease::For(Duration::from_micros(record::lease(claim.ttl)));
             Standing::Held(Grant {
                 token: token(i64::try_from(now).ok()?),
                 lease,
-                previous: Previous::Unknown,
+                previous: previous(fields.text(3)?)?,
             })
         }
         "H" => {
             let grant = token(i64::try_from(fields.number(3)?).ok()?);
             let lease = Lease::For(until(fields.number(4)?));
-            Standing::Held(Grant { token: grant, lease, previous: Previous::Unknown })
+            // The dialect does not know it.
+            let before = fields.text(5).map_or(Some(Previous::Unknown), previous)?;
+            Standing::Held(Grant { token: grant, lease, previous: before })
         }
         "W" => Standing::Waiting {
             place: Some(Lease::For(until(fields.number(3)?))),
@@ -141,6 +143,17 @@ pub(super) fn kind(digit: &str) -> Option<Kind> {
     }
 }
 
+/// How a hold ended, by its letter.
+pub(super) fn previous(letter: &str) -> Option<Previous> {
+    match letter {
+        "r" => Some(Previous::Released),
+        "x" => Some(Previous::Expired),
+        "e" => Some(Previous::Evicted),
+        "u" => Some(Previous::Unknown),
+        _ => None,
+    }
+}
+
 /// The digit that stands for a kind.
 pub(super) fn digit(kind: Kind) -> &'static str {
     match kind {
@@ -152,7 +165,7 @@ pub(super) fn digit(kind: Kind) -> &'static str {
 
 /// The head of the lock of which a grant was told.
 pub(super) fn lock_of_grant(text: &str) -> Option<&str> {
-    text.strip_prefix("1g")?.get(75..).filter(|head| !head.is_empty())
+    text.strip_prefix("1g")?.get(76..).filter(|head| !head.is_empty())
 }
 
 /// What was told on this client's channel. `None`: nonsense, or another version.
@@ -166,7 +179,7 @@ pub(super) fn news(text: &str) -> Option<News> {
             let grant = Grant {
                 token: token(i64::try_from(grant).ok()?),
                 lease: Lease::For(Duration::from_micros(lease)),
-                previous: Previous::Unknown,
+                previous: previous(rest.get(76..77)?)?,
             };
             Some(News::Granted(id, grant, now.saturating_mul(1000)))
         }
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn news_is_read_and_nonsense_is_not() {
         let id = "000000000000000000000000000000ff";
-        let fixed = format!("1g{id}1795168537675201179516853767530000030000000");
+        let fixed = format!("1g{id}1795168537675201179516853767530000030000000x");
         let grant = format!("{fixed}tenure:{{shop/a}}:l");
         assert_eq!(lock_of_grant(&grant), Some("tenure:{shop/a}:l"));
         assert_eq!(lock_of_grant(&fixed), None);
@@ -191,6 +204,7 @@ mod tests {
             Some(News::Granted(ClaimId(0xff), grant, 1_795_168_537_675_300_000)) => {
                 assert_eq!(grant.token.map(Token::get), Some(1_795_168_537_675_201));
                 assert_eq!(grant.lease, Lease::For(Duration::from_secs(30)));
+                assert_eq!(grant.previous, Previous::Expired);
             }
             other => panic!("{other:?}"),
         }

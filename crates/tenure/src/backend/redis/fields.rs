@@ -41,14 +41,17 @@ const HEAD: &[Field] = &[
     ("shared", 97, 112),
     ("used", 113, 122),
     ("broken", 123, 123),
-    ("holder", 124, 155),
-    ("finish", 156, 171),
-    ("record", 172, 0),
-    ("state", 173, 173),
-    ("tokens", 184, 193),
-    ("lease", 194, 204),
-    ("token", 232, 247),
-    ("note", 264, 0),
+    ("ended", 124, 124),
+    ("holder", 125, 156),
+    ("finish", 157, 172),
+    ("record", 173, 0),
+    ("state", 174, 174),
+    ("before", 175, 175),
+    ("weight", 176, 185),
+    ("tokens", 186, 195),
+    ("lease", 196, 206),
+    ("token", 234, 249),
+    ("note", 266, 0),
 ];
 
 /// The head of a mutex that was granted to a claim that is alone.
@@ -66,16 +69,18 @@ const SHORT: &[Field] = &[
 const RECORD: &[Field] = &[
     ("version", 1, 1),
     ("state", 2, 2),
-    ("weight", 3, 12),
-    ("capacity", 13, 22),
-    ("lease", 23, 33),
-    ("patience", 34, 44),
+    // How the hold before its grant ended.
+    ("before", 3, 3),
+    ("weight", 4, 13),
+    ("capacity", 14, 23),
+    ("lease", 24, 34),
+    ("patience", 35, 45),
     // In the place of both leases, of a claim that was released for later.
-    ("kept", 23, 44),
-    ("since", 45, 60),
-    ("token", 61, 76),
-    ("client", 77, 92),
-    ("note", 93, 0),
+    ("kept", 24, 45),
+    ("since", 46, 61),
+    ("token", 62, 77),
+    ("client", 78, 93),
+    ("note", 94, 0),
 ];
 
 /// What an attempt asks for: terms, and who.
@@ -226,7 +231,7 @@ mod tests {
     fn names_become_numbers() {
         let script =
             "a(HEAD.keep, HEAD.kind.at) .. 'TIME.old' .. HEAD.last.to.marks .. HEAD.record\n  -- HEAD.none\n";
-        assert_eq!(put_in(script), "a(67, 82, 2) .. '60000000' .. 3, 34 .. 172\n  -- HEAD.none\n");
+        assert_eq!(put_in(script), "a(67, 82, 2) .. '60000000' .. 3, 34 .. 173\n  -- HEAD.none\n");
         assert_eq!(put_in("HEAD.marks.on, HEAD.last.first9 x.y KEYS[1]"), "19, 3, 11 x.y KEYS[1]");
         assert_eq!(put_in("'LIMIT.waiters.digits7' LIMIT.writer"), "'0100000' 4294967295");
     }
@@ -249,15 +254,17 @@ mod tests {
         };
         for (inside, record) in [
             ("state", "state"),
+            ("before", "before"),
+            ("weight", "weight"),
             ("tokens", "capacity"),
             ("lease", "lease"),
             ("token", "token"),
             ("note", "note"),
         ] {
-            assert_eq!(at(&format!("HEAD.{inside}")), shifted(&format!("RECORD.{record}"), 171), "{inside}");
+            assert_eq!(at(&format!("HEAD.{inside}")), shifted(&format!("RECORD.{record}"), 172), "{inside}");
         }
         for field in ["weight", "capacity", "lease", "patience"] {
-            assert_eq!(at(&format!("RECORD.{field}")), shifted(&format!("ASKED.{field}"), 2), "{field}");
+            assert_eq!(at(&format!("RECORD.{field}")), shifted(&format!("ASKED.{field}"), 3), "{field}");
         }
         assert_eq!(at("SHORT.lease"), shifted("ASKED.lease", 50));
         for (name, fields) in LAYOUTS {

@@ -9,7 +9,7 @@ use super::record::Record;
 use super::resp::Value;
 use super::scripts::Script;
 use super::{answer, fault, names, nonsense, record};
-use crate::backend::{Broken, Errand, Kind, Line, Page, Query, Seen};
+use crate::backend::{Broken, Errand, Kind, Line, Page, Previous, Query, Seen};
 use crate::error::Result;
 use crate::key::Key;
 use crate::token::Token;
@@ -199,12 +199,14 @@ fn read_line(key: &Key, all: &[Value]) -> Option<Line> {
     let [now, head, holders, waiting, waiters, eviction] = all else { return None };
     let head = head.text()?;
     let now = u64::try_from(now.number()?).ok()?;
+    let previous = holders.list()?.get(2).and_then(Value::text).and_then(Record::new);
     let (holders, first) = claims(holders.list()?, now)?;
     let (waiting, next) = claims(waiting.list()?, now)?;
     let kind = kind(head.get(1..2)?)?;
     let capacity = if kind == Kind::Mutex { None } else { first.or(next) };
     let mut line = Line::new(key.clone(), kind, capacity.unwrap_or(1));
     line.token = holders.iter().filter_map(|h| h.token).max();
+    line.previous = previous.map_or(Previous::Unknown, |record| record.previous());
     // People, as far as they are known: of those who stand behind a claim only it knows.
     let behind: u64 = holders.iter().chain(&waiting).map(|c| u64::from(c.behind)).sum();
     line.waiters = u64::try_from(waiters.number()?).ok()?.saturating_add(behind);

@@ -74,7 +74,7 @@ const MOST: Capabilities = Capabilities {
     token: TokenStrength::Hybrid,
     // Replicas lag, and one server is the only copy.
     survives: Survives { failover: Fact::No, data_loss: Fact::No, ..Survives::EVERYTHING },
-    previous: Knows::No,
+    previous: Knows::Yes,
     ..Capabilities::strongest("redis")
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{answer, digits, micros};
-use crate::backend::{Claim, ClaimId, Kind, Owner, Seen};
+use crate::backend::{Claim, ClaimId, Kind, Owner, Previous, Seen};
 use crate::token::Token;
 
 /// Weight, capacity and the two leases, as digits of fixed width. A mutex has no capacity but 1: in its place, how many
@@ -131,7 +131,7 @@ pub(super) struct Record<'a> {
 impl<'a> Record<'a> {
     /// Reads a record. `None`: it is of another version, or too short.
     pub(super) fn new(text: &'a str) -> Option<Record<'a>> {
-        (text.starts_with('1') && text.len() >= 92 && text.is_char_boundary(92)).then_some(Record { text })
+        (text.starts_with('1') && text.len() >= 93 && text.is_char_boundary(93)).then_some(Record { text })
     }
 
     fn number(&self, from: usize, to: usize) -> Option<u64> {
@@ -140,31 +140,36 @@ impl<'a> Record<'a> {
 
     /// The capacity that it assumes; of a mutex, how many tokens it asked for.
     pub(super) fn capacity(&self) -> Option<u32> {
-        u32::try_from(self.number(12, 22)?).ok()
+        u32::try_from(self.number(13, 23)?).ok()
+    }
+
+    /// How the hold before it ended.
+    pub(super) fn previous(&self) -> Previous {
+        self.text.get(2..3).and_then(answer::previous).unwrap_or_default()
     }
 
     /// How long its lease is, in µs: as a holder, as a waiter, or for how long it was released for later.
     fn lease(&self) -> Option<u64> {
         match self.text.get(1..2)? {
-            "h" => self.number(22, 33),
-            "w" => self.number(33, 44),
-            _ => self.number(22, 44),
+            "h" => self.number(23, 34),
+            "w" => self.number(34, 45),
+            _ => self.number(23, 45),
         }
     }
 
     /// What `inspect` shows of it.
     pub(super) fn seen(&self, id: &str, end: u64, now: u64) -> Option<Seen> {
-        let (owner, reason, behind) = read_note(self.text.get(92..)?);
+        let (owner, reason, behind) = read_note(self.text.get(93..)?);
         // Where the server's clock was set back, a lease that nobody has renewed since seems to last longer than any.
         let left = Duration::from_micros(end.saturating_sub(now).min(self.lease()?));
         Some(Seen {
             claim: ClaimId(digits::unhex(id)?).short(),
             owner,
             reason,
-            since_us: self.number(44, 60)?.min(now),
+            since_us: self.number(45, 61)?.min(now),
             expires_in: Some(left),
-            weight: u32::try_from(self.number(2, 12)?).ok()?,
-            token: Token::new(i64::try_from(self.number(60, 76)?).ok()?),
+            weight: u32::try_from(self.number(3, 13)?).ok()?,
+            token: Token::new(i64::try_from(self.number(61, 77)?).ok()?),
             behind,
         })
     }

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::moment::Moment;
+use crate::core::previous::Previous;
 use crate::token::Token;
 
 mod call;
@@ -80,19 +81,6 @@ pub enum State {
     Held,
     /// It was released, and stays taken for its `ttl`, unrenewed.
     Kept,
-}
-
-/// How a hold ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Previous {
-    /// Its holder released it.
-    Released,
-    /// Its lease ended: its holder may have died with its work half done.
-    Expired,
-    /// An operator took the lock away.
-    Evicted,
-    /// There is no record: the lock is new, or another program held it.
-    Unknown,
 }
 
 /// The last eviction.

@@ -16,6 +16,7 @@ pub(super) const LOCK: u32 = 0x4c4f_434b;
 pub(super) const CLAIM: u32 = 0x434c_4149;
 pub(super) const TEXT: u32 = 0x5445_5854;
 pub(super) const SLOT: u32 = 0x534c_4f54;
+pub(super) const ENDS: u32 = 0x454e_4453;
 
 /// The longest text (a key, a note, a reason) in bytes. A text is written and freed in one step, so it has an end.
 pub(super) const TEXT_MAX: usize = 1024;
@@ -44,8 +45,8 @@ pub(super) mod root {
     pub(in super::super) const SEED: usize = 9;
     /// The tree of process slots.
     pub(in super::super) const SLOTS: usize = 10;
-    /// "tenure", layout 1.
-    pub(in super::super) const MAGIC_WORD: u64 = 0x7465_6e75_7265_0001;
+    /// "tenure", layout 2.
+    pub(in super::super) const MAGIC_WORD: u64 = 0x7465_6e75_7265_0002;
 }
 
 /// A lock that is held or waited for.
@@ -58,7 +59,7 @@ pub(super) mod lock {
     pub(in super::super) const SOON: usize = 4;
     /// The trees of held and waiting claims.
     pub(in super::super) const LINE: usize = 5;
-    /// The kind.
+    /// The kind (low), and how the last hold ended (high).
     pub(in super::super) const KIND: usize = 6;
     /// The sum of the weights held.
     pub(in super::super) const USED: usize = 7;
@@ -92,7 +93,7 @@ pub(super) mod claim {
     pub(in super::super) const SOON: usize = 6;
     /// The lock's cell (low) and the process slot (high).
     pub(in super::super) const LOCK_SLOT: usize = 7;
-    /// The state (low) and the weight (high).
+    /// The state (lowest byte), how the hold before it ended (next byte), and the weight (high).
     pub(in super::super) const STATE: usize = 8;
     /// The capacity that it assumes.
     pub(in super::super) const CAPACITY: usize = 9;
@@ -308,7 +309,7 @@ impl<A: Arena> Lines<A> {
     }
 
     pub(super) fn kind(&self, lock: u32) -> Result<Kind, Refusal> {
-        match self.at(lock, lock::KIND) {
+        match lo(self.at(lock, lock::KIND)) {
             1 => Ok(Kind::Mutex),
             2 => Ok(Kind::ReadWrite),
             3 => Ok(Kind::Semaphore),

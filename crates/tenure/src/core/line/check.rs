@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::cells::{
-    self, CLAIM, FREE, HEAD, LOCK, NONE, SLOT, TEXT, TEXT_MAX, Text, claim, hi, lo, lock, root, slot, state,
+    self, CLAIM, ENDS, FREE, HEAD, LOCK, NONE, SLOT, TEXT, TEXT_MAX, Text, claim, hi, lo, lock, root, slot,
+    state,
 };
 use super::tree::{self, ById, ByLock, BySeq, BySlot, Order};
-use super::{Arena, Kind, Lines, RW_CAPACITY};
+use super::{Arena, Kind, Lines, RW_CAPACITY, ends};
 
 type Checked<T> = Result<T, String>;
 
@@ -40,6 +41,9 @@ impl<A: Arena> Lines<A> {
         let found = (locks.len(), claims.len(), marks.len());
         let told = (counts.locks as usize, counts.claims as usize, counts.marks as usize);
         ensure!(found == told, "counts of locks, claims, marks are {told:?}, there are {found:?}");
+        for cell in 1..=ends::CELLS {
+            ensure!(self.tag(cell) == ENDS, "cell {cell} of the ends has another tag");
+        }
         let mut free = lo(self.root(root::FREE));
         while free != NONE {
             seen.once(free, "the free list")?;
@@ -47,9 +51,9 @@ impl<A: Arena> Lines<A> {
             free = lo(self.at(free, HEAD));
         }
         ensure!(
-            seen.at.len() as u32 + 1 == next,
+            seen.at.len() as u32 + 1 + ends::CELLS == next,
             "{} cells of {next} are in no place",
-            next as usize - 1 - seen.at.len()
+            next as usize - 1 - ends::CELLS as usize - seen.at.len()
         );
         ensure!(!self.arena.faulty(), "looking at it faulted the arena");
         Ok(())

@@ -8,6 +8,7 @@
 //! - `cells`: where each field lies; text in chained cells.
 //! - `tree`: the ordered tree (a treap) that keeps lines, the index of claims and the locks.
 //! - [`Lines`]: attempt, renew, release, evict (`verbs`), transfer and reap (`slots`), of the steps in `settle`.
+//! - `ends`: how the last hold of a lock ended.
 //! - `view`: what `inspect` shows; changes nothing.
 //! - `check`: whether a structure is whole, for tests.
 
@@ -15,6 +16,7 @@ pub mod arena;
 mod cells;
 #[cfg(any(test, feature = "unstable"))]
 mod check;
+mod ends;
 mod settle;
 mod slots;
 mod transfer;
@@ -29,6 +31,7 @@ pub use arena::{Arena, VecArena};
 /// The word of an arena that says how many of its cells were ever used.
 #[cfg(feature = "host")]
 pub(crate) const NEXT_WORD: usize = cells::root::NEXT;
+use crate::core::previous::Previous;
 pub use verbs::{Counts, Lines};
 pub use view::{ClaimRow, LineRow};
 
@@ -101,6 +104,8 @@ pub enum Place {
         token: i64,
         /// When the lease ends ([`Now::ns`]).
         end: u64,
+        /// How the hold before it ended.
+        previous: Previous,
     },
     /// It waits.
     Waiting {

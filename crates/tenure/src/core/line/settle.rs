@@ -2,7 +2,7 @@
 
 use super::cells::{self, CLAIM, LOCK, NONE, claim, hi, lo, lock, pair, root, state};
 use super::tree::{self, ById, ByLock, ByName, BySeq};
-use super::{Arena, Event, Kind, Lines, Now, RW_CAPACITY, Refusal};
+use super::{Arena, Event, Kind, Lines, Now, Previous, RW_CAPACITY, Refusal, ends};
 use crate::core::lease::MARK_LIFE;
 
 /// How many marks a verb drops at most.
@@ -46,7 +46,7 @@ impl<A: Arena> Lines<A> {
     }
 
     pub(super) fn state(&self, c: u32) -> u32 {
-        lo(self.at(c, claim::STATE))
+        lo(self.at(c, claim::STATE)) & 0xFF
     }
 
     pub(super) fn weight(&self, c: u32) -> u32 {
@@ -131,7 +131,9 @@ impl<A: Arena> Lines<A> {
         for field in lock::LINKS..=lock::BROKEN.head {
             self.put(l, field, 0);
         }
-        self.put(l, lock::KIND, kind as u64);
+        let ended = self.last_end(name.hash);
+        self.put(l, lock::KIND, u64::from(kind as u8));
+        self.set_ended(l, ended);
         if self.write_text(l, &lock::KEY, name.key, true)? < name.key.len() {
             return Err(Refusal::Full);
         }
@@ -199,6 +201,7 @@ impl<A: Arena> Lines<A> {
         if alive {
             self.touch(l);
         } else {
+            self.keep_end(l, now);
             self.delete(l);
         }
         self.commit()?;
@@ -283,6 +286,7 @@ impl<A: Arena> Lines<A> {
 
     /// Removes the claims whose lease ended and grants what became free, claim by claim. Says whether the lock lives.
     pub(super) fn settle(&mut self, l: u32, now: Now) -> Result<bool, Refusal> {
+        let mut expired = false;
         // A claim is granted once and removed once at most.
         for _ in 0..=u64::from(self.arena.cells()) * 2 {
             if tree::line_soon(&self.arena, l) <= now.ns {
@@ -293,6 +297,9 @@ impl<A: Arena> Lines<A> {
                     break;
                 }
                 let marked = self.state(c) == state::KEPT_THEN_MARK;
+                // What was released and only kept is released now, but for what expires beside it.
+                expired |= self.state(c) == state::HELD;
+                self.ends(l, c, if expired { Previous::Expired } else { Previous::Released })?;
                 if !self.leave(c, if marked { Behind::Mark } else { Behind::Nothing }, now)? {
                     return Ok(false);
                 }
@@ -315,7 +322,8 @@ impl<A: Arena> Lines<A> {
         let weight = self.weight(c);
         let token = self.token(l, weight, now)?;
         self.unplace(l, c);
-        self.set(c, claim::STATE, pair(state::HELD, weight));
+        let before = self.ended(l);
+        self.set(c, claim::STATE, pair(ends::granted(state::HELD, before), weight));
         self.set(c, claim::TOKEN, token.cast_unsigned());
         self.set(c, claim::SINCE, now.wall_us);
         self.set(c, claim::END, now.ns.saturating_add(self.at(c, claim::TTL)));

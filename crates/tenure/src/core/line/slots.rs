@@ -5,7 +5,7 @@ use super::cells::{CLAIM, LOCK, NONE, SLOT, claim, hi, lo, pair, root, slot};
 use super::settle::Behind;
 use super::tree::{self, BySlot};
 use super::verbs::SWEEP;
-use super::{Arena, Lines, NO_SLOT, Now, Refusal};
+use super::{Arena, Lines, NO_SLOT, Now, Previous, Refusal};
 
 impl<A: Arena> Lines<A> {
     /// Removes all claims that are anchored to a process slot, since that process is gone, and grants what became
@@ -43,6 +43,11 @@ impl<A: Arena> Lines<A> {
             if c == NONE {
                 return Err(self.corrupt());
             }
+            let l = self.checked(lo(self.at(c, claim::LOCK_SLOT)), LOCK);
+            if l == NONE {
+                return Err(self.corrupt());
+            }
+            self.ends(l, c, Previous::Expired)?;
             self.leave(c, Behind::Nothing, now)?;
         }
         let top = lo(self.root(root::SLOTS));

@@ -3,7 +3,7 @@
 use super::cells::{self, NONE, claim, hi, lo, pair, state};
 use super::settle::MARK_NS;
 use super::verbs::{SWEEP, weighs};
-use super::{Arena, Ask, Kind, Lines, Now, Place, RW_CAPACITY, Refusal};
+use super::{Arena, Ask, Kind, Lines, Now, Place, Previous, RW_CAPACITY, Refusal, ends};
 
 impl<A: Arena> Lines<A> {
     /// Continues the hold of the claim `from` under the claim `to`: the same lock, place, token and since-time; the
@@ -57,6 +57,7 @@ impl<A: Arena> Lines<A> {
         if shrinks && to.weight < RW_CAPACITY {
             let token = self.token(l, to.weight, now)?;
             self.set(c, claim::TOKEN, token.cast_unsigned());
+            self.set_ended(l, Previous::Released);
         }
         self.unplace(l, c);
         self.unindex(c);
@@ -64,7 +65,8 @@ impl<A: Arena> Lines<A> {
         let id = [(to.id >> 64) as u64, to.id as u64];
         self.set(c, claim::ID, id[0]);
         self.set(c, claim::ID + 1, id[1]);
-        self.set(c, claim::STATE, pair(state::HELD, to.weight));
+        let before = self.before(c);
+        self.set(c, claim::STATE, pair(ends::granted(state::HELD, before), to.weight));
         self.set(c, claim::CAPACITY, u64::from(to.capacity));
         self.set(c, claim::END, now.ns.saturating_add(to.ttl));
         self.set(c, claim::TTL, to.ttl);

@@ -3,7 +3,9 @@
 use super::cells::{self, CLAIM, LOCK, NONE, TEXT_MAX, claim, hi, lo, lock, pair, root, state};
 use super::settle::{Behind, MARK_NS};
 use super::tree::{self, ByLock, ByName, BySeq, Way};
-use super::{Arena, Ask, Event, Found, Kind, Now, Place, RW_CAPACITY, Refusal, Trace, WAITERS_MAX};
+use super::{
+    Arena, Ask, Event, Found, Kind, Now, Place, Previous, RW_CAPACITY, Refusal, Trace, WAITERS_MAX, ends,
+};
 
 /// Many lines in one arena.
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ impl<A: Arena> Lines<A> {
             for field in root::FREE..=root::SLOTS {
                 lines.set_root(field, 0);
             }
-            lines.set_root(root::NEXT, 1);
+            lines.new_ends()?;
             lines.set_root(root::SEED, seed);
             lines.set_root(root::MAGIC, root::MAGIC_WORD);
             lines.commit()?;
@@ -174,7 +176,11 @@ impl<A: Arena> Lines<A> {
     fn new_claim(&mut self, ask: &Ask<'_>, l: u32, granted: bool, now: Now) -> Result<u32, Refusal> {
         let seq = self.at(l, lock::NEXT_SEQ);
         let token = if granted { self.token(l, ask.weight, now)? } else { 0 };
-        let (state, lease) = if granted { (state::HELD, ask.ttl) } else { (state::WAITING, ask.waiting) };
+        let (state, lease) = if granted {
+            (ends::granted(state::HELD, self.ended(l)), ask.ttl)
+        } else {
+            (state::WAITING, ask.waiting)
+        };
         let c = self.alloc(CLAIM)?;
         #[allow(clippy::cast_possible_truncation)] // both halves
         let id = [(ask.id >> 64) as u64, ask.id as u64];
@@ -265,6 +271,9 @@ impl<A: Arena> Lines<A> {
         }
         self.room_for_grants(l, now)?;
         let held = self.state(c) == state::HELD;
+        if !matches!(trace, Trace::For(_)) {
+            self.ends(l, c, Previous::Released)?;
+        }
         let alive = match trace {
             Trace::For(d) if held => self.keep(l, c, now.ns.saturating_add(d)).map(|()| true),
             Trace::Mark => self.leave(c, Behind::Mark, now),
@@ -347,6 +356,7 @@ impl<A: Arena> Lines<A> {
                 self.set(l, lock::BROKEN_TOKEN, self.at(c, claim::TOKEN));
             }
             let event = Event::Evicted { id: self.id(c), slot: hi(self.at(c, claim::LOCK_SLOT)) };
+            self.ends(l, c, Previous::Evicted)?;
             alive = self.leave(c, Behind::Eviction(why), now)?;
             self.events.push(event);
         }
@@ -442,7 +452,8 @@ impl<A: Arena> Lines<A> {
     pub(super) fn standing(&self, l: u32, c: u32) -> Place {
         let end = self.at(c, claim::END);
         if self.state(c) == state::HELD {
-            return Place::Held { token: self.at(c, claim::TOKEN).cast_signed(), end };
+            let (token, previous) = (self.at(c, claim::TOKEN).cast_signed(), self.before(c));
+            return Place::Held { token, end, previous };
         }
         let (holders, waiters) = self.line(l);
         let (count, soonest) = tree::ahead(&self.arena, waiters, self.at(c, claim::SEQ));

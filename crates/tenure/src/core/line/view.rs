@@ -2,7 +2,7 @@
 
 use super::cells::{self, LOCK, NONE, claim, hi, lo, lock, root};
 use super::tree::{self, ByLock, BySeq};
-use super::{Arena, Kind, Lines, Now};
+use super::{Arena, Kind, Lines, Now, Previous};
 
 /// One lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct ClaimRow {
     pub weight: u32,
     /// Its token, or 0.
     pub token: i64,
+    /// Of a holder: how the hold before it ended.
+    pub previous: Previous,
 }
 
 /// How many locks one page looks at: what it costs has an end even where few of them match.
@@ -179,6 +181,7 @@ impl<A: Arena> Lines<A> {
             end: self.at(c, claim::END),
             weight: self.weight(c),
             token: self.at(c, claim::TOKEN).cast_signed(),
+            previous: self.before(c),
         }
     }
 }

@@ -9,7 +9,8 @@
 --       3 how. Kind: 1 mutex, 2 read-write, 3 semaphore; whether to stand in line: 1 or 0; birth in µs on the server's clock
 --         (16 digits)
 -- returns  as a list, or in the common cases as one text with a space between fields:
---          {claim, 'H', now, token, end} it holds | {claim, 'H', now} it holds from now on, for its lease; its token is now
+--          {claim, 'H', now, token, end, before} it holds | {claim, 'H', now, before} it holds from now on, for its lease; its
+--          token is now; before: how the hold before ended, 'r' released, 'x' expired, 'e' evicted, 'u' unknown
 --          | {claim, 'W', now, end, ahead, look} it waits | {claim, 'B', now} busy | {claim, 'G', now} gone
 --          | {claim, 'E', now, why} evicted | {claim, 'K', now, kind} the line is of this kind
 --          | {claim, 'F', now} too many wait | {claim, 'V', now, byte} the head is of another version

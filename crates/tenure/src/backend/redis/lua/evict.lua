@@ -25,6 +25,7 @@ end
 if hid then
   take(hid, hrec)
   if #whom > 0 then
+    note_end(hrec, 'e')
     hid, k, changed = nil, 0, true
   end
 elseif kind ~= '1' and k > 0 then
@@ -39,7 +40,7 @@ elseif kind ~= '1' and k > 0 then
     for i = from, math.min(from + SWEEP - 1, #whom) do
       some[#some + 1] = whom[i]
     end
-    leave(some)
+    leave(some, 'e')
   end
 end
 for i, id in ipairs(whom) do

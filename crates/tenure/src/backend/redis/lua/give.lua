@@ -14,10 +14,11 @@ repeat
   if version ~= 49 then
     break
   end
-  if not stamp and (state ~= 52 or trace ~= 's') then
+  local short_head = state == 52 or state == 53
+  if not stamp and not (short_head and trace == 's') then
     --include now.lua
   end
-  if state == 52 then
+  if short_head then
     if sub(before, SHORT.holder) ~= id then
       break
     end
@@ -82,7 +83,7 @@ repeat
       if sub(before, HEAD.marks) > till then
         till = sub(before, HEAD.marks)
       end
-      local text = '1g' .. heir .. token .. stamp .. lease .. name
+      local text = '1g' .. heir .. token .. stamp .. lease .. 'r' .. name
       if try('PUBLISH', 'tenure:client:' .. sub(record, RECORD.client), text) == 0 then
         -- Its client is away. It keeps its place, and the line's own functions look for another.
         call('ZADD', base .. 'w', popped[2], heir)
@@ -93,7 +94,7 @@ repeat
       call('HDEL', base .. 'c', heir)
       local left = format('%07d', sub(counts, COUNTS.waiting) - 1)
       call('SET', name, '11' .. last .. sub(before, HEAD.marks.to.keep) .. left .. sub(before, HEAD.holding.to.broken)
-        .. heir .. finish .. '1h' .. sub(record, RECORD.weight.to.patience) .. stamp .. token
+        .. 'r' .. heir .. finish .. '1hr' .. sub(record, RECORD.weight.to.patience) .. stamp .. token
         .. sub(record, RECORD.client.on), 'PXAT', format('%d', till / 1000 + TIME.free_ms))
       reply = id .. ' h ' .. stamp
     end
@@ -102,12 +103,17 @@ repeat
   if byte(before, HEAD.broken.at) ~= 48 then
     break
   end
+  -- A reader leaves nothing half done: what the last writer left is still so.
+  local free, ended = '10', byte(before, HEAD.ended.at)
+  if ended ~= 114 and byte(before, HEAD.kind.at) == 50 and sub(before, HEAD.weight) < 'LIMIT.writer' then
+    free = ended == 120 and '16' or ended == 101 and '17' or '18'
+  end
   local a, b, c = byte(before, HEAD.lease.first3)
   local done
   if a == 48 and b == 48 and c == 48 then
-    done = try('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'KEEPTTL')
+    done = try('SET', name, free .. sub(before, HEAD.last.to.marks), 'KEEPTTL')
   else
-    done = try('SET', name, '10' .. sub(before, HEAD.last.to.marks), 'PX', 'TIME.free_ms')
+    done = try('SET', name, free .. sub(before, HEAD.last.to.marks), 'PX', 'TIME.free_ms')
   end
   if not done.err then
     reply = id .. ' h ' .. stamp

@@ -41,7 +41,7 @@ local function show(name)
   end
   --include long.lua
   local kind, base = sub(head, HEAD.kind), sub(name, 1, -2)
-  if kind == '0' then
+  if kind == '0' or kind >= '6' then
     return false
   end
   if sub(head, HEAD.broken) == '' then

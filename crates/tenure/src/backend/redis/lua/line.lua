@@ -12,6 +12,8 @@ local SWEEP, GRANTS = LIMIT.sweep, LIMIT.grants
 local now = tonumber(stamp)
 local base, head, changed, absurd, reined, asker
 local kind, last, marks, seq, soon, keep, n, k, shared, used, broken
+-- How the last hold ended that counts: 'r' released, 'x' expired, 'e' evicted, 'u' unknown.
+local ended
 local hid, hend, hrec
 
 local function part(letter)
@@ -28,7 +30,7 @@ end
 local function open(name)
   base, head, changed = sub(name, 1, -2), call('GET', name), false
   kind, last, marks, seq, soon, keep, n, k = '0', 0, 0, 0, NEVER, 0, 0, 0
-  shared, used, broken, hid, absurd = 0, 0, '0', nil, false
+  shared, used, broken, ended, hid, absurd = 0, 0, '0', 'u', nil, false
   if not head then
     return true
   end
@@ -40,10 +42,16 @@ local function open(name)
   -- Tokens follow the clock: none is given after one that lies in a far future, by a mistake or by malice. Numbers of
   -- this Lua are exact up to 2^53.
   absurd, last = not last or last > now + AHEAD, math.min(last or LIMIT.exact, LIMIT.exact)
-  if kind ~= '0' then
+  if kind == '0' then
+    ended = 'r'
+  elseif kind >= '6' then
+    ended = kind == '6' and 'x' or kind == '7' and 'e' or 'u'
+    kind = '0'
+  else
     seq, soon, keep = tonumber(sub(head, HEAD.place)), tonumber(sub(head, HEAD.soon)), tonumber(sub(head, HEAD.keep))
     n, k = tonumber(sub(head, HEAD.waiting)), tonumber(sub(head, HEAD.holding))
     shared, used, broken = tonumber(sub(head, HEAD.shared)), tonumber(sub(head, HEAD.used)), sub(head, HEAD.broken)
+    ended = sub(head, HEAD.ended)
     if k > 0 and sub(head, HEAD.holder.first1) ~= '' then
       hid, hend, hrec = sub(head, HEAD.holder), tonumber(sub(head, HEAD.finish)), sub(head, HEAD.record)
     end
@@ -61,15 +69,16 @@ local function save()
     if broken == '1' then
       call('DEL', part('b'))
     end
-    call('SET', part('l'), format('10%016d', last) .. (marks > 0 and format('%016d', marks) or ''), 'PX', EMPTY)
+    local free = ended == 'r' and '10' or ended == 'x' and '16' or ended == 'e' and '17' or '18'
+    call('SET', part('l'), free .. format('%016d', last) .. (marks > 0 and format('%016d', marks) or ''), 'PX', EMPTY)
     return
   end
   local till, tail = math.max(keep, marks), ''
   if hid then
     till, tail = math.max(till, hend), hid .. format('%016d', hend) .. hrec
   end
-  local text = format('1%s%016d%016d%016d%016d%016d%07d%07d%016d%010d%s', kind, last, marks, seq, soon, keep, n, k,
-    shared, used, broken)
+  local text = format('1%s%016d%016d%016d%016d%016d%07d%07d%016d%010d%s%s', kind, last, marks, seq, soon, keep, n, k,
+    shared, used, broken, ended)
   call('SET', part('l'), text .. tail, 'PXAT', format('%d', till / 1000 + EMPTY))
 end
 
@@ -134,7 +143,7 @@ local function granted(record)
   if kind == '1' and sub(record, RECORD.capacity) ~= '0000000001' then
     last = last + tonumber(sub(record, RECORD.capacity)) - 1
   end
-  return '1h' .. sub(record, RECORD.weight.to.patience) .. stamp .. format('%016d', t) .. sub(record, RECORD.client.on)
+  return '1h' .. ended .. sub(record, RECORD.weight.to.patience) .. stamp .. format('%016d', t) .. sub(record, RECORD.client.on)
 end
 
 -- Until when a grant is good that its client has not confirmed, as an answer or a renewal does: no longer than it would
@@ -146,7 +155,7 @@ end
 -- Tells of a grant. False: its client is away, and it is not granted, unless it is the one who asks now.
 local function announce(id, record)
   local lease = format('%011d', unconfirmed(record) - now)
-  return tell(record, '1g' .. id .. sub(record, RECORD.token) .. stamp .. lease .. part('l')) ~= 0 or id == asker
+  return tell(record, '1g' .. id .. sub(record, RECORD.token) .. stamp .. lease .. sub(record, RECORD.before) .. part('l')) ~= 0 or id == asker
 end
 
 -- When the first lease of a set ends.
@@ -155,11 +164,25 @@ local function first(set)
   return found[2] and tonumber(found[2]) or NEVER
 end
 
--- Takes claims that share a lock out of it.
-local function leave(ids)
-  local records = call('HMGET', part('c'), unpack(ids))
+-- Notes how a hold ends. A reader leaves nothing half done.
+local function note_end(record, how)
+  if kind ~= '2' or tonumber(sub(record, RECORD.weight)) == WRITER then
+    ended, changed = how, true
+  end
+end
+
+-- How a hold ends whose lease does: what was released for later was released.
+local function over(record)
+  return sub(record, RECORD.state) == 'h' and 'x' or 'r'
+end
+
+-- Takes claims that share a lock out of it, released or evicted; or else their leases have ended.
+local function leave(ids, how)
+  local records, died = call('HMGET', part('c'), unpack(ids)), false
   for i, id in ipairs(ids) do
     if records[i] then
+      died = died or over(records[i]) == 'x'
+      note_end(records[i], how or died and 'x' or 'r')
       used = used - (tonumber(sub(records[i], RECORD.weight)) or 0)
       if sub(records[i], RECORD.state) == 'm' then
         mark(id, '1')
@@ -370,6 +393,7 @@ end
 local function settle()
   rein_in()
   if hid and hend <= now then
+    note_end(hrec, over(hrec))
     if sub(hrec, RECORD.state) == 'm' then
       mark(hid, '1')
     end
@@ -451,7 +475,7 @@ local function renewed(id, state, record, fresh)
   local finish = now + length(record)
   put(id, state, record, finish, fresh)
   if state == 'h' then
-    return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish) }
+    return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish), sub(record, RECORD.before) }
   end
   return waits(id, finish, call('ZRANK', part('w'), id) or 0)
 end

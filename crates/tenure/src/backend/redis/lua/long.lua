@@ -2,9 +2,10 @@
 -- `--include long.lua`.
 -- Uses  sub, format, stamp; head: what was read
 -- Gives  head: in its long form
-if head and sub(head, SHORT.version.to.kind) == '14' then
-  local t = sub(head, SHORT.last)
+local brief = head and sub(head, SHORT.version.to.kind)
+if brief == '14' or brief == '15' then
+  local t, before = sub(head, SHORT.last), brief == '14' and 'r' or 'u'
   head = '11' .. t .. '0000000000000000000000000000000090000000000000000000000000000000'
-    .. '00000000000001000000000000000000000000000' .. sub(head, SHORT.holder)
-    .. format('%016d', (t < stamp and t or stamp) + sub(head, SHORT.lease)) .. '1h' .. sub(head, SHORT.terms) .. t .. t .. sub(head, SHORT.client)
+    .. '00000000000001000000000000000000000000000' .. before .. sub(head, SHORT.holder)
+    .. format('%016d', (t < stamp and t or stamp) + sub(head, SHORT.lease)) .. '1h' .. before .. sub(head, SHORT.terms) .. t .. t .. sub(head, SHORT.client)
 end

@@ -10,7 +10,7 @@ local function quit(id, trace)
     found = state
     local spent = what == 't' and (tonumber(sub(trace, TRACE.number)) or 0)
     if state == 'h' and trace ~= '' and what ~= 's' and what ~= 'm' and not spent then
-      record = '1k' .. sub(record, RECORD.weight.to.capacity) .. format('%022d', tonumber(trace)) .. sub(record, RECORD.since.on)
+      record = '1k' .. sub(record, RECORD.before.to.capacity) .. format('%022d', tonumber(trace)) .. sub(record, RECORD.since.on)
       put(id, state, record, now + tonumber(trace), true)
     else
       if hid == id then
@@ -20,9 +20,10 @@ local function quit(id, trace)
         if spent and spent >= 1 and spent <= own and last == t + own - 1 then
           last = t + spent - 1
         end
+        note_end(record, 'r')
         hid, k, changed = nil, 0, true
       elseif state == 'h' then
-        leave({ id })
+        leave({ id }, 'r')
       else
         withdraw({ id })
       end
@@ -33,7 +34,7 @@ local function quit(id, trace)
     settle()
   elseif what == 'm' then
     if state then
-      put(id, state, '1m' .. sub(record, RECORD.weight.on), finish, true)
+      put(id, state, '1m' .. sub(record, RECORD.before.on), finish, true)
     elseif not (marks > now and call('GET', part('m') .. id)) and now - tonumber(sub(trace, TRACE.number)) <= TIME.old then
       mark(id, '1')
     end

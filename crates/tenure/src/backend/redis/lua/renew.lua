@@ -24,7 +24,7 @@ for i, name in ipairs(KEYS) do
       call('SET', name, sub(head, HEAD.version.to.holder) .. shown .. sub(head, HEAD.record), 'PXAT',
         format('%d', till / 1000 + TIME.free_ms))
     end
-    replies[i] = { id, 'H', stamp, sub(head, HEAD.token), shown }
+    replies[i] = { id, 'H', stamp, sub(head, HEAD.token), shown, sub(head, HEAD.before) }
   else
     rest[#rest + 1] = i
   end

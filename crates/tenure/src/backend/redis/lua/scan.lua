@@ -11,7 +11,7 @@ for _, name in ipairs(found[2]) do
   if type(head) == 'string' then
     version, kind = byte(head, HEAD.version.to.kind)
   end
-  if head and (version ~= 49 or kind ~= 48) then
+  if head and (version ~= 49 or kind ~= 48 and (not kind or kind < 54 or kind > 56)) then
     out[#out + 1] = name
   end
 end

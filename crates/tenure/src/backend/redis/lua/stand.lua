@@ -28,7 +28,7 @@ local function stand(id, asked, how)
     fits = used + weight <= tonumber(sub(terms, ASKED.capacity))
   end
   if n == 0 and fits then
-    record, finish = granted('1w' .. terms .. stamp .. stamp .. who), now + tonumber(sub(terms, ASKED.lease))
+    record, finish = granted('1wu' .. terms .. stamp .. stamp .. who), now + tonumber(sub(terms, ASKED.lease))
     changed = true
     if kind == '1' then
       hid, hend, hrec, k = id, finish, record, 1
@@ -40,7 +40,7 @@ local function stand(id, asked, how)
       soon = math.min(soon, finish)
       outlive(finish, k == 1)
     end
-    return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish) }
+    return { id, 'H', stamp, sub(record, RECORD.token), format('%016d', finish), sub(record, RECORD.before) }
   end
   if sub(how, HOW.stand) == '0' then
     return { id, 'B', stamp }
@@ -48,7 +48,7 @@ local function stand(id, asked, how)
   if n >= LIMIT.waiters then
     return { id, 'F', stamp }
   end
-  record, finish = '1w' .. terms .. stamp .. '0000000000000000' .. who, now + tonumber(sub(terms, ASKED.patience))
+  record, finish = '1wu' .. terms .. stamp .. '0000000000000000' .. who, now + tonumber(sub(terms, ASKED.patience))
   local text = format('%d', finish)
   seq, n, changed = seq + 1, n + 1, true
   call('ZADD', part('w'), seq, id)

@@ -11,9 +11,11 @@ repeat
     break
   end
   local as, patient = byte(how, HOW.kind.to.stand)
+  -- How the hold before ended, where that is 'r' or 'u'; the others are left to the line.
+  local ended = 'u'
   if before then
     local version, state = byte(before, HEAD.version.to.kind)
-    if version ~= 49 or state ~= 48 and (state ~= 49 or as ~= 49 or patient ~= 49) then
+    if version ~= 49 or state ~= 48 and state ~= 56 and (state ~= 49 or as ~= 49 or patient ~= 49) then
       break
     end
     if #before > 18 and sub(before, HEAD.marks) > stamp then
@@ -25,7 +27,7 @@ repeat
     if state == 49 then
       -- Behind others. Those ahead live, so that nothing is due; and the parts of the line live long enough.
       local waiting, finish = sub(before, HEAD.waiting), format('%016d', stamp + sub(asked, ASKED.patience))
-      local soon, record = sub(before, HEAD.soon), '1w' .. sub(asked, ASKED.terms) .. stamp
+      local soon, record = sub(before, HEAD.soon), '1wu' .. sub(asked, ASKED.terms) .. stamp
         .. '0000000000000000' .. sub(asked, ASKED.who)
       if waiting < '0000002' or waiting >= 'LIMIT.waiters.digits7' or sub(before, HEAD.holding) ~= '0000001'
         or sub(before, HEAD.finish) <= stamp or sub(before, HEAD.finish) - sub(before, HEAD.lease) - stamp > 0 or soon <= stamp or finish > sub(before, HEAD.keep)
@@ -45,6 +47,9 @@ repeat
       break
     end
     last = sub(before, HEAD.last)
+    if state == 48 then
+      ended = 'r'
+    end
   end
   -- A lease of less than 100 s has one expiry for all: ten minutes after the longest.
   local a, b, c = byte(asked, ASKED.lease.first3)
@@ -54,8 +59,13 @@ repeat
   end
   if as == 49 and last < stamp and marks == '0000000000000000' and sub(asked, ASKED.capacity) == '0000000001' then
     -- The commonest of all: in few bytes, since the server's Lua hashes each byte of each text that it makes.
-    call('SET', name, '14' .. stamp .. id .. asked, 'PX', expiry)
-    reply = id .. ' H ' .. stamp
+    if ended == 'r' then
+      call('SET', name, '14' .. stamp .. id .. asked, 'PX', expiry)
+      reply = id .. ' H ' .. stamp .. ' r'
+    else
+      call('SET', name, '15' .. stamp .. id .. asked, 'PX', expiry)
+      reply = id .. ' H ' .. stamp .. ' u'
+    end
     break
   end
   -- The only claim of a lock, of whatever kind, lies in the head.
@@ -87,7 +97,7 @@ repeat
     usual, ends = lease, format('%016d', stamp + lease)
   end
   call('SET', name, '1' .. sub(how, HOW.kind) .. last .. marks .. '00000000000000009000000000000000000000000000000000000000000001'
-    .. shared .. used .. '0' .. id .. ends .. '1h' .. sub(asked, ASKED.terms) .. stamp .. token .. sub(asked, ASKED.who),
+    .. shared .. used .. '0' .. ended .. id .. ends .. '1h' .. ended .. sub(asked, ASKED.terms) .. stamp .. token .. sub(asked, ASKED.who),
     'PX', expiry)
-  reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. ends
+  reply = id .. ' H ' .. stamp .. ' ' .. token .. ' ' .. ends .. ' ' .. ended
 until true

@@ -44,13 +44,14 @@ local function go_on()
       return far(id)
     end
     t = format('%016d', token(weight))
+    ended = 'r'
   elseif kind == '1' then
     local spent = math.min(math.max(tonumber(ARGV[7] or 1), 1), tonumber(sub(record, RECORD.capacity)))
     local goes = tonumber(t) + spent - 1
     last, t = math.max(last, goes + tonumber(sub(terms, ASKED.capacity)) - 1), format('%016d', goes)
   end
   finish = now + tonumber(sub(terms, ASKED.lease))
-  record = '1h' .. terms .. sub(record, RECORD.since) .. t .. ARGV[6]
+  record = '1h' .. sub(record, RECORD.before) .. terms .. sub(record, RECORD.since) .. t .. ARGV[6]
   changed = true
   if hid == from then
     hid, hend, hrec = id, finish, record
@@ -66,7 +67,7 @@ local function go_on()
     outlive(finish, false)
   end
   settle()
-  return { id, 'H', stamp, t, format('%016d', finish) }
+  return { id, 'H', stamp, t, format('%016d', finish), sub(record, RECORD.before) }
 end
 
 if not open(KEYS[1]) then

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::settle::MARK_NS;
-use super::super::{Ask, Found, Kind, NO_SLOT, Now, Place, RW_CAPACITY, Refusal, Trace};
+use super::super::{Ask, Found, Kind, NO_SLOT, Now, Place, Previous, RW_CAPACITY, Refusal, Trace};
 use super::{Dice, lines, whole};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -21,6 +21,7 @@ struct One {
     is: Is,
     end: u64,
     slot: u32,
+    before: Previous,
 }
 
 /// The line as anybody would write it first.
@@ -32,6 +33,13 @@ struct Naive {
     marks: BTreeMap<u128, (u64, Option<String>)>,
     last: i64,
     shared: i64,
+    /// How the last hold ended that counts.
+    ended: Previous,
+}
+
+/// Whether the end of such a hold counts.
+fn counts(kind: Option<Kind>, one: &One) -> bool {
+    one.is != Is::Waiting && (kind != Some(Kind::ReadWrite) || one.weight == RW_CAPACITY)
 }
 
 const TTL: u64 = 900;
@@ -55,6 +63,15 @@ impl Naive {
     }
 
     fn settle(&mut self, now: Now) {
+        let over = |held: bool| {
+            let mut over = self.line.iter().filter(|c| c.end <= now.ns && counts(self.kind, c));
+            over.any(|c| matches!(c.is, Is::Held(_)) == held)
+        };
+        if over(true) {
+            self.ended = Previous::Expired;
+        } else if over(false) {
+            self.ended = Previous::Released;
+        }
         let marks = &mut self.marks;
         self.line.retain(|c| {
             if c.end <= now.ns && c.is == Is::Kept(true) {
@@ -70,6 +87,7 @@ impl Naive {
             }
             let token = self.token(weight, now);
             (self.line[i].is, self.line[i].end) = (Is::Held(token), now.ns + TTL);
+            self.line[i].before = self.ended;
         }
         if self.line.is_empty() {
             (self.kind, self.shared) = (None, 0);
@@ -79,7 +97,7 @@ impl Naive {
     fn standing(&self, id: u128) -> Option<Place> {
         let i = self.line.iter().position(|c| c.id == id && !matches!(c.is, Is::Kept(_)))?;
         Some(match self.line[i].is {
-            Is::Held(token) => Place::Held { token, end: self.line[i].end },
+            Is::Held(token) => Place::Held { token, end: self.line[i].end, previous: self.line[i].before },
             _ => {
                 let before = &self.line[..i];
                 let ahead = before.iter().filter(|c| c.is == Is::Waiting).count();
@@ -126,6 +144,7 @@ impl Naive {
             is,
             end,
             slot: ask.slot,
+            before: self.ended,
         });
         self.standing(ask.id)
     }
@@ -148,7 +167,10 @@ impl Naive {
                     (Is::Kept(false), now.ns + d, NO_SLOT);
             }
             (Found::Held | Found::Waiting, _, Some(i)) => {
-                self.line.remove(i);
+                let one = self.line.remove(i);
+                if counts(self.kind, &one) {
+                    self.ended = Previous::Released;
+                }
                 if trace == Trace::Mark {
                     self.marks.insert(id, (now.ns + MARK_NS, None));
                 }
@@ -181,6 +203,7 @@ impl Naive {
         one.end = now.ns + TTL;
         if reads_now {
             let token = self.token(to.weight, now);
+            self.ended = Previous::Released;
             self.line.iter_mut().find(|c| c.id == to.id).expect("there").is = Is::Held(token);
         }
         self.settle(now);
@@ -190,6 +213,9 @@ impl Naive {
     fn evict(&mut self, why: &str, now: Now) -> u32 {
         self.settle(now);
         let before = self.line.len();
+        if self.line.iter().any(|c| counts(self.kind, c)) {
+            self.ended = Previous::Evicted;
+        }
         let marks = &mut self.marks;
         self.line.retain(|c| {
             if c.is != Is::Waiting {
@@ -205,6 +231,9 @@ impl Naive {
     fn reap(&mut self, slot: u32, now: Now) -> u32 {
         self.settle(now);
         let before = self.line.len();
+        if self.line.iter().any(|c| c.slot == slot && counts(self.kind, c)) {
+            self.ended = Previous::Expired;
+        }
         self.line.retain(|c| c.slot != slot);
         let reaped = before - self.line.len();
         self.settle(now);

@@ -289,7 +289,8 @@ fn a_refusal_for_want_of_room_changes_nothing() {
 fn refusals(dice: &mut Dice) -> u32 {
     let memory = Rc::new(RefCell::new(Memory::default()));
     let (mut full, mut ns) = (0, 1_000_000);
-    let mut l = Lines::new(Mortal::new(&memory, u64::MAX, 15)).expect("room for a root");
+    let mut l =
+        Lines::new(Mortal::new(&memory, u64::MAX, 15 + super::super::ends::CELLS)).expect("room for a root");
     for _ in 0..1_000 {
         ns += dice.below(60);
         let now = Now { ns, wall_us: ns, ceiling: i64::MAX };

@@ -1,6 +1,7 @@
 //! What can only be tested from inside: that the structure is whole after every step, and after a death at any store.
 
 mod damage;
+mod ends;
 mod history;
 mod kill;
 mod trees;

@@ -2,7 +2,7 @@
 
 use super::super::settle::MARK_NS;
 use super::super::{
-    Event, Found, Kind, Lines as AnyLines, Now, Place, RW_CAPACITY, Refusal, Trace, VecArena,
+    Event, Found, Kind, Lines as AnyLines, Now, Place, Previous, RW_CAPACITY, Refusal, Trace, VecArena,
 };
 use super::{Lines, TTL, WAITING, ask, held, lines, mutex, now, whole};
 
@@ -10,6 +10,11 @@ const K: &[u8] = b"default/orders/42";
 
 fn gone(why: Option<&str>) -> Place {
     Place::Gone { why: why.map(str::to_owned) }
+}
+
+/// The first hold of a lock.
+fn held_until(token: i64, end: u64) -> Place {
+    Place::Held { token, end, previous: Previous::Unknown }
 }
 
 /// Attempts, at `ns`.
@@ -76,8 +81,8 @@ fn s10_renewal_never_creates_and_never_shortens() {
     assert_eq!(l.renew(1, K, None, now(0)), Ok(gone(None)));
     let token = held(&stand(&mut l, &mutex(1, K), 0)).expect("free");
     let long = vec![b'x'; 900];
-    assert_eq!(l.renew(1, K, Some(&long), now(5)), Ok(Place::Held { token, end: TTL + 5 }));
-    assert_eq!(l.renew(1, K, Some(b""), now(1)), Ok(Place::Held { token, end: TTL + 5 }));
+    assert_eq!(l.renew(1, K, Some(&long), now(5)), Ok(held_until(token, TTL + 5)));
+    assert_eq!(l.renew(1, K, Some(b""), now(1)), Ok(held_until(token, TTL + 5)));
     assert_eq!(l.view(K, 9, now(6)).expect("held").holders[0].note, b"");
     whole(&l);
     assert_eq!(l.renew(1, K, None, now(TTL + 5)), Ok(gone(None)), "no revival");
@@ -169,7 +174,7 @@ fn permits_that_are_given_back_go_to_those_who_wait() {
     stand(&mut l, &permit(1, 4), 0);
     stand(&mut l, &permit(2, 2), 0);
     assert_eq!(go_on(&mut l, 1, &permit(11, 5), 1), Err(Refusal::Weight));
-    assert_eq!(go_on(&mut l, 1, &permit(11, 3), 1), Ok(Place::Held { token: 0, end: TTL + 1 }));
+    assert_eq!(go_on(&mut l, 1, &permit(11, 3), 1), Ok(held_until(0, TTL + 1)));
     assert!(held(&l.peek(2)).is_none(), "one is not enough");
     assert_eq!(go_on(&mut l, 11, &permit(12, 4), 2), Err(Refusal::Larger));
     assert_eq!(go_on(&mut l, 11, &mutex(12, K), 2), Err(Refusal::Kind(Kind::Semaphore)));
@@ -187,7 +192,7 @@ fn s4_the_old_id_can_do_nothing_after_a_transfer() {
     assert_eq!(l.renew(1, K, None, now(6)), Ok(gone(None)));
     assert_eq!(l.release(1, K, 0, Trace::Nothing, now(6)), Ok(Found::Nothing));
     assert_eq!(go_on(&mut l, 1, &mutex(3, K), 6), Ok(gone(None)), "continued once only");
-    assert_eq!(go_on(&mut l, 1, &mutex(2, K), 7), Ok(Place::Held { token, end: TTL + 7 }), "asked again");
+    assert_eq!(go_on(&mut l, 1, &mutex(2, K), 7), Ok(held_until(token, TTL + 7)), "asked again");
     assert_eq!(go_on(&mut l, 9, &mutex(3, K), 8), Ok(gone(None)), "a waiter does not hold");
     assert_eq!(l.release(2, K, 0, Trace::Nothing, now(9)), Ok(Found::Held));
     assert!(held(&l.peek(9)).is_some());
