@@ -29,6 +29,8 @@ pub mod host;
 mod local;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "redis")]
+mod net;
 #[cfg(any(feature = "host", feature = "memory"))]
 mod note;
 #[cfg(any(test, feature = "unstable"))]

@@ -4,7 +4,7 @@
 //! - [`thread`]: the real one, on a thread of its own.
 //! - [`clock`]: the clocks of this machine.
 //! - [`fork`]: notices that this process is a fork of the one that connected.
-//! - `timing`: futures that run out of time.
+//! - `timing`: futures that run out of time. - `virtual_time`: a runtime for tests, whose clock they move.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,6 +15,8 @@ pub mod clock;
 pub mod fork;
 pub mod thread;
 mod timing;
+#[cfg(test)]
+pub(crate) mod virtual_time;
 
 pub(crate) use timing::{LazyTimer, join_all, race, unless, yield_now};
 

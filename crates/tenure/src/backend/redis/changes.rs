@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::Client;
-use super::fault::{Why, of_answer, of_fault};
+use super::fault::{of_answer, of_fault};
 use super::link::Link;
 use super::resp::{Value, command};
 use super::{handshake, names};
+use crate::backend::net::{Lane, Why};
 use crate::backend::{News, Watched};
 use crate::key::Key;
 
@@ -25,8 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) fn watch(client: &Arc<Client>, what: &Watched) {
     what.clone_into(&mut client.watched());
     let shared = client.clone();
-    client.thread.handle.spawn(async move {
-        if let Some(link) = shared.keeper.link() {
+    client.thread.place().spawn(async move {
+        if let Some(link) = shared.lanes.link(Lane::Keeper) {
             track(&shared, &link).await;
         }
     });
@@ -44,9 +45,9 @@ pub(super) async fn track(client: &Arc<Client>, link: &Link) {
         tracing::debug!(why.what, "the server does not tell of changes; looking every second instead");
         let client = client.clone();
         tokio::spawn(async move {
-            while client.asked.load(Ordering::SeqCst) == number && !client.is_closed() {
+            while client.asked.load(Ordering::SeqCst) == number && !client.lanes.is_closed() {
                 tell(&client);
-                tokio::time::sleep(LOOK).await;
+                client.sleep(LOOK).await;
             }
         });
     }
@@ -103,12 +104,12 @@ pub(super) fn tell(client: &Arc<Client>) {
         return;
     }
     let client = client.clone();
-    client.thread.handle.clone().spawn(async move {
-        tokio::time::sleep(CHANGES).await;
+    client.thread.place().clone().spawn(async move {
+        client.sleep(CHANGES).await;
         client.changed.store(false, Ordering::SeqCst);
         let watched = client.watched().clone();
         if let Watched::Names(keys) = watched
-            && let Some(link) = client.keeper.link()
+            && let Some(link) = client.lanes.link(Lane::Keeper)
         {
             // Where that fails the connection does, and the next one asks anew.
             let _turn = client.tracking.lock().await;
@@ -116,6 +117,6 @@ pub(super) fn tell(client: &Arc<Client>) {
                 tracing::debug!(why.what, "what is watched was not read again");
             }
         }
-        client.sink.0.news(News::Changed);
+        client.lanes.sink().news(News::Changed);
     });
 }

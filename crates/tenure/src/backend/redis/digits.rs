@@ -1,6 +1,8 @@
 //! Numbers as text. Every verb writes a dozen of them, and the formatting machinery of `format!` would cost more than all
 //! else that this side does for a verb.
 
+use std::time::Duration;
+
 /// Appends a number, with zeros before it where it has less than `width` digits (1 to 20).
 pub(super) fn push(out: &mut String, number: u64, width: usize) {
     let mut digits = [b'0'; 20];
@@ -31,6 +33,11 @@ pub(super) fn hex(number: u128) -> String {
         }
     }
     out
+}
+
+/// A time in µs, of at most 16 digits.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(9_000_000_000_000_000)
 }
 
 /// The number that these digits are, and nothing but digits.

@@ -1,80 +1,15 @@
-//! Why a request has no answer, and what that means to the caller.
+//! What Redis's errors mean to the caller.
 
-use std::sync::Arc;
-
-use crate::error::{Error, ErrorKind};
-
-/// Why a request has no answer.
-#[derive(Clone, Debug)]
-pub(super) enum Fault {
-    /// It never left this process.
-    Unsent(Arc<str>),
-    /// It may have left, and nobody knows what became of it.
-    Lost(Arc<str>),
-    /// What came was not an answer.
-    Garbage(Arc<str>),
-    /// It was asked in company, and the server refused that call or this part of it.
-    Together(Arc<str>),
-}
-
-/// An error that can be told more than once.
-#[derive(Clone, Debug)]
-pub(super) struct Why {
-    pub(super) kind: ErrorKind,
-    pub(super) what: String,
-    pub(super) advice: &'static str,
-    /// The server answered it.
-    answered: bool,
-    /// The request never left this process.
-    pub(super) unsent: bool,
-    /// The server does not know the script: nothing ran.
-    pub(super) unknown_script: bool,
-}
-
-impl Why {
-    pub(super) fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
-        Why { kind, what: what.into(), advice, answered: false, unsent: false, unknown_script: false }
-    }
-
-    pub(super) fn error(&self) -> Error {
-        let (what, advice) = (self.what.clone(), self.advice);
-        let error = match self.kind {
-            ErrorKind::Config => Error::config(what, advice),
-            ErrorKind::Denied => Error::denied(what, advice),
-            ErrorKind::Unsupported => Error::unsupported(what, advice),
-            ErrorKind::Unavailable => Error::unavailable(what, advice),
-            ErrorKind::Uncertain => Error::uncertain(what, advice),
-            _ => Error::protocol(what, advice),
-        };
-        match (self.answered, self.unsent) {
-            (true, _) => error.answered(),
-            (_, true) => error.unsent(),
-            _ => error,
-        }
-    }
-}
-
-impl Fault {
-    /// The same fault for a request that never left.
-    pub(super) fn unsent(&self) -> Fault {
-        match self {
-            Fault::Unsent(why) | Fault::Lost(why) | Fault::Garbage(why) | Fault::Together(why) => {
-                Fault::Unsent(why.clone())
-            }
-        }
-    }
-}
+use crate::backend::net::{Fault, Why};
+use crate::error::ErrorKind;
 
 /// A request had no answer.
 pub(super) fn of_fault(fault: &Fault) -> Why {
     match fault {
-        Fault::Unsent(why) => {
-            let what = format!("the request was not sent: {why}");
-            Why { unsent: true, ..Why::new(ErrorKind::Unavailable, what, REACH) }
-        }
-        Fault::Lost(why) => Why::new(ErrorKind::Uncertain, format!("the answer was lost: {why}"), REACH),
+        Fault::Unsent(why) => Why::unsent(why),
+        Fault::Lost(why) => Why::lost(why),
         // Asked again alone before anybody hears of it; then this is what the server says.
-        Fault::Together(text) => of_answer(text),
+        Fault::Batch(text) => of_answer(text),
         Fault::Garbage(why) => Why::new(
             ErrorKind::Protocol,
             format!("the server does not speak Redis's protocol as it must: {why}"),
@@ -82,8 +17,6 @@ pub(super) fn of_fault(fault: &Fault) -> Why {
         ),
     }
 }
-
-const REACH: &str = "check that the server runs and can be reached";
 
 /// The server answered with an error. Whoever runs a script that fails inside gets the inner error's words somewhere in
 /// the text, at different places in different versions.
@@ -111,7 +44,7 @@ fn judged(text: &str) -> Why {
     if word == "NOSCRIPT" {
         let what = "the server forgets its scripts as fast as they are loaded";
         let why = Why::new(ErrorKind::Unavailable, what, "find out who runs SCRIPT FLUSH");
-        return Why { unknown_script: true, ..why };
+        return Why { unprepared: true, ..why };
     }
     if says(&["READONLY"]) {
         let advice = "connect to its master";

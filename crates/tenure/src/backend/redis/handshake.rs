@@ -1,9 +1,10 @@
 //! What is said on a new connection, and what is learnt from the answers.
 
-use super::fault::{Why, of_answer, of_fault};
+use super::fault::{of_answer, of_fault};
 use super::link::Link;
 use super::resp::{Value, command};
 use super::target::Target;
+use crate::backend::net::Why;
 use crate::capability::{Fact, Survives, TokenStrength, Warning};
 use crate::error::ErrorKind;
 

@@ -9,21 +9,21 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::fault::Fault;
 use super::resp::{self, Value};
 use super::scripts::Names;
 use super::stream::Stream;
 use super::together::{self, Queued, To, Verb};
+use crate::backend::net::{Fault, Link as _};
 use crate::core::moment::Moment;
 use crate::runtime::Runtime;
 
 mod driver;
+mod ends;
 
 /// The answer to a request.
 pub(super) type Reply = Result<Value, Fault>;
@@ -71,17 +71,6 @@ pub(super) struct Waiting {
     since: Moment,
     /// The answer comes as a push.
     pushed: bool,
-}
-
-/// What is under way on a link.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    /// How long the oldest request has waited; `None`: nothing is under way.
-    pub(super) oldest: Option<Duration>,
-    /// How long nothing has arrived.
-    pub(super) silent: Duration,
-    /// How often the driver has run.
-    pub(super) beats: u64,
 }
 
 impl Link {
@@ -210,19 +199,6 @@ impl Link {
         receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
     }
 
-    /// Takes over requests that another link has not sent.
-    pub(super) fn adopt(&self, unsent: Unsent) {
-        let mut state = self.state();
-        for (bytes, waiting) in unsent.requests {
-            self.push(&mut state, &bytes, waiting);
-        }
-        match state.dead.clone() {
-            None => state.verbs.extend(unsent.verbs),
-            Some(fault) => together::unsent(unsent.verbs, &fault),
-        }
-        self.start_writing(state);
-    }
-
     fn push(&self, state: &mut State, request: &[u8], mut waiting: Waiting) {
         if let Some(fault) = &state.dead {
             return waiting.to.answer(Err(fault.unsent()));
@@ -300,100 +276,8 @@ impl Link {
             }
         }
     }
-
-    /// Takes back what has not left yet, so that another link can send it; what has left stays unanswered.
-    pub(super) fn take_unsent(&self) -> Unsent {
-        let mut state = self.state();
-        let state = &mut *state;
-        let first = state.base + state.gone as u64;
-        let keep = state.waiting.partition_point(|w| w.from < first);
-        let mut taken = Vec::new();
-        for waiting in state.waiting.drain(keep..) {
-            let at = usize::try_from(waiting.from - state.base).unwrap_or(usize::MAX);
-            taken.push((state.out.get(at..at + waiting.length).unwrap_or_default().to_vec(), waiting));
-        }
-        if let Some((_, first)) = taken.first() {
-            state.out.truncate(usize::try_from(first.from - state.base).unwrap_or(usize::MAX));
-        }
-        Unsent { requests: taken, verbs: std::mem::take(&mut state.verbs) }
-    }
-
-    /// Answers everybody who waits with an error, without closing: answers that still come are thrown away.
-    pub(super) fn give_up(&self, why: &str) {
-        let why: Arc<str> = why.into();
-        let mut state = self.state();
-        for waiting in &mut state.waiting {
-            let to = std::mem::replace(&mut waiting.to, To::Each(Vec::new()));
-            to.answer(Err(Fault::Lost(why.clone())));
-        }
-    }
-
-    /// Ends the link: closes the connection, and tells everybody who waits.
-    pub(super) fn fail(&self, fault: &Fault) {
-        let orphans = {
-            let mut state = self.state();
-            if state.dead.is_some() {
-                return;
-            }
-            state.dead = Some(fault.clone());
-            let sent = state.base + state.gone as u64;
-            let orphans: Vec<Waiting> = state.waiting.drain(..).collect();
-            state.out = Vec::new();
-            (orphans, sent, std::mem::take(&mut state.verbs))
-        };
-        self.stream.shut();
-        self.ended.notify_one();
-        self.write.notify_one();
-        for waiting in orphans.0 {
-            let fault = if waiting.from >= orphans.1 { fault.unsent() } else { fault.clone() };
-            waiting.to.answer(Err(fault));
-        }
-        together::unsent(orphans.2, fault);
-    }
-
-    /// Why the link is dead, if it is.
-    pub(super) fn dead(&self) -> Option<Fault> {
-        self.state().dead.clone()
-    }
-
-    /// Resolves when the link is dead. For one listener.
-    pub(super) async fn ended(&self) -> Fault {
-        loop {
-            if let Some(fault) = self.dead() {
-                return fault;
-            }
-            self.ended.notified().await;
-        }
-    }
-
-    /// What is under way.
-    pub(super) fn load(&self) -> Load {
-        let now = self.runtime.now();
-        let state = self.state();
-        Load {
-            oldest: state
-                .waiting
-                .front()
-                .map(|w| w.since)
-                .or(state.verbs.first().map(|q| q.since))
-                .map(|since| now.since(since)),
-            silent: now.since(state.heard),
-            beats: self.beats.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Makes the driver run once, if it can.
-    pub(super) fn nudge(&self) {
-        self.write.notify_one();
-    }
 }
 
-/// What has not left, for another link to send.
-#[derive(Debug)]
-pub(super) struct Unsent {
-    requests: Vec<(Vec<u8>, Waiting)>,
-    verbs: Vec<Queued>,
-}
 async fn answer_of(receiver: oneshot::Receiver<Reply>) -> Reply {
     receiver.await.unwrap_or_else(|_| Err(Fault::Lost("the connection ended".into())))
 }

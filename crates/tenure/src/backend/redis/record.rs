@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{answer, digits, micros};
+use super::answer;
+use super::digits::{self, micros};
 use crate::backend::{Claim, ClaimId, Kind, Owner, Previous, Seen};
 use crate::token::Token;
 

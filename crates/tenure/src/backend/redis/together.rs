@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::digits;
-use super::fault::Fault;
 use super::link::Reply;
 use super::resp::{self, Value};
 use super::scripts::{Names, Script};
+use crate::backend::net::Fault;
 use crate::core::moment::Moment;
 
 /// The most verbs in one call: a longer script would hold the server up.
@@ -122,7 +122,7 @@ impl To {
         for to in each {
             let part = parts.next().unwrap_or(Value::Nil);
             let reply = match part.text().and_then(|text| text.strip_prefix('!')) {
-                Some(why) => Err(Fault::Together(why.into())),
+                Some(why) => Err(Fault::Batch(why.into())),
                 None => Ok(part),
             };
             let _ = to.send(reply);
@@ -133,7 +133,7 @@ impl To {
 fn refuse(each: Vec<oneshot::Sender<Reply>>, text: &str) {
     let text: Arc<str> = text.into();
     for to in each {
-        let _ = to.send(Err(Fault::Together(text.clone())));
+        let _ = to.send(Err(Fault::Batch(text.clone())));
     }
 }
 
@@ -173,9 +173,9 @@ mod tests {
         let text = |t: &str| Value::Text(t.into());
         let three = ask(Ok(Value::List(vec![text("one"), text("!WRONGTYPE"), text("three")])));
         assert_eq!(three[0], format!("{:?}", Reply::Ok(text("one"))));
-        assert_eq!(three[1], "Err(Together(\"WRONGTYPE\"))");
+        assert_eq!(three[1], "Err(Batch(\"WRONGTYPE\"))");
         assert_eq!(three[2], format!("{:?}", Reply::Ok(text("three"))));
-        assert_eq!(ask(Ok(Value::Error("NOSCRIPT".into()))), vec!["Err(Together(\"NOSCRIPT\"))"; 3]);
+        assert_eq!(ask(Ok(Value::Error("NOSCRIPT".into()))), vec!["Err(Batch(\"NOSCRIPT\"))"; 3]);
         assert_eq!(ask(Ok(Value::List(vec![text("one")]))), vec!["Ok(Nil)"; 3]);
         assert_eq!(ask(Err(Fault::Lost("cut".into()))), vec!["Err(Lost(\"cut\"))"; 3]);
     }

@@ -11,18 +11,17 @@ mod schedules;
 mod script;
 mod transferring;
 mod turns;
-mod virtual_time;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::script::Script;
-use self::virtual_time::{Handle, Virtual};
 use super::{Engine, Hub, Patience, Request, Turn, acquire};
 use crate::backend::{Answer, Grant, Kind, Lease, Owner, Previous, Standing};
 use crate::core::lease;
 use crate::error::Result;
 use crate::key::Key;
+use crate::runtime::virtual_time::{Handle, Virtual};
 use crate::token::Token;
 
 const TTL: Duration = Duration::from_secs(30);

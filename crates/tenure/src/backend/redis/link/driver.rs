@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use super::super::fault::Fault;
 use super::super::resp::{self, Parsed, Value};
 use super::{Link, Waiting};
+use crate::backend::net::{Fault, Link as _};
 
 impl Link {
     /// The driver: runs until the link is dead. Dropped with its runtime, it leaves the link dead.

@@ -1,4 +1,4 @@
-//! A clock that moves when it is told, and an executor on the test's own thread.
+//! For tests: a clock that moves when it is told, and an executor on the test's own thread.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::backend::BoxFuture;
+use super::{BoxFuture, Runtime};
 use crate::core::moment::{Moment, nanos};
-use crate::runtime::Runtime;
 
 /// More polls than this without the clock moving: something spins.
 const SPIN: usize = 2_000_000;
 
 /// Virtual time. Everything runs inside [`run`](Virtual::run) and [`step`](Virtual::step).
 #[derive(Debug)]
-pub(super) struct Virtual {
+pub(crate) struct Virtual {
     me: Weak<Virtual>,
     now: AtomicU64,
     dice: AtomicU64,
@@ -32,11 +31,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Virtual {
-    pub(super) fn new() -> Arc<Virtual> {
+    pub(crate) fn new() -> Arc<Virtual> {
         Virtual::seeded(1)
     }
 
-    pub(super) fn seeded(seed: u64) -> Arc<Virtual> {
+    pub(crate) fn seeded(seed: u64) -> Arc<Virtual> {
         Arc::new_cyclic(|me| Virtual {
             me: me.clone(),
             now: AtomicU64::new(1_000_000_000_000),
@@ -49,19 +48,19 @@ impl Virtual {
     }
 
     /// A random number below `n`.
-    pub(super) fn below(&self, n: u64) -> u64 {
+    pub(crate) fn below(&self, n: u64) -> u64 {
         let mut z = self.dice.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % n
     }
 
-    pub(super) fn tasks(&self) -> usize {
+    pub(crate) fn tasks(&self) -> usize {
         self.tasks.load(Ordering::Relaxed)
     }
 
     /// Starts a task and runs what can run.
-    pub(super) fn go<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Handle<T> {
+    pub(crate) fn go<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Handle<T> {
         let out = Arc::new(Mutex::new(None));
         let slot = out.clone();
         let task = self.enter(Box::pin(async move {
@@ -80,7 +79,7 @@ impl Virtual {
     }
 
     /// Runs everything that can run at this moment.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         for _ in 0..SPIN {
             let Some(task) = lock(&self.ready).pop_front() else { return };
             let Some(mut future) = lock(&task.future).take() else { continue };
@@ -98,7 +97,7 @@ impl Virtual {
     }
 
     /// Moves the clock, stopping at every timer on the way.
-    pub(super) fn step(&self, by: Duration) {
+    pub(crate) fn step(&self, by: Duration) {
         self.run();
         let end = self.now.load(Ordering::Relaxed) + nanos(by);
         loop {
@@ -119,7 +118,7 @@ impl Virtual {
     }
 
     /// Moves the clock while nothing runs: the process was stopped.
-    pub(super) fn stop_for(&self, by: Duration) {
+    pub(crate) fn stop_for(&self, by: Duration) {
         self.now.fetch_add(nanos(by), Ordering::Relaxed);
         self.step(Duration::ZERO);
     }
@@ -198,19 +197,19 @@ impl Drop for Sleep {
 }
 
 /// A task of the test.
-pub(super) struct Handle<T> {
+pub(crate) struct Handle<T> {
     task: Arc<Task>,
     out: Arc<Mutex<Option<T>>>,
 }
 
 impl<T> Handle<T> {
     /// What it came to, once.
-    pub(super) fn done(&mut self) -> Option<T> {
+    pub(crate) fn done(&mut self) -> Option<T> {
         lock(&self.out).take()
     }
 
     /// Drops the future where it stands.
-    pub(super) fn cancel(self) {
+    pub(crate) fn cancel(self) {
         let future = lock(&self.task.future).take();
         if let (Some(_), Some(runtime)) = (&future, self.task.runtime.upgrade()) {
             runtime.ended();
