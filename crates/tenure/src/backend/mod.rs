@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: every backend that exists. - `refusal`: checks of claims and the wording of refusals.
 //! - `local`, `note`: what the stores share that run the line of claims themselves.
+//! - `net`: what the stores over a network share: two connections that are kept up, and a watchdog.
 //!
 //! A backend knows one store and no primitive's name. It drives nothing by itself: the engine decides when to ask,
 //! when to renew and until when to believe. Every verb is idempotent on the claim id. There are no default methods,

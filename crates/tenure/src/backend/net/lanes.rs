@@ -184,14 +184,14 @@ impl<L: Link, P: Place> Lanes<L, P> {
     /// the keeper connection takes all others. If that one is down or blocked, the request takes the other one.
     ///
     /// # Errors
-    /// Both are down or blocked. Nothing is sent.
+    /// Both are down or blocked. The request is unsent.
     pub(crate) fn pick(&self, errand: Errand) -> Result<Arc<L>, Why> {
         let at_home = || self.home.as_ref().is_none_or(Place::is_here);
         let (first, second) = match errand {
             Errand::Awaited if at_home() => (&self.command, &self.keeper),
             _ => (&self.keeper, &self.command),
         };
-        first.live().or_else(|| second.live()).ok_or_else(|| first.why())
+        first.live().or_else(|| second.live()).ok_or_else(|| Why { unsent: true, ..first.why() })
     }
 
     /// A request is under way: the watchdog must watch it.

@@ -76,6 +76,12 @@ fn backends_know_no_engine() {
 }
 
 #[test]
+fn what_networked_stores_share_knows_no_store() {
+    let words = ["redis", "host", "memory", "local", "table", "Claim", "Answer", "Capabilities", "Opening"];
+    none(&banned("crates/tenure/src/backend/net", &words, "stores stand on net, not the other way round"));
+}
+
+#[test]
 fn the_runtime_knows_only_core() {
     let words =
         ["crate::engine", "crate::backend", "crate::locks", "crate::mutex", "crate::guard", "crate::error"];
@@ -97,4 +103,10 @@ fn time_comes_from_the_runtime_that_was_given() {
     let host = ["host/create.rs", "host/lock.rs", "host/registry.rs"];
     let excepted = [&["engine/janitor.rs", "engine/telling.rs", "fence/file.rs"][..], &host].concat();
     none(&faults.into_iter().filter(|f| !excepted.iter().any(|e| f.contains(e))).collect::<Vec<_>>());
+}
+
+#[test]
+fn backends_pause_in_the_time_of_the_runtime_that_was_given() {
+    let why = "use sleep_until or race of the runtime that was given";
+    none(&banned("crates/tenure/src/backend", &["tokio::time"], why));
 }
