@@ -1,5 +1,6 @@
 //! Connections that fail, end at once, hang and come back, in virtual time.
 
+mod room;
 mod seeds;
 mod wire;
 
@@ -7,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use self::wire::{Client, Event, Fate, MS, Room, Server, lock};
+use self::room::{Room, lock};
+use self::wire::{Client, Event, Fate, MS, Server};
 use super::guard::{IDLE, PATIENCE, SILENCE, TICK};
 use super::supervise::{CONNECT, STEADY};
 use super::{Lane, Protocol, Why, open};

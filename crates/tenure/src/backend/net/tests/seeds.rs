@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::wire::{Event, Fate, MS, lock};
+use super::room::lock;
+use super::wire::{Event, Fate, MS};
 use super::{Answered, Duration, Lane, Moment, Protocol, Runtime, SECOND, SILENCE, TICK, World};
 use crate::backend::Errand;
 use crate::error::ErrorKind;
