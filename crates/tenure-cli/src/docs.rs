@@ -66,6 +66,11 @@ const VARIABLES: &[(&str, &str)] = &[
         "TENURE_TOKEN_1, TENURE_TOKEN_2, ...",
         "Set by run for the command if several names are given: the token of each.",
     ),
+    (
+        "TENURE_PREVIOUS",
+        "Set by run for the command: how the previous hold of the lock ended: released, expired, evicted or unknown. After \
+         anything but released, work may be half done. If several names are given, it has one line for each.",
+    ),
     ("TENURE_SLOT", "Set by once for the command: the label of the slot. TENURE_LOCK is then NAME/@LABEL."),
     (
         "TENURE_DOMAIN",

@@ -30,6 +30,9 @@ struct Shown<'a> {
     /// The secret; only of `acquire`.
     #[serde(skip_serializing_if = "Option::is_none")]
     handle: Option<String>,
+    /// How the hold before it ended; only of `acquire`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_in_ms: Option<u64>,
 }
@@ -39,7 +42,7 @@ impl<'a> Shown<'a> {
         let (lock, namespace) = (handle.key().name(), handle.key().namespace());
         let token = handle.token().map(tenure::Token::get);
         let domain = handle.domain().to_string();
-        Shown { lock, namespace, token, domain, handle: None, expires_in_ms: None }
+        Shown { lock, namespace, token, domain, handle: None, previous: None, expires_in_ms: None }
     }
 }
 
@@ -69,11 +72,14 @@ pub(crate) fn acquire(args: &AcquireArgs, globals: &Globals) -> Result<(), Failu
     let mut seen = scene.seen();
     seen.locks = None;
     // Until here it was ours as any lock is; from here on only its lease ends it.
-    let handle = guard?.blocking_detach().map_err(|e| Failure::from_library(&e, CONFIG))?;
+    let guard = guard?;
+    let previous = Some(guard.previous().as_str());
+    let handle = guard.blocking_detach().map_err(|e| Failure::from_library(&e, CONFIG))?;
     let printed = if globals.json {
         let expires_in_ms = Some(millis(handle.ttl()));
         out::print(&json_line(&Shown {
             handle: Some(handle.to_string()),
+            previous,
             expires_in_ms,
             ..Shown::of(&handle)
         }))

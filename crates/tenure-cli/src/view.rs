@@ -1,7 +1,7 @@
 //! Locks as the command shows them: the objects of `--json`, and the words for people.
 
 use serde::Serialize;
-use tenure::{Broken, Kind, Line, Locks, Owner, Run, Seen, Visibility};
+use tenure::{Broken, Kind, Line, Locks, Owner, Previous, Run, Seen, Visibility};
 
 use crate::runs;
 use crate::text::{ago, escape, json_line, now_us, rfc3339, short};
@@ -19,6 +19,9 @@ pub(crate) struct Shown<'a> {
     capacity: Option<Option<u32>>,
     token: Option<i64>,
     holders: Vec<Held<'a>>,
+    /// How the hold before the present one ended, where the store knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<&'static str>,
     waiting: Vec<Waits<'a>>,
     /// How much the store shows, where that is not all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +151,7 @@ impl<'a> Shown<'a> {
             },
             token: line.token.map(|t| t.get()),
             holders: line.holders.iter().map(held).collect(),
+            previous: Some(line.previous.as_str()).filter(|_| line.previous != Previous::Unknown),
             waiting: line.waiting.iter().enumerate().map(waits).collect(),
             visibility: partly(sees),
             broken: line.broken.as_ref().map(taken),
@@ -169,6 +173,7 @@ impl<'a> Shown<'a> {
             capacity,
             token,
             holders,
+            previous: None,
             waiting,
             visibility,
             broken,
@@ -272,6 +277,10 @@ pub(crate) fn whole(line: &Line, now_us: u64, sees: Visibility) -> String {
             behind(seen),
             because(seen)
         );
+    }
+    if matches!(line.previous, Previous::Expired | Previous::Evicted) {
+        let how = if line.previous == Previous::Expired { "expired" } else { "was taken away" };
+        out += &format!("  the hold before {how}\n");
     }
     for (at, seen) in line.waiting.iter().enumerate() {
         out += &format!(

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::backend::Previous;
 use crate::engine::{Turn, telling};
 use crate::error::{Error, Lost, Result};
 use crate::holder::holder;
@@ -40,7 +39,6 @@ use crate::token::Token;
 pub struct Guard {
     pub(crate) turn: Turn,
     token: Token,
-    previous: Previous,
     _held: telling::Held,
 }
 
@@ -60,15 +58,7 @@ impl Guard {
             let advice = "the lock was given back; report this to whoever maintains the backend";
             return Err(Error::protocol("the store granted the lock without a fencing token", advice).of(key));
         };
-        let previous = grant.map(|grant| grant.previous).unwrap_or_default();
-        Ok(Guard { turn, token, previous, _held: telling::Held::begin() })
-    }
-
-    /// How the hold before this one ended. After anything but [`Previous::Released`], the holder before may have stopped
-    /// halfway: check what it left behind.
-    #[must_use]
-    pub fn previous(&self) -> Previous {
-        self.previous
+        Ok(Guard { turn, token, _held: telling::Held::begin() })
     }
 
     /// The token, if the lock is still ours: [`check`](Guard::check) and [`token`](Guard::token) in one step, so that a

@@ -26,6 +26,14 @@ macro_rules! holder {
                 self.turn.hold.claim.id.short()
             }
 
+            /// How the hold before this one ended. After anything but [`Previous::Released`](crate::Previous::Released), the
+            /// holder before may have stopped halfway: check what it left behind. Of a read-write lock only the holds of
+            /// writers count; of a semaphore, the hold that ended last.
+            #[must_use]
+            pub fn previous(&self) -> crate::Previous {
+                self.turn.grant().map(|grant| grant.previous).unwrap_or_default()
+            }
+
             /// Checks that the hold is still ours, and returns how long it is at least without another renewal. This is arithmetic on
             /// the boot clock: no I/O, no waiting. After the deadline the answer is `Lost`, for good.
             ///

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::backend::Owner;
+use crate::backend::{Owner, Previous};
 use crate::engine::{Patience, TRY_PATIENCE};
 use crate::error::{Error, ErrorKind, Lost, Result};
 use crate::guard::Guard;
@@ -245,6 +245,11 @@ impl MultiGuard {
     /// Every lock with its token, by name.
     pub fn tokens(&self) -> impl Iterator<Item = (&Key, Token)> {
         self.guards.iter().map(|guard| (guard.key(), guard.token()))
+    }
+
+    /// Every lock with how the hold before this one ended, by name. See [`Guard::previous`].
+    pub fn previous(&self) -> impl Iterator<Item = (&Key, Previous)> {
+        self.guards.iter().map(|guard| (guard.key(), guard.previous()))
     }
 
     /// Whether all locks are still ours, and for how long at least without another renewal. See [`Guard::check`].

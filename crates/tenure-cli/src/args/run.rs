@@ -69,11 +69,11 @@ pub(crate) struct How {
 ///
 /// Waits in line for the lock, runs the command, and releases the lock when the command and all its descendants have ended.
 /// Exits with the status of the command (128+n if signal n killed it). stdin, stdout, stderr, the terminal and signals
-/// belong to the command. Its environment has TENURE_LOCK, TENURE_TOKEN, TENURE_DOMAIN, TENURE_URL, TENURE_NAMESPACE and
-/// TENURE_HELD.
+/// belong to the command. Its environment has TENURE_LOCK, TENURE_TOKEN, TENURE_DOMAIN, TENURE_PREVIOUS (how the previous hold
+/// ended: released, expired, evicted or unknown), TENURE_URL, TENURE_NAMESPACE and TENURE_HELD.
 ///
 /// Several names are acquired together, all or none. Every command acquires them in the same order, so two commands never
-/// wait for each other. TENURE_LOCK and TENURE_TOKEN then have one line for each name, in the order of the command line;
+/// wait for each other. TENURE_LOCK, TENURE_TOKEN and TENURE_PREVIOUS then have one line for each name, in the order of the command line;
 /// TENURE_TOKEN_1, TENURE_TOKEN_2 and so on have one token each.
 ///
 /// If the lock is lost, because it could not be renewed or because an operator broke it, the command and all its descendants

@@ -176,10 +176,16 @@ impl Guardian {
         self.status.waited_ms = millis(self.began.elapsed());
         self.status.slot = hold.slot().map(str::to_owned);
         let tokens = self.tokens(&locks, &hold);
+        let ended = hold.previous();
+        let previous = |key: &Key| ended.iter().find(|(k, _)| k == key).map(|(_, how)| how.as_str());
         match &tokens[..] {
-            [(_, token)] => self.status.token = *token,
+            [(key, token)] => (self.status.token, self.status.previous) = (*token, previous(key)),
             _ => {
-                let one = |(key, token): &(Key, _)| One { lock: key.name().to_owned(), token: *token };
+                let one = |(key, token): &(Key, _)| One {
+                    lock: key.name().to_owned(),
+                    token: *token,
+                    previous: previous(key),
+                };
                 self.status.locks = tokens.iter().map(one).collect();
             }
         }

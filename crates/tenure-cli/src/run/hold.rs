@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tenure::{
-    Guard, Key, LockOptions, Locks, Lost, MultiGuard, MultiMutex, Mutex, Once, Owner, Permit, ReadGuard,
-    Result, Run, RwLock, Semaphore, Slot, Started, Token,
+    Guard, Key, LockOptions, Locks, Lost, MultiGuard, MultiMutex, Mutex, Once, Owner, Permit, Previous,
+    ReadGuard, Result, Run, RwLock, Semaphore, Slot, Started, Token,
 };
 
 use super::Wait;
@@ -188,6 +188,18 @@ impl Hold {
             Hold::Read(guard) => vec![(guard.key().clone(), guard.token())],
             Hold::Permits(permit) => vec![(permit.key().clone(), None)],
             Hold::Slot(started) => vec![(started.guard().key().clone(), Some(started.guard().token()))],
+        }
+    }
+
+    /// What is held, with how the hold before it ended.
+    pub(super) fn previous(&self) -> Vec<(Key, Previous)> {
+        match self {
+            Hold::Inherited => Vec::new(),
+            Hold::One(guard) => vec![(guard.key().clone(), guard.previous())],
+            Hold::Many(guard) => guard.previous().map(|(key, how)| (key.clone(), how)).collect(),
+            Hold::Read(guard) => vec![(guard.key().clone(), guard.previous())],
+            Hold::Permits(permit) => vec![(permit.key().clone(), permit.previous())],
+            Hold::Slot(started) => vec![(started.guard().key().clone(), started.guard().previous())],
         }
     }
 

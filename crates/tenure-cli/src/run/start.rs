@@ -129,6 +129,14 @@ impl Guardian {
         for (at, digits) in digits.iter().enumerate().filter(|_| tokens.len() > 1) {
             command.env(format!("TENURE_TOKEN_{}", at + 1), digits);
         }
+        // Of a lock that a parent holds, its grant was asked for long ago: what the parent was told stays.
+        let ours = hold.previous();
+        if !ours.is_empty() {
+            let how = |(key, _): &(Key, _)| {
+                ours.iter().find(|(k, _)| k == key).map_or("unknown", |(_, how)| how.as_str())
+            };
+            command.env("TENURE_PREVIOUS", tokens.iter().map(how).collect::<Vec<_>>().join("\n"));
+        }
         command.env("TENURE_URL", locks.url());
         command.env("TENURE_NAMESPACE", &plan.store.namespace);
         if let Some(slot) = hold.slot() {

@@ -37,6 +37,9 @@ pub(super) struct Status {
     pub(super) namespace: String,
     /// The fencing token, if there is one.
     pub(super) token: Option<i64>,
+    /// How the hold before it ended: `released`, `expired`, `evicted` or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<&'static str>,
     /// If several names are given: each with its token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) locks: Vec<One>,
@@ -64,6 +67,8 @@ pub(super) struct Status {
 pub(super) struct One {
     pub(super) lock: String,
     pub(super) token: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<&'static str>,
 }
 
 impl StatusFile {

@@ -142,3 +142,38 @@ fn a_store_that_is_removed_stops_the_command() {
     assert_eq!(code, Some(80), "{said}");
     assert!(pids.iter().all(|pid| !alive(*pid)), "{pids:?}");
 }
+
+/// Whoever takes over work that may be half done is told so: by a variable, in the status file, in JSON.
+#[test]
+fn the_next_command_is_told_how_the_hold_before_ended() {
+    let place = Place::new();
+    let told = |args: &[&str]| {
+        let script = ["sh", "-c", "printf '%s' \"$TENURE_PREVIOUS\" > told"];
+        let run = ["run", "--status-file", "status"];
+        assert_eq!(place.code(&[&run, args, &["--"], &script].concat()), Some(0));
+        (fs::read_to_string(place.file("told")).unwrap(), json_of(&place.file("status")))
+    };
+    for expected in ["unknown", "released"] {
+        let (variable, status) = told(&["x"]);
+        assert_eq!((variable.as_str(), &status["previous"]), (expected, &expected.into()));
+    }
+    let killed = place.run(&["--ttl", "1h", "x", "--", "sleep", "60"]);
+    place.until_held("x");
+    kill(killed.guardian(), Signal::KILL);
+    killed.wait();
+    let (variable, status) = told(&["x", "y"]);
+    assert_eq!(variable, "expired\nunknown");
+    assert_eq!(status["locks"][0]["previous"], "expired");
+    let broken = place.run(&["x", "--", "sleep", "60"]);
+    place.until_held("x");
+    assert_eq!(place.code(&["break", "--yes", "x"]), Some(0));
+    broken.wait();
+    let output = place.output(&["--json", "acquire", "x"]);
+    let handle: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(handle["previous"], "evicted");
+    let shown: serde_json::Value =
+        serde_json::from_slice(&place.output(&["--json", "show", "x"]).stdout).unwrap();
+    assert_eq!(shown["previous"], "evicted");
+    let text = String::from_utf8(place.output(&["show", "x"]).stdout).unwrap();
+    assert!(text.contains("the hold before was taken away"), "{text}");
+}

@@ -30,6 +30,7 @@ pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
     a_try_that_stands_in_line: store::<Stands>(), "l3_try_lock_never_stands_in_line";
     a_pause_without_an_end: store::<LongPause>(), "l4_no_residue";
     a_look_that_renews: store::<LookRenews>(), "o1_looking_changes_nothing";
+    a_grant_after_a_clean_release_always: store::<Clean>(), "o2_a_release_and_a_lease_that_ends";
     an_eviction_that_does_nothing: store::<NoEviction>(), "o1_an_eviction_is_told";
 };
 
@@ -125,6 +126,22 @@ pub(crate) struct Fast;
 impl Bend for Fast {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() + 3_600_000_000) })
+    }
+}
+
+/// Says that every hold was released.
+#[derive(Default)]
+struct Clean;
+
+impl Bend for Clean {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let mut answer = store.attempt(claim).await?;
+            if let Standing::Held(grant) = &mut answer.standing {
+                grant.previous = Previous::Released;
+            }
+            Ok(answer)
+        })
     }
 }
 

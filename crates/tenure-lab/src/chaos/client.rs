@@ -344,7 +344,7 @@ impl Client {
             self.put(&Event { t, ..line })?;
         }
         let token = held.token();
-        self.put(&ok.token(token).deadline(until))?;
+        self.put(&ok.token(token).deadline(until).previous(held.previous()))?;
         // Not each time: what is outside the store takes longer than the lock.
         let uses = self.naps() > 0.0 || self.dice.below(3) == 0;
         if let (true, true, Some(token)) = (want.writes, uses, token) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenure::backend::RW_CAPACITY;
-use tenure::{Guard, Locks, Mutex, Permit, ReadGuard, Result, RwLock, Semaphore};
+use tenure::{Guard, Locks, Mutex, Permit, Previous, ReadGuard, Result, RwLock, Semaphore};
 
 use crate::failure::Outcome;
 use crate::history::{Kind, Name};
@@ -105,6 +105,15 @@ impl Held {
             Held::Guard(guard) => Some(guard.token().get()),
             Held::Read(guard) => guard.token().map(tenure::Token::get),
             Held::Permit(_) => None,
+        }
+    }
+
+    /// How the hold before it ended.
+    pub(super) fn previous(&self) -> Previous {
+        match self {
+            Held::Guard(guard) => guard.previous(),
+            Held::Read(guard) => guard.previous(),
+            Held::Permit(permit) => permit.previous(),
         }
     }
 

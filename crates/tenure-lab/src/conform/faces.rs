@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tenure::backend::{Backend, BoxFuture, Call, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
 use tenure::{
-    Capabilities, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Result, RwLock, Semaphore, Token,
+    Capabilities, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Previous, Result, RwLock,
+    Semaphore, Token,
 };
 
 use super::ctx::owner;
@@ -189,6 +190,10 @@ impl Hold {
 
     pub(crate) fn the_token(&self) -> Verdict<Token> {
         self.token().ok_or_else(|| "it has no token".into())
+    }
+
+    pub(crate) fn previous(&self) -> Previous {
+        of!(self, held => held.previous())
     }
 
     pub(crate) fn key(&self) -> &Key {

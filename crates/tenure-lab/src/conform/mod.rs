@@ -26,6 +26,7 @@ mod kinds;
 mod lanes;
 mod limits;
 mod owners;
+mod previous;
 mod primitives;
 mod print;
 mod raw;
@@ -68,6 +69,7 @@ pub const RULES: &[(&str, &str)] = &[
     ("L5", "push"),
     ("L6", "one sick part does not starve others"),
     ("O1", "everything is visible"),
+    ("O2", "how the hold before ended"),
 ];
 
 /// One trial.
@@ -119,6 +121,7 @@ fn mutex_trials() -> impl Iterator<Item = &'static Trial> {
         waiting::TRIALS,
         sick::TRIALS,
         seen::TRIALS,
+        previous::TRIALS,
     ];
     all.iter().flat_map(|table| table.iter())
 }

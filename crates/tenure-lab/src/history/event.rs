@@ -162,6 +162,8 @@ pub struct Event {
     pub token: Option<i64>,
     /// When the belief ends: `CLOCK_BOOTTIME` in ns. None: the belief has no end.
     pub deadline: Option<u64>,
+    /// Of a grant: how the hold before it ended, as [`tenure::Previous`] calls it.
+    pub previous: Option<Name>,
     /// The resource.
     pub resource: Option<Name>,
     /// The counter: as read by `enter`, as left by `write`, or at the end.
@@ -190,6 +192,7 @@ impl Event {
             claim: None,
             token: None,
             deadline: None,
+            previous: None,
             resource: None,
             value: None,
             fault: None,
@@ -236,6 +239,13 @@ impl Event {
     #[must_use]
     pub fn deadline(mut self, deadline: impl Into<Option<u64>>) -> Event {
         self.deadline = deadline.into();
+        self
+    }
+
+    /// With how the hold before a grant ended.
+    #[must_use]
+    pub fn previous(mut self, previous: tenure::Previous) -> Event {
+        self.previous = Some(Name::new(previous.as_str()));
         self
     }
 

@@ -89,7 +89,7 @@ impl Serialize for Event {
         some!(c);
         map.serialize_entry("op", &self.op)?;
         map.serialize_entry("phase", &self.phase)?;
-        some!(lock, kind, weight, capacity, claim, token, deadline, resource, fenced, value);
+        some!(lock, kind, weight, capacity, claim, token, deadline, previous, resource, fenced, value);
         if let Some(fault) = &self.fault {
             map.serialize_entry("fault", &fault.name)?;
             map.serialize_entry("id", &fault.id)?;
@@ -116,6 +116,7 @@ struct Line {
     claim: Option<Claim>,
     token: Option<i64>,
     deadline: Option<u64>,
+    previous: Option<Name>,
     resource: Option<Name>,
     fenced: Option<bool>,
     value: Option<i64>,
@@ -153,6 +154,7 @@ impl<'de> Deserialize<'de> for Event {
             claim: line.claim,
             token: line.token,
             deadline: line.deadline,
+            previous: line.previous,
             resource: line.resource,
             value: line.value,
             fault,

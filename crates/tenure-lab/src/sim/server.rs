@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Previous, Released, Standing};
+use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Released, Standing};
 use tenure::core::lease::LOOK_AGAIN_MAX;
 use tenure::core::line::{Arena, Ask, Event, Found, Lines, NO_SLOT, Now, Place, Refusal, Trace, VecArena};
 use tenure::core::moment::nanos;
@@ -251,13 +251,9 @@ impl Server {
     pub(super) fn standing(&self, id: ClaimId, place: Place, now: Now) -> Answer {
         let lease = |end: u64| Lease::For(Duration::from_nanos(end.saturating_sub(self.shown)));
         let standing = match place {
-            Place::Held { token, end } => {
+            Place::Held { token, end, previous } => {
                 let token = token * self.tokens + self.ahead.get(&id.0).copied().unwrap_or(0);
-                Standing::Held(Grant {
-                    token: Token::new(token),
-                    lease: lease(end),
-                    previous: Previous::Unknown,
-                })
+                Standing::Held(Grant { token: Token::new(token), lease: lease(end), previous })
             }
             Place::Waiting { ahead, end, look } => {
                 let pause = Duration::from_nanos(look.saturating_sub(now.ns));

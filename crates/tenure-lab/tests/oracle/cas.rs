@@ -7,9 +7,9 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use tenure::Previous;
 use tenure::core::cas::{
-    self, Answer, Call, Now, Object, Outcome, Previous, Seen, Sightings, Step as Next, Unanswered, Verb,
-    Version,
+    self, Answer, Call, Now, Object, Outcome, Seen, Sightings, Step as Next, Unanswered, Verb, Version,
 };
 use tenure::core::moment::Moment;
 use tenure_lab::oracle::{Ask, Leave, Oracle, Stands};

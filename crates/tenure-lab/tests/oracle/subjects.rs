@@ -113,7 +113,7 @@ impl Plain {
     fn said(&self, place: Result<Place, Refusal>) -> Said {
         let now = self.clocks.now().nanos();
         match place.map_err(|r| assert!(matches!(r, Refusal::Kind(_) | Refusal::Larger), "{r:?}")) {
-            Ok(Place::Held { token, end }) => Said::Held { token, lease: end - now },
+            Ok(Place::Held { token, end, .. }) => Said::Held { token, lease: end - now },
             Ok(Place::Waiting { ahead, end, look }) => {
                 Said::Waits { ahead: ahead as usize, lease: end - now, look: self.pause(look, now) }
             }

@@ -160,7 +160,7 @@ pub(super) fn line(row: LineRow, now: Now) -> Result<Line> {
         })?;
     let mut line = Line::new(key, row.kind, row.capacity);
     line.token = Token::new(row.token);
-    line.previous = row.holders.first().map_or(Previous::Unknown, |first| first.previous);
+    line.previous = row.holders.last().map_or(Previous::Unknown, |newest| newest.previous);
     line.holders = row.holders.iter().map(|c| seen(c, now)).collect();
     line.waiting = row.waiting.iter().map(|c| seen(c, now)).collect();
     line.waiters = row.waiters;

@@ -327,7 +327,7 @@ pub struct Line {
     pub token: Option<Token>,
     /// Who holds, oldest grant first.
     pub holders: Vec<Seen>,
-    /// How the hold before the first of these ended.
+    /// How the hold before the newest of these ended.
     pub previous: Previous,
     /// Who waits, first in line first; at most 1,000.
     pub waiting: Vec<Seen>,

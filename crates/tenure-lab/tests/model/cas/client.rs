@@ -1,7 +1,8 @@
 //! A client of the model: it drives the product's [`Call`], and believes what that answers.
 
+use tenure::Previous;
 use tenure::core::cas::{
-    Answer, Ask, Call, Now, Object, Outcome, Previous, Seen, State as Lock, Step, Unanswered, Verb,
+    Answer, Ask, Call, Now, Object, Outcome, Seen, State as Lock, Step, Unanswered, Verb,
 };
 use tenure::core::lease;
 

@@ -1,6 +1,7 @@
 //! The store of the model: it compares and sets, and everything that it does is judged.
 
-use tenure::core::cas::{Object, Outcome, Previous, State as Lock};
+use tenure::Previous;
+use tenure::core::cas::{Object, Outcome, State as Lock};
 use tenure::core::moment::nanos;
 
 use super::{

@@ -252,7 +252,7 @@ impl Model for Line {
     fn hash(&self, s: &State, hash: &mut Both) {
         for claim in CLAIMS {
             match s.lines.peek(id(claim)) {
-                Place::Held { token, end } => (1, end, token).hash(hash),
+                Place::Held { token, end, previous } => (1, end, token, previous).hash(hash),
                 Place::Waiting { ahead, end, .. } => (2, end, i64::from(ahead)).hash(hash),
                 _ => 0.hash(hash),
             }

@@ -200,7 +200,7 @@ fn read_line(key: &Key, all: &[Value]) -> Option<Line> {
     let [now, head, holders, waiting, waiters, eviction] = all else { return None };
     let head = head.text()?;
     let now = u64::try_from(now.number()?).ok()?;
-    let previous = holders.list()?.get(2).and_then(Value::text).and_then(Record::new);
+    let previous = holders.list()?.last().and_then(Value::text).and_then(Record::new);
     let (holders, first) = claims(holders.list()?, now)?;
     let (waiting, next) = claims(waiting.list()?, now)?;
     let kind = kind(head.get(1..2)?)?;
