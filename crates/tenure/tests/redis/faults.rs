@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("faults::the_runtime_is_gone", the_runtime_is_gone),
         trial("faults::the_runtime_ends_before_its_first_turn", the_runtime_ends_at_once),
         trial("faults::reconnecting_backs_off", reconnecting_backs_off),
+        trial("faults::a_late_failure_to_connect_leaves_nothing", a_late_failure_to_connect_leaves_nothing),
         trial("faults::the_runtime_is_blocked", the_runtime_is_blocked),
         trial("faults::a_lost_push_is_repaired", a_lost_push_is_repaired),
     ]
@@ -305,6 +306,27 @@ fn reconnecting_backs_off() {
     // And once they last, all is well.
     let lock = locks.mutex("a").expect("a name");
     lock.blocking_lock().expect("granted").blocking_release().expect("held");
+}
+
+/// The last thing that a client asks when it connects is what its user may run.
+fn a_late_failure_to_connect_leaves_nothing() {
+    let server = Server::start();
+    let proxy = Proxy::to(server.port);
+    // Longer than a client waits for an answer.
+    proxy.slow_down("permitted: which of the commands", Duration::from_secs(4));
+    let error = Locks::blocking_connect(&proxy.url()).expect_err("it gets no answer");
+    assert!(error.kind().may_pass(), "{error}");
+    assert!(proxy.struck(), "it failed before");
+    let clients = || server.cli(&["CLIENT", "LIST"]).lines().filter(|l| l.contains("name=tenure")).count();
+    let done = soon("closed", async || {
+        clients() == 0 && {
+            // Nor does anything connect again.
+            std::thread::sleep(Duration::from_secs(2));
+            clients() == 0
+        }
+    });
+    single().block_on(done);
+    assert_eq!(proxy.made(), 2);
 }
 
 fn the_runtime_is_gone() {

@@ -66,15 +66,11 @@ impl Protocol for Client {
     }
 
     async fn subscribe(&self, link: &Link) -> Result<(), Why> {
-        match link.subscribe(&names::channel(&self.id)).await {
-            Ok(Value::Error(text)) => Err(of_answer(&text)),
-            Ok(_) => Ok(()),
-            Err(fault) => Err(of_fault(&fault)),
-        }
+        told(link.subscribe(&names::channel(&self.id)).await)
     }
 
     async fn unsubscribe(&self, link: &Link) -> Result<(), Why> {
-        link.unsubscribe(&names::channel(&self.id)).await.map(drop).map_err(|fault| of_fault(&fault))
+        told(link.unsubscribe(&names::channel(&self.id)).await)
     }
 
     async fn kept(client: &Arc<Client>, link: &Link) {
@@ -91,6 +87,15 @@ impl Protocol for Client {
             return Why::new(ErrorKind::Denied, what, advice);
         }
         Why::new(ErrorKind::Unavailable, what, "check that the server runs, and the address")
+    }
+}
+
+/// What the server says to a subscription, or to its end.
+fn told(reply: Reply) -> Result<(), Why> {
+    match reply {
+        Ok(Value::Error(text)) => Err(of_answer(&text)),
+        Ok(_) => Ok(()),
+        Err(fault) => Err(of_fault(&fault)),
     }
 }
 

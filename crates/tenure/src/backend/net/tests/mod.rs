@@ -215,6 +215,21 @@ fn a_connection_that_hangs_is_given_up_after_its_limit() {
     world.close();
 }
 
+/// The watchdog sleeps when that begins: nothing else is under way.
+#[test]
+fn a_stand_in_that_hangs_is_given_up() {
+    let world = World::new(1);
+    world.server.fates(Lane::Command, [Fate::Refused; 20]);
+    world.server.mute.store(true, Ordering::SeqCst);
+    world.server.cut(Lane::Command);
+    world.rt.step(SILENCE + 4 * TICK);
+    assert_eq!(world.server.count(Event::Made(Lane::Keeper)), 2);
+    world.server.mute.store(false, Ordering::SeqCst);
+    world.rt.step(CONNECT + SECOND);
+    assert_eq!(world.told(), [Lane::Keeper]);
+    world.close();
+}
+
 #[test]
 fn no_request_waits_longer_than_patience_whatever_else_arrives() {
     let world = World::new(1);
@@ -273,6 +288,14 @@ fn a_blocked_runtime_is_passed_by() {
     let again = world.ask(&world.home, Errand::Awaited, 4);
     world.rt.step(SECOND);
     assert!(World::answer(&again, asked).1.is_ok());
+    // That woke the watchdog, which saw the runtime run: it is used again.
+    let (client, used) = (world.client.clone(), Arc::new(Mutex::new(None)));
+    let slot = used.clone();
+    world.home.spawn(async move {
+        *lock(&slot) = client.lanes().pick(Errand::Awaited).ok().map(|link| link.lane);
+    });
+    world.rt.step(MS);
+    assert_eq!(*lock(&used), Some(Lane::Command));
     world.close();
 }
 

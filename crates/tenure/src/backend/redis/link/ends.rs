@@ -136,3 +136,49 @@ impl net::Link for Link {
         self.give_up(why);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backend::net::Link as _;
+    use crate::backend::redis::scripts::Names;
+    use crate::backend::redis::stream::Stream;
+    use crate::runtime::virtual_time::Virtual;
+
+    /// A link whose driver does not run, and its other end.
+    async fn blocked() -> (Arc<Link>, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let stream = Stream::connect("127.0.0.1", port, None).await.expect("listens");
+        let (far, _) = listener.accept().expect("connected");
+        far.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+        (Link::new(stream, Virtual::seeded(1), Arc::<Names>::default()), far)
+    }
+
+    #[tokio::test]
+    async fn what_has_not_left_a_blocked_runtime_moves_or_is_unsent() {
+        let (first, second) = (resp::command(&[b"GET", b"a"]), resp::command(&[b"GET", b"b"]));
+        for there_is_another in [true, false] {
+            let (link, _far) = blocked().await;
+            let (other, mut far) = blocked().await;
+            // The first is written at once; the second waits for the driver.
+            let (left, mut stuck) = (link.send(&first), link.send(&second));
+            link.pass_by(there_is_another.then_some(&*other), "blocked");
+            assert!(matches!(left.await, Ok(Err(Fault::Lost(_)))));
+            if there_is_another {
+                let mut bytes = vec![0; second.len()];
+                far.read_exact(&mut bytes).expect("sent");
+                assert_eq!(bytes, second);
+                assert!(stuck.try_recv().is_err(), "its answer may still come");
+                other.fail(&Fault::Lost("cut".into()));
+                assert!(matches!(stuck.await, Ok(Err(Fault::Lost(_)))));
+            } else {
+                assert!(matches!(stuck.await, Ok(Err(Fault::Unsent(_)))));
+            }
+        }
+    }
+}
