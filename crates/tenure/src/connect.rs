@@ -11,6 +11,22 @@ use crate::runtime::{Runtime, race};
 /// How long one attempt may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// Connects without async. A runtime whose thread waits here could not drive what is opened, so that is done on a thread
+/// which belongs to no runtime.
+pub(crate) fn blocking<T: Send>(connecting: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return pollster::block_on(connecting);
+    }
+    std::thread::scope(|scope| {
+        let name = std::thread::Builder::new().name("tenure-connect".into());
+        let thread = name.spawn_scoped(scope, || pollster::block_on(connecting)).map_err(|error| {
+            let what = format!("no thread can be started: {error}");
+            Error::unavailable(what, "raise the limit of processes or threads, and try again")
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Opens a store. A store that cannot be reached is tried again, with growing pauses, for as long as `patience`; an error
 /// that a retry cannot cure is told at once.
 pub(crate) async fn open(

@@ -89,7 +89,7 @@ impl Locks {
     /// # Errors
     /// Those of [`connect`](Locks::connect).
     pub fn blocking_connect(url: &str) -> Result<Locks> {
-        pollster::block_on(Locks::connect(url))
+        Locks::builder(url).blocking_connect()
     }
 
     /// Connects with options.
@@ -572,11 +572,12 @@ impl Builder {
         Ok(Locks { engine, shared: Arc::new(shared) })
     }
 
-    /// [`connect`](Builder::connect) for code without async.
+    /// [`connect`](Builder::connect) for code without async. Called in an async runtime, it blocks the calling thread, and the
+    /// client's connections live on a thread of its own, since that runtime cannot serve them meanwhile.
     ///
     /// # Errors
     /// Those of [`connect`](Builder::connect).
     pub fn blocking_connect(self) -> Result<Locks> {
-        pollster::block_on(self.connect())
+        connect::blocking(self.connect())
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("faults::reconnecting_backs_off", reconnecting_backs_off),
         trial("faults::a_late_failure_to_connect_leaves_nothing", a_late_failure_to_connect_leaves_nothing),
         trial("faults::the_runtime_is_blocked", the_runtime_is_blocked),
+        trial("faults::connecting_blocks_the_runtime", connecting_blocks_the_runtime),
         trial("faults::a_lost_push_is_repaired", a_lost_push_is_repaired),
     ]
 }
@@ -352,6 +353,20 @@ fn the_runtime_is_gone() {
     blocker.blocking_release().expect("ours");
     waiting.join().expect("no panic").expect("granted").blocking_release().expect("ours");
     held.blocking_release().expect("ours");
+}
+
+/// The only thread of a runtime connects without async, locks, and is what waiters of other clients are told by.
+fn connecting_blocks_the_runtime() {
+    let server = Server::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let locks = runtime.block_on(async {
+        let locks = Locks::blocking_connect(&server.url()).expect("connects");
+        locks.mutex("x").expect("a name").lock().await.expect("free").release().await.expect("held");
+        locks
+    });
+    drop(runtime);
+    // It needs that runtime for nothing.
+    locks.mutex("x").expect("a name").blocking_lock().expect("free").blocking_release().expect("held");
 }
 
 fn the_runtime_is_blocked() {
