@@ -208,6 +208,13 @@ fn settle(
             telling::failed(hold, matches!(inner.phase, Phase::Held(_)), inner.failures, &error);
             let end = match inner.phase {
                 Phase::Held(_) => hold.deadline().unwrap_or(now),
+                // A waiter is told what a newcomer would be told. Once may be the connection's fault.
+                Phase::Waiting if inner.failures > 1 && !error.kind().may_pass() => {
+                    inner.trouble = Some(error);
+                    inner.phase = Phase::Dropped(Dropped::Unanswered);
+                    inner.wake_all();
+                    return Next::Never;
+                }
                 Phase::Waiting => inner.waiting_until,
                 _ => return Next::Never,
             };

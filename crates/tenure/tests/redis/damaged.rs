@@ -6,7 +6,7 @@ use tenure::{ErrorKind, Locks};
 
 use crate::contract::{Store, held};
 use crate::server::Server;
-use crate::{multi, trial};
+use crate::{multi, soon, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("damaged::a_hold_ends_whatever_its_last_token_is", a_hold_ends_whatever_its_last_token_is),
         trial("damaged::o1_what_cannot_be_read_hides_nothing_else", what_cannot_be_read_hides_nothing_else),
         trial("damaged::a_record_of_another_version_stays_in_its_line", a_record_of_another_version),
+        trial("damaged::a_waiter_is_told_what_a_newcomer_is_told", a_waiter_is_told_what_a_newcomer_is_told),
         trial("damaged::many_free_locks_cost_a_listing_little", many_free_locks_cost_a_listing_little),
     ]
 }
@@ -139,6 +140,26 @@ fn a_record_of_another_version() {
         pollster::block_on(store.backend.evict(key, None, "by hand", Call::PATIENT)).expect("answers");
     assert_eq!(evicted, Released::WasHeld);
     assert_eq!(store.told(&claims[2]).token, None);
+}
+
+fn a_waiter_is_told_what_a_newcomer_is_told() {
+    let server = Server::start();
+    multi().block_on(async {
+        let locks = Locks::builder(&server.url()).fair().connect().await.expect("up");
+        let mutex = locks.mutex("moved").expect("a name");
+        let _held = mutex.lock().await.expect("free");
+        let waits = mutex.clone();
+        let waiting =
+            tokio::spawn(async move { waits.try_lock_for(std::time::Duration::from_secs(300)).await });
+        soon("in line", async || {
+            locks.inspect("moved").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1))
+        })
+        .await;
+        server.cli(&["SET", HEAD, "2whatever"]);
+        let told = waiting.await.expect("no panic").expect_err("the line cannot be read");
+        let newcomer = mutex.lock().await.expect_err("the line cannot be read");
+        assert_eq!((told.kind(), told.to_string()), (ErrorKind::Protocol, newcomer.to_string()));
+    });
 }
 
 fn many_free_locks_cost_a_listing_little() {

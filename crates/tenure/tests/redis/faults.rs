@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("faults::a_late_failure_to_connect_leaves_nothing", a_late_failure_to_connect_leaves_nothing),
         trial("faults::the_runtime_is_blocked", the_runtime_is_blocked),
         trial("faults::connecting_blocks_the_runtime", connecting_blocks_the_runtime),
+        trial("faults::a_lock_in_a_drop_while_the_runtime_ends", a_lock_in_a_drop_while_the_runtime_ends),
         trial("faults::a_lost_push_is_repaired", a_lost_push_is_repaired),
     ]
 }
@@ -367,6 +368,46 @@ fn connecting_blocks_the_runtime() {
     drop(runtime);
     // It needs that runtime for nothing.
     locks.mutex("x").expect("a name").blocking_lock().expect("free").blocking_release().expect("held");
+}
+
+/// What a task owns locks when it is dropped, and its runtime is shutting down: before and after the client's own tasks.
+fn a_lock_in_a_drop_while_the_runtime_ends() {
+    struct Last(Locks, std::sync::mpsc::Sender<tenure::Result<()>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let mutex = self.0.mutex("x").expect("a name");
+            let outcome = mutex.blocking_lock().and_then(tenure::Guard::blocking_release);
+            self.1.send(outcome).expect("somebody listens");
+        }
+    }
+    let server = Server::start();
+    for runtime in [single(), multi()] {
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime.block_on(async {
+            // One task is older than those of the client, and one is younger.
+            let (early, locks) = tokio::sync::oneshot::channel();
+            let first = tell.clone();
+            tokio::spawn(async move {
+                let _last = Last(locks.await.expect("connected"), first);
+                std::future::pending::<()>().await;
+            });
+            let locks = Locks::connect(&server.url()).await.expect("up");
+            assert!(early.send(locks.clone()).is_ok());
+            let second = tell.clone();
+            tokio::spawn(async move {
+                let _last = Last(locks, second);
+                std::future::pending::<()>().await;
+            });
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
+        drop(runtime);
+        drop(tell);
+        let outcomes: Vec<_> = told.iter().collect();
+        assert_eq!(outcomes.len(), 2);
+        for outcome in outcomes {
+            outcome.expect("locked");
+        }
+    }
 }
 
 fn the_runtime_is_blocked() {
