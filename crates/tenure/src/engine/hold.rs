@@ -28,6 +28,8 @@ pub(crate) struct Hold {
 pub(crate) enum Dropped {
     /// The store said so, or the client was closed.
     Told,
+    /// The store said so, and in an answer that came later that it has the claim.
+    Crossed,
     /// Nobody answered for the whole waiting lease.
     Unanswered,
     /// We did not ask for the whole waiting lease: this process was stopped.
@@ -164,6 +166,12 @@ impl Hold {
         let mut inner = self.inner();
         (inner.failures, inner.trouble) = (0, None);
         if inner.ended() {
+            // What the store has after all is withdrawn, not forgotten.
+            let there =
+                matches!(answer.standing, Standing::Held(_) | Standing::Waiting { place: Some(_), .. });
+            if there && inner.phase == Phase::Dropped(Dropped::Told) {
+                inner.phase = Phase::Dropped(Dropped::Crossed);
+            }
             return Next::Never;
         }
         let again = std::mem::take(&mut inner.again);

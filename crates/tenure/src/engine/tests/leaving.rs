@@ -1,7 +1,7 @@
 //! Releasing, withdrawing, closing.
 
 use super::*;
-use crate::backend::{Leave, Released};
+use crate::backend::{Leave, News, Released, Sink};
 use crate::engine::detached;
 use crate::error::{Error, ErrorKind, LostReason};
 
@@ -197,4 +197,26 @@ fn close_marks_what_is_still_asking_and_takes_nothing_afterwards() {
     assert_eq!(asked.done().expect("finished").expect_err("closed").kind(), ErrorKind::Config);
     assert_eq!(held_before.check().expect_err("closed").why(), &LostReason::Closed);
     assert!(Turn::new(&world.engine, &request(TTL), true, 1).is_err(), "no claim begins after close");
+}
+
+#[test]
+fn s6_what_the_store_has_after_it_said_gone_is_given_back() {
+    for answer in [held(1, None), waiting(0, None)] {
+        let world = World::new();
+        let asked = world.lock(request(TTL), Patience::Forever);
+        let sent = world.store.attempt();
+        let id = sent.what.id;
+        // The session that it was asked for in is over; the attempt went on in the next one.
+        world.hub.news(News::Gone(id, None));
+        world.rt.run();
+        sent.answer(answer);
+        world.rt.run();
+        let released = world.store.release();
+        assert_eq!((released.what.0.id, released.what.1), (id, Leave::Nothing));
+        released.answer(Released::WasHeld);
+        world.rt.step(Duration::from_secs(1));
+        world.rt.run();
+        assert_ne!(world.store.attempt().what.id, id, "asked for again under a new id");
+        drop(asked);
+    }
 }
