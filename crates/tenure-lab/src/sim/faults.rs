@@ -56,6 +56,7 @@ faults! {
     Twice "handed-twice": "two clients adopt the same handle";
     Hoarded "hoarded": "a guard is kept for longer than its lease";
     Evicted "evicted": "an operator takes a lock away";
+    CutOff "cut-off": "the server that a client pings is cut off from the one that ends sessions";
     Scramble "scramble": "tasks that are ready run in another order";
 }
 

@@ -1,6 +1,6 @@
 //! A client's machine: a clock of its own, a place to run, and an end of a connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tenure::Locks;
-use tenure::backend::{BoxFuture, News, Sink};
+use tenure::backend::{BoxFuture, ClaimId, News, Sink};
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
-use super::link::Said;
+use super::net::Said;
 use super::world::{World, locked};
 
 /// One process with one client. What the engine takes from its surroundings, it takes from here.
@@ -36,11 +36,15 @@ pub(super) struct Machine {
     /// Kept when it is closed: the last handle to a client waits a real while for what it has not withdrawn.
     pub(super) locks: Mutex<Option<Locks>>,
     closed: AtomicBool,
+    /// Claims whose release was asked for: what is still under way for them sends nothing more.
+    withdrawn: Mutex<HashSet<u128>>,
     /// Requests that somebody waits for.
     pub(super) waiting: Mutex<BTreeMap<u64, oneshot::Sender<Said>>>,
     /// Until then nothing that it sends arrives, and nothing reaches it.
     pub(super) mute_until: AtomicU64,
     pub(super) deaf_until: AtomicU64,
+    /// When the last request that keeps its order arrives.
+    pub(super) in_order: AtomicU64,
     /// How far the server's clock is ahead of this machine's, as of the last answer.
     pub(super) offset: AtomicU64,
     /// How long it stood still so far.
@@ -70,9 +74,11 @@ impl Machine {
             sink: Mutex::default(),
             locks: Mutex::default(),
             closed: AtomicBool::new(false),
+            withdrawn: Mutex::default(),
             waiting: Mutex::default(),
             mute_until: AtomicU64::new(0),
             deaf_until: AtomicU64::new(0),
+            in_order: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             stood: AtomicU64::new(0),
         });
@@ -104,6 +110,17 @@ impl Machine {
     /// The client, unless it is closed or dead.
     pub(super) fn client(&self) -> Option<Locks> {
         if self.closed.load(Ordering::Relaxed) { None } else { locked(&self.locks).clone() }
+    }
+
+    /// A release of this claim is asked for.
+    pub(super) fn withdraw(&self, id: ClaimId) {
+        locked(&self.withdrawn).insert(id.0);
+    }
+
+    /// Whether a driver may go on with what was asked for this claim.
+    pub(super) fn goes_on(&self, id: u128) -> bool {
+        let stops = self.world.mutant.as_ref().is_none_or(|mutant| mutant.stops());
+        !stops || !locked(&self.withdrawn).contains(&id)
     }
 
     /// Gives the client to whoever closes it.

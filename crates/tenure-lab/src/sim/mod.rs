@@ -1,23 +1,33 @@
-//! The deterministic simulation: the real engine, several clients at a time, against the product's own line of claims,
-//! in virtual time and in every kind of weather.
+//! The deterministic simulation: the real engine, several clients at a time, against a store of one of several kinds, in
+//! virtual time and in every kind of weather.
 //!
 //! - `world`: virtual time and the order of things. - `machine`: a client's machine, which is the engine's runtime.
-//! - `server`: the store. - `link`: the network between the two. - `clock`: clocks that drift and step.
-//! - `faults`, `weather`: what goes wrong. - `worker`: what clients do. - `judge`: what must hold.
+//! - `stores`: the kinds of store. - `link`: the store as an engine sees it. - `net`: the network.
+//! - `server`: a server, and the line that one may keep. - `polling`, `objects`: client and server of a store that keeps one
+//!   object per lock. - `pinging`, `sessions`: those of a store whose holds end with sessions.
+//! - `clock`: clocks that drift and step. - `faults`, `weather`: what goes wrong.
+//! - `worker`, `grip`: what clients do, and what they hold. - `judge`: what must hold.
 //! - `run`: one run. - `report`: what is printed. - `shrink`: the smallest run that still fails. - `mutants`: what must be noticed.
 //!
 //! A run is a function of its seed, so a failure is repeated by one command.
 
 mod clock;
 mod faults;
+mod grip;
 mod judge;
 mod link;
 mod machine;
 mod mutants;
+mod net;
+mod objects;
+mod pinging;
+mod polling;
 mod report;
 mod run;
 mod server;
+mod sessions;
 mod shrink;
+mod stores;
 mod weather;
 mod worker;
 mod world;
@@ -34,6 +44,7 @@ use faults::{COUNT, FAULTS, Hits};
 use judge::{Broken, RULES};
 use mutants::{MUTANTS, Wrong};
 use run::Case;
+use stores::STORES;
 use world::locked;
 
 /// What many runs came to.
@@ -42,14 +53,30 @@ struct Sum {
     runs: u64,
     hits: Hits,
     polls: u64,
-    grants: u64,
-    /// How many holds were passed on from task to task.
-    passed: u64,
-    judged: [u64; RULES.len()],
+    /// How many runs each kind of store had, and how often each rule was judged in them.
+    stores: [Share; STORES.len()],
     /// How many writes the unfenced twins lost, of how many.
     twins: [u64; 2],
     /// The first seed that failed, and how.
     failed: Option<(u64, Broken)>,
+}
+
+/// What one kind of store came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    runs: u64,
+    grants: u64,
+    passed: u64,
+    judged: [u64; RULES.len()],
+}
+
+impl Share {
+    fn add(&mut self, other: &Share) {
+        self.runs += other.runs;
+        self.grants += other.grants;
+        self.passed += other.passed;
+        self.judged.iter_mut().zip(other.judged).for_each(|(sum, n)| *sum += n);
+    }
 }
 
 /// So many seeds at a time are taken by a thread.
@@ -63,9 +90,7 @@ fn sweep(seeds: Range<u64>, wrong: Option<&Wrong>) -> Sum {
         runs: 0,
         hits: [0; COUNT],
         polls: 0,
-        grants: 0,
-        passed: 0,
-        judged: [0; RULES.len()],
+        stores: Default::default(),
         twins: [0; 2],
         failed: None,
     });
@@ -86,15 +111,14 @@ fn sweep(seeds: Range<u64>, wrong: Option<&Wrong>) -> Sum {
 }
 
 fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
-    let (mut hits, mut runs, mut polls, mut grants, mut passed) = ([0; COUNT], 0, 0, 0, 0);
-    let (mut judged, mut twins, mut failed) = ([0; RULES.len()], [0; 2], None);
+    let (mut hits, mut runs, mut polls) = ([0; COUNT], 0, 0);
+    let (mut stores, mut twins, mut failed) = ([Share::default(); STORES.len()], [0; 2], None);
     for seed in seeds {
         let came = run::run(&Case::new(seed), wrong, false, &mut hits);
         runs += 1;
         polls += came.polls;
-        grants += came.grants;
-        passed += came.passed;
-        judged.iter_mut().zip(came.judged).for_each(|(sum, n)| *sum += n);
+        let share = Share { runs: 1, grants: came.grants, passed: came.passed, judged: came.judged };
+        stores[came.store as usize].add(&share);
         twins = [twins[0] + came.twins[0], twins[1] + came.twins[1]];
         if let Some(broken) = came.broken {
             failed = Some((seed, broken));
@@ -103,12 +127,10 @@ fn chunk(seeds: Range<u64>, wrong: Option<&Wrong>, sum: &Mutex<Sum>) {
     }
     let mut sum = locked(sum);
     sum.hits.iter_mut().zip(hits).for_each(|(sum, n)| *sum += n);
-    sum.judged.iter_mut().zip(judged).for_each(|(sum, n)| *sum += n);
+    sum.stores.iter_mut().zip(&stores).for_each(|(sum, share)| sum.add(share));
     sum.twins = [sum.twins[0] + twins[0], sum.twins[1] + twins[1]];
     sum.runs += runs;
     sum.polls += polls;
-    sum.grants += grants;
-    sum.passed += passed;
     if let Some(failed) = failed {
         let first = sum.failed.as_ref().is_none_or(|(seed, _)| failed.0 < *seed);
         if first {
@@ -123,13 +145,38 @@ const HITS: u64 = 1_000;
 /// How many runs the full simulation has.
 pub const FULL: u64 = 500_000;
 
-/// The points that were hit too rarely in a full number of runs.
-fn rare(sum: &Sum) -> Vec<&'static str> {
-    let points = FAULTS.iter().zip(sum.hits).filter(|(_, hits)| sum.runs >= FULL && *hits < HITS);
-    let full = sum.runs >= FULL;
-    let twin = (full && sum.twins[0] == 0).then_some("a write lost without tokens");
-    let passed = (full && sum.passed < HITS).then_some("a hold that was passed on");
-    points.map(|((_, name, _), _)| *name).chain(twin).chain(passed).collect()
+impl Sum {
+    /// What all kinds of store came to.
+    fn total(&self) -> Share {
+        let mut total = Share::default();
+        self.stores.iter().for_each(|share| total.add(share));
+        total
+    }
+}
+
+/// What was hit, or judged in one kind of store, too rarely in a full number of runs.
+fn rare(sum: &Sum) -> Vec<String> {
+    if sum.runs < FULL {
+        return Vec::new();
+    }
+    let mut rare: Vec<String> = FAULTS
+        .iter()
+        .zip(sum.hits)
+        .filter(|(_, n)| *n < HITS)
+        .map(|((_, name, _), _)| (*name).to_owned())
+        .collect();
+    if sum.twins[0] == 0 {
+        rare.push("a write lost without tokens".to_owned());
+    }
+    for ((store, name, _), share) in STORES.iter().zip(&sum.stores) {
+        let judged = RULES.iter().zip(share.judged);
+        let slept = judged.filter(|(rule, n)| store.judges(rule) && *n < HITS);
+        rare.extend(slept.map(|(rule, _)| format!("{rule} in {name}")));
+        if share.passed < HITS {
+            rare.push(format!("a hold that was passed on in {name}"));
+        }
+    }
+    rare
 }
 
 /// Runs `runs` seeds from `seed` on. Says what they came to, as a table.

@@ -12,7 +12,8 @@ use super::judge::{Broken, RULES};
 use super::mutants::{MUTANTS, Wrong};
 use super::run::{Case, run};
 use super::shrink::shrink;
-use super::{FULL, Sum, rare, sweep};
+use super::stores::STORES;
+use super::{FULL, Share, Sum, rare, sweep};
 use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::cpu_ns;
@@ -108,15 +109,24 @@ pub(super) fn table(sum: &Sum, cpu_ns: u64) -> String {
     for ((_, name, what), hits) in FAULTS.iter().zip(sum.hits) {
         let _ = writeln!(out, "{hits:>9}  {name:<22} {what}");
     }
-    let judged: Vec<String> = RULES.iter().zip(sum.judged).map(|(rule, n)| format!("{rule} {n}")).collect();
-    let _ = writeln!(out, "judged: {}", judged.join(", "));
+    for ((_, name, _), share) in STORES.iter().zip(&sum.stores) {
+        let judged = RULES.iter().zip(share.judged).filter(|(_, n)| *n > 0);
+        let judged: Vec<String> = judged.map(|(rule, n)| format!("{rule} {n}")).collect();
+        let (runs, grants, passed) = (share.runs, share.grants, share.passed);
+        let _ = writeln!(
+            out,
+            "{name}: {runs} runs, {grants} grants, {passed} holds passed on; judged: {}",
+            judged.join(", ")
+        );
+    }
+    let total = sum.total();
     let [lost, written] = sum.twins;
     let _ = writeln!(out, "without a look at tokens, {lost} of {written} writes would have been lost");
     let seconds = cpu_ns / 1_000_000_000;
     let _ = write!(
         out,
         "{} runs, {} polls of tasks, {} grants and {} holds passed on, no rule broken; {seconds} s of CPU",
-        sum.runs, sum.polls, sum.grants, sum.passed
+        sum.runs, sum.polls, total.grants, total.passed
     );
     out
 }
@@ -125,14 +135,26 @@ pub(super) fn table(sum: &Sum, cpu_ns: u64) -> String {
 fn object(seed: u64, sum: &Sum, failed: Option<&Failed>) -> Value {
     let faults: Map<String, Value> =
         FAULTS.iter().zip(sum.hits).map(|((_, name, _), hits)| ((*name).to_owned(), hits.into())).collect();
-    let judged: Map<String, Value> =
-        RULES.iter().zip(sum.judged).map(|(rule, n)| ((*rule).to_owned(), n.into())).collect();
+    let judged = |share: &Share| -> Map<String, Value> {
+        RULES.iter().zip(share.judged).map(|(rule, n)| ((*rule).to_owned(), n.into())).collect()
+    };
+    let stores: Map<String, Value> = STORES
+        .iter()
+        .zip(&sum.stores)
+        .map(|((_, name, _), share)| {
+            let one = json!({ "runs": share.runs, "grants": share.grants, "passed": share.passed,
+                "judged": judged(share) });
+            ((*name).to_owned(), one)
+        })
+        .collect();
+    let total = sum.total();
     let broken = failed.map(|f| {
         json!({ "rule": f.broken.rule, "seed": f.seed, "what": f.broken.what, "repeat": f.repeat,
             "shrunk": f.shrunk, "trace": f.trace })
     });
     json!({ "sim": 1, "version": env!("CARGO_PKG_VERSION"), "seed": seed, "runs": sum.runs, "polls": sum.polls,
-        "grants": sum.grants, "passed": sum.passed, "faults": faults, "judged": judged,
+        "grants": total.grants, "passed": total.passed, "faults": faults, "judged": judged(&total),
+        "stores": stores,
         "unfenced": { "lost": sum.twins[0], "writes": sum.twins[1] }, "rare": rare(sum), "broken": broken })
 }
 

@@ -13,11 +13,13 @@ use tenure::{LockOptions, Locks, Owner};
 
 use super::clock::Clock;
 use super::faults::{COUNT, FAULTS, Fault, Faults, Hits};
-use super::judge::{Broken, NAMES, RULES};
+use super::judge::{Broken, NAMES, READERS, RULES};
 use super::link::Link;
 use super::machine::Machine;
 use super::mutants::Wrong;
-use super::server::{Server, residue};
+use super::polling::PACE;
+use super::server::residue;
+use super::stores::Store;
 use super::weather;
 use super::worker::{self, Progress, Work};
 use super::world::{MS, S, World, locked};
@@ -44,8 +46,9 @@ impl Case {
 }
 
 /// What came of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Came {
+    pub(super) store: Store,
     pub(super) broken: Option<Broken>,
     pub(super) trace: Vec<String>,
     /// How many faults there were.
@@ -77,6 +80,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// How long a session lasts that is not heard of, in ns.
+    pub(super) fn session(&self) -> u64 {
+        S / 2 + self.ttl.max(1_000) * MS
+    }
+
     fn of(case: &Case) -> Plan {
         let mut dice = Dice::new(case.seed, 1);
         // A quarter of all runs is calm, so that few faults come together; a quarter is wild.
@@ -104,21 +112,27 @@ impl Plan {
 pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hits) -> Came {
     let plan = Plan::of(case);
     let mutant = wrong.map(|wrong| (wrong.make)());
+    let store = wrong.map_or_else(|| Store::of(case.seed), |wrong| wrong.store);
     let faults = Faults::new(plan.rates, case.skip.clone());
-    let world =
-        World::new(case.seed, Server::new(), faults, (plan.latency, plan.timeless, plan.fair), mutant, trace);
+    let world = World::new(case.seed, store, faults, &plan, mutant, trace);
     let done = catch_unwind(AssertUnwindSafe(|| play(&world, &plan)));
-    let mut came = Came { faults: world.faults.serial(), polls: world.polls(), ..Came::default() };
-    {
+    let mut came = {
         let mut judge = locked(&world.judge);
         if let Err(panic) = done {
             judge.fail("panic", world.now(), text(&*panic));
         }
-        came.broken = judge.broken.clone();
-        (came.grants, came.passed) = (judge.grants, judge.passed);
-        came.judged = judge.judged;
-        came.twins = judge.twins();
-    }
+        Came {
+            store,
+            broken: judge.broken.clone(),
+            trace: Vec::new(),
+            faults: world.faults.serial(),
+            polls: world.polls(),
+            grants: judge.grants,
+            passed: judge.passed,
+            judged: judge.judged,
+            twins: judge.twins(),
+        }
+    };
     world.faults.add_to(hits);
     world.clear();
     came.trace = world.traced();
@@ -144,9 +158,9 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
     if bad {
         locked(&world.judge).excuse_machine(machine.number);
     }
-    let ahead = locked(&world.server).now(world.now()).ns.wrapping_sub(machine.clock_now().nanos());
+    let ahead = world.server(0).now(world.now()).ns.wrapping_sub(machine.clock_now().nanos());
     machine.offset.store(ahead, Ordering::Relaxed);
-    let (link, me) = (Arc::new(Link(machine.clone())), machine.clone());
+    let (link, me) = (Arc::new(Link::new(&machine)), machine.clone());
     let connecting = Locks::builder(IN_PROCESS)
         .namespace("sim")
         .owner(OWNER.clone())
@@ -164,9 +178,10 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
 }
 
 fn play(world: &Arc<World>, plan: &Plan) {
+    world.server(0).tells_age = !plan.timeless;
     if world.strikes(Fault::ServerDrift) {
         let ppm = world.below(10_000).cast_signed() - 5_000;
-        locked(&world.server).drift(ppm);
+        world.server(0).drift(ppm);
     }
     let progress = Arc::new(Progress::default());
     let work = Work { rounds: u32::try_from(plan.rounds).unwrap_or(1), ttl: plan.ttl };
@@ -188,7 +203,7 @@ fn play(world: &Arc<World>, plan: &Plan) {
     // What was dropped is withdrawn, by those who can.
     world.run(world.now() + 4 * S, || false);
     let alive: Vec<usize> = world.machines().iter().filter(|m| !m.dead()).map(|m| m.number).collect();
-    let now = locked(&world.server).now(world.now()).ns;
+    let now = world.server(0).now(world.now()).ns;
     locked(&world.judge).ghosts(world.now(), now, &alive);
     everything_can_be_had(world, longest);
     // The last late message has arrived, and the last mark has ended.
@@ -236,8 +251,10 @@ fn open(world: &Arc<World>) -> Vec<Arc<Machine>> {
 /// L1 and L2: every lock can be had by everybody, once whatever the dead had has ended.
 fn everything_can_be_had(world: &Arc<World>, longest: u64) {
     let most = 8 * longest.max(4 * S) + 2 * nanos(TTL_WAITING) + 10 * S;
-    for machine in open(world) {
-        for (lock, name) in NAMES.iter().enumerate() {
+    for (n, machine) in open(world).into_iter().enumerate() {
+        // Of the locks that several may hold together, one client takes the whole: there is one engine behind all kinds.
+        let locks = if n == 0 { world.store.locks() } else { READERS };
+        for (lock, name) in NAMES.iter().enumerate().take(locks) {
             if world.broken() {
                 return;
             }
@@ -257,9 +274,11 @@ fn nothing_is_left(world: &Arc<World>) {
         return;
     }
     let left = {
-        let mut server = locked(&world.server);
+        let mut server = world.server(0);
         let now = server.now(world.now());
         residue(&mut server.lines, now)
+            .and_then(|()| server.objects.residue())
+            .and_then(|()| server.sessions.residue())
     };
     let live: usize = open(world).iter().filter_map(|m| m.client()).map(|l| l.live()).sum();
     let clean = left.is_ok() && live == 0;
@@ -273,8 +292,9 @@ fn handed_over(world: &Arc<World>) {
     let (Some(first), Some(last)) = (open(world).first().cloned(), open(world).last().cloned()) else {
         return;
     };
-    // A third of the time that it is held.
-    let short = LockOptions::new().ttl(Duration::from_secs(1));
+    // A third of the time that it is held. A release that reads and writes is to be answered within a sixth.
+    let lease = if world.store == Store::Line { S } else { 4 * S };
+    let short = LockOptions::new().ttl(Duration::from_nanos(lease));
     let mutex = first.client().and_then(|l| l.mutex(NAMES[0]).ok()).and_then(|m| m.with(short).ok());
     let Some(mutex) = mutex else { return };
     let Some(Ok(guard)) = until(world, &first, 30 * S, async move { mutex.lock().await }) else {
@@ -283,14 +303,17 @@ fn handed_over(world: &Arc<World>) {
     };
     let Some(mutex) = last.client().and_then(|l| l.mutex(NAMES[0]).ok()) else { return };
     let at = Arc::new(Mutex::new(None));
-    let (slot, clock) = (at.clone(), world.clone());
+    let (slot, clock, me) = (at.clone(), world.clone(), last.clone());
+    // Whoever asks again and again does not from the beginning: a run is to end some time.
+    let early = if world.store == Store::Line { 0 } else { 3 * lease };
     last.spawn(Box::pin(async move {
+        me.sleep(early).await;
         let guard = mutex.lock().await;
         *locked(&slot) = Some(clock.now());
         drop(guard);
     }));
     world.lose_a_renewal();
-    world.run(world.now() + 3 * S + world.below(S), || false);
+    world.run(world.now() + 3 * lease + S / 2 + world.below(S), || false);
     let kept = guard.check();
     let what = || format!("renewed in good weather, and {kept:?}");
     locked(&world.judge).rule("L1/L2", world.now(), kept.is_ok(), what);
@@ -304,10 +327,18 @@ fn handed_over(world: &Arc<World>) {
     world.run(began + 30 * S, || locked(&at).is_some());
     world.lose_pushes(false);
     let took = locked(&at).map_or(u64::MAX, |at| at - began);
+    if world.store == Store::Objects {
+        // A pause is at most twice as long as suggested. A release and an attempt read and write, and the attempt may begin
+        // with what was known before.
+        let most = 2 * nanos(PACE) + 16 * world.latency;
+        let what = || format!("whoever asks again had it after {took} ns, released: {released:?}");
+        return locked(&world.judge).rule("L5", world.now(), took <= most, what);
+    }
     // A way is at most 1.25 latencies: there and back with the push, or look_again and there and back. A store that tells
     // no time only says that it is worth looking: one more way there and back.
     let look = if lost { 2 * S + 3 * world.latency } else { 0 };
-    let most = 3 * world.latency + if world.timeless { look + 3 * world.latency } else { look };
+    let most = 3 * world.latency
+        + if world.timeless || world.store == Store::Sessions { look + 3 * world.latency } else { look };
     let what = || format!("a hand-over took {took} ns (push lost: {lost}), released: {released:?}");
     locked(&world.judge).rule("L5", world.now(), took <= most, what);
 }

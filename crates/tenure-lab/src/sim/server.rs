@@ -13,7 +13,9 @@ use tenure::{Error, Result, Token};
 
 use super::clock::Clock;
 use super::judge::{Judge, Serving, lock_of};
-use super::link::{Request, Said, Verb};
+use super::net::{Request, Said, Verb};
+use super::objects::Objects;
+use super::sessions::Sessions;
 
 /// When the server was started, on its own clocks.
 const BOOTED: u64 = 5_000_000_000_000;
@@ -31,7 +33,13 @@ pub(super) struct Server {
     /// computes what is left of a lease from the end that it has stored.
     pub(super) shown: u64,
     /// The copy that a rollback restores.
-    saved: Option<Lines<VecArena>>,
+    saved: Option<Memories>,
+    /// The memory of a server that keeps objects.
+    pub(super) objects: Objects,
+    /// The memory of a server that has sessions.
+    pub(super) sessions: Sessions,
+    /// Until then, whoever answers is cut off from the one that ends sessions.
+    pub(super) cut_until: u64,
     /// Which machine asked for a claim last: its pushes go there.
     homes: HashMap<u128, usize>,
     /// While it is down or stands still, until then.
@@ -41,6 +49,8 @@ pub(super) struct Server {
     ahead: HashMap<u128, i64>,
     /// How many tokens each grant has: the line's own count is as many times coarser.
     pub(super) tokens: i64,
+    /// Whether a server that keeps objects says how long they have not changed.
+    pub(super) tells_age: bool,
     /// Tokens count up from one, for a mutant.
     pub(super) counting: bool,
 }
@@ -48,6 +58,9 @@ pub(super) struct Server {
 fn empty() -> Lines<VecArena> {
     Lines::with_seed(VecArena::default(), 7).expect("there is memory for an empty line")
 }
+
+/// What a copy has.
+type Memories = (Lines<VecArena>, Objects);
 
 /// An answer, and what is to be pushed to whom.
 pub(super) type Served = (Said, Vec<(usize, News)>);
@@ -61,18 +74,22 @@ pub(super) enum Memory {
 }
 
 impl Server {
-    pub(super) fn new() -> Server {
+    pub(super) fn new(session: u64) -> Server {
         Server {
             lines: empty(),
             clock: Clock::new(0, BOOTED, 0),
             last: 0,
             shown: 0,
             saved: None,
+            objects: Objects::default(),
+            sessions: Sessions::new(session),
+            cut_until: 0,
             homes: HashMap::new(),
             down_until: 0,
             still_until: 0,
             ahead: HashMap::new(),
             tokens: TOKENS,
+            tells_age: true,
             counting: false,
         }
     }
@@ -92,16 +109,31 @@ impl Server {
 
     /// Keeps a copy of its memory, for a rollback.
     pub(super) fn save(&mut self) {
-        self.saved = Some(self.lines.clone());
+        self.saved = Some((self.lines.clone(), self.objects.clone()));
     }
 
     /// Comes back after a crash.
-    pub(super) fn restart(&mut self, memory: Memory) {
-        self.lines = match memory {
+    pub(super) fn restart(&mut self, t: u64, memory: Memory) {
+        let now = self.now(t).ns;
+        self.sessions.extend(now);
+        let session = self.sessions.said;
+        let copies = self.objects.copies + 1;
+        let blank = || (empty(), Objects::default());
+        (self.lines, self.objects) = match memory {
             Memory::Kept => return,
-            Memory::Lost => empty(),
-            Memory::Old => self.saved.take().unwrap_or_else(empty),
+            Memory::Lost => blank(),
+            Memory::Old => self.saved.take().unwrap_or_else(blank),
         };
+        self.objects.copies = copies;
+        // Whoever restores a copy ends the sessions in it: what they left and took since is in nobody's memory.
+        self.sessions = Sessions::new(session);
+    }
+
+    /// Ends the sessions whose time is over.
+    pub(super) fn end_sessions(&mut self, judge: &mut Judge, t: u64, out: &mut Vec<(usize, News)>) {
+        let now = self.now(t);
+        let serving = Serving { t, left: t, now: now.ns, shown: self.shown, machine: 0 };
+        self.sessions.expire(judge, serving, now, out);
     }
 
     /// Pushes about a claim go to this machine.
@@ -157,6 +189,11 @@ impl Server {
                 self.news(judge, serving, None, now, &mut news);
                 let released = |n| if n > 0 { Released::WasHeld } else { Released::Gone };
                 Said::Released(holds.map(released).map_err(refused))
+            }
+            Verb::Read(key) => self.objects.read(key.full(), self.shown, self.tells_age),
+            Verb::Write(write) => self.objects.write(judge, serving, write),
+            Verb::Session(asked) => {
+                self.sessions.serve(judge, serving, asked, now, &mut news).unwrap_or(Said::Nothing)
             }
         };
         (said, news)

@@ -7,10 +7,11 @@ use tenure::runtime::Runtime;
 
 use super::faults::Fault;
 use super::judge::NAMES;
-use super::link::reset;
 use super::machine::Machine;
+use super::net::reset;
 use super::run::{Plan, client};
 use super::server::Memory;
+use super::stores::Store;
 use super::worker::{self, Progress, Work};
 use super::world::{MS, S, World, locked};
 
@@ -48,6 +49,7 @@ const PLANNED: &[Fault] = &[
     Fault::ClientCrash,
     Fault::Close,
     Fault::Evicted,
+    Fault::CutOff,
 ];
 
 /// Plans them for the storm.
@@ -59,7 +61,7 @@ pub(super) fn plan(world: &Arc<World>, plan: &Plan, work: Work, progress: &Arc<P
         }
     }
     if world.faults.rate(Fault::Rollback) > 0 {
-        world.after(world.below(plan.storm / 2), |world| locked(&world.server).save());
+        world.after(world.below(plan.storm / 2), |world| world.server(0).save());
     }
 }
 
@@ -68,7 +70,9 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
     let chosen = world.below(machines.len() as u64);
     let Some(machine) = machines.get(usize::try_from(chosen).unwrap_or(0)) else { return };
     let short = 10 * MS + world.below(3 * S);
-    if fault == Fault::Close && machine.client().is_none() || !world.hit(fault) {
+    let nothing = fault == Fault::Close && machine.client().is_none()
+        || fault == Fault::CutOff && world.store != Store::Sessions;
+    if nothing || !world.hit(fault) {
         return;
     }
     match fault {
@@ -77,7 +81,7 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
         Fault::ServerCrash => crash(world, Memory::Kept, short),
         Fault::Amnesia => crash(world, Memory::Lost, short),
         Fault::Rollback => crash(world, Memory::Old, short),
-        Fault::ServerPause => locked(&world.server).still_until = world.now() + short,
+        Fault::ServerPause => world.server(0).still_until = world.now() + short,
         Fault::ServerForward | Fault::ServerBack => step(world, fault == Fault::ServerForward, short),
         Fault::ServerRocks => {
             step(world, false, short);
@@ -97,6 +101,10 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
         Fault::ClientForward => {
             locked(&world.judge).stepped.push(machine.number);
             machine.step_clock(short.cast_signed());
+            if world.store == Store::Objects {
+                // Whoever watches a hold counts by this clock.
+                locked(&world.judge).excuse_all();
+            }
         }
         Fault::ClientPause => pause(world, machine, world.below(ttl)),
         Fault::ClientStop => pause(world, machine, ttl + world.below(4 * ttl.max(3 * S))),
@@ -114,6 +122,9 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
         }
         Fault::Close => close(machine),
         Fault::Evicted => evict(world, machine),
+        Fault::CutOff => {
+            world.server(0).cut_until = world.now() + world.session / 2 + world.below(2 * world.session);
+        }
         _ => {}
     }
 }
@@ -142,14 +153,12 @@ fn cut_off(world: &Arc<World>, machine: &Arc<Machine>, fault: Fault, ns: u64) {
 
 fn crash(world: &Arc<World>, memory: Memory, ns: u64) {
     {
-        let mut server = locked(&world.server);
+        let mut server = world.server(0);
         server.down_until = world.now() + ns;
-        server.restart(memory);
+        server.restart(world.now(), memory);
     }
     if memory != Memory::Kept {
-        let mut judge = locked(&world.judge);
-        judge.excuse_all();
-        judge.forgot = true;
+        locked(&world.judge).forgets(world.now());
     }
     let machines = world.machines();
     machines.iter().filter(|m| !m.dead()).for_each(|machine| reset(world, machine));
@@ -157,7 +166,7 @@ fn crash(world: &Arc<World>, memory: Memory, ns: u64) {
 
 fn step(world: &Arc<World>, forward: bool, ns: u64) {
     let by = ns.cast_signed();
-    locked(&world.server).clock.step(world.now(), if forward { by } else { -by });
+    world.server(0).clock.step(world.now(), if forward { by } else { -by });
     let mut judge = locked(&world.judge);
     if forward { judge.excuse_all() } else { judge.set_back = true }
 }
@@ -172,8 +181,8 @@ fn close(machine: &Arc<Machine>) {
 }
 
 fn evict(world: &Arc<World>, machine: &Arc<Machine>) {
-    let lock = usize::try_from(world.below(2)).unwrap_or(0);
-    let last = tenure::Token::new(locked(&world.judge).floor(lock)).filter(|_| world.below(2) == 0);
+    let lock = usize::try_from(world.below(world.store.locks() as u64)).unwrap_or(0);
+    let last = tenure::Token::new(locked(&world.judge).floor(lock).any).filter(|_| world.below(2) == 0);
     if let Some(locks) = machine.client() {
         machine.spawn(Box::pin(async move {
             let _ = locks.evict(NAMES[lock], last, "").await;
@@ -186,8 +195,9 @@ pub(super) fn clear_up(world: &Arc<World>) {
     world.trace(|| "the weather clears up".into());
     world.heal();
     {
-        let mut server = locked(&world.server);
+        let mut server = world.server(0);
         (server.down_until, server.still_until) = (0, 0);
+        server.cut_until = server.cut_until.min(world.now());
     }
     for machine in world.machines().into_iter().filter(|m| !m.dead()) {
         machine.mute_until.store(0, Ordering::Relaxed);

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tenure::{ErrorKind, Guard, Handle, LockOptions, Mutex, Result};
+use tenure::{ErrorKind, Guard, Handle, Result};
 
 use super::faults::Fault;
-use super::judge::NAMES;
+use super::grip::{Grip, Part, Wait, take};
+use super::judge::{NAMES, READERS, SEATS};
 use super::machine::Machine;
-use super::world::{MS, S, locked};
+use super::world::{MS, S, World, locked};
 
 /// What one worker has to do.
 #[derive(Clone, Copy, Debug)]
@@ -75,15 +76,11 @@ const LONG: u64 = 100_000 * S;
 /// One lock taken, held and let go. False: this client is closed.
 async fn round(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) -> bool {
     let world = machine.world().clone();
-    let lock = usize::from(world.below(3) == 0);
+    let (lock, part) = choose(&world);
     let Some(locks) = machine.client() else { return false };
     // Those who ask for the same lease share claims.
     let other = if world.below(3) == 0 { world.below(work.ttl * 2) } else { 0 };
     let ttl = Duration::from_millis(work.ttl + other);
-    let Ok(mutex) = locks.mutex(NAMES[lock]).and_then(|m| m.with(LockOptions::new().ttl(ttl))) else {
-        return false;
-    };
-    drop(locks);
     let (mut polls, mut ns) = (u64::MAX, LONG);
     if world.strikes(Fault::CancelPolls) {
         polls = 1 + world.below(6);
@@ -92,20 +89,21 @@ async fn round(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) -> 
     }
     let patience = world.below(4);
     let wait = Duration::from_nanos(world.below(3 * S));
-    let floor = locked(&world.judge).floor(lock);
-    let call = async {
-        match patience {
-            0 => mutex.try_lock().await,
-            1 => mutex.try_lock_for(wait).await,
-            _ => mutex.lock().await.map(Some),
-        }
+    let wait = match patience {
+        0 => Wait::Not,
+        1 => Wait::For(wait),
+        _ => Wait::Forever,
     };
-    match cut(machine, polls, ns, call).await {
-        Some(Ok(Some(guard))) => {
+    let floor = locked(&world.judge).floor(lock);
+    let call = async { take(&locks, lock, part, Some(ttl), wait).await };
+    let called = cut(machine, polls, ns, call).await;
+    drop(locks);
+    match called {
+        Some(Ok(Some(grip))) => {
             progress.granted.fetch_add(1, Ordering::Relaxed);
-            let guard = Arc::new(guard);
-            locked(&world.judge).acquired(world.now(), lock, machine, &guard, floor);
-            hold(machine, lock, guard, progress).await;
+            let grip = Arc::new(grip);
+            locked(&world.judge).acquired(world.now(), lock, machine, &grip, floor);
+            hold(machine, lock, grip, progress).await;
         }
         Some(Err(error)) => {
             world.trace(|| format!("client {} is told: {error}", machine.number));
@@ -117,10 +115,23 @@ async fn round(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>) -> 
     true
 }
 
+/// Which lock, and which part of it.
+fn choose(world: &World) -> (usize, Part) {
+    let shared = world.store.shares() && world.below(3) == 0;
+    match world.below(3) {
+        0 if shared => (SEATS, Part::Beside(1 + u32::from(world.below(3) == 0))),
+        1 | 2 if shared && world.below(3) == 0 => (READERS, Part::Whole),
+        _ if shared => (READERS, Part::Beside(1)),
+        0 => (1, Part::Whole),
+        _ => (0, Part::Whole),
+    }
+}
+
 /// Uses a lock: what a holder does, and what it believes meanwhile.
-async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, progress: &Arc<Progress>) {
+async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Grip>, progress: &Arc<Progress>) {
     let world = machine.world().clone();
-    let token = guard.token().get();
+    let token = guard.token();
+    let writes = matches!(*guard, Grip::Guard(_));
     world.trace(|| format!("client {} has {} with {token}", machine.number, NAMES[lock]));
     let steps = if world.strikes(Fault::Hoarded) { 6 + world.below(20) } else { world.below(4) };
     let pause = 1 + guard.remaining().as_nanos().try_into().unwrap_or(S) / 8;
@@ -129,34 +140,38 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Guard>, progress: 
         if !look(machine, &guard) {
             break;
         }
-        if step == 0 {
+        if step == 0 && token != 0 {
             let shown = world.mutant.as_ref().is_none_or(|mutant| mutant.shows_tokens());
             read = Some(locked(&world.judge).enter(lock, token, shown));
         }
         // Ends with the pause or with the loss.
         drop(cut(machine, u64::MAX, world.below(2 * pause), guard.lost()).await);
     }
-    if let Some(read) = read {
+    if let Some(read) = read.filter(|_| writes) {
         // A client that does not look again before it writes: the resource must.
         locked(&world.judge).write(world.now(), lock, token, read);
     }
     if look(machine, &guard) {
         world.trace(|| format!("client {} has had enough of {token}", machine.number));
     }
-    let Some(guard) = Arc::into_inner(guard) else { return };
+    let id = locked(&world.judge).of(&guard);
+    let Some(grip) = Arc::into_inner(guard) else { return };
     if world.strikes(Fault::Dropped) {
-        return drop(guard);
+        return drop(grip);
     }
-    if world.strikes(Fault::Handed) {
-        return hand_over(machine, lock, guard, progress).await;
-    }
+    let grip = match grip {
+        Grip::Guard(guard) if lock < READERS && world.store.keeps() && world.strikes(Fault::Handed) => {
+            return hand_over(machine, lock, guard, progress).await;
+        }
+        grip => grip,
+    };
     let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
-    let kept = world.below(4) == 0;
+    let kept = world.store.keeps() && world.below(4) == 0;
     let keep = Duration::from_nanos(world.below(S));
-    let release = async { if kept { guard.release_after(keep).await } else { guard.release().await } };
+    let release = async { if kept { grip.release_after(keep).await } else { grip.release().await } };
     let released = cut(machine, polls, LONG, release).await;
-    if let Some(Ok(())) = released {
-        locked(&world.judge).was_ours(world.now(), lock, token);
+    if let (Some(Ok(())), Some(id)) = (released, id) {
+        locked(&world.judge).was_ours(world.now(), id);
     }
 }
 
@@ -197,13 +212,13 @@ fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Pro
                 let released = cut(&me, polls, LONG, locks.release(handle)).await;
                 world.trace(|| format!("client {} released {token} by its handle: {released:?}", me.number));
                 if let Some(Ok(())) = released {
-                    locked(&world.judge).was_ours(world.now(), lock, token);
+                    locked(&world.judge).handle_was_ours(world.now(), lock, token);
                 }
             }
             _ => match cut(&me, polls, LONG, locks.adopt(handle)).await {
                 Some(Ok(guard)) => {
                     drop(locks);
-                    let guard = Arc::new(guard);
+                    let guard = Arc::new(Grip::Guard(guard));
                     locked(&world.judge).adopted(world.now(), lock, &me, &guard, token);
                     hold(&me, lock, guard, &busy.0).await;
                 }
@@ -214,9 +229,9 @@ fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Pro
 }
 
 /// The holder looks whether it still holds.
-fn look(machine: &Machine, guard: &Arc<Guard>) -> bool {
+fn look(machine: &Machine, guard: &Arc<Grip>) -> bool {
     let world = machine.world();
-    let now = locked(&world.server).now(world.now()).ns;
+    let now = world.server(0).now(world.now()).ns;
     locked(&world.judge).check(world.now(), now, guard)
 }
 
@@ -224,14 +239,13 @@ fn look(machine: &Machine, guard: &Arc<Guard>) -> bool {
 pub(super) async fn must_have(machine: &Arc<Machine>, lock: usize, wait: Duration) -> Result<bool> {
     let world = machine.world().clone();
     let Some(locks) = machine.client() else { return Ok(true) };
-    let mutex: Mutex = locks.mutex(NAMES[lock])?;
-    drop(locks);
     let floor = locked(&world.judge).floor(lock);
-    let Some(guard) = mutex.try_lock_for(wait).await? else { return Ok(false) };
-    let guard = Arc::new(guard);
-    locked(&world.judge).acquired(world.now(), lock, machine, &guard, floor);
-    if let Some(guard) = Arc::into_inner(guard) {
-        guard.release().await?;
+    let Some(grip) = take(&locks, lock, Part::Whole, None, Wait::For(wait)).await? else { return Ok(false) };
+    drop(locks);
+    let grip = Arc::new(grip);
+    locked(&world.judge).acquired(world.now(), lock, machine, &grip, floor);
+    if let Some(grip) = Arc::into_inner(grip) {
+        grip.release().await?;
     }
     Ok(true)
 }

@@ -13,7 +13,9 @@ use super::faults::{Fault, Faults};
 use super::judge::Judge;
 use super::machine::{Machine, Task};
 use super::mutants::Mutant;
+use super::run::Plan;
 use super::server::Server;
+use super::stores::Store;
 
 pub(super) const US: u64 = 1_000;
 pub(super) const MS: u64 = 1_000_000;
@@ -61,7 +63,7 @@ pub(super) struct World {
     events: Mutex<BinaryHeap<Event>>,
     ready: Mutex<VecDeque<Arc<Task>>>,
     machines: Mutex<Vec<Arc<Machine>>>,
-    pub(super) server: Mutex<Server>,
+    servers: Vec<Mutex<Server>>,
     pub(super) judge: Mutex<Judge>,
     pub(super) faults: Faults,
     /// From then on nothing goes wrong any more.
@@ -70,8 +72,12 @@ pub(super) struct World {
     renewal_lost: AtomicBool,
     /// The usual longest way of a message, in ns.
     pub(super) latency: u64,
+    /// What kind of store it is.
+    pub(super) store: Store,
     /// The server does not tell its time.
     pub(super) timeless: bool,
+    /// How long a session lasts that is not heard of, in ns.
+    pub(super) session: u64,
     /// Every task is a claim of its own.
     pub(super) fair: bool,
     pub(super) mutant: Option<Arc<dyn Mutant>>,
@@ -98,9 +104,9 @@ fn mix(mut z: u64) -> u64 {
 impl World {
     pub(super) fn new(
         seed: u64,
-        server: Server,
+        store: Store,
         faults: Faults,
-        (latency, timeless, fair): (u64, bool, bool),
+        plan: &Plan,
         mutant: Option<Arc<dyn Mutant>>,
         trace: bool,
     ) -> Arc<World> {
@@ -112,18 +118,25 @@ impl World {
             events: Mutex::default(),
             ready: Mutex::default(),
             machines: Mutex::default(),
-            server: Mutex::new(server),
-            judge: Mutex::new(Judge::default()),
+            servers: vec![Mutex::new(Server::new(plan.session()))],
+            store,
+            judge: Mutex::new(Judge::new(store)),
             faults,
             healed: AtomicU64::new(u64::MAX),
             pushes_lost: AtomicBool::new(false),
             renewal_lost: AtomicBool::new(false),
-            latency,
-            timeless,
-            fair,
+            latency: plan.latency,
+            timeless: plan.timeless,
+            fair: plan.fair,
+            session: plan.session(),
             mutant,
             trace: trace.then(Mutex::default),
         })
+    }
+
+    /// One of the servers; the first one where there is one.
+    pub(super) fn server(&self, number: usize) -> MutexGuard<'_, Server> {
+        locked(&self.servers[number])
     }
 
     /// The true time, in ns since the run began.

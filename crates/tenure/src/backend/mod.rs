@@ -272,7 +272,8 @@ pub struct Answer {
 pub enum Leave {
     /// Nothing: no request of this id is on its way any more.
     Nothing,
-    /// The promise that no late request of this id is ever granted, by whatever means the store has.
+    /// The promise that no late request of this id is ever granted, by whatever means the store has. An attempt of the id
+    /// may still be under way in this client: a backend that makes several requests of it sends no more of them.
     Final,
     /// The hold itself, unrenewed, for this long.
     For(Duration),

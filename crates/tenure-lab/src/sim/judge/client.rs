@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure::Guard;
-use tenure::backend::{ClaimId, Grant, Lease};
+use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, Standing};
 use tenure::core::lease::deadline;
 use tenure::core::moment::{Moment, nanos};
 
-use super::{At, Belief, Judge, Machine};
+use super::{At, Belief, Floor, Grip, Judge, Machine, READERS, room};
 
 impl Judge {
     /// A client hears of a grant or a renewal that was asked for at `sent`.
@@ -20,8 +19,34 @@ impl Judge {
         }
     }
 
-    /// Before a call: the highest token so far.
-    pub(in super::super) fn floor(&self, lock: usize) -> i64 {
+    /// A client hears where a claim stands, having asked at `sent`.
+    pub(in super::super) fn hears(&mut self, id: ClaimId, sent: Moment, answer: &Answer) {
+        match &answer.standing {
+            Standing::Held(grant) => self.told(id, sent, grant),
+            Standing::Gone { .. } => {
+                if let Some(record) = self.records.get_mut(&id.0) {
+                    record.let_go = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A client hears that its release is done: nothing of this claim may come after that.
+    pub(in super::super) fn withdrawn(&mut self, id: ClaimId, leave: Leave) {
+        if let Some(record) = self.records.get_mut(&id.0) {
+            record.at = At::Out;
+            record.withdrawn |= !matches!(leave, Leave::For(_));
+        }
+    }
+
+    /// A release of one claim ended the hold of another, which nobody may believe in any more.
+    pub(in super::super) fn stranger(&mut self, t: u64, lock: usize, by: ClaimId) {
+        self.nobody_else("S4", t, (lock, room(lock)), by, None);
+    }
+
+    /// Before a call: the highest tokens so far.
+    pub(in super::super) fn floor(&self, lock: usize) -> Floor {
         self.highest[lock]
     }
 
@@ -31,32 +56,49 @@ impl Judge {
         t: u64,
         lock: usize,
         machine: &Arc<Machine>,
-        guard: &Arc<Guard>,
-        floor: i64,
+        guard: &Arc<Grip>,
+        floor: Floor,
     ) {
-        let token = guard.token().get();
-        let off = self.forgot && self.set_back;
-        self.rule("S2", t, off || token > floor, || format!("{token} after {floor}"));
-        self.highest[lock] = self.highest[lock].max(token);
+        let (token, whole) = (guard.token(), matches!(**guard, Grip::Guard(_)));
+        if !matches!(**guard, Grip::Permit(_)) {
+            let excused =
+                self.by_token(lock, token).and_then(|id| self.records.get(&id.0)).is_some_and(|r| r.excused);
+            let off = self.forgot && (self.set_back || excused);
+            let what = || format!("{token} after {floor:?}");
+            self.rule("S2", t, off || floor.admits(token, whole), what);
+        }
+        let highest = &mut self.highest[lock];
+        highest.any = highest.any.max(token);
+        highest.whole = if whole { highest.whole.max(token) } else { highest.whole };
         self.believes(t, lock, machine, guard);
     }
 
     /// A client has a guard from now on.
-    fn believes(&mut self, t: u64, lock: usize, machine: &Arc<Machine>, guard: &Arc<Guard>) {
-        let token = guard.token().get();
-        let Some(id) = self.by_token(lock, token) else {
+    fn believes(&mut self, t: u64, lock: usize, machine: &Arc<Machine>, guard: &Arc<Grip>) {
+        let token = guard.token();
+        let id = match lock < READERS {
+            true => self.by_token(lock, token),
+            false => self.by_hash(lock, machine.number, &guard.claim()),
+        };
+        let weight = id.and_then(|id| self.records.get(&id.0)).map(|r| r.weight);
+        let (Some(id), Some(weight)) = (id, weight) else {
             return self.fail("S2", t, format!("nobody gave the token {token}"));
         };
-        self.passed += u64::from(!self.by_token.contains_key(&(lock, token)));
+        self.passed += u64::from(lock < READERS && !self.by_token.contains_key(&(lock, token)));
         let twice = self.beliefs.iter().any(|b| b.lock == lock && b.id == id && b.token == token);
         self.rule("S7", t, !twice, || format!("{} was handed out twice", id.short()));
-        self.nobody_else("S1", t, lock, id, Some(token));
+        self.nobody_else("S1", t, (lock, weight), id, Some(token));
         let guard = Arc::downgrade(guard);
-        self.beliefs.push(Belief { lock, id, token, machine: machine.clone(), guard, lost: false });
+        self.beliefs.push(Belief { lock, id, token, weight, machine: machine.clone(), guard, lost: false });
+    }
+
+    /// The claim behind a hold that somebody believes in, or did.
+    pub(in super::super) fn of(&self, guard: &Arc<Grip>) -> Option<ClaimId> {
+        self.beliefs.iter().find(|b| b.guard.as_ptr() == Arc::as_ptr(guard)).map(|b| b.id)
     }
 
     /// Looks at a guard, as its owner does. `now` is the server's time.
-    pub(in super::super) fn check(&mut self, t: u64, now: u64, guard: &Arc<Guard>) -> bool {
+    pub(in super::super) fn check(&mut self, t: u64, now: u64, guard: &Arc<Grip>) -> bool {
         let left = guard.check();
         let mut beliefs = self.beliefs.iter_mut();
         let Some(belief) = beliefs.find(|b| b.guard.as_ptr() == Arc::as_ptr(guard)) else {
@@ -121,17 +163,23 @@ impl Judge {
         t: u64,
         lock: usize,
         machine: &Arc<Machine>,
-        guard: &Arc<Guard>,
+        guard: &Arc<Grip>,
         token: i64,
     ) {
-        let now = guard.token().get();
+        let now = guard.token();
         self.rule("S2", t, now == token, || format!("{token} was handed over, and {now} arrived"));
         self.believes(t, lock, machine, guard);
     }
 
+    /// The same of a handle.
+    pub(in super::super) fn handle_was_ours(&mut self, t: u64, lock: usize, token: i64) {
+        if let Some(id) = self.by_token(lock, token) {
+            self.was_ours(t, id);
+        }
+    }
+
     /// A release said that the lock was ours until now.
-    pub(in super::super) fn was_ours(&mut self, t: u64, lock: usize, token: i64) {
-        let Some(id) = self.by_token(lock, token) else { return };
+    pub(in super::super) fn was_ours(&mut self, t: u64, id: ClaimId) {
         let Some(record) = self.records.get(&id.0) else { return };
         // Asked twice, a store that has evicted it says what it says after a first release whose answer was lost.
         // Passed on, the server was not asked: what counts is that its claim held.

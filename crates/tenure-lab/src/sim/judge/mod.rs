@@ -10,17 +10,47 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tenure::Key;
 use tenure::backend::{Claim, ClaimId};
+use tenure::core::line::RW_CAPACITY;
 use tenure::core::moment::{Moment, nanos};
-use tenure::{Guard, Key};
 
+use super::grip::Grip;
 use super::machine::Machine;
 use super::server::TOKENS;
+use super::stores::Store;
 
 /// How many locks there are.
-pub(super) const LOCKS: usize = 2;
-/// Their names.
-pub(super) const NAMES: [&str; LOCKS] = ["a", "b"];
+pub(super) const LOCKS: usize = 4;
+/// Their names: two mutexes, a read-write lock, a semaphore.
+pub(super) const NAMES: [&str; LOCKS] = ["a", "b", "r", "s"];
+pub(super) const READERS: usize = 2;
+pub(super) const SEATS: usize = 3;
+/// How many permits the semaphore has.
+pub(super) const PERMITS: u32 = 3;
+
+/// How much may be held of a lock at a time.
+fn room(lock: usize) -> u64 {
+    match lock {
+        READERS => u64::from(RW_CAPACITY),
+        SEATS => u64::from(PERMITS),
+        _ => 1,
+    }
+}
+
+/// The highest tokens that were used of a lock: of any hold, and of one that excludes all others. Readers share theirs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Floor {
+    pub(super) any: i64,
+    pub(super) whole: i64,
+}
+
+impl Floor {
+    /// Whether a hold that comes afterwards may have this token.
+    fn admits(self, token: i64, whole: bool) -> bool {
+        token > self.whole && (token > self.any || !whole && token == self.any)
+    }
+}
 
 /// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +61,11 @@ pub(super) struct Broken {
     pub(super) what: String,
 }
 
-/// A request as it is served: the true time, the line's, what the server's clock shows, and whose it is.
+/// A request as it is served: the true time, that of its sending, the line's, what the server's clock shows, and whose it is.
 #[derive(Clone, Copy)]
 pub(super) struct Serving {
     pub(super) t: u64,
+    pub(super) left: u64,
     pub(super) now: u64,
     pub(super) shown: u64,
     pub(super) machine: usize,
@@ -53,6 +84,7 @@ enum At {
 struct Record {
     lock: usize,
     machine: usize,
+    weight: u64,
     at: At,
     token: i64,
     /// When its lease ends on the server's clock.
@@ -68,6 +100,8 @@ struct Record {
     /// What the server promised of it was broken by a fault, which no lock service survives.
     excused: bool,
     evicted: bool,
+    /// Its client heard that the store has nothing of it.
+    let_go: bool,
     /// A release found it holding.
     given_back: bool,
     /// Until when its client may believe, on the client's clock.
@@ -82,8 +116,9 @@ struct Belief {
     lock: usize,
     id: ClaimId,
     token: i64,
+    weight: u64,
     machine: Arc<Machine>,
-    guard: Weak<Guard>,
+    guard: Weak<Grip>,
     /// It was found lost: for good.
     lost: bool,
 }
@@ -110,13 +145,19 @@ pub(super) struct Judge {
     /// By the first token of each grant.
     by_token: BTreeMap<(usize, i64), ClaimId>,
     beliefs: Vec<Belief>,
-    highest: [i64; LOCKS],
+    highest: [Floor; LOCKS],
     resources: [Resource; LOCKS],
-    /// Until when a hold stays that was released for later, on the server's clock.
-    kept: [u64; LOCKS],
+    /// The holds that stay after their release: until when, on the server's clock, and how much they take.
+    kept: [Vec<(u64, u64)>; LOCKS],
+    /// Whether the store remembers claims that it took away.
+    marks: bool,
+    /// Whether it grants in order.
+    fifo: bool,
     stood: u64,
     /// The server's data was lost; its clock was set back. Both, and tokens may come again.
     pub(super) forgot: bool,
+    /// When that was, in true time.
+    lost_at: u64,
     pub(super) set_back: bool,
     /// One handle went to two clients: a server that forgets an adoption grants a second one, with the same token.
     pub(super) doubled: bool,
@@ -137,6 +178,11 @@ pub(super) fn lock_of(key: &Key) -> usize {
 }
 
 impl Judge {
+    /// For a kind of store.
+    pub(super) fn new(store: Store) -> Judge {
+        Judge { marks: store == Store::Line, fifo: store.judges("L3"), ..Judge::default() }
+    }
+
     pub(super) fn fail(&mut self, rule: &'static str, at: u64, what: String) {
         self.broken.get_or_insert(Broken { rule, at, what });
     }
@@ -151,9 +197,15 @@ impl Judge {
         }
     }
 
+    /// The server lost its data, or has an old copy of it.
+    pub(super) fn forgets(&mut self, t: u64) {
+        self.excuse_all();
+        (self.forgot, self.lost_at) = (true, t);
+    }
+
     /// From now on the server's promises of what it knows are worth nothing: its data or its clock changed.
     pub(super) fn excuse_all(&mut self) {
-        self.kept = [0; LOCKS];
+        self.kept = Default::default();
         self.records.values_mut().for_each(|r| r.excused = true);
     }
 
@@ -177,10 +229,13 @@ impl Judge {
 
     /// What is known of a claim that the server has just heard of.
     fn record(&mut self, s: Serving, claim: &Claim) -> &mut Record {
-        let excused = self.bad_clocks.contains(&s.machine);
+        // Without marks, a late request may find a store that lost its data as it was when that request was sent.
+        let late = !self.marks && s.left < self.lost_at;
+        let excused = late || self.bad_clocks.contains(&s.machine);
         self.records.entry(claim.id.0).or_insert_with(|| Record {
             lock: lock_of(&claim.key),
             machine: s.machine,
+            weight: u64::from(claim.weight),
             at: At::Out,
             token: 0,
             end: 0,
@@ -190,6 +245,7 @@ impl Judge {
             withdrawn: false,
             excused,
             evicted: false,
+            let_go: false,
             given_back: false,
             bound: Moment(0),
             ttl: claim.ttl,
@@ -197,9 +253,17 @@ impl Judge {
         })
     }
 
-    /// Nobody but `id` believes that it holds the lock; of those who pass it on, nobody but who has the token.
-    fn nobody_else(&mut self, rule: &'static str, t: u64, lock: usize, id: ClaimId, token: Option<i64>) {
-        let mut other = None;
+    /// Those who believe that they hold the lock leave room for the `weight` of `id`; of those who pass one hold on, nobody
+    /// but who has the token believes.
+    fn nobody_else(
+        &mut self,
+        rule: &'static str,
+        t: u64,
+        (lock, weight): (usize, u64),
+        id: ClaimId,
+        token: Option<i64>,
+    ) {
+        let (mut other, mut taken) = (None, 0);
         for belief in self.beliefs.iter_mut().filter(|b| b.lock == lock && !b.lost) {
             if belief.id == id && token.is_none_or(|token| belief.token == token) {
                 continue;
@@ -213,14 +277,27 @@ impl Judge {
             belief.lost = guard.check().is_err();
             if !belief.lost && !excused {
                 other = Some((belief.id, belief.machine.number));
+                // Two tasks that pass one hold on exclude each other.
+                taken += if belief.id == id { room(lock) } else { belief.weight };
             }
         }
         let excused = self.records.get(&id.0).is_none_or(|r| r.excused || r.evicted);
         let what = || {
             let (other, machine) = other.unwrap_or((id, 0));
-            format!("{} has it, and client {machine} believes in {}", id.short(), other.short())
+            format!(
+                "{} has {weight} of {}, and client {machine} believes in {}: {taken} are taken",
+                id.short(),
+                NAMES[lock],
+                other.short()
+            )
         };
-        self.rule(rule, t, excused || other.is_none(), what);
+        self.rule(rule, t, excused || taken == 0 || taken + weight <= room(lock), what);
+    }
+
+    /// The claim behind a hold of a machine, by the hash that it shows.
+    fn by_hash(&self, lock: usize, machine: usize, hash: &str) -> Option<ClaimId> {
+        let mut of = self.records.iter().filter(|(_, r)| r.lock == lock && r.machine == machine);
+        of.find(|(id, _)| ClaimId(**id).short() == hash).map(|(id, _)| ClaimId(*id))
     }
 
     /// Claims that the server still has while no guard and no call is left, by `alive` machines.
@@ -228,7 +305,7 @@ impl Judge {
         let mut ghosts: Vec<String> = self
             .records
             .iter()
-            .filter(|(_, r)| r.at != At::Out && r.end > now && !r.excused && !r.detached)
+            .filter(|(_, r)| r.at != At::Out && r.end > now && !r.excused && !r.detached && !r.let_go)
             .filter(|(_, r)| alive.contains(&r.machine))
             .map(|(id, r)| format!("{} of client {} ({:?})", ClaimId(*id).short(), r.machine, r.at))
             .collect();

@@ -3,7 +3,7 @@
 use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, Released, Standing};
 use tenure::core::moment::nanos;
 
-use super::{At, Judge, Record, Serving};
+use super::{At, Judge, Record, SEATS, Serving, room};
 
 impl Judge {
     pub(in super::super) fn attempted(
@@ -91,15 +91,27 @@ impl Judge {
         self.grants += 1;
         let Some(record) = self.records.get_mut(&id.0) else { return };
         let (lock, excused, stood) = (record.lock, record.excused, record.stood.take().unwrap_or(u64::MAX));
-        self.by_token.insert((lock, token), id);
+        let weight = record.weight;
+        if token != 0 {
+            self.by_token.insert((lock, token), id);
+        }
         if excused {
             return;
         }
         let (used, off) = (self.highest[lock], self.forgot && self.set_back || stood == 0);
-        self.rule("S2", s.t, off || token > used, || format!("{token} is granted, and {used} was used"));
-        self.nobody_else("S5", s.t, lock, id, None);
-        let kept = self.kept[lock];
-        self.rule("S1", s.t, kept <= s.now, || format!("{} has what was to stay until {kept}", id.short()));
+        if lock != SEATS {
+            let admits = off || used.admits(token, weight == room(lock));
+            self.rule("S2", s.t, admits, || format!("{token} is granted, and {used:?} was used"));
+        }
+        let kept = &mut self.kept[lock];
+        kept.retain(|(until, _)| *until > s.now);
+        let kept = kept.iter().map(|(_, weight)| weight).sum::<u64>();
+        self.nobody_else("S5", s.t, (lock, weight + kept), id, None);
+        let what = || format!("{} is granted, of which {kept} was to stay", id.short());
+        self.rule("S1", s.t, kept == 0 || kept + weight <= room(lock), what);
+        if !self.fifo {
+            return;
+        }
         let first = |r: &Record| r.at == At::Waits && r.end > s.now && r.stood.is_some_and(|at| at < stood);
         let overtaken = self.records.values().any(|r| r.lock == lock && !r.excused && first(r));
         self.rule("L3", s.t, !overtaken, || format!("{} overtook another one", id.short()));
@@ -107,7 +119,7 @@ impl Judge {
 
     /// An operator took a lock away, whatever was to stay.
     pub(in super::super) fn cleared(&mut self, lock: usize) {
-        self.kept[lock] = 0;
+        self.kept[lock].clear();
     }
 
     /// A hold went on under another claim.
@@ -144,7 +156,15 @@ impl Judge {
 
     pub(in super::super) fn evicted(&mut self, id: ClaimId) {
         if let Some(record) = self.records.get_mut(&id.0) {
-            (record.at, record.evicted, record.withdrawn) = (At::Out, true, true);
+            (record.at, record.evicted) = (At::Out, true);
+            record.withdrawn |= self.marks;
+        }
+    }
+
+    /// A claim ended with its session.
+    pub(in super::super) fn ended(&mut self, id: ClaimId, now: u64) {
+        if let Some(record) = self.records.get_mut(&id.0) {
+            (record.at, record.end) = (At::Out, record.end.min(now));
         }
     }
 
@@ -162,9 +182,9 @@ impl Judge {
         record.given_back |= *released == Released::WasHeld;
         // A hold that stays is followed by its mark.
         record.withdrawn |= !matches!(leave, Leave::For(_));
-        let (lock, excused) = (record.lock, record.excused);
+        let (lock, weight, excused) = (record.lock, record.weight, record.excused);
         if let (Leave::For(d), Released::WasHeld, false) = (leave, released, excused) {
-            self.kept[lock] = s.now + nanos(d);
+            self.kept[lock].push((s.now + nanos(d), weight));
         }
         let unknown = lives && *released == Released::Gone;
         self.rule("S4", s.t, !unknown, || format!("{} vanished before its release", claim.id.short()));

@@ -9,8 +9,8 @@ use tenure::Token;
 use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, News, Previous, Released, Standing};
 use tenure::core::moment::Moment;
 
-use super::super::link::{Request, Said, Verb};
 use super::super::machine::Machine;
+use super::super::net::{Request, Said, Verb};
 use super::super::world::locked;
 use super::Mutant;
 
@@ -218,7 +218,7 @@ fn ask_for_half(verb: &mut Verb) {
         Verb::Attempt(claim, _) => half(claim),
         Verb::Renew(claims) => claims.iter_mut().for_each(half),
         Verb::Transfer(_, to, _) => half(to),
-        Verb::Release(..) | Verb::Evict(..) => {}
+        _ => {}
     }
 }
 
@@ -254,5 +254,23 @@ fn copy(said: &Said) -> Said {
     match said {
         Said::Answer(Ok(answer)) => Said::Answer(Ok(answer.clone())),
         _ => Said::Answer(Err(tenure::Error::uncertain("the connection broke", ""))),
+    }
+}
+
+/// A session lasts from the last ping that was answered.
+pub(super) struct Pinged;
+
+impl Mutant for Pinged {
+    fn trusts_pings(&self) -> bool {
+        true
+    }
+}
+
+/// What is under way for a claim goes on, read by read and write by write, after the claim was withdrawn.
+pub(super) struct GoesOn;
+
+impl Mutant for GoesOn {
+    fn stops(&self) -> bool {
+        false
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tenure::Error;
-use tenure::backend::{Claim, ClaimId, Leave, Released};
+use tenure::backend::{Claim, ClaimId, Kind, Leave, Released};
 use tenure::core::line::{Place, Trace};
 
 use super::super::judge::Judge;
-use super::super::link::{Request, Said, Verb};
+use super::super::net::{Request, Said, Verb};
 use super::super::server::{Served, Server};
 use super::super::world::locked;
 use super::Mutant;
@@ -180,5 +180,69 @@ impl Mutant for Continues {
         judge.transferred(request.serving(t, now, server.shown), from, to, &answer);
         server.news(judge, request.serving(t, now, server.shown), Some(to.id), now, &mut news);
         Some((Said::Answer(answer), news))
+    }
+}
+
+/// A write takes effect, whatever version it expects.
+pub(super) struct Compares;
+
+impl Mutant for Compares {
+    fn serves(&self, server: &mut Server, _: &mut Judge, _: u64, _: &Request) -> Option<Served> {
+        server.objects.compares = false;
+        None
+    }
+}
+
+/// A body does not say how many were written before, so an old one may come again, and its version with it.
+pub(super) struct Counts;
+
+impl Mutant for Counts {
+    fn serves(&self, server: &mut Server, _: &mut Judge, _: u64, _: &Request) -> Option<Served> {
+        server.objects.counts = false;
+        None
+    }
+}
+
+/// More are let in together than may be.
+pub(super) enum Beside {
+    /// A writer counts as a reader.
+    Readers,
+    /// A semaphore has a permit more than it was made with.
+    Permits,
+}
+
+impl Mutant for Beside {
+    fn serves(&self, server: &mut Server, judge: &mut Judge, t: u64, request: &Request) -> Option<Served> {
+        let Verb::Attempt(claim, birth) = &request.verb else { return None };
+        let bent = match (self, claim.kind) {
+            (Beside::Readers, Kind::ReadWrite) => Claim { weight: 1, ..claim.clone() },
+            (Beside::Permits, Kind::Semaphore) => Claim { capacity: claim.capacity + 1, ..claim.clone() },
+            _ => return None,
+        };
+        let (now, mut news) = (server.now(t), Vec::new());
+        let serving = request.serving(t, now, server.shown);
+        server.at_home(claim.id, request.machine);
+        let answer = server.attempt(&bent, *birth, now);
+        server.news(judge, serving, Some(claim.id), now, &mut news);
+        judge.attempted(serving, claim, &answer);
+        Some((Said::Answer(answer), news))
+    }
+}
+
+/// Sessions do not last for as long as the server says.
+pub(super) enum Lasts {
+    /// They end when two thirds of their time are over.
+    TooShort,
+    ForEver,
+}
+
+impl Mutant for Lasts {
+    fn serves(&self, server: &mut Server, _: &mut Judge, _: u64, _: &Request) -> Option<Served> {
+        let sessions = &mut server.sessions;
+        sessions.timeout = match self {
+            Lasts::TooShort => sessions.said / 3 * 2,
+            Lasts::ForEver => u64::MAX / 4,
+        };
+        None
     }
 }
