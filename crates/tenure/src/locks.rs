@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{
-    self, Backend, Call, Kind, Line, Opening, Owner, Query, Released, Sink, Watched as All,
+    self, Backend, Call, Entry, Kind, Line, Opening, Owner, Query, Released, Sink, Watched as All,
 };
 use crate::capability::{Capabilities, Needs, Turns};
 use crate::connect;
@@ -402,6 +402,7 @@ pub struct Builder {
     password: Option<Secret>,
     owner: Option<Owner>,
     runtime: Option<Arc<dyn Runtime>>,
+    backends: Vec<&'static Entry>,
     wrap: Option<Wrap>,
     wrap_sink: Option<WrapSink>,
 }
@@ -427,6 +428,7 @@ impl Builder {
             password: None,
             owner: None,
             runtime: None,
+            backends: Vec::new(),
             wrap: None,
             wrap_sink: None,
         }
@@ -484,6 +486,14 @@ impl Builder {
         self
     }
 
+    /// Also knows a backend of another crate: a URL with one of its schemes opens its store. It comes before a backend of this
+    /// crate with the same scheme. [Writing a backend](crate::manual::writing_a_backend) says what it must do.
+    #[cfg(feature = "unstable")]
+    pub fn backend(mut self, backend: &'static Entry) -> Builder {
+        self.backends.push(backend);
+        self
+    }
+
     /// Puts a wrapper around the backend: fault injection, recording.
     #[cfg(feature = "unstable")]
     pub fn wrap(
@@ -521,7 +531,7 @@ impl Builder {
         check_namespace(&self.namespace)?;
         check_ttl(self.ttl)?;
         let mut url = StoreUrl::parse(&self.url)?;
-        let entry = backend::find(&url.scheme)?;
+        let entry = backend::find_among(&self.backends, &url.scheme)?;
         if let Some(password) = self.password {
             if url.password.is_some() {
                 return Err(Error::config(

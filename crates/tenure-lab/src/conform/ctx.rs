@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tenure::backend::{self, Backend, News, Opening, Sink};
+use tenure::backend::{Backend, News, Opening, Sink};
 use tenure::runtime::Runtime;
 use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Capabilities, HoldEnd, Key, Locks, Owner, Scope, StoreUrl, Visibility, Wakeup};
@@ -93,7 +93,7 @@ impl Ctx {
             face: Face::default(),
             fillers: Fillers::default(),
         };
-        let locks = Locks::builder(&ctx.url).namespace(&ctx.namespace).blocking_connect()?;
+        let locks = servers::builder(&ctx.url).namespace(&ctx.namespace).blocking_connect()?;
         ctx.caps = locks.capabilities();
         locks.blocking_close()?;
         Ok(ctx)
@@ -290,7 +290,7 @@ impl Ctx {
 
     async fn open(&self, sink: Arc<dyn Sink>, runtime: Arc<dyn Runtime>) -> Verdict<Arc<dyn Backend>> {
         let url = StoreUrl::parse(&self.url)?;
-        let entry = backend::find(&url.scheme)?;
+        let entry = servers::entry(&url.scheme)?;
         Ok((entry.open)(Opening { url, sink, runtime, owner: Arc::new(owner("raw")) }).await?)
     }
 }
@@ -363,7 +363,7 @@ impl Client<'_> {
             mine = Some(ctx.seen(store));
         }
         let url = if inject { IN_PROCESS } else { &ctx.url };
-        let mut builder = Locks::builder(url).namespace(&ctx.namespace).ttl(self.ttl);
+        let mut builder = servers::builder(url).namespace(&ctx.namespace).ttl(self.ttl);
         if !self.shared {
             builder = builder.fair();
         }

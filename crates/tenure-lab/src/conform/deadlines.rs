@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::ear::Ear;
 use super::faces::Hold;
+use super::promised::no_transfer;
 use super::waiting::polls;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Failed, Report, Trial, Verdict, Warp, ensure};
@@ -266,8 +267,13 @@ fn no_more_than_asked(ctx: &Ctx) -> Verdict {
             }
         }
         let next = Claim { ttl: Duration::from_secs(3), ..store.claim(&name)? };
-        let moved = store.backend.transfer(&held, &next, Call::PATIENT).await?;
-        within("a transfer", moved.standing, &next)?;
+        if no_transfer(ctx).is_none() {
+            let moved = store.backend.transfer(&held, &next, Call::PATIENT).await?;
+            within("a transfer", moved.standing, &next)?;
+        } else {
+            store.release(&held, Leave::Nothing).await?;
+            within("an attempt at a free lock", store.attempt(&next).await?, &next)?;
+        }
         store.release(&next, Leave::Nothing).await?;
         within("an attempt of the next", store.attempt(&waiting).await?, &waiting)?;
         store.release(&waiting, Leave::Nothing).await?;

@@ -13,6 +13,7 @@ use tenure::{
 };
 
 use super::ctx::owner;
+use super::promised;
 use super::raw::Store;
 use super::{Ctx, Verdict};
 
@@ -38,9 +39,10 @@ pub(super) fn no_token(ctx: &Ctx) -> Option<&'static str> {
     (ctx.face == Face::Permit).then_some("permits have no token")
 }
 
-/// Excludes trials that evict whoever holds.
+/// Excludes trials that evict whoever holds, and trials of evictions on a store that knows none.
 pub(super) fn evicts_all(ctx: &Ctx) -> Option<&'static str> {
-    (ctx.face == Face::Permit).then_some("an eviction takes the other permits away as well")
+    let all = (ctx.face == Face::Permit).then_some("an eviction takes the other permits away as well");
+    all.or_else(|| promised::no_evict(ctx))
 }
 
 impl Face {

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::check::{Held, judge};
 use super::faces::Lock;
+use super::promised::{no_evict, no_keep};
 use super::wire::{Way, Wire};
 use super::{Ctx, Failed, Report, Trial, Verdict, ensure};
 use crate::num::{Dice, boot_ns};
@@ -132,7 +133,10 @@ pub(super) fn residue(ctx: &Ctx, shared: bool) -> Verdict {
             let locks = clients[(round % 3) as usize].clone();
             let name = format!("residue/{}", dice.below(LOCKS));
             let lock = ctx.lock(&locks, &name)?;
-            let (what, wait) = (dice.below(7), Duration::from_micros(dice.below(3000)));
+            let (mut what, wait) = (dice.below(7), Duration::from_micros(dice.below(3000)));
+            if (what == 4 && no_keep(ctx).is_some()) || (what == 5 && no_evict(ctx).is_some()) {
+                what = 6;
+            }
             tasks.spawn(async move {
                 timeout(Duration::from_secs(20), lives(&locks, &lock, &name, what, wait)).await
             });

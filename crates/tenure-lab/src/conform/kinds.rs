@@ -5,6 +5,7 @@ use std::time::Duration;
 use tenure::ErrorKind;
 use tenure::backend::{Call, Claim, Kind, Leave, RW_CAPACITY, Standing};
 
+use super::promised::no_keep;
 use super::raw::Store;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 use crate::num::Dice;
@@ -125,7 +126,8 @@ fn one_kind(ctx: &Ctx) -> Verdict {
         ensure!(store.look(alone.key.name()).await?.is_none(), "nonsense left something behind");
         let line = store.look(&name).await?.ok_or("the holder is gone")?;
         ensure!(line.kind == Kind::Mutex && line.waiters == 0, "the line is {line:?}");
-        store.release(&holder, Leave::For(Duration::ZERO)).await?;
+        let leave = if no_keep(ctx).is_some() { Leave::Nothing } else { Leave::For(Duration::ZERO) };
+        store.release(&holder, leave).await?;
         // Nobody is there any more: now it may be of another kind.
         ctx.until("the lock is free", async || Ok(store.look(&name).await?.is_none())).await?;
         let reader = access(&store, &name, 1)?;

@@ -1,10 +1,10 @@
 //! The conformance suite: the trials that every backend must pass, each naming the rules of the contract that it holds.
 //!
-//! - [`Trial`], [`trials`]: the table. - `lanes`: how it runs, for tests.
+//! - [`Trial`], [`trials`]: the table. - `lanes`: how it runs, for tests. - [`main`]: the test of another crate's backend.
 //! - `ctx`: what a trial is given: clients, patience. - `raw`: stores without an engine. - `wire`, `ear`, `warp`: a
 //!   backend, a sink and a runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what
 //!   they did.
-//! - `primitives`: trials of read-write locks, semaphores, elections and so on. - `print`: `tenure lab conform`.
+//! - `promised`: capabilities that exclude trials. - `primitives`: trials of read-write locks, semaphores, elections and so on. - `print`: `tenure lab conform`.
 //!
 //! A trial never passes by waiting long enough: it waits for events, and gives up (fails) when nothing happens for a
 //! long time. Where it compares clocks, it compares stamps of one clock whose order the contract fixes.
@@ -25,10 +25,12 @@ mod idem;
 mod kinds;
 mod lanes;
 mod limits;
+mod outside;
 mod owners;
 mod previous;
 mod primitives;
 mod print;
+mod promised;
 mod raw;
 mod renewals;
 mod seen;
@@ -46,6 +48,7 @@ pub use crate::servers::{Place, places};
 pub use ctx::{Ctx, Twist};
 pub use faces::Face;
 pub use lanes::{Came, harness, judge};
+pub use outside::main;
 pub use print::run;
 pub(crate) use warp::Warp;
 pub(crate) use worker::WORKER;

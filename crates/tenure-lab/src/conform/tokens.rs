@@ -8,6 +8,7 @@ use tenure::backend::{Leave, Standing};
 use tenure::{Fact, LockOptions, Token, TokenStrength};
 
 use super::faces::no_token;
+use super::promised::{no_evict, no_keep};
 use super::wire::{Verb, Way, Wire};
 use super::worker::{Crowd, Task, alone};
 use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
@@ -47,6 +48,8 @@ fn every_end(ctx: &Ctx) -> Verdict {
             match round % 5 {
                 0 => guard.release().await?,
                 1 => drop(guard),
+                2 if no_evict(ctx).is_some() => drop(guard),
+                3 if no_keep(ctx).is_some() => drop(guard),
                 2 => drop(two.evict(&name, guard.token(), "a trial").await?),
                 3 => guard.release_after(Duration::from_millis(20)).await?,
                 _ => {

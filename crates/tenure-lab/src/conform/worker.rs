@@ -16,6 +16,7 @@ use super::{Ctx, Failed, Verdict, ensure, fork, primitives};
 use crate::failure::{Failure, Outcome};
 use crate::num::{Dice, boot_ns};
 use crate::process::{Heard, Link, Role, Worker};
+use crate::servers;
 
 /// The role of conformance workers.
 pub(crate) const WORKER: Role = ("conform", play);
@@ -41,7 +42,8 @@ impl From<&Ctx> for Where {
 
 impl Where {
     pub(super) fn connect(&self, ttl_ms: u64) -> Outcome<Locks> {
-        let builder = Locks::builder(&self.url).namespace(&self.namespace).ttl(Duration::from_millis(ttl_ms));
+        let builder =
+            servers::builder(&self.url).namespace(&self.namespace).ttl(Duration::from_millis(ttl_ms));
         Ok(builder.blocking_connect()?)
     }
 

@@ -1,13 +1,14 @@
 //! The registry of stores: the only part of the lab that knows any of them by name.
 //!
 //! - `memory`, `host`, `redis`: a file or a folder for each kind of store. Whoever adds a backend adds one here.
-//! - `place`: the stores that the conformance suite makes for itself.
+//! - `foreign`: a backend of another crate. - `place`: the stores that the conformance suite makes for itself.
 //! - `path`: the address of a store's server in a URL.
 //! - `patched`: a proxy that changes what clients send to a server.
 //!
 //! A [`StoreKind] says how the lab makes and reaches stores; an [`Own`] store is one that the lab has for itself, so it may be
 //! killed, wiped and put back.
 
+mod foreign;
 mod host;
 mod memory;
 pub(crate) mod patched;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use tenure::backend::BoxFuture;
 
+pub(crate) use foreign::{builder, entry, give};
 pub use place::{Place, places};
 
 use self::patched::{Patch, Patched};
@@ -50,6 +52,9 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static dyn StoreKind> {
 /// If the scheme is unknown: the library's own message. If the registry lacks a backend: its name.
 pub(crate) fn of(url: &str) -> Outcome<&'static dyn StoreKind> {
     let scheme = url.split(':').next().unwrap_or_default();
+    if let Some(kind) = foreign::kind(scheme) {
+        return Ok(kind);
+    }
     let entry = tenure::backend::find(scheme)?;
     let of_entry = |kind: &&dyn StoreKind| entry.schemes.contains(&kind.scheme());
     kinds().find(of_entry).ok_or_else(|| {

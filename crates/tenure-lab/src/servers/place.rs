@@ -27,6 +27,11 @@ impl Place {
         Place { name: name.into(), url: url.into(), own: None, absent: None }
     }
 
+    /// A store that is not on this machine, for this reason: every trial on it is skipped, and counted as skipped.
+    pub(crate) fn missing(name: &str, why: &str) -> Place {
+        Place { absent: Some(why.into()), ..Place::given(name, "") }
+    }
+
     /// A store of the suite's own, at one of the sites of its kind. If none can be made here, every trial on it is skipped,
     /// and counted as skipped.
     pub(crate) fn of(kind: &'static dyn StoreKind, site: &'static str) -> Outcome<Place> {

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::token::Token;
 
+pub(crate) use self::table::find_among;
 pub use self::table::{Entry, Opened, Opening, find, table};
 pub use crate::core::line::{Kind, RW_CAPACITY};
 pub use crate::core::previous::Previous;

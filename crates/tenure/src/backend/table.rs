@@ -23,11 +23,12 @@ pub struct Opening {
 /// What opening a store gives.
 pub type Opened = Result<Arc<dyn Backend>>;
 
-/// One row of the table of backends.
+/// One row of the table of backends, or a backend of another crate:
+/// [`Builder::backend`](crate::Builder::backend) takes it.
 pub struct Entry {
     /// URL schemes, the first one the usual.
     pub schemes: &'static [&'static str],
-    /// The cargo feature that compiles it in.
+    /// The cargo feature of this crate that compiles it in; empty for a backend of another crate.
     pub feature: &'static str,
     /// The most that it can promise.
     pub capabilities: Capabilities,
@@ -68,7 +69,13 @@ pub(crate) const KNOWN: &[(&str, &str)] = &[
 /// `Config`: names the feature where the scheme is known but not compiled in; otherwise lists the schemes of this
 /// build and guesses what was meant.
 pub fn find(scheme: &str) -> Result<&'static Entry> {
-    if let Some(entry) = table().find(|e| e.schemes.contains(&scheme)) {
+    find_among(&[], scheme)
+}
+
+/// The same with some backends of other crates, which come first.
+pub(crate) fn find_among(others: &[&'static Entry], scheme: &str) -> Result<&'static Entry> {
+    let all = || others.iter().copied().chain(table());
+    if let Some(entry) = all().find(|e| e.schemes.contains(&scheme)) {
         return Ok(entry);
     }
     if let Some((_, feature)) = KNOWN.iter().find(|(s, _)| *s == scheme) {
@@ -77,13 +84,13 @@ pub fn find(scheme: &str) -> Result<&'static Entry> {
             format!("build it with the cargo feature {feature:?}"),
         ));
     }
-    let schemes: Vec<&str> = table().flat_map(|e| e.schemes.iter().copied()).collect();
+    let schemes: Vec<&str> = all().flat_map(|e| e.schemes.iter().copied()).collect();
+    let known: Vec<&str> = KNOWN.iter().map(|(s, _)| *s).chain(schemes.iter().copied()).collect();
     let schemes = schemes.join(", ");
     let what = format!("there is no backend for the scheme {scheme:?}");
     if let Some(instead) = crate::url::elsewhere(scheme) {
         return Err(Error::config(what, format!("{instead}; this build has: {schemes}")));
     }
-    let known: Vec<&str> = KNOWN.iter().map(|(s, _)| *s).collect();
     let advice = match crate::url::closest(scheme, &known) {
         Some(meant) => format!("did you mean {meant}:? This build has: {schemes}"),
         None => format!("this build has: {schemes}"),

@@ -52,6 +52,10 @@ pub mod migration {}
 pub mod comparison {}
 
 #[doc = include_str!("links.md")]
+#[doc = include_str!("writing_a_backend.md")]
+pub mod writing_a_backend {}
+
+#[doc = include_str!("links.md")]
 #[doc = include_str!("recipes.md")]
 pub mod recipes {
     #[doc = include_str!("links.md")]

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tenure::{ErrorKind, Handle, Locks, NAMES_MAX, Once, Outcome, Slot};
 
 use super::super::ctx::mutex;
+use super::super::promised::{no_evict, no_handles};
 use super::super::{Ctx, Report, Trial, Verdict, Warp, ensure};
-use super::unseen;
+use super::no_jobs;
 use crate::servers::IN_PROCESS;
 
 pub(super) const TRIALS: &[Trial] = &[
@@ -21,9 +22,9 @@ pub(super) const TRIALS: &[Trial] = &[
         why_not: |_| None,
         run: another_owner,
     },
-    Trial { name: "s8_handles_that_cannot_go_on", rules: &["S8", "S4"], why_not: |_| None, run: handles },
-    Trial { name: "s8_slots_that_are_not_now", rules: &["S8"], why_not: unseen, run: slots },
-    Trial { name: "s1_jobs_with_clocks_apart", rules: &["S1"], why_not: unseen, run: apart },
+    Trial { name: "s8_handles_that_cannot_go_on", rules: &["S8", "S4"], why_not: no_handles, run: handles },
+    Trial { name: "s8_slots_that_are_not_now", rules: &["S8"], why_not: no_jobs, run: slots },
+    Trial { name: "s1_jobs_with_clocks_apart", rules: &["S1"], why_not: no_jobs, run: apart },
 ];
 
 fn no_kinds(ctx: &Ctx) -> Option<&'static str> {
@@ -175,8 +176,12 @@ fn handles(ctx: &Ctx) -> Verdict {
         locks.release(handle.clone()).await?;
         late(others.adopt(handle).await.map(drop))?;
         let handle = lock.lock().await?.detach().await?;
-        locks.evict(&name, None, "a trial").await?;
-        late(others.adopt(handle).await.map(drop))?;
+        if no_evict(ctx).is_none() {
+            locks.evict(&name, None, "a trial").await?;
+            late(others.adopt(handle).await.map(drop))?;
+        } else {
+            others.adopt(handle).await?.release().await?;
+        }
         let handle = lock.lock().await?.detach_for(Duration::from_millis(200)).await?;
         let next = ctx.within("the lease of a handle ends", mutex(&others, &name)?.lock()).await??;
         ensure!(Some(next.token()) > handle.token(), "S2: the token did not grow");

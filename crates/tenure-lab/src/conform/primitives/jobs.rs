@@ -11,22 +11,22 @@ use tokio::task::JoinSet;
 use super::super::wire::{Verb, Way, Wire};
 use super::super::worker::{Crowd, Task, alone};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
-use super::{Hands, all, unseen};
+use super::{Hands, all, no_jobs};
 use crate::num::Dice;
 
 pub(super) const TRIALS: &[Trial] = &[
-    Trial { name: "s1_once_per_slot", rules: &["S1"], why_not: unseen, run: per_slot },
-    Trial { name: "l1_a_job_whose_process_dies", rules: &["L1", "S1"], why_not: unseen_or_alone, run: dies },
+    Trial { name: "s1_once_per_slot", rules: &["S1"], why_not: no_jobs, run: per_slot },
+    Trial { name: "l1_a_job_whose_process_dies", rules: &["L1", "S1"], why_not: no_jobs_or_alone, run: dies },
     Trial {
         name: "s7_a_job_whose_answers_are_lost",
         rules: &["S7", "S1"],
-        why_not: unseen,
+        why_not: no_jobs,
         run: lost_answers,
     },
 ];
 
-fn unseen_or_alone(ctx: &Ctx) -> Option<&'static str> {
-    unseen(ctx).or_else(|| alone(ctx))
+fn no_jobs_or_alone(ctx: &Ctx) -> Option<&'static str> {
+    no_jobs(ctx).or_else(|| alone(ctx))
 }
 
 /// For how long a slot's record is kept: longer than a trial takes.

@@ -20,6 +20,7 @@ mod turns;
 use tenure::{Locks, Visibility};
 use tokio::task::JoinSet;
 
+use super::promised::no_keep;
 use super::{Ctx, Trial, Verdict};
 
 pub(super) use hands::{Hands, play};
@@ -49,6 +50,11 @@ fn no_semaphore(ctx: &Ctx) -> Option<&'static str> {
 fn unseen(ctx: &Ctx) -> Option<&'static str> {
     let shown = matches!(ctx.caps.visibility, Visibility::Full | Visibility::Holders);
     (!shown).then_some("visibility does not show holders")
+}
+
+/// Excludes trials of jobs that run once per slot.
+fn no_jobs(ctx: &Ctx) -> Option<&'static str> {
+    unseen(ctx).or_else(|| no_keep(ctx))
 }
 
 async fn waiters(locks: &Locks, name: &str) -> Verdict<u64> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tenure::{Locks, Permit};
 
+use super::super::promised::{no_keep, no_transfer};
 use super::super::wire::{Verb, Way, Wire};
 use super::super::worker::{Crowd, Task};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
@@ -23,8 +24,18 @@ pub(super) const TRIALS: &[Trial] = &[
         why_not: no_semaphore,
         run: another_number,
     },
-    Trial { name: "s1_a_part_is_given_back", rules: &["S1", "L3"], why_not: no_semaphore, run: a_part },
-    Trial { name: "l4_a_rate_limit", rules: &["L4", "S1"], why_not: no_semaphore, run: rate_limit },
+    Trial {
+        name: "s1_a_part_is_given_back",
+        rules: &["S1", "L3"],
+        why_not: |ctx| no_semaphore(ctx).or_else(|| no_transfer(ctx)),
+        run: a_part,
+    },
+    Trial {
+        name: "l4_a_rate_limit",
+        rules: &["L4", "S1"],
+        why_not: |ctx| no_semaphore(ctx).or_else(|| no_keep(ctx)),
+        run: rate_limit,
+    },
 ];
 
 /// Those that are given, as the store lists them.

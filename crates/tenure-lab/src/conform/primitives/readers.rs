@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenure::{Locks, RwLock};
 use tokio::task::JoinSet;
 
+use super::super::promised::no_transfer;
 use super::super::wire::Wire;
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 use super::{all, in_line, no_rw, waiters};
@@ -23,7 +24,7 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         name: "s1_a_downgrade_lets_no_writer_in",
         rules: &["S1", "S2", "L3"],
-        why_not: no_rw,
+        why_not: |ctx| no_rw(ctx).or_else(|| no_transfer(ctx)),
         run: downgrades,
     },
     Trial {

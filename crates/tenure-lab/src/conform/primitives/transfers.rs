@@ -9,6 +9,7 @@ use tenure::{ErrorKind, Guard, Handle, Locks};
 
 use super::super::cancel::poll_once;
 use super::super::ctx::mutex;
+use super::super::promised::{no_handles, no_transfer};
 use super::super::wire::{Gate, Verb, Way, Wire};
 use super::super::worker::{Crowd, Task, alone};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
@@ -18,24 +19,29 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         name: "s4_a_transferred_claim_is_dead",
         rules: &["S4", "S7", "S10"],
-        why_not: |_| None,
+        why_not: no_transfer,
         run: dead_id,
     },
-    Trial { name: "s1_adopted_once_only", rules: &["S1", "S2", "S4"], why_not: |_| None, run: once_only },
+    Trial { name: "s1_adopted_once_only", rules: &["S1", "S2", "S4"], why_not: no_handles, run: once_only },
     Trial {
         name: "s6_a_transfer_dropped_at_every_point",
         rules: &["S6", "S9", "L4"],
-        why_not: |_| None,
+        why_not: no_transfer,
         run: dropped,
     },
     Trial {
         name: "s7_lost_answers_to_a_transfer",
         rules: &["S7", "S2"],
-        why_not: |_| None,
+        why_not: no_transfer,
         run: lost_answers,
     },
-    Trial { name: "l1_a_dead_adopter", rules: &["L1", "S2"], why_not: alone, run: dead_adopter },
-    Trial { name: "s10_a_transfer_never_creates", rules: &["S10", "S9"], why_not: |_| None, run: creates },
+    Trial {
+        name: "l1_a_dead_adopter",
+        rules: &["L1", "S2"],
+        why_not: |ctx| no_handles(ctx).or_else(|| alone(ctx)),
+        run: dead_adopter,
+    },
+    Trial { name: "s10_a_transfer_never_creates", rules: &["S10", "S9"], why_not: no_transfer, run: creates },
 ];
 
 /// What stands under the old id, which nobody may use any more.

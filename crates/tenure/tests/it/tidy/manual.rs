@@ -138,3 +138,16 @@ fn every_page_of_the_manual_is_in_rustdoc() {
     let missing = missing.filter(|name| !modules.contains(&format!("\"{name}\"")));
     none(&missing.map(|name| format!("manual/mod.rs does not include {name}")).collect::<Vec<_>>());
 }
+
+/// The page shows the example as it is, so its code is compiled and tested.
+#[test]
+fn the_page_on_backends_shows_the_example() {
+    let files = ["src/lib.rs", "src/record.rs", "tests/conform.rs"];
+    let example: String = files.iter().map(|file| read(&format!("examples/backend-files/{file}"))).collect();
+    let page = read("crates/tenure/src/manual/writing_a_backend.md");
+    let shown: Vec<&str> =
+        page.split("```rs\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(shown.len() > 4, "only {} pieces found: this test has gone blind", shown.len());
+    let missing = shown.iter().filter(|piece| !example.contains(**piece));
+    none(&missing.map(|piece| format!("no file of the example has:\n{piece}")).collect::<Vec<_>>());
+}
