@@ -113,8 +113,8 @@ impl Drop for Locked {
 }
 
 impl Files {
-    async fn lock(&self, call: Call) -> io::Result<Locked> {
-        let give_up = call.until.min(self.runtime.now() + PATIENCE);
+    async fn lock(&self) -> io::Result<Locked> {
+        let give_up = self.runtime.now() + PATIENCE;
         let file = File::open(&self.dir)?;
         while let Err(busy) = file.try_lock() {
             match busy {
@@ -167,10 +167,9 @@ impl Files {
     async fn each(
         &self,
         claims: &[Claim],
-        call: Call,
         verb: fn(&mut Record, &Claim, &Now) -> Result<Standing>,
     ) -> Vec<Result<Answer>> {
-        let locked = self.lock(call).await;
+        let locked = self.lock().await;
         let now = self.now();
         let one = |claim: &Claim| {
             locked.as_ref().map_err(failed)?;
@@ -195,7 +194,7 @@ impl Files {
 
     /// Removes the files of locks that nobody has used for a while.
     async fn sweep(&self) -> io::Result<()> {
-        let _locked = self.lock(Call::PATIENT).await?;
+        let _locked = self.lock().await?;
         for key in self.keys()? {
             let path = self.path(&key);
             let old = fs::metadata(&path)?.modified()?.elapsed().is_ok_and(|age| age > KEPT);
@@ -222,17 +221,17 @@ impl Backend for Files {
         Part::WHOLE
     }
 
-    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        Box::pin(self.each(claims, call, Record::attempt))
+    fn attempt<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        Box::pin(self.each(claims, Record::attempt))
     }
 
-    fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        Box::pin(self.each(claims, call, Record::renew))
+    fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+        Box::pin(self.each(claims, Record::renew))
     }
 
-    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
+    fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
-            let _locked = self.lock(call).await.map_err(|e| failed(&e))?;
+            let _locked = self.lock().await.map_err(|e| failed(&e))?;
             let now = self.now();
             let done = self.change(&claim.key, &now, |record| record.release(claim, leave, &now));
             done.map_err(|e| failed(&e).of(&claim.key))?
