@@ -58,7 +58,7 @@ struct Programs {
     url: String,
 }
 
-/// Builds in release, measures, prints a table.
+/// Builds as packages are built, measures, prints a table.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let args = Args::parse(args, &[], &["--secs", "--only", "--store", "--url"])?.no_words()?;
     let secs = args.all("--secs").last().unwrap_or("3");
@@ -96,7 +96,8 @@ fn build(secs: f64, url: String) -> Result<Programs, Stop> {
     let folder = target.to_string_lossy();
     let ours = [
         "build",
-        "--release",
+        "--profile",
+        "dist",
         "--package",
         "tenure-cli",
         "--features",
@@ -111,7 +112,8 @@ fn build(secs: f64, url: String) -> Result<Programs, Stop> {
         }
     }
     let program = |name: &str| target.join("release").join(name);
-    Ok(Programs { tenure: program("tenure"), dead: program("dead"), peers: program("peers"), secs, url })
+    let tenure = target.join("dist/tenure");
+    Ok(Programs { tenure, dead: program("dead"), peers: program("peers"), secs, url })
 }
 
 impl Programs {

@@ -175,7 +175,7 @@ fn secs(time: Duration, stages: usize) -> u64 {
 /// Runs it; `false` if anything broke.
 pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let plan = Plan::of(args)?;
-    let build = ["build", "--release", "--package", "tenure-cli", "--target-dir"];
+    let build = ["build", "--release", "--package", "tenure-cli", "--features", "proofs", "--target-dir"];
     let target = root().join("target");
     if !succeeds(cargo(&build).arg(&target))? {
         return Err(Stop::Broken("the build failed".into()));

@@ -84,7 +84,7 @@ pub(crate) enum Command {
     Fence(FenceArgs),
     /// Test stores and locks: under load, under faults, and against the contract
     #[command(
-        before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab chaos --url host: --secs 20\n  tenure lab sim --runs 20000\n  tenure lab list"
+        before_help = "Examples:\n  tenure lab flash-sale\n  tenure lab chaos --url host: --secs 20\n  tenure lab conform --url host:\n  tenure lab list"
     )]
     Lab(LabArgs),
     /// Measure the speed of a store

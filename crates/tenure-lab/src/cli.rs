@@ -10,13 +10,17 @@ pub use crate::bench::BenchArgs;
 pub use crate::chaos::ChaosArgs;
 pub use crate::failure::sentence;
 pub use crate::judge::CheckArgs;
+#[cfg(feature = "proofs")]
 pub use crate::mutants::MutantsArgs;
 pub use crate::sale::SaleArgs;
+#[cfg(feature = "proofs")]
 pub use crate::sim::SimArgs;
 
 use crate::failure::{Doing, Failure, Outcome};
 use crate::servers::{self, Wish};
-use crate::{bench, chaos, guest, judge, mutants, sale, sim};
+use crate::{bench, chaos, guest, judge, sale};
+#[cfg(feature = "proofs")]
+use crate::{mutants, sim};
 
 /// What every subcommand of the command shares.
 #[derive(Clone, Debug)]
@@ -62,6 +66,11 @@ fn encode(text: &str) -> String {
 
 /// `tenure lab`: scenarios and faults.
 #[derive(Args, Clone, Debug)]
+#[cfg_attr(
+    not(feature = "proofs"),
+    command(after_help = "The simulation and the wrong protocols (sim, mutants) are in builds with the cargo feature proofs, for example \
+                          `cargo run --profile sim --features proofs -- lab sim` in the repository of Tenure.")
+)]
 pub struct LabArgs {
     #[command(subcommand)]
     command: Command,
@@ -113,6 +122,7 @@ enum Command {
     /// run, the smallest run that still breaks it, and everything that happens in that one. Exit 0: every rule held; 1: one
     /// was broken; 2: in a full number of runs some fault struck too rarely.
     #[command(before_help = "Examples:\n  tenure lab sim --runs 20000\n  tenure lab sim --seed 5 --trace")]
+    #[cfg(feature = "proofs")]
     Sim(SimArgs),
     /// Wrong protocols, each a few lines away from the right one: the lab must notice every one
     ///
@@ -120,6 +130,7 @@ enum Command {
     /// stands the accident in the field that it stands for. First the protocol as it is shipped, in which nothing may
     /// be found. Then those of the simulation. Exit 0: all were caught; 1: one survived.
     #[command(before_help = "Examples:\n  tenure lab mutants\n  tenure lab mutants deadline --secs 10")]
+    #[cfg(feature = "proofs")]
     Mutants(MutantsArgs),
 }
 
@@ -161,8 +172,10 @@ pub fn run_lab(args: LabArgs, globals: &Globals) -> ExitCode {
         Command::FlashSale(args) => sale::run(args, globals),
         Command::Chaos(args) => chaos::run(&args, globals),
         Command::Check(args) => judge::check::run(&args, globals),
+        #[cfg(feature = "proofs")]
         Command::Mutants(args) => mutants::run(&args, globals),
         Command::Conform(args) => guest::conform(&args, globals),
+        #[cfg(feature = "proofs")]
         Command::Sim(args) => sim::main(&args, globals),
     })
 }
@@ -187,7 +200,9 @@ const THERE_IS: &[(&str, &str)] = &[
     ("conform", "the trials that every backend must pass, promise by promise"),
     ("chaos", "clients under faults, and what became of each promise"),
     ("check", "judges the history of a run again, rule by rule"),
+    #[cfg(feature = "proofs")]
     ("sim", "the engine in virtual time, with faults of every kind, from seeds"),
+    #[cfg(feature = "proofs")]
     ("mutants", "wrong protocols that the lab must notice, and how long it takes"),
 ];
 

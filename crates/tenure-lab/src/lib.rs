@@ -5,19 +5,23 @@
 //! - `bench`: workloads that measure a store, the same for every store and for other libraries.
 //! - [`conform`]: the table of trials that every backend must pass, one or more for each rule of the contract.
 //! - `guest`: the same as a guest on somebody else's server.
-//! - [`broken`]: backends that break one rule each; the trial named for it must notice.
+//! - `broken`: backends that break one rule each; the trial named for it must notice.
 //! - [`history`]: what the clients of a run saw, as a file that anybody can judge.
 //! - [`judge`]: which promises held, by a history; `report` shows it as a page.
 //! - `mutants`: wrong protocols, each with the accident it stands for; chaos must notice every one.
-//! - [`oracle`]: the line of claims as a naive list, against which every implementation is compared.
+//! - `oracle`: the line of claims as a naive list, against which every implementation is compared.
 //! - [`servers`]: the registry of stores: how each is made, reached and broken.
-//! - [`sim`]: the engine in virtual time, from seeds.
+//! - `sim`: the engine in virtual time, from seeds.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
+//!
+//! The cargo feature `proofs` has what tests Tenure and the lab themselves: `sim`, `mutants`, `broken`, `oracle`. The
+//! installed command is built without it.
 //!
 //! A program that runs anything of the lab calls [`worker_main`] first in its `main`.
 
 mod bench;
+#[cfg(feature = "proofs")]
 pub mod broken;
 mod chaos;
 pub mod cli;
@@ -30,12 +34,14 @@ pub mod history;
 pub mod judge;
 mod mutants;
 mod num;
+#[cfg(feature = "proofs")]
 #[allow(missing_docs)] // short enough to read
 pub mod oracle;
 mod process;
 mod report;
 mod sale;
 pub mod servers;
+#[cfg(feature = "proofs")]
 pub mod sim;
 
 use std::process::ExitCode;

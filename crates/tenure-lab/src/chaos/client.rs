@@ -225,10 +225,9 @@ fn fault(shared: &Shared, recorder: &Recorder, phase: Phase, name: &str, id: u64
 
 /// With an eye on the line, and with what is wrong on purpose, if anything is.
 fn bent(builder: Builder, task: &Task) -> Builder {
-    let Some(mutant) = task.mutant.as_deref().and_then(Mutant::find) else {
+    let Some(twist) = task.mutant.as_deref().and_then(Mutant::find).and_then(Mutant::twist) else {
         return builder.wrap(|store| Arc::new(Noting(store)));
     };
-    let twist = mutant.twist();
     let builder = match twist.runtime(Arc::new(ThreadRuntime::new())) {
         Some(runtime) => builder.runtime(runtime),
         None => builder,

@@ -15,6 +15,7 @@
 mod client;
 mod crew;
 mod holding;
+#[cfg(feature = "proofs")]
 mod hunt;
 mod proxy;
 mod queue;
@@ -33,6 +34,7 @@ use tenure::Scope;
 use tokio::runtime::Runtime;
 
 pub(crate) use client::CLIENT;
+#[cfg(feature = "proofs")]
 pub(crate) use hunt::{Caught, Hunt, hunt};
 
 use self::stage::Stage;

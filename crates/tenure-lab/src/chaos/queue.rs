@@ -1,11 +1,10 @@
 //! When the store put a claim in line: who judges an order has to know who stood there before whom came.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tenure::Result;
 use tenure::backend::{Answer, Backend, BoxFuture, Call, Claim, ClaimId, Standing};
 
-use crate::broken::bend::locked;
 use crate::num::boot_ns;
 
 tokio::task_local! {
@@ -15,18 +14,24 @@ tokio::task_local! {
 /// One acquire, as the store sees it: the claim that it makes at last (one whose grant ended before anybody heard of it is
 /// followed by another, at the end of the line), and when that was known to be in line.
 #[derive(Debug, Default)]
-struct Asking(Mutex<(Option<ClaimId>, Option<u64>)>);
+struct Asking(Mutex<Seen>);
+
+type Seen = (Option<ClaimId>, Option<u64>);
 
 impl Asking {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn asks(&self, id: ClaimId) {
-        let mut seen = locked(&self.0);
+        let mut seen = self.seen();
         if seen.0 != Some(id) {
             *seen = (Some(id), None);
         }
     }
 
     fn waits(&self, id: ClaimId) {
-        let mut seen = locked(&self.0);
+        let mut seen = self.seen();
         if seen.0 == Some(id) {
             seen.1.get_or_insert_with(boot_ns);
         }
@@ -37,7 +42,7 @@ impl Asking {
 pub(super) async fn noted<F: Future>(acquire: F) -> (F::Output, Option<u64>) {
     let asking = Arc::new(Asking::default());
     let outcome = ASKING.scope(asking.clone(), acquire).await;
-    let queued = locked(&asking.0).1;
+    let queued = asking.seen().1;
     (outcome, queued)
 }
 

@@ -17,64 +17,9 @@ use tenure::runtime::Runtime;
 use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, as_it_is, locked, outer, runs};
 use crate::broken::primitives::{Joins, Overtakes};
 use crate::broken::stores::{Endless, Fast, MadeUp, Seconds};
+use super::{How, Mutant};
 use crate::conform::Twist;
 use crate::num::boot_ns;
-use crate::servers::patched::Patch;
-use crate::servers::{self, StoreKind};
-
-/// A wrong protocol.
-pub(crate) struct Mutant {
-    /// What is wrong with it.
-    pub(crate) name: &'static str,
-    /// Who had that accident.
-    pub(crate) stands_for: &'static str,
-    /// The rules of which it must break one.
-    pub(crate) breaks: &'static [&'static str],
-    pub(crate) how: How,
-    /// The faults under which it shows; none: all there are.
-    pub(crate) under: &'static [&'static str],
-}
-
-/// Where it is wrong.
-pub(crate) enum How {
-    /// Between the engine and the store, in every client.
-    Client(fn() -> Arc<dyn Twist>),
-    /// In the scripts of this kind of server, on their way to it.
-    Scripts(&'static dyn StoreKind, &'static [Patch]),
-    /// At the resource: what is read needs no token.
-    Fence,
-}
-
-impl Mutant {
-    /// The one of this name.
-    pub(crate) fn find(name: &str) -> Option<&'static Mutant> {
-        all().find(|mutant| mutant.name == name)
-    }
-
-    /// What is put around a client.
-    pub(crate) fn twist(&self) -> Arc<dyn Twist> {
-        match self.how {
-            How::Client(make) => make(),
-            How::Scripts(..) | How::Fence => as_it_is(),
-        }
-    }
-
-    /// The kind of server that it runs on; `None`: any.
-    pub(crate) fn server(&self) -> Option<&'static dyn StoreKind> {
-        match self.how {
-            How::Scripts(kind, _) => Some(kind),
-            How::Client(_) | How::Fence => None,
-        }
-    }
-
-    /// What is changed in the scripts.
-    pub(crate) fn patches(&self) -> &'static [Patch] {
-        match self.how {
-            How::Scripts(_, patches) => patches,
-            How::Client(_) | How::Fence => &[],
-        }
-    }
-}
 
 /// A table of wrong protocols: for each its name, where it is wrong, the rules of which it must break one, the faults under
 /// which it shows, and the accident that it stands for.
@@ -87,13 +32,8 @@ macro_rules! mutants {
 }
 pub(crate) use mutants;
 
-/// All of them: those that are wrong on any server, and those of each kind.
-pub(crate) fn all() -> impl Iterator<Item = &'static Mutant> {
-    MUTANTS.iter().chain(servers::kinds().flat_map(|kind| kind.mutants()))
-}
-
 /// Those that are wrong on any server.
-const MUTANTS: &[Mutant] = mutants! {
+pub(super) const MUTANTS: &[Mutant] = mutants! {
     a_deadline_from_the_answer: How::Client(outer::<FromAnswer>), "S1" "S5"; "latency" "pause",
         "async-redis-lock 0.4: the lease counts from the reply, not from the request";
     a_renewal_that_is_always_granted: How::Client(outer::<AlwaysYes>), "S1" "S2" "S5",

@@ -28,8 +28,10 @@ pub(crate) use foreign::{builder, entry, give};
 pub use place::{Place, places};
 
 use self::patched::{Patch, Patched};
+#[cfg(feature = "proofs")]
 use crate::broken::Variant;
 use crate::failure::{Failure, Outcome};
+#[cfg(feature = "proofs")]
 use crate::mutants::Mutant;
 use crate::num::Dice;
 
@@ -188,11 +190,13 @@ pub(crate) trait StoreKind: Sync {
     }
 
     /// Wrong variants of what is particular to it, and the trials that must notice.
+    #[cfg(feature = "proofs")]
     fn variants(&self) -> &'static [Variant] {
         &[]
     }
 
     /// Wrong protocols of it, which chaos must notice.
+    #[cfg(feature = "proofs")]
     fn mutants(&self) -> &'static [Mutant] {
         &[]
     }

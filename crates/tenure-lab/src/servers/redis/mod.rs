@@ -9,6 +9,7 @@
 mod bare;
 mod request;
 pub(super) mod setnx;
+#[cfg(feature = "proofs")]
 mod wrong;
 
 use std::io::{self, BufRead};
@@ -20,8 +21,10 @@ use tenure::backend::BoxFuture;
 use tenure_servers::redis::{self, Aof, Server, Settings};
 
 use super::{Bare, Fault, Guest, Half, Lasts, Own, StoreKind, Wish};
+#[cfg(feature = "proofs")]
 use crate::broken::Variant;
 use crate::failure::{Doing, Failure, Outcome};
+#[cfg(feature = "proofs")]
 use crate::mutants::Mutant;
 use crate::num::Dice;
 
@@ -78,10 +81,12 @@ impl StoreKind for Redis {
         tenure::backend::redis::scripts().map(|(_, text)| text).collect()
     }
 
+    #[cfg(feature = "proofs")]
     fn variants(&self) -> &'static [Variant] {
         wrong::VARIANTS
     }
 
+    #[cfg(feature = "proofs")]
     fn mutants(&self) -> &'static [Mutant] {
         wrong::MUTANTS
     }

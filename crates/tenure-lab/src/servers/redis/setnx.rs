@@ -7,6 +7,7 @@ use tenure::backend::BoxFuture;
 
 use super::super::{Bare, Guest, Own, StoreKind, Wish, path};
 use super::{Redis, Served};
+#[cfg(feature = "proofs")]
 use crate::broken::Variant;
 use crate::failure::Outcome;
 
@@ -52,6 +53,7 @@ impl StoreKind for Setnx {
         Redis.scripts()
     }
 
+    #[cfg(feature = "proofs")]
     fn variants(&self) -> &'static [Variant] {
         super::wrong::OF_THE_DIALECT
     }
