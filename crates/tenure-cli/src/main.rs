@@ -5,7 +5,6 @@ mod args;
 mod break_;
 mod completions;
 mod docs;
-mod duration;
 mod exit;
 mod fence;
 mod handle;

@@ -68,8 +68,10 @@ fn encode(text: &str) -> String {
 #[derive(Args, Clone, Debug)]
 #[cfg_attr(
     not(feature = "proofs"),
-    command(after_help = "The simulation and the wrong protocols (sim, mutants) are in builds with the cargo feature proofs, for example \
-                          `cargo run --profile sim --features proofs -- lab sim` in the repository of Tenure.")
+    command(
+        after_help = "The simulation and the wrong protocols (sim, mutants) are in builds with the cargo feature proofs, for example \
+                          `cargo run --profile sim --features proofs -- lab sim` in the repository of Tenure."
+    )
 )]
 pub struct LabArgs {
     #[command(subcommand)]

@@ -26,7 +26,7 @@ pub mod broken;
 mod chaos;
 pub mod cli;
 pub mod conform;
-mod duration;
+pub mod duration;
 mod failure;
 mod guest;
 pub mod harness;
@@ -45,6 +45,8 @@ pub mod servers;
 pub mod sim;
 
 use std::process::ExitCode;
+
+pub use num::Dice;
 
 /// Plays the part of a worker process if the environment asks for it: the lab starts the running executable again for
 /// its workers. Call it first in `main`; where it returns a status, exit with it.

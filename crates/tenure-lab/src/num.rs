@@ -4,30 +4,44 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// By how much the state of a generator grows with each number.
+pub(crate) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The number that SplitMix64 draws from a state.
+pub(crate) fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// A small seeded generator (SplitMix64): runs are repeated by their seed, nothing here is secret.
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
     /// From a seed; `stream` tells apart those who share it.
-    pub(crate) fn new(seed: u64, stream: u64) -> Dice {
+    #[must_use]
+    pub fn new(seed: u64, stream: u64) -> Dice {
         let mut dice = Dice(seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
         dice.next();
         dice
     }
 
     /// Any number.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    #[allow(clippy::should_implement_trait)] // it never ends, so it is no iterator
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(STEP);
+        mix(self.0)
     }
 
-    /// A number below `n`.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
+    /// A number below `n`; 0 for none.
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
+    }
+
+    /// Whether it is the one of `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
     }
 
     /// A number from 0 to just below 1.

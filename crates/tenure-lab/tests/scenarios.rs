@@ -277,7 +277,6 @@ fn bench_bad_input_is_refused() {
     refused("bench --workload solo --steps 1,2", 64, "fixed number");
     refused("bench --workload storm --processes 2", 64, "out of range for storm");
     refused("bench --workload solo --peer futex", 64, "futex does handoff");
-    refused("bench --workload solo --linger", 64, "do not exist yet");
     refused("--url memory: bench --workload fan --processes 2", 78, "cannot be shared");
     refused("bench --workload sol", 2, "solo");
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
+use tenure_lab::duration;
 
 use super::run::Patience;
-use crate::duration;
 
 /// Acquire a lock and print its handle
 ///

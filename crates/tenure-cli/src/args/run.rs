@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
+use tenure_lab::duration;
 
-use crate::duration;
 use crate::exit::{BUSY, Failure};
 
 /// Which lock, or locks, and which command.

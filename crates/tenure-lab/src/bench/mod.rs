@@ -1,10 +1,11 @@
 //! Workloads that measure a store: the same for every store, and for what it is compared with.
 //!
 //! - [`part`]: what one process does. - [`lock`]: what is taken. - [`peers`]: the bare calls of the host. - [`server`]: those of a server.
-//! - [`tally`]: what is counted. - [`count`]: counts renewals.
+//! - [`measure`]: the loops. - [`tally`]: what is counted. - [`count`]: counts renewals.
 
 mod count;
 mod lock;
+mod measure;
 mod part;
 mod peers;
 mod server;
@@ -60,9 +61,6 @@ pub struct BenchArgs {
     /// wait for one mutex share a claim and pass the lock on among themselves.
     #[arg(long)]
     fair: bool,
-    /// Keep an idle lease for a moment.
-    #[arg(long, hide = true)]
-    linger: bool,
     /// One line for each of these numbers of tasks.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     steps: Vec<u32>,
@@ -100,9 +98,6 @@ fn check(args: &BenchArgs, globals: &Globals) -> Outcome<u32> {
             format!("--secs {} is out of range", args.secs),
             "give more than 0, at most a day",
         ));
-    }
-    if args.linger {
-        return Err(Failure::usage("lingering leases do not exist yet", "leave out --linger"));
     }
     for n in args.steps.iter().copied().chain([args.tasks]) {
         let most = if args.peer == Peer::Tenure { TASKS_MAX } else { THREADS_MAX }; // or connections

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tenure::{Locks, Mutex, Scope};
+use tenure::{Locks, Scope};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::count::Renewals;
 use super::lock::{Kind, Lock};
+use super::measure::{alternate, cycle};
 use super::server::Meter;
 use super::tally::{Cost, Filling, Tally};
 use super::{peers, server};
@@ -288,62 +289,4 @@ async fn close(mut clients: Vec<Locks>) -> Outcome<()> {
         client.close().await?;
     }
     Ok(())
-}
-
-/// Acquires and releases until the end.
-async fn cycle(lock: Lock, span: Span) -> Tally {
-    let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
-    wait_until(span.from).await;
-    loop {
-        let before = boot_ns();
-        if before >= span.until {
-            break;
-        }
-        let guard = match lock.take().await {
-            Ok(guard) => guard,
-            Err(error) => {
-                tally.failed(error);
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        times.add(boot_ns() - before);
-        match guard.release().await {
-            Ok(()) => cycles += 1,
-            Err(error) => tally.failed(error),
-        }
-    }
-    tally.cycles = vec![cycles];
-    tally.acquire = times.done();
-    tally
-}
-
-/// One side of a hand-over: holds for 20 ms, releases, and stands in line again at once.
-async fn alternate(mutex: Mutex, span: Span) -> Tally {
-    let (mut tally, mut cycles) = (Tally::default(), 0);
-    wait_until(span.from).await;
-    while boot_ns() < span.until {
-        let guard = match mutex.lock().await {
-            Ok(guard) => guard,
-            Err(error) => {
-                tally.failed(error);
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        let acquired = boot_ns();
-        tokio::time::sleep(HOLD).await;
-        let releasing = boot_ns();
-        match guard.release().await {
-            Ok(()) => cycles += 1,
-            Err(error) => tally.failed(error),
-        }
-        tally.stamps.push((acquired, releasing));
-    }
-    tally.cycles = vec![cycles];
-    tally
-}
-
-pub(super) async fn wait_until(at: u64) {
-    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(boot_ns()))).await;
 }

@@ -7,8 +7,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::Mutex as Turn;
 use tokio::task::JoinSet;
 
-use super::part::{HOLD, Part, Peer, Span, Work, wait_until};
-use super::tally::{Filling, Tally};
+use super::measure::{Ping, Subject, alternate, cycle};
+use super::part::{Part, Peer, Span, Work};
+use super::tally::Tally;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{Dice, boot_ns};
 use crate::servers::{self, Bare};
@@ -42,9 +43,9 @@ pub(super) fn run(
         for link in links {
             tasks.spawn(async move {
                 match (link.peer, handoff) {
-                    (Peer::Ping, _) => link.pings(span).await,
-                    (_, true) => link.alternate(span).await,
-                    _ => link.cycle(span).await,
+                    (Peer::Ping, _) => cycle(Ping(link.link), span).await,
+                    (_, true) => alternate(link, span).await,
+                    _ => cycle(link, span).await,
                 }
             });
         }
@@ -87,81 +88,22 @@ struct Client {
     dice: Dice,
 }
 
-impl Client {
-    /// The floor under everything: a request and its answer.
-    async fn pings(mut self, span: Span) -> Tally {
-        let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
-        wait_until(span.from).await;
-        loop {
-            let before = boot_ns();
-            if before >= span.until {
-                break;
-            }
-            if let Err(error) = self.link.ping().await {
-                tally.failed(error);
-                break;
-            }
-            times.add(boot_ns() - before);
-            cycles += 1;
-        }
-        (tally.cycles, tally.acquire) = (vec![cycles], times.done());
-        tally
-    }
+impl Subject for Client {
+    type Held = ();
 
     /// `SET NX PX` until it is set.
-    async fn acquire(&mut self) -> Outcome<()> {
+    async fn take(&mut self) -> Outcome<()> {
         while !self.link.set_if_absent(&self.key, &self.value, TTL).await? {
             tokio::time::sleep(Duration::from_micros(500 + self.dice.below(4_500))).await;
         }
         Ok(())
     }
 
-    async fn release(&mut self) -> Outcome<bool> {
-        self.link.delete_own(&self.key, &self.value).await
-    }
-
-    async fn cycle(mut self, span: Span) -> Tally {
-        let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
-        wait_until(span.from).await;
-        loop {
-            let before = boot_ns();
-            if before >= span.until {
-                break;
-            }
-            if let Err(error) = self.acquire().await {
-                tally.failed(error);
-                break;
-            }
-            times.add(boot_ns() - before);
-            match self.release().await {
-                Ok(true) => cycles += 1,
-                Ok(false) => tally.failed("the key was somebody else's"),
-                Err(error) => tally.failed(error),
-            }
+    async fn release(&mut self, (): ()) -> Outcome<()> {
+        if self.link.delete_own(&self.key, &self.value).await? {
+            return Ok(());
         }
-        (tally.cycles, tally.acquire) = (vec![cycles], times.done());
-        tally
-    }
-
-    async fn alternate(mut self, span: Span) -> Tally {
-        let (mut tally, mut cycles) = (Tally::default(), 0);
-        wait_until(span.from).await;
-        while boot_ns() < span.until {
-            if let Err(error) = self.acquire().await {
-                tally.failed(error);
-                break;
-            }
-            let acquired = boot_ns();
-            tokio::time::sleep(HOLD).await;
-            let releasing = boot_ns();
-            match self.release().await {
-                Ok(_) => cycles += 1,
-                Err(error) => tally.failed(error),
-            }
-            tally.stamps.push((acquired, releasing));
-        }
-        tally.cycles = vec![cycles];
-        tally
+        Err(Failure::run("the key was somebody else's", "give the bench a server of its own"))
     }
 }
 

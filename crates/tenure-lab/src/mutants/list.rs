@@ -14,10 +14,10 @@ use tenure::backend::{
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 
+use super::{How, Mutant};
 use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, as_it_is, locked, outer, runs};
 use crate::broken::primitives::{Joins, Overtakes};
 use crate::broken::stores::{Endless, Fast, MadeUp, Seconds};
-use super::{How, Mutant};
 use crate::conform::Twist;
 use crate::num::boot_ns;
 

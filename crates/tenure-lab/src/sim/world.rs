@@ -16,6 +16,7 @@ use super::mutants::Mutant;
 use super::run::Plan;
 use super::server::Server;
 use super::stores::Store;
+use crate::num::{STEP, mix};
 
 pub(super) const US: u64 = 1_000;
 pub(super) const MS: u64 = 1_000_000;
@@ -94,13 +95,6 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// SplitMix64: the next state and the number drawn.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 impl World {
     pub(super) fn new(
         seed: u64,
@@ -145,7 +139,7 @@ impl World {
     }
 
     pub(super) fn draw(&self) -> u64 {
-        let state = self.dice.load(Ordering::Relaxed).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let state = self.dice.load(Ordering::Relaxed).wrapping_add(STEP);
         self.dice.store(state, Ordering::Relaxed);
         mix(state)
     }

@@ -1,5 +1,7 @@
 //! Changes to inputs: of bytes, of numbers in them, of pieces between separators, and of two inputs with each other.
 
+use tenure_lab::Dice;
+
 /// Numbers at which parsers go wrong, and other spellings of numbers.
 const NUMBERS: &[&str] = &[
     "0",
@@ -77,19 +79,15 @@ const WORDS: &[&str] = &[
 ];
 
 /// Makes inputs.
-pub(crate) struct Mutator(u64);
+pub(crate) struct Mutator(Dice);
 
 impl Mutator {
     pub(crate) fn new(seed: u64) -> Mutator {
-        Mutator(seed)
+        Mutator(Dice::new(seed, 0))
     }
 
-    /// SplitMix64.
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// A number below `n`; 0 if there is none.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout)] // the seeds, and what they made
 
+use tenure_lab::Dice;
 use tenure_lab::history::{Claim, Event, History, Kind, Op, Phase};
 use tenure_lab::judge::Status;
 
@@ -10,26 +11,6 @@ use crate::brute;
 use crate::script::{header, verdict};
 
 const HISTORIES: u64 = 10_000;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A lock that mostly excludes: it keeps its own account of time, and sometimes grants what does not fit.
 struct Maker {
@@ -46,7 +27,7 @@ struct Maker {
 
 impl Maker {
     fn new(seed: u64) -> Maker {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed, 0);
         let kinds: &[Kind] = match dice.below(3) {
             0 => &[Kind::Mutex],
             1 => &[Kind::Read, Kind::Read, Kind::Write],
