@@ -86,7 +86,7 @@ async fn open(opening: Opening) -> Opened {
     let private = DirBuilder::new().recursive(true).mode(0o700).create(&url.path);
     private.map_err(|e| failed(&e))?;
     let files = Files { dir: url.path.into(), runtime, sink, watched: Mutex::default() };
-    files.sweep().await.map_err(|e| failed(&e))?;
+    files.locked(|| files.sweep()).await.map_err(|e| failed(&e))?;
     Ok(Arc::new(files))
 }
 
@@ -103,6 +103,9 @@ fn failed(error: &io::Error) -> Error {
     error.unsent()
 }
 
+/// One verb at a time in this process, so that its clients wait for other processes only.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The lock on the directory. Unlocked when dropped, also where a fork of this process has the file open.
 struct Locked(File);
 
@@ -113,21 +116,28 @@ impl Drop for Locked {
 }
 
 impl Files {
-    async fn lock(&self) -> io::Result<Locked> {
+    /// Runs a verb with the directory locked. Never blocks for long: a process that is stopped may hold the lock.
+    async fn locked<T>(&self, mut verb: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let give_up = self.runtime.now() + PATIENCE;
-        let file = File::open(&self.dir)?;
-        while let Err(busy) = file.try_lock() {
-            match busy {
-                TryLockError::Error(error) => return Err(error),
-                TryLockError::WouldBlock if self.runtime.now() >= give_up => {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                TryLockError::WouldBlock => {
-                    self.runtime.sleep_until(self.runtime.now() + Duration::from_millis(1)).await;
-                }
+        loop {
+            if let Some(done) = self.try_locked(&mut verb)? {
+                return Ok(done);
             }
+            if self.runtime.now() >= give_up {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.runtime.sleep_until(self.runtime.now() + Duration::from_millis(1)).await;
         }
-        Ok(Locked(file))
+    }
+
+    fn try_locked<T>(&self, verb: &mut impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = Locked(File::open(&self.dir)?);
+        match dir.0.try_lock() {
+            Ok(()) => verb().map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     fn now(&self) -> Now {
@@ -169,14 +179,15 @@ impl Files {
         claims: &[Claim],
         verb: fn(&mut Record, &Claim, &Now) -> Result<Standing>,
     ) -> Vec<Result<Answer>> {
-        let locked = self.lock().await;
-        let now = self.now();
-        let one = |claim: &Claim| {
-            locked.as_ref().map_err(failed)?;
-            let standing = self.change(&claim.key, &now, |record| verb(record, claim, &now));
+        let one = |claim: &Claim, now: &Now| {
+            let standing = self.change(&claim.key, now, |record| verb(record, claim, now));
             Ok(Answer { standing: standing.map_err(|e| failed(&e).of(&claim.key))??, at: Some(now.ns) })
         };
-        claims.iter().map(one).collect()
+        let all = || {
+            let now = self.now();
+            Ok(claims.iter().map(|claim| one(claim, &now)).collect())
+        };
+        self.locked(all).await.unwrap_or_else(|e| claims.iter().map(|_| Err(failed(&e))).collect())
     }
 
     /// Looking needs no lock: a file is replaced in one step.
@@ -193,8 +204,7 @@ impl Files {
     }
 
     /// Removes the files of locks that nobody has used for a while.
-    async fn sweep(&self) -> io::Result<()> {
-        let _locked = self.lock().await?;
+    fn sweep(&self) -> io::Result<()> {
         for key in self.keys()? {
             let path = self.path(&key);
             let old = fs::metadata(&path)?.modified()?.elapsed().is_ok_and(|age| age > KEPT);
@@ -231,10 +241,11 @@ impl Backend for Files {
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, _: Call) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
-            let _locked = self.lock().await.map_err(|e| failed(&e))?;
-            let now = self.now();
-            let done = self.change(&claim.key, &now, |record| record.release(claim, leave, &now));
-            done.map_err(|e| failed(&e).of(&claim.key))?
+            let done = self.locked(|| {
+                let now = self.now();
+                self.change(&claim.key, &now, |record| record.release(claim, leave, &now))
+            });
+            done.await.map_err(|e| failed(&e).of(&claim.key))?
         })
     }
 

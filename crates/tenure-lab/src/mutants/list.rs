@@ -15,7 +15,7 @@ use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 
 use super::{How, Mutant};
-use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, as_it_is, locked, outer, runs};
+use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, locked, outer, runs};
 use crate::broken::primitives::{Joins, Overtakes};
 use crate::broken::stores::{Endless, Fast, MadeUp, Seconds};
 use crate::conform::Twist;
@@ -269,7 +269,8 @@ impl Warped for Still {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::mutants::all;
+    use crate::servers::StoreKind;
 
     /// A patch that has lost its place would leave a mutant that is right.
     #[test]
