@@ -27,6 +27,12 @@ impl Dice {
         dice
     }
 
+    /// From a state, for those who share no seed with others.
+    #[must_use]
+    pub fn at(state: u64) -> Dice {
+        Dice(state)
+    }
+
     /// Any number.
     #[allow(clippy::should_implement_trait)] // it never ends, so it is no iterator
     pub fn next(&mut self) -> u64 {

@@ -83,7 +83,7 @@ pub(crate) struct Mutator(Dice);
 
 impl Mutator {
     pub(crate) fn new(seed: u64) -> Mutator {
-        Mutator(Dice::new(seed, 0))
+        Mutator(Dice::at(seed))
     }
 
     fn next(&mut self) -> u64 {

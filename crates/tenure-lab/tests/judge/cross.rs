@@ -27,7 +27,7 @@ struct Maker {
 
 impl Maker {
     fn new(seed: u64) -> Maker {
-        let mut dice = Dice::new(seed, 0);
+        let mut dice = Dice::at(seed);
         let kinds: &[Kind] = match dice.below(3) {
             0 => &[Kind::Mutex],
             1 => &[Kind::Read, Kind::Read, Kind::Write],
