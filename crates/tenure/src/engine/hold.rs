@@ -26,8 +26,10 @@ pub(crate) struct Hold {
 /// Why a claim that asked or stood in line no longer does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Dropped {
-    /// The store said so, or the client was closed.
+    /// The store said so.
     Told,
+    /// The client was closed, which withdraws it.
+    Closed,
     /// The store said so, and in an answer that came later that it has the claim.
     Crossed,
     /// Nobody answered for the whole waiting lease.

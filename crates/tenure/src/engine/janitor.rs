@@ -85,7 +85,7 @@ pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
         // `close` has released it.
         Phase::Lost(LostReason::Closed) => return,
         // Nothing was ever sent, or the store said itself that it has nothing of this id.
-        Phase::Asking | Phase::Dropped(Dropped::Told) if !unanswered => return,
+        Phase::Asking | Phase::Dropped(Dropped::Told | Dropped::Closed) if !unanswered => return,
         Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) if !unanswered => return,
         Phase::Waiting if !placed && !unanswered => return,
         _ => {}
@@ -102,7 +102,7 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
         match inner.phase {
             Phase::Held(_) => hold.lose(&mut inner, LostReason::Closed),
             Phase::Asking | Phase::Waiting => {
-                inner.phase = Phase::Dropped(Dropped::Told);
+                inner.phase = Phase::Dropped(Dropped::Closed);
                 inner.wake_all();
             }
             _ => return,
