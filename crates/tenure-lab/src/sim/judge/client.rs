@@ -82,7 +82,7 @@ impl Judge {
         };
         let weight = id.and_then(|id| self.records.get(&id.0)).map(|r| r.weight);
         let (Some(id), Some(weight)) = (id, weight) else {
-            return self.fail("S2", t, format!("nobody gave the token {token}"));
+            return self.fail("S2", t, format!("the store never gave {} with {token}", guard.claim()));
         };
         self.passed += u64::from(lock < READERS && !self.by_token.contains_key(&(lock, token)));
         let twice = self.beliefs.iter().any(|b| b.lock == lock && b.id == id && b.token == token);

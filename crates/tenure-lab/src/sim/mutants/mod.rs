@@ -94,7 +94,7 @@ mutants! {
         no_withdrawal_mark: NoMark, "S9" "S6";
         no_withdrawal_of_what_is_unanswered: NoWithdrawal, "S6" "L1/L2";
         a_push_trusted_from_its_arrival: FromArrival, "S1" "S5" "S8";
-        a_retry_under_a_fresh_id: FreshId::default(), "S6" "S8" "L1/L2";
+        a_retry_under_a_fresh_id: FreshId::default(), "S2" "S6" "S8" "L1/L2";
         a_release_without_a_look_at_the_owner: Blind, "S1" "S4" "S5";
         a_release_that_is_always_ours: AlwaysOurs, "S8";
         tokens_that_count_from_one: Counting, "S2" "S3";
