@@ -34,6 +34,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     fn fill(&self, bytes: &mut [u8]);
     /// Resolves once the boot clock has reached `at`. Counts suspended time, needs no particular executor.
     fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()>;
+    /// The same for what nothing depends on, such as a look at an idle connection: it may come later after a suspension, and
+    /// wakes nobody in between.
+    fn idle_until(&self, at: Moment) -> BoxFuture<'static, ()> {
+        self.sleep_until(at)
+    }
     /// Runs a task, independently of the user's executor.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }

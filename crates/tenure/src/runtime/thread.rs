@@ -55,6 +55,24 @@ impl ThreadRuntime {
         Ok(ThreadRuntime { started: OnceLock::from(started), starting: Mutex::default() })
     }
 
+    /// Sleeps until `at`, for `longest` at a time.
+    fn sleep(&self, at: Moment, longest: Duration) -> BoxFuture<'static, ()> {
+        let Some(handle) = self.handle().cloned() else { return Box::pin(std::future::pending()) };
+        Box::pin(async move {
+            loop {
+                let left = at.since(clock::boot_now());
+                if left.is_zero() {
+                    return;
+                }
+                let nap = {
+                    let _inside = handle.enter();
+                    tokio::time::sleep(left.min(longest))
+                };
+                nap.await;
+            }
+        })
+    }
+
     /// `None` where the system gives no thread: then nothing is renewed, and holds end at their deadlines. The next task
     /// tries again.
     fn handle(&self) -> Option<&Handle> {
@@ -128,20 +146,11 @@ impl Runtime for ThreadRuntime {
     }
 
     fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
-        let Some(handle) = self.handle().cloned() else { return Box::pin(std::future::pending()) };
-        Box::pin(async move {
-            loop {
-                let left = at.since(clock::boot_now());
-                if left.is_zero() {
-                    return;
-                }
-                let nap = {
-                    let _inside = handle.enter();
-                    tokio::time::sleep(left.min(NAP))
-                };
-                nap.await;
-            }
-        })
+        self.sleep(at, NAP)
+    }
+
+    fn idle_until(&self, at: Moment) -> BoxFuture<'static, ()> {
+        self.sleep(at, Duration::MAX)
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

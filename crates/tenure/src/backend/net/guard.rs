@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::lanes::Lane;
 use super::{Fault, Link, Protocol};
-use crate::runtime::race;
+use crate::runtime::unless;
 
 /// A connection on which a request has waited this long, while nothing at all arrived, is given up.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
@@ -40,7 +40,8 @@ pub(super) async fn watch<C: Protocol>(client: Arc<C>) {
     let runtime = lanes.runtime();
     let mut seen = Lane::BOTH.map(|_| Seen::nothing());
     loop {
-        if race(&**runtime, runtime.now() + IDLE, lanes.guard.notified()).await.is_none() {
+        let idle = runtime.idle_until(runtime.now() + IDLE);
+        if unless(idle, lanes.guard.notified()).await.is_err() {
             try_idle(&*client);
         }
         while !lanes.is_closed() {
