@@ -1,10 +1,16 @@
 //! The conformance suite: the trials that every backend must pass, each naming the rules of the contract that it holds.
 //!
-//! - [`Trial`], [`trials`]: the table. - `lanes`: how it runs, for tests. - [`main`]: the test of another crate's backend.
-//! - `ctx`: what a trial is given: clients, patience. - `raw`: stores without an engine. - `wire`, `ear`, `warp`: a
-//!   backend, a sink and a runtime that a trial can bend. - `worker`: what child processes do. - `check`: judges what
-//!   they did.
-//! - `promised`: capabilities that exclude trials. - `primitives`: trials of read-write locks, semaphores, elections and so on. - `print`: `tenure lab conform`.
+//! - [`Trial`], [`trials`]: the table.
+//! - `lanes`: how it runs, for tests.
+//! - [`main`]: the test of another crate's backend.
+//! - `ctx`: what a trial is given: clients, patience.
+//! - `raw`: stores without an engine.
+//! - `wire`, `ear`, `warp`: a backend, a sink and a runtime that a trial can bend.
+//! - `worker`: what child processes do.
+//! - `check`: judges what they did.
+//! - `promised`: capabilities that exclude trials.
+//! - `primitives`: trials of read-write locks, semaphores, elections and so on.
+//! - `print`: `tenure lab conform`.
 //!
 //! A trial never passes by waiting long enough: it waits for events, and gives up (fails) when nothing happens for a
 //! long time. Where it compares clocks, it compares stamps of one clock whose order the contract fixes.

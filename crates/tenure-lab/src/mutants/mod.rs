@@ -1,8 +1,10 @@
 //! Wrong protocols, each a few lines away from what is shipped. The lab must notice every one; one that survives is a hole in
 //! the lab.
 //!
-//! - `kind`: what one is. - `list`: all of them. They are wrappers around the shipped engine and scripts, and live here:
-//!   nothing that is shipped has a switch that makes it wrong. - `run`: `tenure lab mutants`.
+//! - `kind`: what one is.
+//! - `list`: all of them. They are wrappers around the shipped engine and scripts, and live here: nothing that is
+//!   shipped has a switch that makes it wrong.
+//! - `run`: `tenure lab mutants`.
 //!
 //! Without the cargo feature `proofs` there are none.
 

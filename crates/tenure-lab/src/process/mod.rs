@@ -1,6 +1,7 @@
 //! Worker processes: this executable started again with a role, spoken to in JSON lines.
 //!
-//! - `link`: the worker's own side. - `apart`: workers in pid namespaces of their own.
+//! - `link`: the worker's own side.
+//! - `apart`: workers in pid namespaces of their own.
 //!
 //! A worker reads its task and later orders from its standard input and writes events to its standard output. It never
 //! outlives its runner: the kernel kills it when the runner dies, and the runner kills it when it lets go of it.

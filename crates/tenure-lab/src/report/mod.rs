@@ -1,7 +1,9 @@
 //! The report of a run: one page, no external resource, charts as SVG.
 //!
-//! - `svg`: what every chart needs. - `overview`: the whole run, every lock a row. - `zoom`: the interesting moments,
-//!   every holder a bar. - `waits`: how long clients waited.
+//! - `svg`: what every chart needs.
+//! - `overview`: the whole run, every lock a row.
+//! - `zoom`: the interesting moments, every holder a bar.
+//! - `waits`: how long clients waited.
 //!
 //! However long the history, the page stays small: the overview counts in bins, and a zoom is as narrow as it must be to
 //! show single holders.

@@ -1,7 +1,8 @@
 //! The registry of stores: the only part of the lab that knows any of them by name.
 //!
 //! - `memory`, `host`, `redis`: a file or a folder for each kind of store. Whoever adds a backend adds one here.
-//! - `foreign`: a backend of another crate. - `place`: the stores that the conformance suite makes for itself.
+//! - `foreign`: a backend of another crate.
+//! - `place`: the stores that the conformance suite makes for itself.
 //! - `path`: the address of a store's server in a URL.
 //! - `patched`: a proxy that changes what clients send to a server.
 //!

@@ -1,13 +1,22 @@
 //! The deterministic simulation: the real engine, several clients at a time, against a store of one of several kinds, in
 //! virtual time and in every kind of weather.
 //!
-//! - `world`: virtual time and the order of things. - `machine`: a client's machine, which is the engine's runtime.
-//! - `stores`: the kinds of store. - `link`: the store as an engine sees it. - `net`: the network.
-//! - `server`: a server, and the line that one may keep. - `polling`, `objects`: client and server of a store that keeps one
-//!   object per lock. - `pinging`, `sessions`: those of a store whose holds end with sessions.
-//! - `clock`: clocks that drift and step. - `faults`, `weather`: what goes wrong.
-//! - `worker`, `grip`: what clients do, and what they hold. - `judge`: what must hold.
-//! - `run`: one run. - `report`: what is printed. - `shrink`: the smallest run that still fails. - `mutants`: what must be noticed.
+//! - `world`: virtual time and the order of things.
+//! - `machine`: a client's machine, which is the engine's runtime.
+//! - `stores`: the kinds of store.
+//! - `link`: the store as an engine sees it.
+//! - `net`: the network.
+//! - `server`: a server, and the line that one may keep.
+//! - `polling`, `objects`: client and server of a store that keeps one object per lock.
+//! - `pinging`, `sessions`: those of a store whose holds end with sessions.
+//! - `clock`: clocks that drift and step.
+//! - `faults`, `weather`: what goes wrong.
+//! - `worker`, `grip`: what clients do, and what they hold.
+//! - `judge`: what must hold.
+//! - `run`: one run.
+//! - `report`: what is printed.
+//! - `shrink`: the smallest run that still fails.
+//! - `mutants`: what must be noticed.
 //!
 //! A run is a function of its seed, so a failure is repeated by one command.
 

@@ -1,6 +1,7 @@
 //! The contract that a backend fulfils.
 //!
-//! - [`table`]: every backend that exists. - `refusal`: checks of claims and the wording of refusals.
+//! - [`table`]: every backend that exists.
+//! - `refusal`: checks of claims and the wording of refusals.
 //! - `local`, `note`: what the stores share that run the line of claims themselves.
 //! - `net`: what the stores over a network share: two connections that are kept up, and a watchdog.
 //!

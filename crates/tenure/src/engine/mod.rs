@@ -6,7 +6,8 @@
 //! - `turn`: waiting in such a queue, leading one, passing the hold on.
 //! - `several`: tries several locks in one request.
 //! - `claim`: what a face asks for, and the `Turn` that releases itself when dropped.
-//! - `hold`: the state of one claim. - `inner`: its fields, and the lock around them.
+//! - `hold`: the state of one claim.
+//! - `inner`: its fields, and the lock around them.
 //! - `scope`: what one scope of work holds, so that it does not wait for itself.
 //!
 //! Afterwards:

@@ -4,7 +4,8 @@
 //! - [`thread`]: the real one, on a thread of its own.
 //! - [`clock`]: the clocks of this machine.
 //! - [`fork`]: notices that this process is a fork of the one that connected.
-//! - `timing`: futures that run out of time. - `virtual_time`: a runtime for tests, whose clock they move.
+//! - `timing`: futures that run out of time.
+//! - `virtual_time`: a runtime for tests, whose clock they move.
 
 use std::fmt;
 use std::pin::Pin;

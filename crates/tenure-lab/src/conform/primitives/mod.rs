@@ -1,9 +1,15 @@
 //! Trials of the primitives: what each of them promises beside what the mutex does.
 //!
-//! - `readers`: read-write locks. - `permits`: semaphores. - `transfers`: hand-over, and every other change of a hold's
-//!   claim. - `many`: many locks at once. - `leaders`: elections. - `jobs`: jobs that run once. - `owners`: re-entry, and
-//!   waiting for oneself. - `turns`, `leavers`: tasks that share a claim. - `bad`: what is refused. - `hands`: what child
-//!   processes do.
+//! - `readers`: read-write locks.
+//! - `permits`: semaphores.
+//! - `transfers`: hand-over, and every other change of a hold's claim.
+//! - `many`: many locks at once.
+//! - `leaders`: elections.
+//! - `jobs`: jobs that run once.
+//! - `owners`: re-entry, and waiting for oneself.
+//! - `turns`, `leavers`: tasks that share a claim.
+//! - `bad`: what is refused.
+//! - `hands`: what child processes do.
 
 mod bad;
 mod hands;

@@ -18,8 +18,8 @@ use std::time::Duration;
 use rustix::thread::futex;
 
 use super::faults;
+use super::format::{RING, SHARDS, slot};
 use super::journal::Journal;
-use super::layout::{RING, SHARDS, slot};
 use super::patrol::Round;
 use super::slots::Who;
 use super::store::Inner;

@@ -4,7 +4,7 @@
 //! then on each adds a window. A chunk may lie anywhere in the file, and never crosses the border of two windows, which
 //! are the pieces that a process maps.
 
-use super::layout::PAGE;
+use super::format::PAGE;
 use crate::core::line::arena::CELL;
 
 pub(super) const CELL_BYTES: usize = CELL * 8;

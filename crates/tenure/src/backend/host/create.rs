@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::chunks;
 use super::files::AHEAD_US;
-use super::layout::{self, Broken, FRONT, Header, STATIC_WORDS};
+use super::format::{self, Broken, FRONT, Header, STATIC_WORDS};
 use super::place::{Dir, keep, refused};
 use super::{faults, floor, sys};
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ pub(super) fn find(dir: &Dir, boot: u128) -> Result<Found> {
             format!(
                 "{} has layout {other}, and this program knows layout {}",
                 path.display(),
-                layout::LAYOUT
+                format::LAYOUT
             ),
             "run the same version everywhere; or stop the processes that use it and remove it",
         )),
@@ -171,19 +171,19 @@ fn fill(file: BorrowedFd<'_>, header: &Header, durable: bool) -> Result<(), Errn
         return Err(Errno::FBIG); // asking anyway would end in SIGXFSZ
     }
     rustix::fs::ftruncate(file, len)?;
-    for (at, len) in layout::front_bytes() {
+    for (at, len) in format::front_bytes() {
         allocate(file, at, len)?;
         faults::point();
     }
-    for area in 0..layout::AREAS * layout::SHARDS {
-        let Some(at) = layout::first_chunk(area) else { break };
-        put(file, layout::shard::cells_w(area), &[chunks::CELLS_FIRST as u64])?;
-        put(file, layout::shard::chunk_w(area, 0), &[at])?;
+    for area in 0..format::AREAS * format::SHARDS {
+        let Some(at) = format::first_chunk(area) else { break };
+        put(file, format::shard::cells_w(area), &[chunks::CELLS_FIRST as u64])?;
+        put(file, format::shard::chunk_w(area, 0), &[at])?;
     }
-    put(file, layout::header::END_W, &[len])?;
+    put(file, format::header::END_W, &[len])?;
     put(
         file,
-        layout::header::CEILING_W,
+        format::header::CEILING_W,
         &[if durable { header.floor.unsigned_abs() } else { i64::MAX as u64 }],
     )?;
     put(file, 0, &header.words())

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::create::{lock_builders, unlock_builders, write_all};
-use super::layout::{checksum, mix};
+use super::format::{checksum, mix};
 use super::place::{Dir, keep, refused};
 use crate::domain::Domain;
 use crate::error::{Error, Result};

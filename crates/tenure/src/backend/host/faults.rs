@@ -71,7 +71,7 @@ mod inspection {
 
     use super::super::create::STORE;
     use super::super::floor;
-    use super::super::layout::{self, Header, SHARDS, STATIC_WORDS};
+    use super::super::format::{self, Header, SHARDS, STATIC_WORDS};
     use super::super::place::{Dir, Place};
     use super::super::registry;
     use super::super::store::Store;
@@ -101,9 +101,9 @@ mod inspection {
         let store = open(dir)?;
         let shard = store.0.shard_of(name.as_bytes());
         let words = store.0.map.words();
-        let area = layout::area(shard, store.0.generation(shard));
+        let area = format::area(shard, store.0.generation(shard));
         let used = store.0.map.word(area, NEXT_WORD).map_or(0, |word| word.load(Relaxed));
-        Ok((words[layout::shard::cells_w(area)].load(Relaxed), used))
+        Ok((words[format::shard::cells_w(area)].load(Relaxed), used))
     }
 
     /// How often lines were taken from a process that stayed inside.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use super::create::{self, Found};
-use super::layout::Header;
+use super::format::Header;
 use super::place::Dir;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::create::write_all;
 use super::faults;
-use super::layout::{PAGE, checksum, mix};
+use super::format::{PAGE, checksum, mix};
 use super::place::{Dir, keep, refused};
 use crate::error::{Error, Result};
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, compiler_fence};
 
 use super::chunks::{self, CELLS_MAX, CHUNKS};
 use super::faults;
-use super::layout::{self, LOG_MAX};
+use super::format::{self, LOG_MAX};
 use super::map::Map;
 use crate::core::line::Arena;
 use crate::core::line::arena::CELL;
@@ -49,16 +49,16 @@ impl<'a> Journal<'a> {
     #[inline]
     pub(super) fn new(map: &'a Map, area: usize, room: &'a dyn Room) -> Journal<'a> {
         let words = map.words();
-        let allocated = &words[layout::shard::cells_w(area)];
+        let allocated = &words[format::shard::cells_w(area)];
         let (first, limit) = (map.chunk(area, 0), limit(allocated) * CELL);
         Journal {
             area,
             map,
             first: &first[..first.len().min(limit)],
             last: Cell::new((0, &[])),
-            log: &words[layout::shard::log_w(area)],
-            logged: &words[layout::shard::logged_w(area)],
-            steps: &words[layout::shard::steps_w(area)],
+            log: &words[format::shard::log_w(area)],
+            logged: &words[format::shard::logged_w(area)],
+            steps: &words[format::shard::steps_w(area)],
             allocated,
             room,
             limit,
@@ -178,11 +178,11 @@ impl Arena for Journal<'_> {
 /// stays to be undone: the next one to take the lock does it.
 pub(super) fn undo(map: &Map, area: usize) {
     let words = map.words();
-    let logged = &words[layout::shard::logged_w(area)];
+    let logged = &words[format::shard::logged_w(area)];
     if logged.load(Acquire) != 0 {
-        let limit = limit(&words[layout::shard::cells_w(area)]) * CELL;
+        let limit = limit(&words[format::shard::cells_w(area)]) * CELL;
         if roll_back(map, area, limit) {
-            end_step(&words[layout::shard::steps_w(area)], logged);
+            end_step(&words[format::shard::steps_w(area)], logged);
         }
     }
 }
@@ -196,9 +196,9 @@ pub(super) fn limit(allocated: &AtomicU64) -> usize {
 /// Puts the old words back. The log stays in force. False: a word is not mapped here.
 fn roll_back(map: &Map, area: usize, limit: usize) -> bool {
     let words = map.words();
-    let logged = words[layout::shard::logged_w(area)].load(Acquire);
+    let logged = words[format::shard::logged_w(area)].load(Acquire);
     let count = usize::try_from(logged).map_or(LOG_MAX, |n| n.min(LOG_MAX));
-    let (pairs, _) = words[layout::shard::log_w(area)].as_chunks::<2>();
+    let (pairs, _) = words[format::shard::log_w(area)].as_chunks::<2>();
     for [index, value] in pairs[..count].iter().rev() {
         let at = usize::try_from(index.load(Relaxed)).unwrap_or(usize::MAX);
         if at >= limit {

@@ -1,6 +1,6 @@
 //! Listings: pages of lines, shard by shard. Looking changes nothing.
 
-use super::layout::SHARDS;
+use super::format::SHARDS;
 use super::store::{Inner, Outcome};
 use crate::backend::{Page, Query, local};
 use crate::core::line::{LineRow, Now};

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::chunks::{self, CELLS_FIRST, CHUNKS, WINDOW};
-use super::layout::{self, AREAS, FRONT, PAGE, SHARDS};
+use super::format::{self, AREAS, FRONT, PAGE, SHARDS};
 use crate::core::line::arena::CELL;
 use crate::runtime::fork::Birthplace;
 
@@ -81,7 +81,7 @@ impl Map {
 
     /// The front as 32-bit words, for fields that the kernel waits on.
     pub(super) fn halves(&self) -> &[AtomicU32] {
-        // SAFETY: as in `words`; `layout` gives no field both sizes.
+        // SAFETY: as in `words`; `format` gives no field both sizes.
         unsafe { std::slice::from_raw_parts(self.front.as_ptr().cast(), FRONT / 4) }
     }
 
@@ -100,7 +100,7 @@ impl Map {
         for chunk in 0..=chunks::of(cells.max(1) - 1) {
             let slot = self.chunks.get(area * CHUNKS + chunk).ok_or(Unmapped::Damaged)?;
             if slot.load(Relaxed).is_null() {
-                let at = self.words()[layout::shard::chunk_w(area, chunk)].load(Acquire);
+                let at = self.words()[format::shard::chunk_w(area, chunk)].load(Acquire);
                 let word = self.place(file, &mut windows, area, chunk, at)?;
                 slot.store(word.as_ptr(), Release);
             }
@@ -119,9 +119,9 @@ impl Map {
         at: u64,
     ) -> Result<NonNull<AtomicU64>, Unmapped> {
         let len = chunks::bytes(chunk);
-        if let Some(first) = layout::first_chunk(area).filter(|_| chunk == 0) {
+        if let Some(first) = format::first_chunk(area).filter(|_| chunk == 0) {
             let offset = usize::try_from(first).ok().filter(|_| at == first).ok_or(Unmapped::Damaged)?;
-            // SAFETY: `layout` puts the first chunk of such an area, whole and aligned, within the front.
+            // SAFETY: `format` puts the first chunk of such an area, whole and aligned, within the front.
             return Ok(unsafe { self.front.add(offset) }.cast());
         }
         let end = at.checked_add(len).filter(|_| at >= FRONT as u64 && at.is_multiple_of(len));

@@ -1,13 +1,27 @@
 //! The embedded store: one mapped file that all processes of a user on one machine share. No daemon.
 //!
-//! - `place`: the directory and its files, opened so that nobody can slip something in. - `create`: makes the store.
+//! - `place`: the directory and its files, opened so that nobody can slip something in.
+//! - `create`: makes the store.
 //! - `files`: the open files, and whether others find them there.
-//! - `layout`: where everything lies in the file. - `chunks`: the pieces by which a shard grows. - `map`: the mapping (unsafe). - `sys`: byte locks (unsafe).
-//! - `lock`: the lock word of a shard, which names its owner. - `rescue`: goes on without an owner that is stopped. - `journal`: the undo log that makes a verb whole even
-//!   if its process is killed at any instruction. - `store`: an open store; reaping. - `shard`: a shard under its lock.
-//! - `slots`: who takes part and who lives. - `alarm`: notices deaths at once. - `registry`: one store per process.
-//! - `bell`: tells a waiting claim of its turn. - `patrol`: notices removed files while something is held. - `watch`: tells watchers of changes.
-//! - `floor`: durable tokens. - `domain`: which order they belong to. - `verbs`: the contract. - `faults`: dies at a chosen store, for tests.
+//! - `format`: where everything lies in the file.
+//! - `chunks`: the pieces by which a shard grows.
+//! - `map`: the mapping (unsafe).
+//! - `sys`: byte locks (unsafe).
+//! - `lock`: the lock word of a shard, which names its owner.
+//! - `rescue`: goes on without an owner that is stopped.
+//! - `journal`: the undo log that makes a verb whole even if its process is killed at any instruction.
+//! - `store`: an open store; reaping.
+//! - `shard`: a shard under its lock.
+//! - `slots`: who takes part and who lives.
+//! - `alarm`: notices deaths at once.
+//! - `registry`: one store per process.
+//! - `bell`: tells a waiting claim of its turn.
+//! - `patrol`: notices removed files while something is held.
+//! - `watch`: tells watchers of changes.
+//! - `floor`: durable tokens.
+//! - `domain`: which order they belong to.
+//! - `verbs`: the contract.
+//! - `faults`: dies at a chosen store, for tests.
 //!
 //! The trust boundary is the directory: whoever may write its files may corrupt them. What is read from the mapping is
 //! checked, so that a damaged file gives an error (`Protocol`) and no crash; a file that is *cut short* while it is
@@ -31,8 +45,8 @@ mod domain;
 pub mod faults;
 mod files;
 mod floor;
+mod format;
 mod journal;
-mod layout;
 mod lock;
 mod look;
 mod map;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::thread::futex;
 
-use super::layout::SHARDS;
+use super::format::SHARDS;
 use super::store::Inner;
 use super::verbs::WHY_REMOVED;
 use crate::backend::{ClaimId, News};

@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
 use super::chunks::{self, CHUNKS};
+use super::format::{self, LOG_MAX, header, shard};
 use super::journal::{self, Room};
-use super::layout::{self, LOG_MAX, header, shard};
 use super::lock::Lock;
 use super::store::{BLOCKED, Inner};
 use super::{create, faults};
@@ -56,7 +56,7 @@ impl Inner {
     }
 
     fn move_lines(&self, shard: usize, generation: u64) -> bool {
-        let (from, to) = (layout::area(shard, generation), layout::area(shard, generation.wrapping_add(1)));
+        let (from, to) = (format::area(shard, generation), format::area(shard, generation.wrapping_add(1)));
         let (old, new) = (self.lock_of(from), self.lock_of(to));
         // The other area may still have an earlier sleeper inside: then there is nowhere to go.
         if !new.take_spare(self.me, |who| self.slots().alive(who, self.me)) {
@@ -123,7 +123,7 @@ impl Inner {
         let allocated = &self.map.words()[shard::cells_w(area)];
         let mut have = journal::limit(allocated);
         if have == 0 {
-            let (at, len) = layout::rest_bytes(area);
+            let (at, len) = format::rest_bytes(area);
             if create::allocate(self.file(), at, len).is_err() {
                 return false;
             }

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::format;
 use super::journal::{self, Journal};
-use super::layout;
 use super::lock::Lock;
 use super::store::Inner;
 use crate::core::line::{Lines, Refusal};
@@ -27,7 +27,7 @@ impl<'a> Shard<'a> {
     }
 
     pub(super) fn area(&self) -> usize {
-        layout::area(self.number, self.generation)
+        format::area(self.number, self.generation)
     }
 
     pub(super) fn lock(&self) -> Lock<'a> {
@@ -38,9 +38,9 @@ impl<'a> Shard<'a> {
     #[inline]
     pub(super) fn lines(&self) -> Result<Lines<Journal<'_>>, Refusal> {
         let words = self.store.map.words();
-        let seed = layout::mix(self.store.header.seed ^ self.number as u64);
+        let seed = format::mix(self.store.header.seed ^ self.number as u64);
         let mut lines = Lines::with_seed(Journal::new(&self.store.map, self.area(), self.store), seed)?;
-        let floored = &words[layout::shard::floored_w(self.area())];
+        let floored = &words[format::shard::floored_w(self.area())];
         if floored.load(Relaxed) == 0 {
             lines.raise_token(self.store.header.floor);
             floored.store(1, Relaxed);

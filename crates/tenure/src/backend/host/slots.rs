@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::layout::{self, SLOTS, slot};
+use super::format::{self, SLOTS, slot};
 use super::map::Map;
 use super::{faults, sys};
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ impl<'a> Slots<'a> {
         faults::point();
         let now = (before + 1) % GENERATIONS;
         generation.store(now, Release);
-        self.half(layout::header::HIGHEST_H).fetch_max(slot, AcqRel);
+        self.half(format::header::HIGHEST_H).fetch_max(slot, AcqRel);
         faults::point();
         (Who::new(slot, now), left)
     }
@@ -158,7 +158,7 @@ impl<'a> Slots<'a> {
 
     /// Everybody who took part once and was not cleaned up after, alive or dead.
     pub(super) fn all(self) -> impl Iterator<Item = Who> + 'a {
-        let highest = self.half(layout::header::HIGHEST_H).load(Acquire).min(SLOTS as u32 - 1);
+        let highest = self.half(format::header::HIGHEST_H).load(Acquire).min(SLOTS as u32 - 1);
         (1..=highest).filter_map(move |slot| self.owner(slot)).filter(move |who| !self.reaped(*who))
     }
 }

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use super::alarm::Alarm;
 use super::bell::{Pushes, Sinks, Thread, Waiting};
 use super::files::{Files, Looks};
+use super::format::{self, Header, SHARDS, header};
 use super::journal::{self, Journal, Room};
-use super::layout::{self, Header, SHARDS, header};
 use super::lock::{Got, Lock, NotGot};
 use super::map::{Map, Unmapped};
 use super::patrol::Patrol;
@@ -142,7 +142,7 @@ impl Inner {
         })?;
         lock::check_futex().map_err(|e| place::denied("futex", e))?;
         let (me, left) = Slots { map: &map, live: files.live(), store: files.store() }.take()?;
-        let heard = map.words()[layout::slot::head_w(me.slot())].load(Acquire);
+        let heard = map.words()[format::slot::head_w(me.slot())].load(Acquire);
         let inner = Inner {
             map,
             files: Arc::new(files),
@@ -249,7 +249,7 @@ impl Inner {
 
     /// The shard of a key.
     pub(super) fn shard_of(&self, key: &[u8]) -> usize {
-        layout::shard_of(self.header.seed, key)
+        format::shard_of(self.header.seed, key)
     }
 
     /// Locks a shard, undoes what a dead owner had begun in it, and takes it from an owner that lives and stays inside.
@@ -280,7 +280,7 @@ impl Inner {
             }
             // The lines may have moved between the two looks: then nobody is to touch what is here.
             if self.generation(number) == generation {
-                let cells = journal::limit(&self.map.words()[layout::shard::cells_w(shard.area())]);
+                let cells = journal::limit(&self.map.words()[format::shard::cells_w(shard.area())]);
                 self.reach(shard.area(), cells)?;
                 journal::undo(&self.map, shard.area());
                 return Ok(shard);
@@ -291,8 +291,8 @@ impl Inner {
 
     pub(super) fn lock_of(&self, area: usize) -> Lock<'_> {
         Lock {
-            word: &self.map.halves()[layout::shard::lock_h(area)],
-            turns: &self.map.words()[layout::shard::turns_w(area)],
+            word: &self.map.halves()[format::shard::lock_h(area)],
+            turns: &self.map.words()[format::shard::turns_w(area)],
         }
     }
 
@@ -407,10 +407,10 @@ impl Inner {
 
     /// Whether anything ever happened in a shard: looking at the others would only cost memory.
     pub(super) fn used(&self, shard: usize) -> bool {
-        let area = layout::area(shard, self.generation(shard));
+        let area = format::area(shard, self.generation(shard));
         area >= SHARDS // its lines have moved
-            || self.map.words()[layout::first_word(area)].load(Relaxed) != 0
-            || self.map.halves()[layout::shard::lock_h(area)].load(Relaxed) != 0
+            || self.map.words()[format::first_word(area)].load(Relaxed) != 0
+            || self.map.halves()[format::shard::lock_h(area)].load(Relaxed) != 0
     }
 
     /// What a refusal means that no caller can cause.
@@ -448,7 +448,7 @@ impl Inner {
 impl Room for Inner {
     fn make_chunk(&self, area: usize, chunk: usize) -> bool {
         let words = self.map.words();
-        let place = &words[layout::shard::chunk_w(area, chunk)];
+        let place = &words[format::shard::chunk_w(area, chunk)];
         // One that was made and never used: its maker was killed, or could not map it.
         if place.load(Acquire) == 0 {
             let Ok(at) = create::append(self.file(), &words[header::END_W], chunks::bytes(chunk)) else {

@@ -18,7 +18,7 @@ const NOTE: usize = 128;
 /// How many claims are renewed under one hold of a shard's lock.
 const RENEWALS: usize = 64;
 /// How many dead processes one verb removes before it goes on. Every process of a full table.
-const FUNERALS: usize = super::layout::SLOTS;
+const FUNERALS: usize = super::format::SLOTS;
 
 /// What an attempt found.
 struct Stood {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::chunks::{self, CHUNKS};
 use super::create::{self, Found};
-use super::layout::{self, Header, LOG_MAX, header, shard};
+use super::format::{self, Header, LOG_MAX, header, shard};
 use super::look::{self, Asked, Rows, Shards};
 use super::place::{Dir, refused};
 use super::store::{Halt, Outcome};
@@ -95,7 +95,7 @@ impl Viewer<'_> {
 
     fn copy(&self, number: usize) -> Result<Copy> {
         let generation = self.word(header::generation_w(number))?;
-        let area = layout::area(number, generation);
+        let area = format::area(number, generation);
         // The step: how many entries its log has, and how many steps there were before.
         let step = || self.words(shard::logged_w(area), 2);
         let before = step()?;
@@ -123,7 +123,7 @@ impl Viewer<'_> {
                 *word = *old;
             }
         }
-        let seed = layout::mix(self.header.seed ^ number as u64);
+        let seed = format::mix(self.header.seed ^ number as u64);
         match Lines::with_seed(VecArena::of(words), seed) {
             Ok(lines) => Ok(Copy::Whole(Box::new(lines))),
             Err(refusal) => Err(self.damaged(&format!("is damaged ({refusal:?})"))),
@@ -147,7 +147,7 @@ impl Viewer<'_> {
 
 impl Shards for Viewer<'_> {
     fn shard_of(&self, key: &[u8]) -> usize {
-        layout::shard_of(self.header.seed, key)
+        format::shard_of(self.header.seed, key)
     }
 
     fn used(&self, _: usize) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::thread::futex;
 
-use super::layout::header;
+use super::format::header;
 use super::store::Inner;
 use crate::backend::News;
 

@@ -1,9 +1,12 @@
 //! What every store over a network needs: connections that are kept up, and the choice between them.
 //!
 //! - `lanes`: two connections to one server, and which of them a request takes.
-//! - `open`: makes both for the first time. - `supervise`: makes them again when they break, and moves the pushes.
+//! - `open`: makes both for the first time.
+//! - `supervise`: makes them again when they break, and moves the pushes.
 //! - `guard`: the watchdog of requests without answers.
-//! - `thread`: where connections run. - `server_clock`: the server's time. - `fault`: why a request has no answer.
+//! - `thread`: where connections run.
+//! - `server_clock`: the server's time.
+//! - `fault`: why a request has no answer.
 //!
 //! A store implements [`Protocol`] for its client and [`Link`] for one connection. Everything here is timed by the
 //! [`Runtime`](crate::runtime::Runtime) that was given, so reconnecting runs in virtual time: `tests`.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::resp::Value;
-use super::{digits, record};
+use super::{digits, format};
 use crate::backend::{
     Answer, Claim, ClaimId, Grant, Kind, Lease, News, Previous, Released, Standing, refusal,
 };
@@ -71,7 +71,7 @@ pub(super) fn standing(fields: &Fields<'_>, claim: &Claim) -> Option<Result<Answ
     let standing = match fields.letter() {
         // A new hold says no more than when it began, which is its token, and how the one before it ended.
         "H" if fields.text(4).is_none() => {
-            let lease = Lease::For(Duration::from_micros(record::lease(claim.ttl)));
+            let lease = Lease::For(Duration::from_micros(format::lease(claim.ttl)));
             Standing::Held(Grant {
                 token: token(i64::try_from(now).ok()?),
                 lease,

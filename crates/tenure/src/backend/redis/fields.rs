@@ -3,8 +3,10 @@
 //! gets `sub(head, 67, 82)`.
 //!
 //! - `HEAD.keep` its first and its last byte; where it has no last byte, the first. Of a number, its digits.
-//! - `HEAD.last.to.marks` from the first byte of one to the last of another. - `HEAD.marks.on` from its first byte to the end.
-//! - `HEAD.kind.at` its first byte alone. - `HEAD.last.first9` so many of its bytes.
+//! - `HEAD.last.to.marks` from the first byte of one to the last of another.
+//! - `HEAD.marks.on` from its first byte to the end.
+//! - `HEAD.kind.at` its first byte alone.
+//! - `HEAD.last.first9` so many of its bytes.
 //! - `LIMIT.waiters.digits7` a number with leading zeros.
 
 use crate::core::lease::{LOOK_AGAIN_MAX, MARK_LIFE};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{Record, plain_seen, read_note};
+use super::format::{Record, plain_seen, read_note};
 use super::resp::{Parsed, Value, parse};
 use super::{answer, digits, names};
 use crate::backend::{Anchor, Claim, ClaimId, Cohort, Kind, Owner};
@@ -200,7 +200,7 @@ const RECORDS: Target = Target {
         if let Some(mut claim) = claim() {
             (claim.owner, claim.reason) = (owner.clone().into(), reason.as_str().into());
             claim.cohort.behind = behind;
-            assert_eq!(read_note(&super::record::note(&claim)), (owner, reason, behind));
+            assert_eq!(read_note(&super::format::note(&claim)), (owner, reason, behind));
         }
         outcome((
             record.is_some(),

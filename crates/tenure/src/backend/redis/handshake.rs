@@ -3,7 +3,7 @@
 use super::fault::{of_answer, of_fault};
 use super::link::Link;
 use super::resp::{Value, command};
-use super::target::Target;
+use super::url::Target;
 use crate::backend::net::Why;
 use crate::capability::{Fact, Survives, TokenStrength, Warning};
 use crate::error::ErrorKind;

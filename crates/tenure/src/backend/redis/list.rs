@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::answer::kind;
 use super::client::Client;
-use super::record::Record;
+use super::format::Record;
 use super::resp::Value;
 use super::scripts::Script;
 use super::store::nonsense;
-use super::{answer, fault, names, record};
+use super::{answer, fault, format, names};
 use crate::backend::{Broken, Errand, Kind, Line, Page, Previous, Query, Seen};
 use crate::error::Result;
 use crate::key::Key;
@@ -239,7 +239,7 @@ fn read_plain(key: &Key, all: &[Value]) -> Option<Line> {
     let mut line = Line::new(key.clone(), Kind::Mutex, 1);
     let expires_in = u64::try_from(left.number()?).ok().map(Duration::from_millis);
     let now = u64::try_from(now.number()?).ok()?;
-    let seen = record::plain_seen(record.text().unwrap_or_default(), holder.bytes()?, expires_in, now);
+    let seen = format::plain_seen(record.text().unwrap_or_default(), holder.bytes()?, expires_in, now);
     line.token = seen.token;
     line.holders.push(seen);
     Some(line)

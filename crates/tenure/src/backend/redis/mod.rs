@@ -4,12 +4,20 @@
 //! server's clock, and grants to the next in line what it made free; the one who was granted is told by a push that
 //! carries token and time. Keys, records and channels are a public interface: `docs/wire/redis.md`.
 //!
-//! - `lua/`: the scripts. - `fields`: names in them. - `scripts`: running them. - `answer`, `record`: reading what they say.
-//! - `store`: a client as a backend. - `verbs`: the verbs of the line. - `setnx`: the verbs of the dialect.
-//! - `client`: requests over the two connections that `net` keeps up. - `changes`: news of what is watched.
-//! - `link`, `together`, `stream`, `resp`, `digits`: one connection. - `handshake`: its beginning, and what the server can promise.
-//! - `list`: looking at lines. - `target`, `names`, `fault`: URLs, keys, errors.
-//! - `store_name`: which order the tokens belong to.
+//! - `lua/`: the scripts.
+//! - `fields`: names in them.
+//! - `scripts`: running them.
+//! - `answer`, `format`: reading what they say.
+//! - `store`: a client as a backend.
+//! - `verbs`: the verbs of the line.
+//! - `setnx`: the verbs of the dialect.
+//! - `client`: requests over the two connections that `net` keeps up.
+//! - `changes`: news of what is watched.
+//! - `link`, `together`, `stream`, `resp`, `digits`: one connection.
+//! - `handshake`: its beginning, and what the server can promise.
+//! - `list`: looking at lines.
+//! - `url`, `names`, `fault`: URLs, keys, errors.
+//! - `domain`: which order the tokens belong to.
 
 use super::Entry;
 use crate::capability::{Capabilities, Fact, Knows, Survives, TokenStrength};
@@ -18,23 +26,23 @@ mod answer;
 mod changes;
 mod client;
 mod digits;
+mod domain;
 mod fault;
 mod fields;
+mod format;
 #[cfg(feature = "unstable")]
 mod fuzz;
 mod handshake;
 mod link;
 mod list;
 mod names;
-mod record;
 mod resp;
 mod scripts;
 pub(super) mod setnx;
 mod store;
-mod store_name;
 mod stream;
-mod target;
 mod together;
+mod url;
 mod verbs;
 
 #[cfg(feature = "unstable")]

@@ -8,7 +8,7 @@ pub(super) const PREFIX: &str = "tenure:{";
 /// A key that nothing is kept in.
 pub(super) const NOTHING: &str = "tenure:{}:x";
 
-/// Where an operator may name the server: see `store_name`.
+/// Where an operator may name the server: see `domain`.
 pub(super) const NAME: &str = "tenure:domain";
 
 /// The head of a lock: `tenure:{namespace/name}:l`. All keys of a lock share what is in the braces, so that they lie in one

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::answer::{self, Fields, hex};
 use super::digits::padded;
-use super::record;
+use super::format;
 use super::scripts::Script;
 use super::store::{self, Store, Verbs};
 use crate::backend::{Answer, BoxFuture, Claim, Entry, Errand, Kind, Leave, Released, Standing, refusal};
@@ -74,7 +74,7 @@ impl Verbs for Plain {
         let names: Vec<String> =
             all.iter().flat_map(|(k, id)| [k.key.clone(), k.record.clone(), k.mark(id)]).collect();
         let words: Vec<String> =
-            claims.iter().flat_map(|c| [hex(c.id), millis(c.ttl), record::plain_note(c)]).collect();
+            claims.iter().flat_map(|c| [hex(c.id), millis(c.ttl), format::plain_note(c)]).collect();
         let names: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
         let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
         let asked = store.client.run(errand, Script::PlainRenew, &names, &words).await;
@@ -108,7 +108,7 @@ impl Verbs for Plain {
         let (keys, id, held) = (store.keys(&to.key), hex(to.id), hex(from.id));
         let marks = [keys.mark(&held), keys.mark(&id)];
         let birth = padded(store.client.server_us(to.birth), 16);
-        let (lease, note) = (millis(to.ttl), record::plain_note(to));
+        let (lease, note) = (millis(to.ttl), format::plain_note(to));
         let names = [&keys.key, &keys.record, &marks[0], &marks[1]].map(|k| k.as_bytes());
         let words = [&held, &id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = store.client.run(errand, Script::PlainTransfer, &names, &words).await;
@@ -139,7 +139,7 @@ impl Store<Plain> {
         let (keys, id) = (self.keys(&claim.key), hex(claim.id));
         let (mark, lease) = (keys.mark(&id), millis(claim.ttl));
         let birth = padded(self.client.server_us(claim.birth), 16);
-        let note = record::plain_note(claim);
+        let note = format::plain_note(claim);
         let names = [&keys.key, &keys.record, &mark].map(|k| k.as_bytes());
         let words = [&id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = self.client.run(errand, Script::PlainAttempt, &names, &words).await;

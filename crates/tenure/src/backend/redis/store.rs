@@ -11,8 +11,8 @@ use super::fault::of_fault;
 use super::link::Link;
 use super::resp::Value;
 use super::scripts::Script;
-use super::target::Target;
-use super::{changes, handshake, list, store_name};
+use super::url::Target;
+use super::{changes, domain, handshake, list};
 use crate::backend::net::{self, Fault, Link as _, Why};
 use crate::backend::{
     Answer, Backend, BoxFuture, Call, Claim, Errand, Leave, Opened, Opening, Page, Part, Query, Released,
@@ -181,7 +181,7 @@ impl<V: Verbs> Backend for Store<V> {
     }
 
     fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
-        Box::pin(store_name::domain(&self.client, V::MOST.backend))
+        Box::pin(domain::domain(&self.client, V::MOST.backend))
     }
 
     fn part(&self, _: &Key) -> Part {

@@ -9,7 +9,7 @@ use super::link::Link;
 use super::resp::Value;
 use super::scripts::Script;
 use super::store::{Store, Verbs};
-use super::{MOST, names, record};
+use super::{MOST, format, names};
 use crate::backend::net::{self, Why};
 use crate::backend::{Anchor, Answer, BoxFuture, Claim, Errand, Leave, Released, refusal};
 use crate::capability::Capabilities;
@@ -41,7 +41,7 @@ impl Verbs for Line {
 
     async fn renew(store: &Store<Line>, claims: &[Claim], errand: Errand) -> Vec<Result<Answer>> {
         let heads: Vec<String> = claims.iter().map(|c| names::head(&c.key)).collect();
-        let words: Vec<String> = claims.iter().flat_map(|c| [hex(c.id), record::note(c)]).collect();
+        let words: Vec<String> = claims.iter().flat_map(|c| [hex(c.id), format::note(c)]).collect();
         let keys: Vec<&[u8]> = heads.iter().map(String::as_bytes).collect();
         let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
         let asked = store.client.run(errand, Script::Renew, &keys, &arguments).await;
@@ -68,9 +68,9 @@ impl Verbs for Line {
         refusal::check_tokens(to, TOKENS)?;
         let client = &store.client;
         let (head, held, id) = (names::head(&to.key), hex(from.id), hex(to.id));
-        let terms = record::terms(to);
+        let terms = format::terms(to);
         let birth = padded(client.server_us(to.birth), 16);
-        let who = record::who(&client.id, to);
+        let who = format::who(&client.id, to);
         let used = padded(from.cohort.used.into(), 10);
         let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who, &used].map(str::as_bytes);
         let asked = client.run(errand, Script::Transfer, &[head.as_bytes()], &words).await;
@@ -122,8 +122,8 @@ impl Store<Line> {
     /// The key and the arguments of an attempt.
     fn attempt_words(&self, claim: &Claim) -> (String, [String; 3]) {
         let client = &self.client;
-        let how = record::how(claim, client.server_us(claim.birth));
-        (names::head(&claim.key), [hex(claim.id), record::asked(&client.id, claim), how])
+        let how = format::how(claim, client.server_us(claim.birth));
+        (names::head(&claim.key), [hex(claim.id), format::asked(&client.id, claim), how])
     }
 
     fn attempted(&self, claim: &Claim, asked: Result<(Value, Arc<Link>), Why>) -> Result<Answer> {
@@ -135,7 +135,7 @@ impl Store<Line> {
     /// need not look at its clock. What is released later is free all the same, as it would be had its lease ended.
     fn surely_holds(&self, claim: &Claim) -> bool {
         // A claim that stands by its lease alone may have come from another process: its birth says nothing.
-        let end = claim.birth + Duration::from_micros(record::lease(claim.ttl));
+        let end = claim.birth + Duration::from_micros(format::lease(claim.ttl));
         claim.anchor == Anchor::Process && self.client.lanes.runtime().now() + net::PATIENCE < end
     }
 }

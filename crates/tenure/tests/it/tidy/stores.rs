@@ -52,3 +52,50 @@ fn only_one_crate_starts_servers() {
     }
     none(&faults);
 }
+
+/// Whoever knows one store finds the same thing under the same name in another.
+#[test]
+fn every_store_uses_the_same_file_names() {
+    let all = sources("crates/tenure/src/backend", "rs");
+    let mut folders: Vec<&str> =
+        all.iter().filter_map(|source| source.path.rsplit_once('/')).map(|(folder, _)| folder).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    // A store has a row in the table; what stores share has none.
+    let has_row = |folder: &&str| {
+        let module = format!("{folder}/mod.rs");
+        all.iter().any(|s| s.path == module && s.code().any(|(_, line)| line.contains("ENTRY: Entry")))
+    };
+    let stores: Vec<&str> = folders.into_iter().filter(has_row).collect();
+    assert!(stores.len() >= 2, "only {stores:?} are stores");
+    let mut faults = Vec::new();
+    for store in stores {
+        let inside = |name: &str| {
+            let path = format!("{store}/{name}.rs");
+            all.iter().find(|source| source.path == path)
+        };
+        let networked = all.iter().any(|source| {
+            source.path.starts_with(store) && source.code().any(|(_, line)| line.contains("backend::net"))
+        });
+        let url = networked.then_some("url");
+        for name in ["domain", "format", "verbs"].into_iter().chain(url) {
+            if inside(name).is_none() {
+                faults.push(format!("{store} has no {name}.rs"));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn legends_have_one_module_a_line() {
+    let mut faults = Vec::new();
+    for source in sources("crates", "rs") {
+        for (number, line) in source.text.lines().enumerate() {
+            if line.starts_with("//! - `") && line.contains(". - `") {
+                faults.push(format!("{}:{} explains two modules in one line", source.path, number + 1));
+            }
+        }
+    }
+    none(&faults);
+}

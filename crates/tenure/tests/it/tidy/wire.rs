@@ -6,7 +6,7 @@ use super::read;
 
 #[test]
 fn the_host_file_is_documented_as_it_is() {
-    let layout = read("crates/tenure/src/backend/host/layout.rs");
+    let layout = read("crates/tenure/src/backend/host/format.rs");
     let cells = read("crates/tenure/src/core/line/cells.rs");
     let arena = read("crates/tenure/src/core/line/arena.rs");
     let chunks = read("crates/tenure/src/backend/host/chunks.rs");

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::client::Client;
 use super::names::NAME;
 use super::resp::Value;
-use super::target::Target;
+use super::url::Target;
 use crate::backend::Errand;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
