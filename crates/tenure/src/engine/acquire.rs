@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
+use super::asker::Asker;
 use super::claim::{Request, Turn};
 use super::hold::{Dropped, Hold, Phase};
-use super::turn::Asker;
-use super::{Engine, scope, telling, turn};
+use super::{Engine, scope, telling};
 use crate::backend::{Answer, Call};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
@@ -58,18 +58,6 @@ pub(crate) async fn acquire(
     patience: Patience,
 ) -> Result<Option<Turn>> {
     begin(engine, request, patience, drive(engine, request, patience, &mut Asker::alone())).await
-}
-
-/// The same, together with the other tasks of this client that want the lock: see [`cohort`].
-pub(crate) async fn acquire_in_turn(
-    engine: &Arc<Engine>,
-    request: &Request,
-    patience: Patience,
-) -> Result<Option<Turn>> {
-    if request.fair || patience == Patience::None {
-        return acquire(engine, request, patience).await;
-    }
-    begin(engine, request, patience, turn::take(engine, request, patience)).await
 }
 
 /// What all acquiring begins and ends with.

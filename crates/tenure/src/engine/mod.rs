@@ -3,7 +3,8 @@
 //! Acquiring, in the order in which a call passes through:
 //! - `acquire`: asks the store, waits for the grant.
 //! - `cohort`: tasks of this client that want one lock, in a queue behind one claim.
-//! - `turn`: waiting in such a queue, leading one, passing the hold on.
+//! - `asker`: who asks the store, for itself or leading such a queue.
+//! - `turn`: waiting in such a queue, and passing the hold on.
 //! - `several`: tries several locks in one request.
 //! - `claim`: what a face asks for, and the `Turn` that releases itself when dropped.
 //! - `hold`: the state of one claim.
@@ -36,6 +37,7 @@ use crate::runtime::fork::Birthplace;
 use crate::runtime::{Runtime, race};
 
 mod acquire;
+mod asker;
 mod claim;
 mod cohort;
 pub(crate) mod detached;
@@ -55,11 +57,12 @@ mod tests;
 mod transfer;
 mod turn;
 
-pub(crate) use acquire::{Patience, TRY_PATIENCE, acquire, acquire_in_turn};
+pub(crate) use acquire::{Patience, TRY_PATIENCE, acquire};
 pub(crate) use claim::{Request, Turn};
 pub(crate) use hub::Hub;
 pub(crate) use several::try_all;
 pub(crate) use transfer::adopt;
+pub(crate) use turn::acquire_in_turn;
 
 use cohort::Cohorts;
 use hold::{Hold, Next};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::acquire::{PATIENCE, Patience, begin, drive, sends};
+use super::asker::{Asker, First};
 use super::claim::{Request, Turn};
-use super::turn::{Asker, First};
 use crate::backend::{Answer, Call, Claim, Part};
 use crate::error::Result;
 use crate::runtime::{join_all, race};

@@ -4,9 +4,10 @@
 //! then on each adds a window. A chunk may lie anywhere in the file, and never crosses the border of two windows, which
 //! are the pieces that a process maps.
 
-use super::format::PAGE;
 use crate::core::line::arena::CELL;
 
+/// Bytes of a page of memory.
+pub(super) const PAGE: usize = 4096;
 pub(super) const CELL_BYTES: usize = CELL * 8;
 /// Bytes of a window: the piece of the file that a process maps at once, and the longest chunk.
 pub(super) const WINDOW: usize = 1 << 20;

@@ -13,9 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::chunks::PAGE;
 use super::create::write_all;
 use super::faults;
-use super::format::{PAGE, checksum, mix};
+use super::format::{checksum, mix};
 use super::place::{Dir, keep, refused};
 use crate::error::{Error, Result};
 

@@ -11,7 +11,7 @@
 //! A new file ends after the first chunks. A shard that needs more cells gets a chunk at the end of the file (`chunks.rs`).
 //! Only allocated ranges are ever touched, so a full disk is a refused allocation and never a SIGBUS.
 
-use super::chunks::{CELL_BYTES, CELLS_FIRST, CHUNKS};
+use super::chunks::{CELL_BYTES, CELLS_FIRST, CHUNKS, PAGE};
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("the host backend needs atomic words of 64 bits and a 64-bit address space");
@@ -21,7 +21,6 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TENURE\r\n");
 /// The version of this layout, and of the line's cells within it.
 pub(super) const LAYOUT: u64 = 3;
 
-pub(super) const PAGE: usize = 4096;
 /// Process slots, slot 0 unused.
 pub(super) const SLOTS: usize = 1024;
 pub(super) const SHARDS: usize = 64;

@@ -17,8 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-use super::chunks::{self, CELLS_FIRST, CHUNKS, WINDOW};
-use super::format::{self, AREAS, FRONT, PAGE, SHARDS};
+use super::chunks::{self, CELLS_FIRST, CHUNKS, PAGE, WINDOW};
+use super::format::{self, AREAS, FRONT, SHARDS};
 use crate::core::line::arena::CELL;
 use crate::runtime::fork::Birthplace;
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::fault::{of_answer, of_fault};
-use super::link::{Link, Reply};
+use super::link::Link;
 use super::resp::Value;
 use super::scripts::{Names, Script};
 use super::stream::Stream;
-use super::together::Verb;
+use super::together::{Reply, Verb};
 use super::url::Target;
 use super::{changes, handshake, names};
 use crate::backend::net::{Fault, Lane, Lanes, Link as _, Protocol, ServerClock, Thread, Why};

@@ -14,19 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::resp::{self, Value};
+use super::resp;
 use super::scripts::Names;
 use super::stream::Stream;
-use super::together::{self, Queued, To, Verb};
+use super::together::{self, Queued, Reply, To, Verb};
 use crate::backend::net::{Fault, Link as _};
 use crate::core::moment::Moment;
 use crate::runtime::Runtime;
 
 mod driver;
 mod ends;
-
-/// The answer to a request.
-pub(super) type Reply = Result<Value, Fault>;
 
 /// One connection.
 #[derive(Debug)]

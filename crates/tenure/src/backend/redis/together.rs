@@ -10,11 +10,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::digits;
-use super::link::Reply;
 use super::resp::{self, Value};
 use super::scripts::{Names, Script};
 use crate::backend::net::Fault;
 use crate::core::moment::Moment;
+
+/// The answer to a request.
+pub(super) type Reply = Result<Value, Fault>;
 
 /// The most verbs in one call: a longer script would hold the server up.
 pub(super) const MOST: usize = 48;
