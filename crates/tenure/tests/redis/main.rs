@@ -25,6 +25,7 @@ mod observers;
 mod people;
 mod proxy;
 mod raw;
+mod runtimes;
 mod scripts;
 mod tls;
 mod together;
@@ -59,6 +60,7 @@ fn all() -> Vec<Trial> {
         damaged::trials(),
         faces::trials(),
         faults::trials(),
+        runtimes::trials(),
         full::trials(),
         golden::trials(),
         histories::trials(),

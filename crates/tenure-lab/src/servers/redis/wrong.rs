@@ -29,7 +29,7 @@ const fn dialect(patches: &'static [Patch]) -> On {
 
 /// A release that does not look at who holds.
 const ANY_OWNER: &[Patch] = &[
-    ("  if sub(before, 124, 155) ~= id or byte", "  if byte"),
+    ("  if sub(before, 125, 156) ~= id or byte", "  if byte"),
     ("    if sub(before, 19, 50) ~= id then\n      break\n    end\n", ""),
 ];
 
@@ -44,7 +44,7 @@ const BY_INCR: &[Patch] = &[
 pub(super) const VARIANTS: &[Variant] = variant_table! {
     a_release_script_without_an_owner: redis(ANY_OWNER), as_it_is(), "s4_strangers_cannot_release";
     a_renewal_script_that_revives: redis(&[
-        ("    and sub(head, 156, 171) > stamp and sub(head, 264)", "    and sub(head, 264)"),
+        ("    and sub(head, 157, 172) > stamp and sub(head, 266)", "    and sub(head, 266)"),
     ]), as_it_is(), "s10_renewal_never_revives";
     a_token_by_incr: redis(BY_INCR), as_it_is(), "s2_tokens_after_the_data_is_lost";
     a_time_that_the_client_tells: redis(&[
@@ -59,11 +59,11 @@ pub(super) const VARIANTS: &[Variant] = variant_table! {
         ("call('ZADD', base .. 'w', place, id)", "call('ZADD', base .. 'w', -place, id)"),
     ]), as_it_is(), "l3_first_come_first_served";
     a_hand_over_that_tells_nobody: redis(&[
-        ("  return tell(record, '1g' .. id .. sub(record, 61, 76) .. stamp .. lease .. part('l')) ~= 0 or id == asker", "  return true"),
-        ("try('PUBLISH', 'tenure:client:' .. sub(record, 77, 92), text) == 0", "false"),
+        ("  return tell(record, '1g' .. id .. sub(record, 62, 77) .. stamp .. lease .. sub(record, 3, 3) .. part('l')) ~= 0 or id == asker", "  return true"),
+        ("try('PUBLISH', 'tenure:client:' .. sub(record, 78, 93), text) == 0", "false"),
     ]), as_it_is(), "l5_waiters_are_told";
     a_push_with_a_token_of_its_own: redis(&[
-        ("'1g' .. id .. sub(record, 61, 76) ..", "'1g' .. id .. format('%016d', last + 1) .."),
+        ("'1g' .. id .. sub(record, 62, 77) ..", "'1g' .. id .. format('%016d', last + 1) .."),
         ("'1g' .. heir .. token ..", "'1g' .. heir .. format('%016d', token + 1) .."),
     ]), as_it_is(), "s2_the_told_token_is_the_stored_one";
     a_try_script_that_queues: redis(&[
@@ -71,8 +71,8 @@ pub(super) const VARIANTS: &[Variant] = variant_table! {
     ]), as_it_is(), "l3_try_lock_never_stands_in_line";
     a_claim_with_one_token_whatever_it_asked_for: redis(&[
         ("last = format('%016d', token + sub(asked, 11, 20) - 1)", "last = token"),
-        ("last = format('%016d', token + sub(record, 13, 22) - 1)", "last = token"),
-        ("last = last + tonumber(sub(record, 13, 22)) - 1", "last = last"),
+        ("last = format('%016d', token + sub(record, 14, 23) - 1)", "last = token"),
+        ("last = last + tonumber(sub(record, 14, 23)) - 1", "last = last"),
     ]), as_it_is(), "s2_the_tokens_of_a_cohort";
     a_release_that_gives_a_used_token_back: redis(&[
         ("before = '11' .. format('%016d', token + spent - 1)", "before = '11' .. format('%016d', token + spent - 2)"),
