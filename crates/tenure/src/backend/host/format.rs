@@ -19,7 +19,7 @@ compile_error!("the host backend needs atomic words of 64 bits and a 64-bit addr
 /// `TENURE` and two bytes that a text tool would change.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TENURE\r\n");
 /// The version of this layout, and of the line's cells within it.
-pub(super) const LAYOUT: u64 = 3;
+pub(super) const LAYOUT: u64 = 4;
 
 /// Process slots, slot 0 unused.
 pub(super) const SLOTS: usize = 1024;
