@@ -124,7 +124,7 @@ fn a_damaged_or_foreign_store_is_refused_and_named() {
     let cases: [(Dir, &str); 5] = [
         (header(0, b"SQLite format 3\0"), "is not a store of Tenure"),
         (header(0, &[0; 4096]), "is not a store of Tenure"),
-        (header(8, &77u64.to_ne_bytes()), "has layout 77, and this program knows layout 3"),
+        (header(8, &77u64.to_ne_bytes()), "has layout 77, and this program knows layout 4"),
         (header(16, &[0xFF]), "has a damaged header"),
         (header(40, &128u64.to_ne_bytes()), "has a damaged header"),
     ];
