@@ -70,8 +70,18 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
     let chosen = world.below(machines.len() as u64);
     let Some(machine) = machines.get(usize::try_from(chosen).unwrap_or(0)) else { return };
     let short = 10 * MS + world.below(3 * S);
+    // Sessions are timed by a clock that nobody can set.
+    let timed = matches!(
+        fault,
+        Fault::ServerForward
+            | Fault::ServerBack
+            | Fault::ServerRocks
+            | Fault::Failover
+            | Fault::FailoverEmpty
+    );
     let nothing = fault == Fault::Close && machine.client().is_none()
-        || fault == Fault::CutOff && world.store != Store::Sessions;
+        || fault == Fault::CutOff && world.store != Store::Sessions
+        || timed && world.store == Store::Sessions;
     if nothing || !world.hit(fault) {
         return;
     }
