@@ -177,7 +177,10 @@ fn rare(sum: &Sum) -> Vec<String> {
     if sum.twins[0] == 0 {
         rare.push("a write lost without tokens".to_owned());
     }
-    for ((store, name, _), share) in STORES.iter().zip(&sum.stores) {
+    for ((store, name, of_all), share) in STORES.iter().zip(&sum.stores) {
+        if *of_all == 0 {
+            continue;
+        }
         let judged = RULES.iter().zip(share.judged);
         let slept = judged.filter(|(rule, n)| store.judges(rule) && *n < HITS);
         rare.extend(slept.map(|(rule, _)| format!("{rule} in {name}")));
