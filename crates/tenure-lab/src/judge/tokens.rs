@@ -101,7 +101,9 @@ impl<'a> Sign<'a> {
 pub(super) fn check(facts: &Facts<'_>, windows: &Windows) -> Verdict {
     let mut tally = Tally::default();
     for (lock, claims) in &facts.locks {
-        let grants: Vec<Grant<'_>> = facts.granted(claims).filter_map(|hold| grant(hold, windows)).collect();
+        let mut grants: Vec<Grant<'_>> =
+            facts.granted(claims).filter_map(|hold| grant(hold, windows)).collect();
+        joiners(&mut grants, windows);
         for one in &grants {
             tally.judge(one.promised);
         }
@@ -132,6 +134,21 @@ fn grant<'a>(hold: &'a Hold, windows: &Windows) -> Option<Grant<'a>> {
     let promised = !windows.excuse_for("S2", from, returned, &[hold.p]);
     let ended = hold.belief().map(|(_, ended)| ended);
     Some(Grant { hold, token, invoked, returned, ended, promised })
+}
+
+/// A reader shares the token of the readers that it joins. If a fault brought these back, as a restored copy of the data
+/// does, the token may be older than one that was used since: nothing tells the store, and the fence refuses it.
+fn joiners(grants: &mut [Grant<'_>], windows: &Windows) {
+    let mut first: HashMap<i64, u64> = HashMap::new();
+    for reader in grants.iter().filter(|grant| grant.reads()) {
+        let invoked = first.entry(reader.token).or_insert(reader.invoked);
+        *invoked = reader.invoked.min(*invoked);
+    }
+    for reader in grants.iter_mut().filter(|grant| grant.reads()) {
+        let with = first.get(&reader.token).copied().filter(|invoked| *invoked < reader.invoked);
+        let back = with.is_some_and(|from| windows.excuse_for("S1", from, reader.returned, &[reader.hold.p]));
+        reader.promised &= !back;
+    }
 }
 
 fn signs<'a>(grants: &[Grant<'a>], windows: &Windows) -> [Sign<'a>; 3] {

@@ -43,6 +43,21 @@ fn a_rule_that_was_promised_at_no_time_did_not_hold() {
 }
 
 #[test]
+fn readers_may_join_those_of_a_restored_copy() {
+    let before = "1 1 a acquire invoke kind=read\n10 1 a acquire ok token=4\n20 1 a release invoke\n30 2 b acquire invoke kind=write\n40 2 b acquire ok token=6\n50 2 b release invoke\n";
+    let then = |kind: &str, token: u32| {
+        format!("{before}100 3 c acquire invoke kind={kind}\n110 3 c acquire ok token={token}\n")
+    };
+    let restored = fault(60, 90, "server", "[\"S1\"]");
+    assert_eq!(status(&then("read", 4), "S2"), Status::Broken, "nothing was restored");
+    let found = verdict(&history(&format!("{}{restored}", then("read", 4))), "S2");
+    assert!(found.status == Status::Held && !found.excused.is_empty(), "{found:?}");
+    for other in [then("read", 5), then("write", 4)] {
+        assert_eq!(status(&format!("{other}{restored}"), "S2"), Status::Broken, "{other}");
+    }
+}
+
+#[test]
 fn the_fence_is_always_judged() {
     let lost = "1 1 a enter ok token=3 value=0\n2 2 b enter ok token=4 value=0\n3 1 a write ok token=3 value=1\n4 2 b write ok token=4 value=1\n";
     let script = format!("{lost}{}", fault(0, 100, "server", "[\"S1\",\"S2\",\"S3\"]"));
