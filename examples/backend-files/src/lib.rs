@@ -1,7 +1,8 @@
 //! `files:///dir`: a backend of Tenure in a crate of its own. One file for each lock, in a directory of this machine.
 //!
-//! - [`BACKEND`]: what `Locks::builder(url).backend(&BACKEND)` takes. - `record`: what the file of a lock says; the contract is
-//!   kept there. - this file: capabilities, reading and writing, and the verbs.
+//! - [`BACKEND`]: what `Locks::builder(url).backend(&BACKEND)` takes.
+//! - `record`: what the file of a lock says; the contract is kept there. - this file: capabilities, reading and
+//!   writing, and the verbs.
 //!
 //! It is as small as a complete backend can be: mutexes only, and waiters poll. A verb locks the directory with flock(2),
 //! reads the lock's file, changes it and renames a new one into its place. A process that is killed at any point leaves the

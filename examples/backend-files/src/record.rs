@@ -67,7 +67,7 @@ impl Record {
             let waiting = Standing::Waiting { place: None, ahead: None, look_again: LOOK_AGAIN };
             return Ok(if claim.stand { waiting } else { Standing::Busy });
         }
-        // S2: greater than the last one, and, if the file was lost, than all of the lost ones.
+        // S2: the token is greater than the last one. If the file was lost, the clock makes it greater than all lost ones.
         let next = self.token.checked_add(1).ok_or_else(|| {
             Error::unavailable("the lock has given its last fencing token", "use a lock of another name")
         })?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus, set_child_subreaper, setsid};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
-use tenure::{ErrorKind, Key, Locks, Run, RunState};
+use tenure::{ErrorKind, Key, Locks, Previous, Run, RunState};
 
 use super::Plan;
 use super::bell::Bell;
@@ -176,8 +176,7 @@ impl Guardian {
         self.status.waited_ms = millis(self.began.elapsed());
         self.status.slot = hold.slot().map(str::to_owned);
         let tokens = self.tokens(&locks, &hold);
-        let ended = hold.previous();
-        let previous = |key: &Key| ended.iter().find(|(k, _)| k == key).map(|(_, how)| how.as_str());
+        let previous = |key: &Key| hold.previous(key).map(Previous::as_str);
         match &tokens[..] {
             [(key, token)] => (self.status.token, self.status.previous) = (*token, previous(key)),
             _ => {

@@ -191,15 +191,16 @@ impl Hold {
         }
     }
 
-    /// What is held, with how the hold before it ended.
-    pub(super) fn previous(&self) -> Vec<(Key, Previous)> {
+    /// How the hold of this lock before ours ended; `None` if a parent holds it.
+    pub(super) fn previous(&self, key: &Key) -> Option<Previous> {
+        let of = |held: &Key, how: Previous| (held == key).then_some(how);
         match self {
-            Hold::Inherited => Vec::new(),
-            Hold::One(guard) => vec![(guard.key().clone(), guard.previous())],
-            Hold::Many(guard) => guard.previous().map(|(key, how)| (key.clone(), how)).collect(),
-            Hold::Read(guard) => vec![(guard.key().clone(), guard.previous())],
-            Hold::Permits(permit) => vec![(permit.key().clone(), permit.previous())],
-            Hold::Slot(started) => vec![(started.guard().key().clone(), started.guard().previous())],
+            Hold::Inherited => None,
+            Hold::One(guard) => of(guard.key(), guard.previous()),
+            Hold::Many(guard) => guard.previous().find_map(|(held, how)| of(held, how)),
+            Hold::Read(guard) => of(guard.key(), guard.previous()),
+            Hold::Permits(permit) => of(permit.key(), permit.previous()),
+            Hold::Slot(started) => of(started.guard().key(), started.guard().previous()),
         }
     }
 

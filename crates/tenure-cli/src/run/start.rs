@@ -129,13 +129,11 @@ impl Guardian {
         for (at, digits) in digits.iter().enumerate().filter(|_| tokens.len() > 1) {
             command.env(format!("TENURE_TOKEN_{}", at + 1), digits);
         }
-        // Of a lock that a parent holds, its grant was asked for long ago: what the parent was told stays.
-        let ours = hold.previous();
-        if !ours.is_empty() {
-            let how = |(key, _): &(Key, _)| {
-                ours.iter().find(|(k, _)| k == key).map_or("unknown", |(_, how)| how.as_str())
-            };
-            command.env("TENURE_PREVIOUS", tokens.iter().map(how).collect::<Vec<_>>().join("\n"));
+        // What a parent was told of the locks that it holds stays, unless some are ours.
+        let previous: Vec<_> = tokens.iter().map(|(key, _)| hold.previous(key)).collect();
+        if previous.iter().any(Option::is_some) {
+            let words = previous.into_iter().map(|how| how.unwrap_or_default().as_str());
+            command.env("TENURE_PREVIOUS", words.collect::<Vec<_>>().join("\n"));
         }
         command.env("TENURE_URL", locks.url());
         command.env("TENURE_NAMESPACE", &plan.store.namespace);

@@ -165,7 +165,7 @@ fn broken(fault: &Fault) -> Why {
     Why::new(ErrorKind::Unavailable, format!("not connected: {}", fault.text()), REACH)
 }
 
-/// A server that was fit when the client first connected, and is not now, may be so again: a failover is under way.
+/// A server that was usable when the client first connected may become usable again: a failover may be under way.
 fn for_now(mut why: Why) -> Why {
     if why.kind == ErrorKind::Config {
         why.kind = ErrorKind::Unavailable;

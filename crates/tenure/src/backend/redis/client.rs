@@ -20,6 +20,9 @@ use crate::core::moment::Moment;
 use crate::error::ErrorKind;
 use crate::runtime::{Runtime, join_all};
 
+/// What a request came to: a value, and the connection that it came over.
+pub(super) type Asked = Result<(Value, Arc<Link>), Why>;
+
 /// A client of one server.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -144,7 +147,7 @@ impl Client {
         script: Script,
         keys: &[&[u8]],
         arguments: &[&[u8]],
-    ) -> Result<(Value, Arc<Link>), Why> {
+    ) -> Asked {
         let mut request = self.names.request(script, keys, arguments);
         let mut again = script.only_reads();
         for _ in 0..3 {
@@ -192,7 +195,7 @@ impl Client {
         script: Script,
         key: &[u8],
         arguments: &[&[u8]],
-    ) -> Result<(Value, Arc<Link>), Why> {
+    ) -> Asked {
         let link = self.lanes.pick(errand)?;
         self.lanes.wake_guard();
         let answer = link.ask_verb(Verb::new(script, key, arguments));
@@ -205,7 +208,7 @@ impl Client {
         errand: Errand,
         script: Script,
         verbs: &[(Vec<u8>, [Vec<u8>; 3])],
-    ) -> Vec<Result<(Value, Arc<Link>), Why>> {
+    ) -> Vec<Asked> {
         let link = match self.lanes.pick(errand) {
             Ok(link) => link,
             Err(why) => return verbs.iter().map(|_| Err(why.clone())).collect(),
@@ -231,7 +234,7 @@ impl Client {
         arguments: &[&[u8]],
         link: Arc<Link>,
         answer: impl Future<Output = Reply>,
-    ) -> Result<(Value, Arc<Link>), Why> {
+    ) -> Asked {
         let text = match answer.await {
             Ok(Value::Error(text)) => text,
             Err(Fault::Batch(text)) => text.to_string(),

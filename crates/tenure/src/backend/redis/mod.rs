@@ -6,7 +6,7 @@
 //!
 //! - `lua/`: the scripts.
 //! - `fields`: names in them.
-//! - `scripts`: running them.
+//! - `scripts`: one for each verb, and how it is called.
 //! - `answer`, `format`: reading what they say.
 //! - `store`: a client as a backend.
 //! - `verbs`: the verbs of the line.
@@ -14,7 +14,7 @@
 //! - `client`: requests over the two connections that `net` keeps up.
 //! - `changes`: news of what is watched.
 //! - `link`, `together`, `stream`, `resp`, `digits`: one connection.
-//! - `handshake`: its beginning, and what the server can promise.
+//! - `handshake`: how a connection begins, and what the server can promise.
 //! - `list`: looking at lines.
 //! - `url`, `names`, `fault`: URLs, keys, errors.
 //! - `domain`: which order the tokens belong to.

@@ -93,8 +93,7 @@ impl Verbs for Plain {
         let names = [&keys.key, &keys.record, &mark].map(|k| k.as_bytes());
         let words = [&id, &trace, &birth].map(|w| w.as_bytes());
         let asked = store.client.run(errand, Script::PlainRelease, &names, &words).await;
-        let (value, link) = asked.map_err(|why| why.error())?;
-        store.judge(&link, &value, &id, answer::released)
+        store.answered(asked, &id, answer::released)
     }
 
     async fn transfer(store: &Store<Plain>, from: &Claim, to: &Claim, errand: Errand) -> Result<Answer> {
@@ -112,8 +111,7 @@ impl Verbs for Plain {
         let names = [&keys.key, &keys.record, &marks[0], &marks[1]].map(|k| k.as_bytes());
         let words = [&held, &id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = store.client.run(errand, Script::PlainTransfer, &names, &words).await;
-        let (value, link) = asked.map_err(|why| why.error())?;
-        store.judge(&link, &value, &id, |fields| answer::standing(fields, to))
+        store.answered(asked, &id, |fields| answer::standing(fields, to))
     }
 
     fn evict(store: &Store<Plain>, key: &Key) -> (Script, Vec<String>) {
@@ -143,8 +141,7 @@ impl Store<Plain> {
         let names = [&keys.key, &keys.record, &mark].map(|k| k.as_bytes());
         let words = [&id, &lease, &birth, &note].map(|w| w.as_bytes());
         let asked = self.client.run(errand, Script::PlainAttempt, &names, &words).await;
-        let (value, link) = asked.map_err(|why| why.error())?;
-        self.judge(&link, &value, &id, |fields| self.standing(fields, claim))
+        self.answered(asked, &id, |fields| self.standing(fields, claim))
     }
 
     /// A claim that finds the lock busy has no place to wait in: the engine asks again.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::answer::{self, Fields};
-use super::client::Client;
+use super::client::{Asked, Client};
 use super::fault::of_fault;
 use super::link::Link;
 use super::resp::Value;
 use super::scripts::Script;
 use super::url::Target;
 use super::{changes, domain, handshake, list};
-use crate::backend::net::{self, Fault, Link as _, Why};
+use crate::backend::net::{self, Fault, Link as _};
 use crate::backend::{
     Answer, Backend, BoxFuture, Call, Claim, Errand, Leave, Opened, Opening, Page, Part, Query, Released,
     Watched,
@@ -106,9 +106,20 @@ pub(super) async fn open<V: Verbs>(opening: Opening) -> Opened {
 }
 
 impl<V: Verbs> Store<V> {
+    /// Reads the answer to the verb of one claim.
+    pub(super) fn answered<T>(
+        &self,
+        asked: Asked,
+        id: &str,
+        read: impl FnOnce(&Fields<'_>) -> Option<Result<T>>,
+    ) -> Result<T> {
+        let (value, link) = asked.map_err(|why| why.error())?;
+        self.judge(&link, &value, id, read)
+    }
+
     /// Reads an answer. One that is not an answer to this very request means that nothing on the connection can be
     /// trusted any more.
-    pub(super) fn judge<T>(
+    fn judge<T>(
         &self,
         link: &Link,
         value: &Value,
@@ -127,7 +138,7 @@ impl<V: Verbs> Store<V> {
         &self,
         claims: &[Claim],
         ids: impl Iterator<Item = &'a String>,
-        asked: std::result::Result<(Value, Arc<Link>), Why>,
+        asked: Asked,
     ) -> Vec<Result<Answer>> {
         let (value, link) = match asked {
             Ok(answered) => answered,

@@ -1,16 +1,14 @@
 //! The verbs of the line: one script each.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{self, hex};
+use super::client::Asked;
 use super::digits::{micros, padded};
-use super::link::Link;
-use super::resp::Value;
 use super::scripts::Script;
 use super::store::{Store, Verbs};
 use super::{MOST, format, names};
-use crate::backend::net::{self, Why};
+use crate::backend::net;
 use crate::backend::{Anchor, Answer, BoxFuture, Claim, Errand, Leave, Released, refusal};
 use crate::capability::Capabilities;
 use crate::error::{Error, Result};
@@ -60,8 +58,7 @@ impl Verbs for Line {
         };
         let words = [&id, &trace].map(|w| w.as_bytes());
         let asked = client.run_verb(errand, Script::Release, head.as_bytes(), &words).await;
-        let (value, link) = asked.map_err(|why| why.error())?;
-        store.judge(&link, &value, &id, answer::released)
+        store.answered(asked, &id, answer::released)
     }
 
     async fn transfer(store: &Store<Line>, from: &Claim, to: &Claim, errand: Errand) -> Result<Answer> {
@@ -74,8 +71,7 @@ impl Verbs for Line {
         let used = padded(from.cohort.used.into(), 10);
         let words = [&held, &id, answer::digit(to.kind), &terms, &birth, &who, &used].map(str::as_bytes);
         let asked = client.run(errand, Script::Transfer, &[head.as_bytes()], &words).await;
-        let (value, link) = asked.map_err(|why| why.error())?;
-        store.judge(&link, &value, &id, |fields| answer::standing(fields, to))
+        store.answered(asked, &id, |fields| answer::standing(fields, to))
     }
 
     fn evict(_: &Store<Line>, key: &Key) -> (Script, Vec<String>) {
@@ -126,9 +122,8 @@ impl Store<Line> {
         (names::head(&claim.key), [hex(claim.id), format::asked(&client.id, claim), how])
     }
 
-    fn attempted(&self, claim: &Claim, asked: Result<(Value, Arc<Link>), Why>) -> Result<Answer> {
-        let (value, link) = asked.map_err(|why| why.error())?;
-        self.judge(&link, &value, &hex(claim.id), |fields| answer::standing(fields, claim))
+    fn attempted(&self, claim: &Claim, asked: Asked) -> Result<Answer> {
+        self.answered(asked, &hex(claim.id), |fields| answer::standing(fields, claim))
     }
 
     /// Whether the lease of a claim that holds cannot end before nobody listens to the answer any more: then the server

@@ -8,13 +8,14 @@ use super::{Arena, Kind, Lines, Now, Previous, RW_CAPACITY, Refusal};
 
 /// The table's cells: those behind the root.
 pub(super) const CELLS: u32 = 16;
-/// Entries that one name may have: a cache line's half.
+/// Places that one name's entry may have: half a cache line.
 const WAYS: usize = 4;
-/// Entries of a cell; the first words are its head.
+/// How many times that many places a cell has; its first words are its head.
 const SETS: usize = CELL / WAYS - 1;
 
 const HOW_BITS: u32 = 2;
 const AGE_BITS: u32 = 22;
+const AGE_MASK: u64 = (1 << AGE_BITS) - 1;
 /// An entry is as old as the clock says in units of 2^36 ns, about a minute.
 const AGE_SHIFT: u32 = 36;
 
@@ -27,7 +28,7 @@ const fn code(how: Previous) -> u32 {
     }
 }
 
-pub(super) const fn of(code: u32) -> Previous {
+const fn of(code: u32) -> Previous {
     match code {
         1 => Previous::Released,
         2 => Previous::Expired,
@@ -41,13 +42,23 @@ pub(super) const fn granted(state: u32, before: Previous) -> u32 {
     state | code(before) << 8
 }
 
+/// The kind of a lock, with how its last hold ended.
+pub(super) const fn kind_word(kind: u32, ended: Previous) -> u64 {
+    pair(kind, code(ended))
+}
+
 /// An entry: 40 bits of the name's hash, how, and when.
 const fn entry(hash: u64, how: Previous, age: u64) -> u64 {
     hash >> (HOW_BITS + AGE_BITS) << (HOW_BITS + AGE_BITS) | (code(how) as u64) << AGE_BITS | age
 }
 
 const fn age(now: Now) -> u64 {
-    now.ns >> AGE_SHIFT & ((1 << AGE_BITS) - 1)
+    now.ns >> AGE_SHIFT & AGE_MASK
+}
+
+/// Whether an entry is that of the name with this hash.
+const fn is_of(entry: u64, hash: u64) -> bool {
+    entry != 0 && (entry ^ hash) >> (HOW_BITS + AGE_BITS) == 0
 }
 
 const fn how(entry: u64) -> Previous {
@@ -78,10 +89,8 @@ impl<A: Arena> Lines<A> {
     /// How the last hold of a lock ended that has no cell.
     pub(super) fn last_end(&self, hash: [u64; 2]) -> Previous {
         let (cell, first) = Self::set_of(hash[0]);
-        let wanted = entry(hash[1], Previous::Unknown, 0);
         let mut words = (first..first + WAYS).map(|field| self.at(cell, field));
-        let found = words.find(|word| *word != 0 && entry(*word, Previous::Unknown, 0) == wanted);
-        found.map_or(Previous::Unknown, how)
+        words.find(|word| is_of(*word, hash[1])).map_or(Previous::Unknown, how)
     }
 
     /// Remembers it, when the lock's cell goes.
@@ -95,8 +104,7 @@ impl<A: Arena> Lines<A> {
         // Its own entry, else an empty one, else the oldest release, else the oldest.
         let rank = |field: usize| {
             let old = self.at(cell, field);
-            let own = entry(old, Previous::Unknown, 0) == entry(word, Previous::Unknown, 0);
-            (!own || old == 0, old != 0, how(old) != Previous::Released, old & ((1 << AGE_BITS) - 1))
+            (!is_of(old, word), old != 0, how(old) != Previous::Released, old & AGE_MASK)
         };
         let field = (first..first + WAYS).min_by_key(|field| rank(*field)).unwrap_or(first);
         self.set(cell, field, word);
@@ -108,8 +116,7 @@ impl<A: Arena> Lines<A> {
     }
 
     pub(super) fn set_ended(&mut self, l: u32, how: Previous) {
-        let kind = lo(self.at(l, lock::KIND));
-        self.set(l, lock::KIND, pair(kind, code(how)));
+        self.set(l, lock::KIND, kind_word(lo(self.at(l, lock::KIND)), how));
     }
 
     /// Notes how a hold ends. A reader leaves nothing half done, and a waiter held nothing.

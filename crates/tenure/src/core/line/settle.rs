@@ -131,9 +131,7 @@ impl<A: Arena> Lines<A> {
         for field in lock::LINKS..=lock::BROKEN.head {
             self.put(l, field, 0);
         }
-        let ended = self.last_end(name.hash);
-        self.put(l, lock::KIND, u64::from(kind as u8));
-        self.set_ended(l, ended);
+        self.put(l, lock::KIND, ends::kind_word(kind as u32, self.last_end(name.hash)));
         if self.write_text(l, &lock::KEY, name.key, true)? < name.key.len() {
             return Err(Refusal::Full);
         }
@@ -171,12 +169,20 @@ impl<A: Arena> Lines<A> {
         self.set(l, lock::LINE, pair(holders, waiters));
     }
 
-    /// Takes a claim out of its line, in one step with the lock if that is empty then. Says whether the lock lives.
-    pub(super) fn leave(&mut self, c: u32, behind: Behind<'_>, now: Now) -> Result<bool, Refusal> {
+    /// Takes a claim out of its line, in one step with the lock if that is empty then. `how`: how its hold ends, if it is one.
+    /// Says whether the lock lives.
+    pub(super) fn leave(
+        &mut self,
+        c: u32,
+        how: Previous,
+        behind: Behind<'_>,
+        now: Now,
+    ) -> Result<bool, Refusal> {
         let l = self.checked(lo(self.at(c, claim::LOCK_SLOT)), LOCK);
         if l == NONE {
             return Err(self.corrupt());
         }
+        self.ends(l, c, how)?;
         self.unplace(l, c);
         self.unanchor(c);
         self.free_text(c, &claim::NOTE);
@@ -299,8 +305,8 @@ impl<A: Arena> Lines<A> {
                 let marked = self.state(c) == state::KEPT_THEN_MARK;
                 // What was released and only kept is released now, but for what expires beside it.
                 expired |= self.state(c) == state::HELD;
-                self.ends(l, c, if expired { Previous::Expired } else { Previous::Released })?;
-                if !self.leave(c, if marked { Behind::Mark } else { Behind::Nothing }, now)? {
+                let how = if expired { Previous::Expired } else { Previous::Released };
+                if !self.leave(c, how, if marked { Behind::Mark } else { Behind::Nothing }, now)? {
                     return Ok(false);
                 }
                 continue;

@@ -43,12 +43,7 @@ impl<A: Arena> Lines<A> {
             if c == NONE {
                 return Err(self.corrupt());
             }
-            let l = self.checked(lo(self.at(c, claim::LOCK_SLOT)), LOCK);
-            if l == NONE {
-                return Err(self.corrupt());
-            }
-            self.ends(l, c, Previous::Expired)?;
-            self.leave(c, Behind::Nothing, now)?;
+            self.leave(c, Previous::Expired, Behind::Nothing, now)?;
         }
         let top = lo(self.root(root::SLOTS));
         let top = tree::remove(&mut self.arena, top, s, &BySlot(number), &mut self.way);

@@ -271,13 +271,10 @@ impl<A: Arena> Lines<A> {
         }
         self.room_for_grants(l, now)?;
         let held = self.state(c) == state::HELD;
-        if !matches!(trace, Trace::For(_)) {
-            self.ends(l, c, Previous::Released)?;
-        }
         let alive = match trace {
             Trace::For(d) if held => self.keep(l, c, now.ns.saturating_add(d)).map(|()| true),
-            Trace::Mark => self.leave(c, Behind::Mark, now),
-            Trace::For(_) | Trace::Nothing => self.leave(c, Behind::Nothing, now),
+            Trace::Mark => self.leave(c, Previous::Released, Behind::Mark, now),
+            Trace::For(_) | Trace::Nothing => self.leave(c, Previous::Released, Behind::Nothing, now),
         }?;
         if alive {
             self.settle(l, now)?;
@@ -356,8 +353,7 @@ impl<A: Arena> Lines<A> {
                 self.set(l, lock::BROKEN_TOKEN, self.at(c, claim::TOKEN));
             }
             let event = Event::Evicted { id: self.id(c), slot: hi(self.at(c, claim::LOCK_SLOT)) };
-            self.ends(l, c, Previous::Evicted)?;
-            alive = self.leave(c, Behind::Eviction(why), now)?;
+            alive = self.leave(c, Previous::Evicted, Behind::Eviction(why), now)?;
             self.events.push(event);
         }
         if alive && !whom.is_empty() {

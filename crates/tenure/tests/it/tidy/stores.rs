@@ -92,7 +92,8 @@ fn legends_have_one_module_a_line() {
     let mut faults = Vec::new();
     for source in sources("crates", "rs") {
         for (number, line) in source.text.lines().enumerate() {
-            if line.starts_with("//! - `") && line.contains(". - `") {
+            let legend = line.starts_with("//! - `") || line.starts_with("//! - [`");
+            if legend && (line.contains(". - `") || line.contains(". - [`")) {
                 faults.push(format!("{}:{} explains two modules in one line", source.path, number + 1));
             }
         }

@@ -25,8 +25,7 @@ end
 if hid then
   take(hid, hrec)
   if #whom > 0 then
-    note_end(hrec, 'e')
-    hid, k, changed = nil, 0, true
+    vacate('e')
   end
 elseif kind ~= '1' and k > 0 then
   for _, id in ipairs(call('ZRANGE', part('h'), 0, -1)) do

@@ -171,6 +171,12 @@ local function note_end(record, how)
   end
 end
 
+-- The holder in the head goes.
+local function vacate(how)
+  note_end(hrec, how)
+  hid, k, changed = nil, 0, true
+end
+
 -- How a hold ends whose lease does: what was released for later was released.
 local function over(record)
   return sub(record, RECORD.state) == 'h' and 'x' or 'r'
@@ -393,11 +399,10 @@ end
 local function settle()
   rein_in()
   if hid and hend <= now then
-    note_end(hrec, over(hrec))
     if sub(hrec, RECORD.state) == 'm' then
       mark(hid, '1')
     end
-    hid, k, changed = nil, 0, true
+    vacate(over(hrec))
   end
   if hid and kind ~= '1' then
     spill()

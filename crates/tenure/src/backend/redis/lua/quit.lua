@@ -20,8 +20,7 @@ local function quit(id, trace)
         if spent and spent >= 1 and spent <= own and last == t + own - 1 then
           last = t + spent - 1
         end
-        note_end(record, 'r')
-        hid, k, changed = nil, 0, true
+        vacate('r')
       elseif state == 'h' then
         leave({ id }, 'r')
       else
