@@ -12,6 +12,7 @@
 //! - `oracle`: the line of claims as a naive list, against which every implementation is compared.
 //! - [`servers`]: the registry of stores: how each is made, reached and broken.
 //! - `sim`: the engine in virtual time, from seeds.
+//! - `any_guard`: what a client holds, of whatever kind.
 //! - `process`: worker processes, for whatever needs more than one.
 //! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
 //!
@@ -20,6 +21,7 @@
 //!
 //! A program that runs anything of the lab calls [`worker_main`] first in its `main`.
 
+mod any_guard;
 mod bench;
 #[cfg(feature = "proofs")]
 pub mod broken;

@@ -33,19 +33,9 @@ pub(super) async fn cycle(mut subject: impl Subject, span: Span) -> Tally {
         if before >= span.until {
             break;
         }
-        let held = match subject.take().await {
-            Ok(held) => held,
-            Err(error) => {
-                tally.failed(error);
-                tokio::time::sleep(AFTER_ERROR).await;
-                continue;
-            }
-        };
+        let Some(held) = take(&mut subject, &mut tally).await else { continue };
         times.add(boot_ns() - before);
-        match subject.release(held).await {
-            Ok(()) => cycles += 1,
-            Err(error) => tally.failed(error),
-        }
+        cycles += release(&mut subject, held, &mut tally).await;
     }
     (tally.cycles, tally.acquire) = (vec![cycles], times.done());
     tally
@@ -56,25 +46,38 @@ pub(super) async fn alternate(mut subject: impl Subject, span: Span) -> Tally {
     let (mut tally, mut cycles) = (Tally::default(), 0);
     wait_until(span.from).await;
     while boot_ns() < span.until {
-        let held = match subject.take().await {
-            Ok(held) => held,
-            Err(error) => {
-                tally.failed(error);
-                tokio::time::sleep(AFTER_ERROR).await;
-                continue;
-            }
-        };
+        let Some(held) = take(&mut subject, &mut tally).await else { continue };
         let acquired = boot_ns();
         tokio::time::sleep(HOLD).await;
         let releasing = boot_ns();
-        match subject.release(held).await {
-            Ok(()) => cycles += 1,
-            Err(error) => tally.failed(error),
-        }
+        cycles += release(&mut subject, held, &mut tally).await;
         tally.stamps.push((acquired, releasing));
     }
     tally.cycles = vec![cycles];
     tally
+}
+
+/// Takes it. After an error: `None`, and a pause.
+async fn take<S: Subject>(subject: &mut S, tally: &mut Tally) -> Option<S::Held> {
+    match subject.take().await {
+        Ok(held) => Some(held),
+        Err(error) => {
+            tally.failed(error);
+            tokio::time::sleep(AFTER_ERROR).await;
+            None
+        }
+    }
+}
+
+/// Releases it; says how many cycles that makes.
+async fn release<S: Subject>(subject: &mut S, held: S::Held, tally: &mut Tally) -> u64 {
+    match subject.release(held).await {
+        Ok(()) => 1,
+        Err(error) => {
+            tally.failed(error);
+            0
+        }
+    }
 }
 
 async fn wait_until(at: u64) {

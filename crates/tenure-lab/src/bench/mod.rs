@@ -1,7 +1,12 @@
 //! Workloads that measure a store: the same for every store, and for what it is compared with.
 //!
-//! - [`part`]: what one process does. - [`lock`]: what is taken. - [`peers`]: the bare calls of the host. - [`server`]: those of a server.
-//! - [`measure`]: the loops. - [`tally`]: what is counted. - [`count`]: counts renewals.
+//! - [`part`]: what one process does.
+//! - [`lock`]: what is taken.
+//! - [`peers`]: the bare calls of the host.
+//! - [`server`]: a server's bare locks and round trips.
+//! - [`measure`]: the loops.
+//! - [`tally`]: what is counted.
+//! - [`count`]: counts renewals.
 
 mod count;
 mod lock;

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Builder, Locks};
 
-use super::holding::{Held, Line, open};
+use super::holding::{Line, open};
 use super::queue::{self, Noting};
 use super::resource::{Access, Door};
+use crate::any_guard::AnyGuard;
 use crate::failure::{Doing, Outcome};
 use crate::history::{Claim, Event, Fault, Name, Op, Phase, Recorder, Writer};
 use crate::mutants::Mutant;
@@ -336,13 +337,13 @@ impl Client {
         let ok = now(Phase::Ok);
         // The deadline is later than this by what passes in between: a belief is never written down as longer than it is.
         let mut until =
-            ok.t + held.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+            ok.t + held.check().ok().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
         self.shared.acquired.fetch_add(1, Relaxed);
         if let Some(t) = queued {
             let line = self.recorder.now(Op::Queued, Phase::Ok).lock(lock).claim(claim);
             self.put(&Event { t, ..line })?;
         }
-        let token = held.token();
+        let token = held.token().map(tenure::Token::get);
         self.put(&ok.token(token).deadline(until).previous(held.previous()))?;
         // Not each time: what is outside the store takes longer than the lock.
         let uses = self.naps() > 0.0 || self.dice.below(3) == 0;
@@ -355,7 +356,7 @@ impl Client {
     }
 
     /// Gives the lock back.
-    async fn end(&mut self, claim: Claim, held: Held) -> Outcome<()> {
+    async fn end(&mut self, claim: Claim, held: AnyGuard) -> Outcome<()> {
         self.put(&self.recorder.now(Op::Release, Phase::Invoke).claim(claim))?;
         let phase = if self.dice.below(10) == 0 {
             drop(held);
@@ -371,7 +372,7 @@ impl Client {
     }
 
     /// Stays for a while, now and then for longer than the lease; sometimes the runtime is blocked with it.
-    async fn linger(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
+    async fn linger(&mut self, claim: Claim, held: &AnyGuard, until: &mut u64) -> Outcome<()> {
         let ttl = self.ttl;
         // The longer naps are, the more of them there are.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 10,000
@@ -396,14 +397,14 @@ impl Client {
             8..200 => tokio::time::sleep(Duration::from_micros(self.dice.below(2_000))).await,
             _ => {}
         }
-        if self.dice.below(4) == 0 || held.left().is_none() {
+        if self.dice.below(4) == 0 || held.check().ok().is_none() {
             self.check(claim, held, until)?;
         }
         Ok(())
     }
 
     /// Stays for a part of the lease, and looks several times whether the lock is still held.
-    async fn nap(&mut self, claim: Claim, held: &Held, until: &mut u64) -> Outcome<()> {
+    async fn nap(&mut self, claim: Claim, held: &AnyGuard, until: &mut u64) -> Outcome<()> {
         for _ in 0..self.dice.below(6) {
             tokio::time::sleep(self.ttl.mul_f64(self.naps() * self.dice.unit())).await;
             self.check(claim, held, until)?;
@@ -411,9 +412,9 @@ impl Client {
         Ok(())
     }
 
-    fn check(&self, claim: Claim, held: &Held, believed: &mut u64) -> Outcome<()> {
+    fn check(&self, claim: Claim, held: &AnyGuard, believed: &mut u64) -> Outcome<()> {
         let mut asked = self.recorder.now(Op::Check, Phase::Ok).claim(claim);
-        match held.left() {
+        match held.check().ok() {
             Some(left) => {
                 let until = asked.t + u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
                 // Later than what was told before, by more than the clock's reading can be off: it was renewed.
@@ -436,7 +437,7 @@ impl Client {
         lock: Name,
         claim: Claim,
         token: i64,
-        held: &Held,
+        held: &AnyGuard,
         until: &mut u64,
     ) -> Outcome<()> {
         let (fenced, twin) = (format!("{lock}-fenced"), format!("{lock}-twin"));

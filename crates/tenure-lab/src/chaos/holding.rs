@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tenure::backend::RW_CAPACITY;
-use tenure::{Guard, Locks, Mutex, Permit, Previous, ReadGuard, Result, RwLock, Semaphore};
+use tenure::{Locks, Mutex, Result, RwLock, Semaphore};
 
+use crate::any_guard::AnyGuard;
 use crate::failure::Outcome;
 use crate::history::{Kind, Name};
 use crate::num::Dice;
@@ -34,13 +35,6 @@ pub(super) struct Want {
     pub(super) capacity: u32,
     /// Whether the resource may be written under it.
     pub(super) writes: bool,
-}
-
-/// What a task holds.
-pub(super) enum Held {
-    Guard(Guard),
-    Read(ReadGuard),
-    Permit(Permit),
 }
 
 /// The locks that this store can carry.
@@ -75,53 +69,16 @@ impl Line {
     }
 
     /// Asks for it, for so long. Zero: without standing in line.
-    pub(super) async fn acquire(&self, want: Want, wait: Duration) -> Result<Option<Held>> {
+    pub(super) async fn acquire(&self, want: Want, wait: Duration) -> Result<Option<AnyGuard>> {
         Ok(match &self.face {
-            Face::Mutex(mutex) => mutex.try_lock_for(wait).await?.map(Held::Guard),
+            Face::Mutex(mutex) => mutex.try_lock_for(wait).await?.map(AnyGuard::Guard),
             Face::Shared(lock) if want.kind == Kind::Write => {
-                lock.try_write_for(wait).await?.map(Held::Guard)
+                lock.try_write_for(wait).await?.map(AnyGuard::Guard)
             }
-            Face::Shared(lock) => lock.try_read_for(wait).await?.map(Held::Read),
+            Face::Shared(lock) => lock.try_read_for(wait).await?.map(AnyGuard::Read),
             Face::Permits(permits) => {
-                permits.try_acquire_many_for(want.weight, wait).await?.map(Held::Permit)
+                permits.try_acquire_many_for(want.weight, wait).await?.map(AnyGuard::Permit)
             }
         })
-    }
-}
-
-impl Held {
-    /// How long it is ours yet; `None`: it was lost.
-    pub(super) fn left(&self) -> Option<Duration> {
-        match self {
-            Held::Guard(guard) => guard.check().ok(),
-            Held::Read(guard) => guard.check().ok(),
-            Held::Permit(permit) => permit.check().ok(),
-        }
-    }
-
-    /// Its token, where it has one.
-    pub(super) fn token(&self) -> Option<i64> {
-        match self {
-            Held::Guard(guard) => Some(guard.token().get()),
-            Held::Read(guard) => guard.token().map(tenure::Token::get),
-            Held::Permit(_) => None,
-        }
-    }
-
-    /// How the hold before it ended.
-    pub(super) fn previous(&self) -> Previous {
-        match self {
-            Held::Guard(guard) => guard.previous(),
-            Held::Read(guard) => guard.previous(),
-            Held::Permit(permit) => permit.previous(),
-        }
-    }
-
-    pub(super) async fn release(self) -> Result<()> {
-        match self {
-            Held::Guard(guard) => guard.release().await,
-            Held::Read(guard) => guard.release().await,
-            Held::Permit(permit) => permit.release().await,
-        }
     }
 }

@@ -8,11 +8,11 @@ use tenure::{Locks, LostReason};
 use tokio::time::sleep;
 
 use super::ear::Ear;
-use super::faces::Hold;
 use super::promised::no_transfer;
 use super::waiting::polls;
 use super::wire::{Verb, Way, Wire};
 use super::{Ctx, Failed, Report, Trial, Verdict, Warp, ensure};
+use crate::any_guard::AnyGuard;
 use crate::num::boot_ns;
 
 pub(crate) const TRIALS: &[Trial] = &[
@@ -47,7 +47,7 @@ pub(crate) const TRIALS: &[Trial] = &[
 ];
 
 /// Until when a guard believes, at the earliest: on the boot clock, in ns.
-fn believes_until(guard: &Hold) -> u64 {
+fn believes_until(guard: &AnyGuard) -> u64 {
     let before = boot_ns();
     before.saturating_add(u64::try_from(guard.remaining().as_nanos()).unwrap_or(u64::MAX))
 }
@@ -221,7 +221,7 @@ fn suspended(ctx: &Ctx) -> Verdict {
     })
 }
 
-/// Held for several leases, and never lost on the way.
+/// AnyGuard for several leases, and never lost on the way.
 fn renewed(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let wire = Wire::counting();
@@ -290,7 +290,7 @@ fn longer_leases(ctx: &Ctx) -> Verdict {
         let (wire, ear) = (Wire::new(|_| Way::Longer), Ear::new());
         ear.lengthen();
         let locks = ctx.client().ttl_ms(1500).wire(&wire).ear(&ear).connect().await?;
-        let bounded = |what: &str, guard: &Hold| {
+        let bounded = |what: &str, guard: &AnyGuard| {
             let left = guard.remaining();
             ensure!(left <= TTL, "{what}: it is believed for {left:?}, and the ttl is {TTL:?}");
             Ok(())

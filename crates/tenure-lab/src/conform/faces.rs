@@ -1,21 +1,18 @@
 //! What a trial of the mutex takes as its lock: a mutex, or what can act as one.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tenure::backend::{Backend, BoxFuture, Call, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
-use tenure::{
-    Capabilities, Guard, Key, Line, LockOptions, Locks, Lost, Owner, Permit, Previous, Result, RwLock,
-    Semaphore, Token,
-};
+use tenure::{Capabilities, Line, LockOptions, Locks, Result, RwLock, Semaphore, Token};
 
 use super::ctx::owner;
 use super::promised;
 use super::raw::Store;
 use super::{Ctx, Verdict};
+use crate::any_guard::AnyGuard;
 
 /// What is taken as the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,115 +120,50 @@ impl Lock {
         })
     }
 
-    pub(crate) async fn lock(&self) -> Result<Hold> {
+    pub(crate) async fn lock(&self) -> Result<AnyGuard> {
         Ok(match self {
-            Lock::Mutex(mutex) => Hold::Guard(mutex.lock().await?),
-            Lock::Write(lock) => Hold::Guard(lock.write().await?),
-            Lock::Permit(semaphore) => Hold::Permit(semaphore.acquire().await?),
+            Lock::Mutex(mutex) => AnyGuard::Guard(mutex.lock().await?),
+            Lock::Write(lock) => AnyGuard::Guard(lock.write().await?),
+            Lock::Permit(semaphore) => AnyGuard::Permit(semaphore.acquire().await?),
         })
     }
 
-    pub(crate) async fn try_lock(&self) -> Result<Option<Hold>> {
+    pub(crate) async fn try_lock(&self) -> Result<Option<AnyGuard>> {
         Ok(match self {
-            Lock::Mutex(mutex) => mutex.try_lock().await?.map(Hold::Guard),
-            Lock::Write(lock) => lock.try_write().await?.map(Hold::Guard),
-            Lock::Permit(semaphore) => semaphore.try_acquire().await?.map(Hold::Permit),
+            Lock::Mutex(mutex) => mutex.try_lock().await?.map(AnyGuard::Guard),
+            Lock::Write(lock) => lock.try_write().await?.map(AnyGuard::Guard),
+            Lock::Permit(semaphore) => semaphore.try_acquire().await?.map(AnyGuard::Permit),
         })
     }
 
-    pub(crate) async fn try_lock_for(&self, wait: Duration) -> Result<Option<Hold>> {
+    pub(crate) async fn try_lock_for(&self, wait: Duration) -> Result<Option<AnyGuard>> {
         Ok(match self {
-            Lock::Mutex(mutex) => mutex.try_lock_for(wait).await?.map(Hold::Guard),
-            Lock::Write(lock) => lock.try_write_for(wait).await?.map(Hold::Guard),
-            Lock::Permit(semaphore) => semaphore.try_acquire_for(wait).await?.map(Hold::Permit),
+            Lock::Mutex(mutex) => mutex.try_lock_for(wait).await?.map(AnyGuard::Guard),
+            Lock::Write(lock) => lock.try_write_for(wait).await?.map(AnyGuard::Guard),
+            Lock::Permit(semaphore) => semaphore.try_acquire_for(wait).await?.map(AnyGuard::Permit),
         })
     }
 
-    pub(crate) fn blocking_try_lock(&self) -> Result<Option<Hold>> {
+    pub(crate) fn blocking_try_lock(&self) -> Result<Option<AnyGuard>> {
         Ok(match self {
-            Lock::Mutex(mutex) => mutex.blocking_try_lock()?.map(Hold::Guard),
-            Lock::Write(lock) => lock.blocking_try_write()?.map(Hold::Guard),
-            Lock::Permit(semaphore) => semaphore.blocking_try_acquire()?.map(Hold::Permit),
+            Lock::Mutex(mutex) => mutex.blocking_try_lock()?.map(AnyGuard::Guard),
+            Lock::Write(lock) => lock.blocking_try_write()?.map(AnyGuard::Guard),
+            Lock::Permit(semaphore) => semaphore.blocking_try_acquire()?.map(AnyGuard::Permit),
         })
     }
 
-    pub(crate) fn blocking_lock(&self) -> Result<Hold> {
+    pub(crate) fn blocking_lock(&self) -> Result<AnyGuard> {
         Ok(match self {
-            Lock::Mutex(mutex) => Hold::Guard(mutex.blocking_lock()?),
-            Lock::Write(lock) => Hold::Guard(lock.blocking_write()?),
-            Lock::Permit(semaphore) => Hold::Permit(semaphore.blocking_acquire()?),
+            Lock::Mutex(mutex) => AnyGuard::Guard(mutex.blocking_lock()?),
+            Lock::Write(lock) => AnyGuard::Guard(lock.blocking_write()?),
+            Lock::Permit(semaphore) => AnyGuard::Permit(semaphore.blocking_acquire()?),
         })
     }
 }
 
-/// One that is held.
-#[derive(Debug)]
-pub(crate) enum Hold {
-    Guard(Guard),
-    Permit(Permit),
-}
-
-/// The same of either.
-macro_rules! of {
-    ($hold:expr, $held:ident => $what:expr) => {
-        match $hold {
-            Hold::Guard($held) => $what,
-            Hold::Permit($held) => $what,
-        }
-    };
-}
-
-impl Hold {
-    /// A permit has none.
-    pub(crate) fn token(&self) -> Option<Token> {
-        match self {
-            Hold::Guard(guard) => Some(guard.token()),
-            Hold::Permit(_) => None,
-        }
-    }
-
+impl AnyGuard {
     pub(crate) fn the_token(&self) -> Verdict<Token> {
         self.token().ok_or_else(|| "it has no token".into())
-    }
-
-    pub(crate) fn previous(&self) -> Previous {
-        of!(self, held => held.previous())
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        of!(self, held => held.key())
-    }
-
-    pub(crate) fn describe(&self, owner: Owner) -> Result<()> {
-        of!(self, held => held.describe(owner))
-    }
-
-    pub(crate) fn check(&self) -> Result<Duration, Lost> {
-        of!(self, held => held.check())
-    }
-
-    pub(crate) fn remaining(&self) -> Duration {
-        of!(self, held => held.remaining())
-    }
-
-    pub(crate) async fn lost(&self) -> Lost {
-        of!(self, held => held.lost().await)
-    }
-
-    pub(crate) async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
-        of!(self, held => held.while_held(work).await)
-    }
-
-    pub(crate) async fn release(self) -> Result<()> {
-        of!(self, held => held.release().await)
-    }
-
-    pub(crate) async fn release_after(self, pause: Duration) -> Result<()> {
-        of!(self, held => held.release_after(pause).await)
-    }
-
-    pub(crate) fn blocking_release(self) -> Result<()> {
-        of!(self, held => held.blocking_release())
     }
 }
 

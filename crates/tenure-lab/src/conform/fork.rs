@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use tenure::Locks;
 
-use super::faces::{Hold, Lock, hide};
+use super::faces::{Lock, hide};
 use super::worker::{Event, Where, take};
+use crate::any_guard::AnyGuard;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::process::Link;
 
@@ -40,7 +41,7 @@ pub(super) fn play(link: &Link, place: &Where, name: &str) -> Outcome<()> {
 }
 
 /// What the child finds that must not be.
-fn as_child((locks, lock): (Locks, Lock), guard: Hold) -> String {
+fn as_child((locks, lock): (Locks, Lock), guard: AnyGuard) -> String {
     let mut wrong = String::new();
     if guard.check().is_ok() {
         wrong += "the child believes that it holds; ";
@@ -60,7 +61,7 @@ fn as_child((locks, lock): (Locks, Lock), guard: Hold) -> String {
 }
 
 /// Runs `work` in a forked child, with the child's copy of the guard; gives back what it said, and the guard.
-fn forked(guard: Hold, work: impl FnOnce(Hold) -> String) -> Outcome<(String, Hold)> {
+fn forked(guard: AnyGuard, work: impl FnOnce(AnyGuard) -> String) -> Outcome<(String, AnyGuard)> {
     let (mut hears, mut tells) = std::io::pipe().doing(|| "make a pipe".into())?;
     // SAFETY: the child has one thread, a copy of this one. It calls nothing that needs another thread of its parent:
     // the C library repairs its own locks (the allocator's, the standard streams') in a child, the engine refuses to

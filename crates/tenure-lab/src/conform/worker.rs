@@ -11,8 +11,9 @@ use tenure::{Error, ErrorKind, Locks, Token};
 use tokio::task::JoinSet;
 
 use super::check::Held;
-use super::faces::{Face, Hold, Lock};
+use super::faces::{Face, Lock};
 use super::{Ctx, Failed, Verdict, ensure, fork, primitives};
+use crate::any_guard::AnyGuard;
 use crate::failure::{Failure, Outcome};
 use crate::num::{Dice, boot_ns};
 use crate::process::{Heard, Link, Role, Worker};
@@ -146,7 +147,7 @@ fn play(link: &Link) -> Outcome<()> {
 }
 
 /// Takes a lock and tells of it.
-pub(super) fn take(link: &Link, lock: &Lock) -> Outcome<Hold> {
+pub(super) fn take(link: &Link, lock: &Lock) -> Outcome<AnyGuard> {
     link.tell(&Event::Asks);
     let asked = boot_ns();
     let guard = lock.blocking_lock()?;
@@ -154,7 +155,7 @@ pub(super) fn take(link: &Link, lock: &Lock) -> Outcome<Hold> {
     Ok(guard)
 }
 
-fn tell_in(link: &Link, task: u64, asked: u64, guard: &Hold) {
+fn tell_in(link: &Link, task: u64, asked: u64, guard: &AnyGuard) {
     let from = boot_ns();
     let left = u64::try_from(guard.remaining().as_nanos()).unwrap_or(u64::MAX);
     link.tell(&Event::In {

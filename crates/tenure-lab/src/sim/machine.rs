@@ -38,6 +38,8 @@ pub(super) struct Machine {
     closed: AtomicBool,
     /// Claims whose release was asked for: what is still under way for them sends nothing more.
     withdrawn: Mutex<HashSet<u128>>,
+    /// Claims that the store told it were gone.
+    gone: Mutex<HashSet<u128>>,
     /// Requests that somebody waits for.
     pub(super) waiting: Mutex<BTreeMap<u64, oneshot::Sender<Said>>>,
     /// Until then nothing that it sends arrives, and nothing reaches it.
@@ -75,6 +77,7 @@ impl Machine {
             locks: Mutex::default(),
             closed: AtomicBool::new(false),
             withdrawn: Mutex::default(),
+            gone: Mutex::default(),
             waiting: Mutex::default(),
             mute_until: AtomicU64::new(0),
             deaf_until: AtomicU64::new(0),
@@ -121,6 +124,11 @@ impl Machine {
     pub(super) fn goes_on(&self, id: u128) -> bool {
         let stops = self.world.mutant.as_ref().is_none_or(|mutant| mutant.stops());
         !stops || !locked(&self.withdrawn).contains(&id)
+    }
+
+    /// Whether it was told that a claim is gone.
+    pub(super) fn lost(&self, id: u128) -> bool {
+        locked(&self.gone).contains(&id)
     }
 
     /// Gives the client to whoever closes it.
@@ -190,6 +198,9 @@ impl Machine {
         }
         if let News::Granted(id, grant, _) = &news {
             locked(&self.world.judge).told(*id, self.clock_now(), grant);
+        }
+        if let News::Gone(id, _) = &news {
+            locked(&self.gone).insert(id.0);
         }
         let sink = locked(&self.sink).clone();
         if let Some(sink) = sink {

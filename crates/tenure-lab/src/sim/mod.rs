@@ -8,7 +8,7 @@
 //! - `net`: the network.
 //! - `server`: a server, and the line that one may keep.
 //! - `polling`, `objects`: client and server of a store that keeps one object per lock.
-//! - `pinging`, `sessions`: those of a store whose holds end with sessions.
+//! - `pinging`, `sessions`: client and server of a store whose holds end with sessions.
 //! - `clock`: clocks that drift and step.
 //! - `faults`, `weather`: what goes wrong.
 //! - `worker`, `grip`: what clients do, and what they hold.

@@ -46,6 +46,8 @@ struct Open {
     proved: Moment,
     /// When pings were sent and answered that may not have been counted yet.
     pings: Vec<(Moment, Moment)>,
+    /// The request for the next session is under way and ends this one: whatever is proved from now on is worth nothing.
+    ending: bool,
 }
 
 impl Pinging {
@@ -116,14 +118,19 @@ impl Pinging {
         if let Some(session) = self.usable() {
             return Ok(session);
         }
-        let (sent, last) = (self.machine.now(), locked(&self.state).last);
+        let sent = self.machine.now();
+        let last = {
+            let mut state = locked(&self.state);
+            state.open.iter_mut().for_each(|open| open.ending = true);
+            state.last
+        };
         let session = match self.send(last, Ask::Open).await {
             Some(Said::Session(session)) => session,
             Some(Said::Refused) => return Err(Error::unavailable("the server is out of memory", "")),
             _ => return Err(broken()),
         };
         let mut state = locked(&self.state);
-        state.open = Some(Open { session, proved: sent, pings: Vec::new() });
+        state.open = Some(Open { session, proved: sent, pings: Vec::new(), ending: false });
         state.last = session;
         drop(state);
         self.lost(|of| of != session);
@@ -133,8 +140,9 @@ impl Pinging {
     /// The session, if it is not over, and not old while nothing needs it.
     fn usable(&self) -> Option<u64> {
         let state = locked(&self.state);
-        let open = state.open.as_ref()?;
-        let most = if state.claims.is_empty() { self.timeout() / 4 } else { self.timeout() };
+        let open = state.open.as_ref().filter(|open| !open.ending)?;
+        let idle = state.claims.keys().all(|id| self.machine.lost(*id));
+        let most = if idle { self.timeout() / 4 } else { self.timeout() };
         (!left(most, self.machine.now().since(open.proved)).is_zero()).then_some(open.session)
     }
 
@@ -241,7 +249,8 @@ impl Pinging {
     fn prove(&self, session: u64, sent: Moment) {
         let tick = Duration::from_nanos(Sessions::tick(self.timeout()));
         let mut state = locked(&self.state);
-        let Some(open) = state.open.as_mut().filter(|open| open.session == session) else { return };
+        let lasts = |open: &&mut Open| open.session == session && !open.ending;
+        let Some(open) = state.open.as_mut().filter(lasts) else { return };
         let counted = open.pings.iter().filter(|(_, answered)| *answered + tick <= sent);
         open.proved = counted.map(|(pinged, _)| *pinged).fold(open.proved, Moment::max);
         open.pings.retain(|(_, answered)| *answered + tick > sent);

@@ -21,7 +21,7 @@ pub(super) enum Store {
 /// All of them, in the order of tables: the name, and how many runs of a hundred are its own. Those without a share run where
 /// a mutant asks for them: their judge still finds what it cannot excuse.
 pub(super) const STORES: [(Store, &str, u64); 3] =
-    [(Store::Line, "line", 100), (Store::Objects, "objects", 0), (Store::Sessions, "sessions", 0)];
+    [(Store::Line, "line", 72), (Store::Objects, "objects", 14), (Store::Sessions, "sessions", 14)];
 
 impl Store {
     /// The one that a run has.

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tenure::{ErrorKind, Guard, Handle, Result};
 
 use super::faults::Fault;
-use super::grip::{Grip, Part, Wait, take};
+use super::grip::{Part, Wait, take, token_of};
 use super::judge::{NAMES, READERS, SEATS};
 use super::machine::Machine;
 use super::world::{MS, S, World, locked};
+use crate::any_guard::AnyGuard;
 
 /// What one worker has to do.
 #[derive(Clone, Copy, Debug)]
@@ -128,10 +129,10 @@ fn choose(world: &World) -> (usize, Part) {
 }
 
 /// Uses a lock: what a holder does, and what it believes meanwhile.
-async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Grip>, progress: &Arc<Progress>) {
+async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<AnyGuard>, progress: &Arc<Progress>) {
     let world = machine.world().clone();
-    let token = guard.token();
-    let writes = matches!(*guard, Grip::Guard(_));
+    let token = token_of(&guard);
+    let writes = matches!(*guard, AnyGuard::Guard(_));
     world.trace(|| format!("client {} has {} with {token}", machine.number, NAMES[lock]));
     let steps = if world.strikes(Fault::Hoarded) { 6 + world.below(20) } else { world.below(4) };
     let pause = 1 + guard.remaining().as_nanos().try_into().unwrap_or(S) / 8;
@@ -160,7 +161,7 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<Grip>, progress: &
         return drop(grip);
     }
     let grip = match grip {
-        Grip::Guard(guard) if lock < READERS && world.store.keeps() && world.strikes(Fault::Handed) => {
+        AnyGuard::Guard(guard) if lock < READERS && world.store.keeps() && world.strikes(Fault::Handed) => {
             return hand_over(machine, lock, guard, progress).await;
         }
         grip => grip,
@@ -218,7 +219,7 @@ fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Pro
             _ => match cut(&me, polls, LONG, locks.adopt(handle)).await {
                 Some(Ok(guard)) => {
                     drop(locks);
-                    let guard = Arc::new(Grip::Guard(guard));
+                    let guard = Arc::new(AnyGuard::Guard(guard));
                     locked(&world.judge).adopted(world.now(), lock, &me, &guard, token);
                     hold(&me, lock, guard, &busy.0).await;
                 }
@@ -229,7 +230,7 @@ fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Pro
 }
 
 /// The holder looks whether it still holds.
-fn look(machine: &Machine, guard: &Arc<Grip>) -> bool {
+fn look(machine: &Machine, guard: &Arc<AnyGuard>) -> bool {
     let world = machine.world();
     let now = world.server(0).now(world.now()).ns;
     locked(&world.judge).check(world.now(), now, guard)

@@ -7,7 +7,8 @@ use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, Standing};
 use tenure::core::lease::deadline;
 use tenure::core::moment::{Moment, nanos};
 
-use super::{At, Belief, Floor, Grip, Judge, Machine, READERS, room};
+use super::super::grip::token_of;
+use super::{AnyGuard, At, Belief, Floor, Judge, Machine, READERS, room};
 
 impl Judge {
     /// A client hears of a grant or a renewal that was asked for at `sent`.
@@ -56,14 +57,13 @@ impl Judge {
         t: u64,
         lock: usize,
         machine: &Arc<Machine>,
-        guard: &Arc<Grip>,
+        guard: &Arc<AnyGuard>,
         floor: Floor,
     ) {
-        let (token, whole) = (guard.token(), matches!(**guard, Grip::Guard(_)));
-        if !matches!(**guard, Grip::Permit(_)) {
-            let excused =
-                self.by_token(lock, token).and_then(|id| self.records.get(&id.0)).is_some_and(|r| r.excused);
-            let off = self.forgot && (self.set_back || excused);
+        let (token, whole) = (token_of(guard), matches!(**guard, AnyGuard::Guard(_)));
+        if !matches!(**guard, AnyGuard::Permit(_)) {
+            let off = self.forgot && (self.set_back || self.excused(lock, token))
+                || self.joins_forgotten(lock, token) && !whole;
             let what = || format!("{token} after {floor:?}");
             self.rule("S2", t, off || floor.admits(token, whole), what);
         }
@@ -74,8 +74,8 @@ impl Judge {
     }
 
     /// A client has a guard from now on.
-    fn believes(&mut self, t: u64, lock: usize, machine: &Arc<Machine>, guard: &Arc<Grip>) {
-        let token = guard.token();
+    fn believes(&mut self, t: u64, lock: usize, machine: &Arc<Machine>, guard: &Arc<AnyGuard>) {
+        let token = token_of(guard);
         let id = match lock < READERS {
             true => self.by_token(lock, token),
             false => self.by_hash(lock, machine.number, &guard.claim()),
@@ -93,12 +93,12 @@ impl Judge {
     }
 
     /// The claim behind a hold that somebody believes in, or did.
-    pub(in super::super) fn of(&self, guard: &Arc<Grip>) -> Option<ClaimId> {
+    pub(in super::super) fn of(&self, guard: &Arc<AnyGuard>) -> Option<ClaimId> {
         self.beliefs.iter().find(|b| b.guard.as_ptr() == Arc::as_ptr(guard)).map(|b| b.id)
     }
 
     /// Looks at a guard, as its owner does. `now` is the server's time.
-    pub(in super::super) fn check(&mut self, t: u64, now: u64, guard: &Arc<Grip>) -> bool {
+    pub(in super::super) fn check(&mut self, t: u64, now: u64, guard: &Arc<AnyGuard>) -> bool {
         let left = guard.check();
         let mut beliefs = self.beliefs.iter_mut();
         let Some(belief) = beliefs.find(|b| b.guard.as_ptr() == Arc::as_ptr(guard)) else {
@@ -163,11 +163,13 @@ impl Judge {
         t: u64,
         lock: usize,
         machine: &Arc<Machine>,
-        guard: &Arc<Grip>,
+        guard: &Arc<AnyGuard>,
         token: i64,
     ) {
-        let now = guard.token();
-        self.rule("S2", t, now == token, || format!("{token} was handed over, and {now} arrived"));
+        let now = token_of(guard);
+        // An old copy of the data may have had its claim in line: it was granted once more, and went on as this one.
+        let off = self.forgot && self.excused(lock, now);
+        self.rule("S2", t, off || now == token, || format!("{token} was handed over, and {now} arrived"));
         self.believes(t, lock, machine, guard);
     }
 

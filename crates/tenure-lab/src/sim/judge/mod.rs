@@ -15,10 +15,10 @@ use tenure::backend::{Claim, ClaimId};
 use tenure::core::line::RW_CAPACITY;
 use tenure::core::moment::{Moment, nanos};
 
-use super::grip::Grip;
 use super::machine::Machine;
 use super::server::TOKENS;
 use super::stores::Store;
+use crate::any_guard::AnyGuard;
 
 /// How many locks there are.
 pub(super) const LOCKS: usize = 4;
@@ -118,7 +118,7 @@ struct Belief {
     token: i64,
     weight: u64,
     machine: Arc<Machine>,
-    guard: Weak<Grip>,
+    guard: Weak<AnyGuard>,
     /// It was found lost: for good.
     lost: bool,
 }
@@ -225,6 +225,18 @@ impl Judge {
     fn by_token(&self, lock: usize, token: i64) -> Option<ClaimId> {
         let grants = self.by_token.range((lock, token.saturating_sub(TOKENS) + 1)..=(lock, token));
         grants.last().map(|(_, id)| *id)
+    }
+
+    /// Whether a fault broke the promise behind the grant that a token is one of.
+    fn excused(&self, lock: usize, token: i64) -> bool {
+        self.by_token(lock, token).and_then(|id| self.records.get(&id.0)).is_some_and(|r| r.excused)
+    }
+
+    /// Whether readers of an old copy of the server's data have this token: whoever joins them shares it, and the fence
+    /// refuses it where a newer one was used.
+    fn joins_forgotten(&self, lock: usize, token: i64) -> bool {
+        let readers = |r: &Record| r.lock == lock && r.token == token && r.excused && r.weight < room(lock);
+        self.forgot && lock == READERS && self.records.values().any(readers)
     }
 
     /// What is known of a claim that the server has just heard of.

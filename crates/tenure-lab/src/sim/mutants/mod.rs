@@ -1,7 +1,8 @@
 //! Wrong protocols, each a few lines away from the right one: the simulation must notice every one of them.
 
 //!
-//! - [`client`]: what clients do wrong. - [`server`]: what the store does wrong.
+//! - [`client`]: what clients do wrong.
+//! - [`server`]: what the store does wrong.
 
 mod client;
 mod server;

@@ -5,7 +5,8 @@
 //! The store names a version by the body, as an ETag does. The first client also judges ends by the store's clock, the
 //! second one only by what it has seen itself. A tick is 20 s, a lease lasts one and a half.
 //!
-//! - [`client`]: what is asked, heard and believed. - [`store`]: what a write does, and what must hold then.
+//! - [`client`]: what is asked, heard and believed.
+//! - [`store`]: what a write does, and what must hold then.
 
 mod client;
 mod store;

@@ -6,8 +6,9 @@
 //! given up, and withdrawn with a mark if one of its requests is unanswered. The second claim of the first client is made
 //! once the first one is over. A tick is 20 s: a lease lasts one and a half, a mark three.
 //!
-//! - [`client`]: what is heard and believed. - [`server`]: what is served, and what must hold of it. - [`arena`]: its
-//!   memory.
+//! - [`client`]: what is heard and believed.
+//! - [`server`]: what is served, and what must hold of it.
+//! - [`arena`]: its memory.
 
 mod arena;
 mod client;

@@ -12,7 +12,8 @@
 //!
 //! Servers are alike, so states that differ only in their numbers are one.
 //!
-//! - [`client`]: what is asked, heard and believed. - [`server`]: what a server does.
+//! - [`client`]: what is asked, heard and believed.
+//! - [`server`]: what a server does.
 
 mod client;
 mod server;
