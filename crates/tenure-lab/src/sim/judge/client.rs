@@ -78,7 +78,7 @@ impl Judge {
         let token = token_of(guard);
         let id = match lock < READERS {
             true => self.by_token(lock, token),
-            false => self.by_hash(lock, machine.number, &guard.claim()),
+            false => self.by_hash(lock, machine.number, (&guard.claim(), token)),
         };
         let weight = id.and_then(|id| self.records.get(&id.0)).map(|r| r.weight);
         let (Some(id), Some(weight)) = (id, weight) else {
