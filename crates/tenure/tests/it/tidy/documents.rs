@@ -103,6 +103,15 @@ fn the_map_is_short_and_names_what_is_there() {
             }
         }
     }
+    let files =
+        map.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") || word.ends_with(".lua"));
+    let known = sources("crates/tenure/src", "rs").into_iter().chain(sources("crates/tenure/src", "lua"));
+    let known: Vec<String> = known.map(|file| file.path).collect();
+    for file in files {
+        if !known.iter().any(|path| path.ends_with(&format!("/{file}"))) {
+            faults.push(format!("ARCHITECTURE.md names {file}, which is not there"));
+        }
+    }
     none(&faults);
 }
 
