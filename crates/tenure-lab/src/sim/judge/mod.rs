@@ -306,13 +306,12 @@ impl Judge {
         self.rule(rule, t, excused || taken == 0 || taken + weight <= room(lock), what);
     }
 
-    /// The claim behind a hold of a machine, by the hash and the token that it shows. The hash is short, so that others may
-    /// have the same: first of all it is one that the server has.
+    /// The claim behind a hold of a machine, by what it shows. The hash is short, so that others may have the same: then it is
+    /// the one that was granted this token, or that the server has.
     fn by_hash(&self, lock: usize, machine: usize, (hash, token): (&str, i64)) -> Option<ClaimId> {
-        let of = self.records.iter().filter(|(id, r)| {
-            (r.lock, r.machine, r.token) == (lock, machine, token) && ClaimId(**id).short() == hash
-        });
-        of.min_by_key(|(id, r)| (r.at != At::Holds, **id)).map(|(id, _)| ClaimId(*id))
+        let of = self.records.iter().filter(|(_, r)| r.lock == lock && r.machine == machine);
+        let of = of.filter(|(id, _)| ClaimId(**id).short() == hash);
+        of.min_by_key(|(id, r)| (r.token != token, r.at != At::Holds, **id)).map(|(id, _)| ClaimId(*id))
     }
 
     /// Claims that the server still has while no guard and no call is left, by `alive` machines.
