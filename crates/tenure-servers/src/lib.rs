@@ -4,9 +4,11 @@
 //! - [`process`]: programs of this machine; children that the kernel kills when their parent is gone.
 //! - [`redis`]: redis-server, the only place that starts one.
 //! - [`clock`]: a wall clock that a trial can step, for a server of its own.
+//! - [`proxy`]: a TCP proxy that does what networks do.
 //! - [`disk`]: a small disk that a trial can fill.
 
 pub mod clock;
 pub mod disk;
 pub mod process;
+pub mod proxy;
 pub mod redis;

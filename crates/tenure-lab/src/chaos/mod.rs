@@ -8,7 +8,6 @@
 //! - `queue`: when a claim was put in line.
 //! - `resource`: the counters that the locks protect.
 //! - `weather`: the faults.
-//! - `proxy`: the path to the server.
 //!
 //! What can be done to a store is in the registry of stores.
 
@@ -17,7 +16,6 @@ mod crew;
 mod holding;
 #[cfg(feature = "proofs")]
 mod hunt;
-mod proxy;
 mod queue;
 mod resource;
 mod stage;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tenure::{Capabilities, Locks, Scope};
+use tenure_servers::proxy::Proxy;
 use tokio::runtime::Runtime;
 
 use super::client::Task;
 use super::crew::Crew;
-use super::proxy::Proxy;
 use super::resource::Resources;
 use super::weather::{Targets, Weather};
 use super::{Plan, holding, scope};
@@ -22,6 +22,7 @@ use crate::history::{Event, Header, Merge, Op, Phase, VERSION, Writer};
 use crate::mutants::{How, Mutant};
 use crate::num::{boot_ns, us};
 use crate::process::apart;
+use crate::servers::patched::Patched;
 use crate::servers::path::{local_port, shown, through};
 use crate::servers::{self, Own, Wish};
 
@@ -57,7 +58,7 @@ impl Stage {
         let scope = scope(&straight)?;
         let local = scope == Scope::Host;
         let apart = local && pid_namespaces(&mut notes);
-        let proxy = path_to(&straight, plan, runtime)?;
+        let proxy = path_to(&straight, plan)?;
         let url = proxy.as_ref().map_or_else(|| straight.clone(), |proxy| through(&straight, proxy.port()));
         let writes_only = plan.mutant.is_some_and(|mutant| matches!(mutant.how, How::Fence));
         let resources = Resources::new(writes_only);
@@ -232,13 +233,13 @@ fn pid_namespaces(notes: &mut Vec<String>) -> bool {
 }
 
 /// The path to a server of this machine, which the lab can put itself in front of.
-fn path_to(url: &str, plan: &Plan, runtime: &Runtime) -> Outcome<Option<Proxy>> {
-    let Some(mut port) = local_port(url) else { return Ok(None) };
+fn path_to(url: &str, plan: &Plan) -> Outcome<Option<Proxy>> {
+    let Some(port) = local_port(url) else { return Ok(None) };
     let patches = plan.mutant.map_or(&[][..], Mutant::patches);
-    if !patches.is_empty() {
-        port = servers::patched(servers::of(url)?, url, patches)?.1.port();
+    if patches.is_empty() {
+        return Ok(Some(Proxy::to(port).doing(|| "start a proxy".into())?));
     }
-    Ok(Some(runtime.block_on(Proxy::to(port)).doing(|| "start a proxy".into())?))
+    Ok(Some(Patched::before(servers::of(url)?, port, patches)?.into_proxy()))
 }
 
 /// The versions of what takes part.

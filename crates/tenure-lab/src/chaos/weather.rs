@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tenure_servers::proxy::{Conditions, Proxy};
+
 use super::client::Told;
 use super::crew::Crew;
-use super::proxy::Proxy;
 use crate::failure::{Doing, Outcome};
 use crate::history::{Event, Fault, Name, Op, Phase, Writer};
 use crate::num::{Dice, boot_ns};
@@ -314,18 +315,21 @@ impl Weather {
                 0 => self.ttl.mul_f64(0.2 + 0.5 * self.dice.unit()),
                 _ => Duration::from_millis(2 + self.dice.below(40)),
             };
-            proxy.set(|weather| {
-                weather.half = half;
+            if name == "reset" {
+                proxy.reset(half);
+                return Ok(Undo::Nothing);
+            }
+            proxy.set(|now| {
+                now.half = half;
                 match name {
-                    "reset" => weather.resets += 1,
-                    "lose_requests" => weather.lose_requests = true,
-                    "lose_answers" => weather.lose_answers = true,
-                    "half_open" => (weather.lose_requests, weather.lose_answers) = (true, true),
-                    "latency" => weather.latency = latency,
-                    _ => weather.bytewise = true,
+                    "lose_requests" => now.lose_requests = true,
+                    "lose_answers" => now.lose_answers = true,
+                    "half_open" => (now.lose_requests, now.lose_answers) = (true, true),
+                    "latency" => now.latency = latency,
+                    _ => now.bytewise = true,
                 }
             });
-            return Ok(if name == "reset" { Undo::Nothing } else { Undo::Path });
+            return Ok(Undo::Path);
         }
         Ok(Undo::Nothing)
     }
@@ -337,10 +341,7 @@ fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
         Undo::GoOn(p) => targets.crew.go_on(p),
         Undo::Path => {
             if let Some(proxy) = &targets.proxy {
-                proxy.set(|weather| {
-                    let resets = weather.resets;
-                    *weather = super::proxy::Weather { resets, ..Default::default() };
-                });
+                proxy.set(|now| *now = Conditions::default());
             }
         }
         Undo::Store(fault) => {

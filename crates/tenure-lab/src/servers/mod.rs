@@ -28,6 +28,7 @@ use tenure::backend::BoxFuture;
 pub(crate) use foreign::{builder, entry, give};
 pub use place::{Place, places};
 
+#[cfg(feature = "proofs")]
 use self::patched::{Patch, Patched};
 #[cfg(feature = "proofs")]
 use crate::broken::Variant;
@@ -351,6 +352,7 @@ pub(crate) fn stop_this_process() {
 }
 
 /// Puts a proxy before a server that changes what clients send to it.
+#[cfg(feature = "proofs")]
 pub(crate) fn patched(
     kind: &'static dyn StoreKind,
     url: &str,

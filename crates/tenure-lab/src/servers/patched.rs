@@ -1,11 +1,10 @@
-//! A proxy before a server that changes the scripts which clients load: the client and the server are the real ones, and
-//! what runs is a few lines away from what is shipped.
+//! Wrong scripts: a proxy before a server changes the scripts that clients load. The client and the server are the real
+//! ones, and what runs is a few lines away from what is shipped.
 
-use std::io::{self, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+
+use tenure_servers::proxy::{Proxy, Rewrite};
 
 use super::StoreKind;
 use crate::failure::{Doing, Outcome};
@@ -13,12 +12,15 @@ use crate::failure::{Doing, Outcome};
 /// What to replace in a script, and by what.
 pub(crate) type Patch = (&'static str, &'static str);
 
-/// The proxy. Lives as long as the process.
+/// How often each patch was applied.
+type Counts = Arc<Vec<AtomicUsize>>;
+
+/// The proxy.
 #[derive(Debug)]
 pub(crate) struct Patched {
-    port: u16,
+    proxy: Proxy,
     #[cfg_attr(not(feature = "proofs"), allow(dead_code))] // for broken variants
-    applied: Arc<Vec<AtomicUsize>>,
+    applied: Counts,
 }
 
 impl Patched {
@@ -28,60 +30,40 @@ impl Patched {
         server: u16,
         patches: &'static [Patch],
     ) -> Outcome<Patched> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).doing(|| "start a proxy".into())?;
-        let port = listener.local_addr().doing(|| "start a proxy".into())?.port();
-        let applied: Arc<Vec<AtomicUsize>> = Arc::new(patches.iter().map(|_| AtomicUsize::new(0)).collect());
-        let counts = applied.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                // A server that is down is seen as one that hangs up.
-                let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                let counts = counts.clone();
-                thread::spawn(move || join(kind, &client, &upstream, patches, &counts));
-            }
-        });
-        Ok(Patched { port, applied })
+        let applied: Counts = Arc::new(patches.iter().map(|_| AtomicUsize::new(0)).collect());
+        let rewrite = rewrite(kind, patches, applied.clone());
+        let proxy = Proxy::rewriting(server, rewrite).doing(|| "start a proxy".into())?;
+        Ok(Patched { proxy, applied })
     }
 
     /// Its port.
+    #[cfg(feature = "proofs")]
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.proxy.port()
+    }
+
+    /// The proxy alone, for those who do not ask what was applied.
+    pub(crate) fn into_proxy(self) -> Proxy {
+        self.proxy
     }
 
     /// How many patches found no place in any script.
-    #[cfg_attr(not(feature = "proofs"), allow(dead_code))] // for broken variants
+    #[cfg(feature = "proofs")]
     pub(crate) fn idle(&self) -> usize {
         self.applied.iter().filter(|n| n.load(Ordering::SeqCst) == 0).count()
     }
 }
 
-fn join(
-    kind: &dyn StoreKind,
-    client: &TcpStream,
-    server: &TcpStream,
-    patches: &[Patch],
-    counts: &[AtomicUsize],
-) {
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let mut change = |text: &str| {
-        let mut text = text.to_owned();
-        for ((old, new), count) in patches.iter().zip(counts) {
-            count.fetch_add(text.matches(old).count(), Ordering::SeqCst);
-            text = text.replace(old, new);
-        }
-        text
-    };
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = io::copy(&mut &*server, &mut &*client);
-            let _ = client.shutdown(Shutdown::Both);
-        });
-        let mut requests = BufReader::new(client);
-        while let Ok(Some(request)) = kind.request(&mut requests, &mut change) {
-            if (&*server).write_all(&request).is_err() {
-                break;
+/// Applies the patches to every script that a client loads.
+fn rewrite(kind: &'static dyn StoreKind, patches: &'static [Patch], counts: Counts) -> Rewrite {
+    Box::new(move |requests| {
+        kind.request(requests, &mut |text| {
+            let mut text = text.to_owned();
+            for ((old, new), count) in patches.iter().zip(counts.iter()) {
+                count.fetch_add(text.matches(old).count(), Ordering::SeqCst);
+                text = text.replace(old, new);
             }
-        }
-        let _ = server.shutdown(Shutdown::Both);
-    });
+            text
+        })
+    })
 }

@@ -8,11 +8,11 @@ use tenure::backend::{Call, Claim, Kind, Leave, RW_CAPACITY, Released};
 
 use crate::contract::{Store, held};
 use crate::people::hex;
-use crate::proxy::Proxy;
-use crate::raw::Raw;
+use crate::raw::{Raw, Said};
 use crate::scripts::{Scripts, fields};
 use crate::server::Server;
 use crate::{multi, soon, trial};
+use tenure_servers::proxy::Proxy;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -218,7 +218,7 @@ fn the_other_connection_hears_meanwhile() {
     let [blocker, behind] =
         [(); 2].map(|()| Claim { key: tenure::Key::new("default", "x").expect("a name"), ..stands(&store) });
     store.take(&blocker);
-    let proxy = Proxy::to(server.port);
+    let proxy = Proxy::to(server.port).expect("a free port");
     let hearing = |but: &[String]| -> Vec<String> {
         let list = server.cli(&["CLIENT", "LIST"]);
         let all = list.lines().filter(|line| line.contains(" sub=1 "));
@@ -228,7 +228,7 @@ fn the_other_connection_hears_meanwhile() {
     let strangers = hearing(&[]);
     let hearing = || hearing(&strangers);
     multi().block_on(async {
-        let locks = Locks::connect(&proxy.url()).await.expect("up");
+        let locks = Locks::connect(&proxy.url("redis")).await.expect("up");
         let mutex = locks.mutex("x").expect("a name");
         let waiting = tokio::spawn(async move { mutex.lock().await });
         soon("in line", async || locks.inspect("x").await.is_ok_and(|l| l.is_some_and(|l| l.waiters == 1)))

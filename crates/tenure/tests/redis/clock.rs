@@ -7,7 +7,7 @@ use tenure::backend::{Claim, Kind, Lease, Leave, RW_CAPACITY, Standing};
 
 use crate::contract::{Store, held};
 use crate::people::{hex, now_us};
-use crate::raw::Raw;
+use crate::raw::{Raw, Said};
 use crate::scripts::{Scripts, fields};
 use crate::server::{self, Server};
 use crate::trial;

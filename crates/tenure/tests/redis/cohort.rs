@@ -11,7 +11,7 @@ use tenure::{ErrorKind, Token};
 
 use crate::contract::{NAME, Store, gone, held};
 use crate::people::now_us;
-use crate::raw::Raw;
+use crate::raw::{Raw, Said};
 use crate::scripts::{Scripts, fields};
 use crate::server::Server;
 use crate::trial;
@@ -151,7 +151,7 @@ impl Told {
         vec![format!("{id:032x}"), trace.to_owned()]
     }
 
-    fn run(&mut self, verb: &str, count: usize, words: &[String]) -> crate::raw::Said {
+    fn run(&mut self, verb: &str, count: usize, words: &[String]) -> redis::Value {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.scripts.run(verb, &vec![HEAD; count], &words)
     }

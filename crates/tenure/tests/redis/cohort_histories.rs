@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use libtest_mimic::Trial;
+use redis::Value;
 
 use crate::people::{Dice, hex};
 use crate::raw::{Raw, Said};
@@ -240,7 +241,7 @@ impl History {
             self.count(if now.token == self.model.now { "timed" } else { "counted" });
         }
         let head = self.scripts.raw.ask(&["GET", KEY]);
-        let last = if head == Said::Nil { 0 } else { head.text()[2..18].parse().expect("digits") };
+        let last = if head == Value::Nil { 0 } else { head.text()[2..18].parse().expect("digits") };
         if last == self.model.last {
             return Ok(());
         }
@@ -357,14 +358,14 @@ impl History {
         if got.cast_unsigned() == want { Ok(told) } else { Err(format!("{told}, and the script says {got}")) }
     }
 
-    fn run(&mut self, verb: &str, count: usize, words: &[String]) -> Said {
+    fn run(&mut self, verb: &str, count: usize, words: &[String]) -> Value {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.scripts.run(verb, &vec![KEY; count], &words)
     }
 }
 
 /// Compares an answer.
-fn judge(what: &str, want: Told, said: &Said) -> Result<String, String> {
+fn judge(what: &str, want: Told, said: &Value) -> Result<String, String> {
     let got = fields(said);
     let token = want.1.map(|t| format!("{t:016}"));
     // A new hold says no more than the time, which is its token, and how the one before ended.

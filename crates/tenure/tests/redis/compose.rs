@@ -7,9 +7,9 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use tenure::{ErrorKind, Handle, Locks, RunState, Slot};
 
-use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::{multi, soon, trial};
+use tenure_servers::proxy::Proxy;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -26,9 +26,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// and the connection would be given up.
 fn ten_names_cost_one_round_trip() {
     let server = Server::start();
-    let proxy = Proxy::to(server.port);
+    let proxy = Proxy::to(server.port).expect("a free port");
     multi().block_on(async {
-        let locks = Locks::connect(&proxy.url()).await.expect("up");
+        let locks = Locks::connect(&proxy.url("redis")).await.expect("up");
         let names: Vec<String> = (0..10).map(|n| format!("n/{n}")).collect();
         let heads = || names.iter().map(|name| format!("/{name}}}:l")).collect();
         let multi = locks.multi(&names).expect("names");

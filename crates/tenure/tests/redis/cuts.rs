@@ -7,9 +7,9 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use tenure::{ErrorKind, Locks, Owner, Visibility};
 
-use crate::proxy::{Fault, Plan, Proxy, Way};
 use crate::server::Server;
 use crate::{multi, single, soon, trial};
+use tenure_servers::proxy::{Fault, Plan, Proxy, Way};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -115,8 +115,8 @@ fn cuts(way: Way, scheme: &str, stride: usize, floor: usize) {
     let work: Vec<(Part, u64)> = single().block_on(async {
         let whole = connect(&url(server.url())).await;
         // How many bytes the scene takes on each connection, beyond connecting.
-        let proxy = Proxy::to(server.port);
-        let through = connect(&url(proxy.url())).await;
+        let proxy = Proxy::to(server.port).expect("a free port");
+        let through = connect(&url(proxy.url("redis"))).await;
         let parts = Part::BOTH.map(|part| part.of(&proxy));
         let began = parts.map(|n| proxy.passed(n, way));
         scene(&through, &whole, "measure").await.expect("a whole wire");
@@ -150,8 +150,8 @@ fn cuts(way: Way, scheme: &str, stride: usize, floor: usize) {
 fn cut(server: &Server, scheme: &str, way: Way, part: Part, at: u64) -> bool {
     single().block_on(async {
         let whole = connect(&server.url().replace("redis:", scheme)).await;
-        let proxy = Proxy::to(server.port);
-        let through = connect(&proxy.url().replace("redis:", scheme)).await;
+        let proxy = Proxy::to(server.port).expect("a free port");
+        let through = connect(&proxy.url(scheme.trim_end_matches(':'))).await;
         let connection = part.of(&proxy);
         let after = proxy.passed(connection, way) + at;
         proxy.plan(Plan { connection, way, after, fault: Fault::Cut });
@@ -165,17 +165,17 @@ fn cut(server: &Server, scheme: &str, way: Way, part: Part, at: u64) -> bool {
 fn while_connecting() {
     let server = Server::start();
     multi().block_on(async {
-        let proxy = Proxy::to(server.port);
-        drop(connect(&proxy.url()).await);
+        let proxy = Proxy::to(server.port).expect("a free port");
+        drop(connect(&proxy.url("redis")).await);
         for way in [Way::ToServer, Way::ToClient] {
             for connection in 0..2 {
                 let length = proxy.passed(connection, way);
                 // Every byte of the short messages; the scripts are long.
                 let points = (0..length).filter(|at| *at < 150 || *at + 400 > length || at % 1009 == 0);
                 for after in points {
-                    let proxy = Proxy::to(server.port);
+                    let proxy = Proxy::to(server.port).expect("a free port");
                     proxy.plan(Plan { connection, way, after, fault: Fault::Cut });
-                    match Locks::connect(&proxy.url()).await {
+                    match Locks::connect(&proxy.url("redis")).await {
                         // The other one of the two came first here.
                         Ok(locks) => locks.close().await.expect("closes"),
                         Err(error) => assert!(error.kind().may_pass(), "{way:?} {after}: {error}"),
@@ -202,11 +202,11 @@ fn half_open() {
         let whole = connect(&server.url()).await;
         for way in [Way::ToServer, Way::ToClient] {
             for part in Part::BOTH {
-                let proxy = Proxy::to(server.port);
-                let through = connect(&proxy.url()).await;
+                let proxy = Proxy::to(server.port).expect("a free port");
+                let through = connect(&proxy.url("redis")).await;
                 let connection = part.of(&proxy);
                 let after = proxy.passed(connection, way);
-                proxy.plan(Plan { connection, way, after, fault: Fault::Swallow });
+                proxy.plan(Plan { connection, way, after, fault: Fault::Lose });
                 let name = format!("half/{way:?}/{part:?}");
                 scene(&through, &whole, &name).await.unwrap_or_else(|why| panic!("{name}: {why}"));
                 assert!(proxy.struck(), "{name}");
@@ -219,9 +219,9 @@ fn one_byte_at_a_time() {
     let server = Server::start();
     multi().block_on(async {
         let whole = connect(&server.url()).await;
-        let proxy = Proxy::to(server.port);
-        let through = connect(&proxy.url()).await;
-        proxy.trickle();
+        let proxy = Proxy::to(server.port).expect("a free port");
+        let through = connect(&proxy.url("redis")).await;
+        proxy.set(|now| now.bytewise = true);
         scene(&through, &whole, "slow").await.expect("only slow");
         assert_eq!(proxy.made(), 2, "no connection was given up");
     });
@@ -243,8 +243,8 @@ fn garbage() {
             ("not text", b"*3\r\n$2\r\n\xff\xfe\r\n$1\r\nH\r\n$1\r\n1\r\n".to_vec()),
         ];
         for (what, bytes) in cases {
-            let proxy = Proxy::to(server.port);
-            let through = connect(&proxy.url()).await;
+            let proxy = Proxy::to(server.port).expect("a free port");
+            let through = connect(&proxy.url("redis")).await;
             let connection = command_of(&proxy);
             let after = proxy.passed(connection, Way::ToClient);
             proxy.plan(Plan { connection, way: Way::ToClient, after, fault: Fault::Instead(bytes) });
@@ -268,8 +268,8 @@ fn garbage() {
 fn all_connections_again_and_again() {
     let server = Server::start();
     multi().block_on(async {
-        let proxy = Proxy::to(server.port);
-        let through = connect(&proxy.url()).await;
+        let proxy = Proxy::to(server.port).expect("a free port");
+        let through = connect(&proxy.url("redis")).await;
         let held = through.mutex("kept").expect("a name").lock().await.expect("free");
         let stop = tokio::time::Instant::now() + Duration::from_secs(4);
         let mut cycles = 0;

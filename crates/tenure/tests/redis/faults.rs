@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use tenure::{ErrorKind, Fact, Locks, LostReason, Needs, Survives};
 
-use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::{multi, single, soon, trial};
+use tenure_servers::proxy::Proxy;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -140,9 +140,9 @@ fn restart_with_an_older_copy() {
 /// Another server answers at the address, and it is empty, while the one before still has all.
 fn failover_to_an_empty_server() {
     let (old, new) = (Server::start(), Server::start());
-    let proxy = Proxy::to(old.port);
+    let proxy = Proxy::to(old.port).expect("a free port");
     multi().block_on(async {
-        let builder = || Locks::builder(&proxy.url()).ttl(Duration::from_secs(3));
+        let builder = || Locks::builder(&proxy.url("redis")).ttl(Duration::from_secs(3));
         let (one, two) = (builder().connect().await.expect("up"), builder().connect().await.expect("up"));
         let guard = one.mutex("x").expect("a name").lock().await.expect("free");
         let waiter = two.mutex("x").expect("a name");
@@ -172,16 +172,16 @@ fn failover_to_an_empty_server() {
 /// L6: whatever is about one lock takes longer than the others' renewals are apart.
 fn slow_for_one_key() {
     let server = Server::start();
-    let proxy = Proxy::to(server.port);
+    let proxy = Proxy::to(server.port).expect("a free port");
     multi().block_on(async {
         let ttl = Duration::from_secs(4);
-        let locks = Locks::builder(&proxy.url()).ttl(ttl).connect().await.expect("up");
+        let locks = Locks::builder(&proxy.url("redis")).ttl(ttl).connect().await.expect("up");
         let sick = locks.mutex("sick").expect("a name").lock().await.expect("free");
         let mut kept = Vec::new();
         for n in 0..20 {
             kept.push(locks.mutex(format!("well/{n}")).expect("a name").lock().await.expect("free"));
         }
-        proxy.slow_down("/sick}", Duration::from_millis(700));
+        proxy.set(|now| now.slow = Some(("/sick}".to_owned(), Duration::from_millis(700))));
         for _ in 0..3 {
             tokio::time::sleep(ttl).await;
             for guard in &kept {
@@ -292,8 +292,8 @@ fn the_runtime_ends_at_once() {
 /// A server that drops connections right after the handshake is not flooded with new ones.
 fn reconnecting_backs_off() {
     let server = Server::start();
-    let proxy = Proxy::to(server.port);
-    let locks = Locks::blocking_connect(&proxy.url()).expect("connects");
+    let proxy = Proxy::to(server.port).expect("a free port");
+    let locks = Locks::blocking_connect(&proxy.url("redis")).expect("connects");
     let until = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {
         proxy.refuse();
@@ -310,10 +310,10 @@ fn reconnecting_backs_off() {
 /// The last thing that a client asks when it connects is what its user may run.
 fn a_late_failure_to_connect_leaves_nothing() {
     let server = Server::start();
-    let proxy = Proxy::to(server.port);
+    let proxy = Proxy::to(server.port).expect("a free port");
     // Longer than a client waits for an answer.
-    proxy.slow_down("permitted: which of the commands", Duration::from_secs(4));
-    let error = Locks::blocking_connect(&proxy.url()).expect_err("it gets no answer");
+    proxy.set(|now| now.slow = Some(("permitted: which of the commands".to_owned(), Duration::from_secs(4))));
+    let error = Locks::blocking_connect(&proxy.url("redis")).expect_err("it gets no answer");
     assert!(error.kind().may_pass(), "{error}");
     assert!(proxy.struck(), "it failed before");
     let clients = || server.cli(&["CLIENT", "LIST"]).lines().filter(|l| l.contains("name=tenure")).count();

@@ -1,6 +1,7 @@
 //! The examples of `docs/wire/redis.md`, byte for byte, on a real server.
 
 use libtest_mimic::Trial;
+use redis::Value;
 
 use crate::raw::{Raw, Said};
 use crate::scripts::Scripts;
@@ -46,7 +47,7 @@ fn dump(raw: &mut Raw) -> String {
     out
 }
 
-fn pairs(said: &Said) -> Vec<String> {
+fn pairs(said: &Value) -> Vec<String> {
     said.list().chunks(2).map(|pair| format!("{}  {}", pair[0].text(), pair[1].text())).collect()
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
+use redis::Value;
 use tenure::Previous;
 use tenure::core::line::{
     Ask, ClaimRow, Event, Found, Kind, LineRow, Lines, Now, Place, Refusal, Trace, VecArena,
@@ -28,7 +29,7 @@ const HISTORIES: u64 = 150;
 const STEPS: u32 = 120;
 const KEY: &str = "tenure:{shop/a}:l";
 /// Compares what a release found.
-fn judge_release(id: &str, want: Found, got: &Said) -> Result<String, String> {
+fn judge_release(id: &str, want: Found, got: &Value) -> Result<String, String> {
     let letter = match want {
         Found::Held => "h",
         Found::Waiting => "w",
@@ -131,7 +132,7 @@ impl History {
         self.judge("attempt", &words[0], want, &got, counts)
     }
 
-    fn run(&mut self, verb: &str, words: &[String]) -> Said {
+    fn run(&mut self, verb: &str, words: &[String]) -> Value {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.scripts.run(verb, &[KEY], &words)
     }
@@ -299,7 +300,7 @@ impl History {
         verb: &str,
         id: &str,
         want: Result<Place, Refusal>,
-        got: &Said,
+        got: &Value,
         counts: &mut BTreeMap<&'static str, u32>,
     ) -> Result<String, String> {
         let told = format!("{verb}: {want:?} ");
@@ -376,10 +377,10 @@ impl History {
     fn compare_views(&mut self) -> Result<(), String> {
         let want = self.lines.view(NAME, 3, self.instant());
         let all = self.scripts.run("inspect", &[KEY], &["3"]);
-        let got = all.list().first().cloned().unwrap_or(Said::Nil);
+        let got = all.list().first().cloned().unwrap_or(Value::Nil);
         let want = want.map(|row| shown(&row));
         let got = match &got {
-            Said::Nil => None,
+            Value::Nil => None,
             said => Some(read(said)),
         };
         if want == got { Ok(()) } else { Err(format!("view:\n  expected {want:?}\n  got      {got:?}")) }
@@ -417,10 +418,10 @@ fn letter(previous: Previous) -> &'static str {
     }
 }
 
-fn read(said: &Said) -> Shown {
+fn read(said: &Value) -> Shown {
     let [_, head, holders, waiting, waiters, eviction] = said.list() else { panic!("{said:?}") };
     let number = |text: &str| text.parse::<u64>().expect("digits");
-    let claims = |list: &Said| -> (Vec<String>, Option<u32>) {
+    let claims = |list: &Value| -> (Vec<String>, Option<u32>) {
         let mut capacity = None;
         let all = list.list().chunks(3).map(|c| {
             let record = c[2].text();

@@ -23,7 +23,6 @@ mod histories;
 mod moves;
 mod observers;
 mod people;
-mod proxy;
 mod raw;
 mod runtimes;
 mod scripts;

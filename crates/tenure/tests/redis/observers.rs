@@ -5,9 +5,9 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use tenure::{Locks, Observer};
 
-use crate::proxy::{Proxy, Way};
 use crate::server::Server;
 use crate::{multi, trial};
+use tenure_servers::proxy::{Proxy, Way};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -71,8 +71,8 @@ fn are_told_of_nothing_else() {
     multi().block_on(async {
         let busy = Locks::connect(&server.url()).await.expect("up");
         for namespace in ["default", "other"] {
-            let proxy = Proxy::to(server.port);
-            let eye = Locks::builder(&proxy.url()).namespace(namespace).connect().await.expect("up");
+            let proxy = Proxy::to(server.port).expect("a free port");
+            let eye = Locks::builder(&proxy.url("redis")).namespace(namespace).connect().await.expect("up");
             let mut one = eye.election("leader").expect("a name").observe().expect("watches");
             one.next().await.expect("answers");
             let mut all = (namespace == "other").then(|| eye.watch("").expect("a prefix"));

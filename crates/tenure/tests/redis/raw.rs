@@ -1,81 +1,64 @@
-//! Redis's older protocol over a blocking socket: a client that shares no code with the one under test.
+//! A witness: a Redis client by another author, which shares no code with the one under test.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    Client, Cmd, Connection, ConnectionAddr, ConnectionLike, IntoConnectionInfo, RedisConnectionInfo, Value,
+};
 
-/// What the server says.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Said {
-    Nil,
-    Int(i64),
-    Text(String),
-    Error(String),
-    List(Vec<Said>),
+/// What the server says, as trials read it.
+pub(crate) trait Said {
+    fn text(&self) -> &str;
+    fn list(&self) -> &[Value];
+    fn number(&self) -> i64;
 }
 
-impl Said {
-    pub(crate) fn text(&self) -> &str {
+impl Said for Value {
+    fn text(&self) -> &str {
         match self {
-            Said::Text(text) => text,
+            Value::BulkString(bytes) => str::from_utf8(bytes).expect("UTF-8"),
+            Value::SimpleString(text) => text,
+            Value::Okay => "OK",
             other => panic!("not a text: {other:?}"),
         }
     }
 
-    pub(crate) fn list(&self) -> &[Said] {
+    fn list(&self) -> &[Value] {
         match self {
-            Said::List(list) => list,
+            Value::Array(list) => list,
             other => panic!("not a list: {other:?}"),
         }
     }
 
-    pub(crate) fn number(&self) -> i64 {
+    fn number(&self) -> i64 {
         match self {
-            Said::Int(n) => *n,
+            Value::Int(n) => *n,
             other => other.text().parse().expect("digits"),
         }
     }
 }
 
-pub(crate) struct Raw(BufReader<TcpStream>);
+/// One connection. It may subscribe, and hears messages then.
+pub(crate) struct Raw(Connection);
 
 impl Raw {
     pub(crate) fn new(port: u16) -> Raw {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connects");
-        stream.set_nodelay(true).expect("a socket");
-        Raw(BufReader::new(stream))
+        let address = ConnectionAddr::Tcp("127.0.0.1".to_owned(), port);
+        let info = address.into_connection_info().expect("an address");
+        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Raw(Client::open(info).and_then(|client| client.get_connection()).expect("connects"))
     }
 
-    pub(crate) fn send(&mut self, words: &[&str]) {
-        let mut out = format!("*{}\r\n", words.len());
-        for word in words {
-            out += &format!("${}\r\n{word}\r\n", word.len());
-        }
-        self.0.get_mut().write_all(out.as_bytes()).expect("sent");
+    /// The next message to a subscriber.
+    pub(crate) fn hear(&mut self) -> Value {
+        self.0.recv_response().expect("a message")
     }
 
-    pub(crate) fn hear(&mut self) -> Said {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("a line");
-        let (kind, rest) = line.trim_end().split_at(1);
-        match kind {
-            "+" => Said::Text(rest.to_owned()),
-            "-" => Said::Error(rest.to_owned()),
-            ":" => Said::Int(rest.parse().expect("digits")),
-            "$" if rest == "-1" => Said::Nil,
-            "$" => {
-                let mut bytes = vec![0; rest.parse::<usize>().expect("digits") + 2];
-                self.0.read_exact(&mut bytes).expect("a text");
-                bytes.truncate(bytes.len() - 2);
-                Said::Text(String::from_utf8(bytes).expect("UTF-8"))
-            }
-            "*" if rest == "-1" => Said::Nil,
-            "*" => Said::List((0..rest.parse().expect("digits")).map(|_| self.hear()).collect()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) fn ask(&mut self, words: &[&str]) -> Said {
-        self.send(words);
-        self.hear()
+    /// The answer to a command; an error of the server fails the trial.
+    pub(crate) fn ask(&mut self, words: &[&str]) -> Value {
+        let mut command = Cmd::new();
+        command.arg(words);
+        let answer = self.0.req_command(&command).and_then(Value::extract_error);
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 }
