@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tenure_lab::history::{
-    Claim, Event, Fault, Floors, Header, History, Kind, Merge, Merged, Op, Phase, Recorder, SHAPES, Writer,
+    Claim, Event, Fault, Floors, Header, History, Kind, Merge, Merged, Name, Op, Phase, Recorder, SHAPES,
+    Writer,
 };
 
 fn header() -> Header {
@@ -24,7 +25,7 @@ fn header() -> Header {
         version: "0.1.0".into(),
         fair: true,
         floors: Some(Floors { acquisitions: 10, windows: 1 }),
-        events: Some(6),
+        events: Some(10),
         replay: Some("tenure lab chaos --seed 7".into()),
         versions: None,
     }
@@ -155,6 +156,10 @@ fn parts_are_merged_by_time_and_the_dead_believe_nothing() {
     let [one, two, out] = ["1.jsonl", "2.jsonl", "history.jsonl"].map(|name| dir.path().join(name));
     let (a, b, c) = (Claim::numbered(1, 0), Claim::numbered(2, 0), Claim::numbered(2, 1));
     let granted = |t, p, claim| Event::new(t, p, Op::Acquire, Phase::Ok).client("x").lock("hot").claim(claim);
+    let fault = |t, phase, id| {
+        let (name, target) = (Name::new("pause"), Name::new("client 2"));
+        Event::new(t, 2, Op::Fault, phase).fault(Fault { name, id, target, breaks: Vec::new() })
+    };
     let writer = Writer::create(&one).expect("a file");
     for event in [
         granted(50, 1, a),
@@ -169,6 +174,9 @@ fn parts_are_merged_by_time_and_the_dead_believe_nothing() {
     let writer = Writer::create(&two).expect("a file");
     for event in [
         granted(30, 2, b),
+        fault(32, Phase::Begin, 1),
+        fault(34, Phase::End, 1),
+        fault(36, Phase::Begin, 2),
         Event::new(40, 2, Op::Release, Phase::Invoke).client("x").claim(b),
         granted(60, 2, c),
     ] {
@@ -179,20 +187,25 @@ fn parts_are_merged_by_time_and_the_dead_believe_nothing() {
     fs::write(&two, torn).expect("written");
 
     let merged = Merge::new().part(&one).died(&two, 55).write(&header(), &out).expect("merged");
-    assert_eq!(merged, Merged { events: 6, torn: 1, ended: 1 });
+    assert_eq!(merged, Merged { events: 10, torn: 1, ended: 1 });
     let history = History::read(&out).expect("a history");
     assert_eq!(history.header, header());
     let seen: Vec<_> = history.events.iter().map(|e| (e.t, e.op, e.phase)).collect();
     let expected = [
         (20, Op::Acquire, Phase::Invoke),
         (30, Op::Acquire, Phase::Ok),
+        (32, Op::Fault, Phase::Begin),
+        (34, Op::Fault, Phase::End),
+        (36, Op::Fault, Phase::Begin),
         (40, Op::Release, Phase::Invoke),
         (50, Op::Acquire, Phase::Ok),
         (60, Op::Acquire, Phase::Ok),
         (60, Op::Lost, Phase::Ok), // not at 55: it lived until 60 at least
+        (60, Op::Fault, Phase::End),
     ];
     assert_eq!(seen, expected);
-    assert_eq!(history.events[5].claim, Some(c));
+    assert_eq!(history.events[8].claim, Some(c));
+    assert_eq!(history.events[9].fault.as_ref().map(|fault| fault.id), Some(2));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Puts the files of all processes together, by time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ impl Merge {
     }
 
     /// Adds the file of a process that was killed; `t` is just before the signal was sent. Its holds are marked as lost at
-    /// that time, or at its last event if that came later, because the dead believe nothing.
+    /// that time, or at its last event if that came later, because the dead believe nothing. Faults that it began end then too.
     #[must_use]
     pub fn died(mut self, path: impl Into<PathBuf>, t: u64) -> Merge {
         self.parts.push(Part { path: path.into(), died: Some(t) });
@@ -134,13 +134,26 @@ fn stamp(line: &[u8]) -> io::Result<u64> {
     Ok(serde_json::from_slice::<Stamp>(line)?.t)
 }
 
-/// Appends a `lost` for each claim that the dead process held.
+/// Appends a `lost` for each claim that the dead process held, and the ends of the faults that it began. The number of
+/// claims.
 fn bury(text: &mut Vec<u8>, t: u64) -> io::Result<u64> {
     let mut open: HashMap<Claim, Event> = HashMap::new();
+    let mut faults: BTreeMap<u64, Event> = BTreeMap::new();
     let mut last = t;
     for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         let event: Event = serde_json::from_slice(line)?;
         last = last.max(event.t);
+        match (&event.fault, event.phase) {
+            (Some(fault), Phase::Begin) => {
+                faults.insert(fault.id, event);
+                continue;
+            }
+            (Some(fault), _) => {
+                faults.remove(&fault.id);
+                continue;
+            }
+            (None, _) => {}
+        }
         match (event.claim, event.op, event.phase) {
             (Some(claim), Op::Acquire, Phase::Ok) => {
                 open.insert(claim, event);
@@ -160,6 +173,10 @@ fn bury(text: &mut Vec<u8>, t: u64) -> io::Result<u64> {
             Event::new(last, held.p, Op::Lost, Phase::Ok).claim(*claim).detail("its process was killed");
         (lost.c, lost.lock) = (held.c, held.lock);
         serde_json::to_writer(&mut *text, &lost)?;
+        text.push(b'\n');
+    }
+    for fault in faults.into_values() {
+        serde_json::to_writer(&mut *text, &Event { t: last, phase: Phase::End, ..fault })?;
         text.push(b'\n');
     }
     Ok(left.len() as u64)
