@@ -52,7 +52,8 @@ fn unreadable(path: &Path, error: &crate::history::ReadError) -> Failure {
     let what = if error.line == 0 { error.to_string() } else { format!("{}: {error}", path.display()) };
     Failure::usage(
         what,
-        "a history is what `tenure lab chaos --out DIR` leaves as DIR/history.jsonl; docs/wire/history.schema.json describes it",
+        "a history is what `tenure lab chaos --out DIR` leaves as DIR/history.jsonl; \
+         https://github.com/tenure-rs/tenure/blob/main/docs/wire/history.schema.json describes it",
     )
 }
 

@@ -128,8 +128,11 @@ fn absurd_token(token: &str) -> Error {
         format!(
             "its last token is {token:?}, more than a day ahead of the server's clock, so no token can follow"
         ),
-        "set the server's clock right; or, if the token is wrong, have the key deleted that keeps it \
-         (docs/wire/redis.md): tokens go on from the clock then",
+        concat!(
+            "set the server's clock right; or, if the token is wrong, delete the key that keeps it, as ",
+            page!(),
+            " says: tokens go on from the clock then"
+        ),
     )
 }
 

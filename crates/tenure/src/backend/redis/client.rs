@@ -181,7 +181,7 @@ impl Client {
         let refused: Vec<&str> = refused.list().unwrap_or_default().iter().filter_map(Value::text).collect();
         if !refused.is_empty() {
             let what = format!("the server's user may not run in scripts: {}", refused.join(", "));
-            let advice = "docs/wire/redis.md lists the permissions that suffice";
+            let advice = permissions!();
             return Err(Why::new(ErrorKind::Denied, what, advice));
         }
         self.permitted.store(true, Ordering::Relaxed);

@@ -33,8 +33,7 @@ fn judged(text: &str) -> Why {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
     if says(&["NOPERM", "NOAUTH", "WRONGPASS", "no permissions", "invalid password", "without any password"])
     {
-        let advice = "check user and password; https://github.com/tenure-rs/tenure/blob/main/docs/wire/redis.md lists the permissions \
-                      that suffice";
+        let advice = concat!("check user and password; ", permissions!());
         return Why::new(ErrorKind::Denied, format!("the server refuses: {shown}"), advice);
     }
     if says(&["DB index is out of range"]) {
@@ -71,7 +70,7 @@ fn judged(text: &str) -> Why {
         return Why::new(ErrorKind::Unavailable, format!("the server cannot do it now: {shown}"), advice);
     }
     if says(&["The user executing the script can't"]) {
-        let advice = "docs/wire/redis.md lists the permissions that suffice";
+        let advice = permissions!();
         return Why::new(ErrorKind::Denied, format!("the server refuses part of a script: {shown}"), advice);
     }
     let advice = "check what else writes keys that begin with tenure:";

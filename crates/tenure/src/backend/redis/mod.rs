@@ -22,6 +22,20 @@
 use super::Entry;
 use crate::capability::{Capabilities, Fact, Knows, Survives, TokenStrength};
 
+/// Where the format is described: whoever has only the program has no `docs` folder.
+macro_rules! page {
+    () => {
+        "https://github.com/tenure-rs/tenure/blob/main/docs/wire/redis.md"
+    };
+}
+
+/// What to do about a missing permission.
+macro_rules! permissions {
+    () => {
+        concat!(page!(), " lists the permissions that suffice")
+    };
+}
+
 mod answer;
 mod changes;
 mod client;
