@@ -85,7 +85,9 @@ impl Oracle {
 
     fn fits(&self, ask: &Ask) -> bool {
         let used = |e: &Entry| e.grant.map_or(0, |_| u64::from(e.ask.weight));
-        self.line(ask.lock).map(used).sum::<u64>() + u64::from(ask.weight) <= u64::from(ask.capacity)
+        let all = self.line(ask.lock).map(used).sum::<u64>() + u64::from(ask.weight);
+        let held = self.line(ask.lock).filter(|e| e.grant.is_some()).map(|e| &e.ask);
+        held.chain([ask]).all(|a| all <= u64::from(a.capacity))
     }
 
     /// Removes what has ended, and grants the longest prefix that fits.

@@ -36,8 +36,10 @@ impl Locks {
 /// few. The permits of a crashed holder come back when its lease expires. Permits have no fencing token, because several are
 /// held at a time.
 ///
-/// **The number of permits** is what each caller says: the store grants a claim if it fits into the claim's own number. So the
-/// number can be changed while the semaphore is in use, program by program. Lowering it takes nothing away from current holders.
+/// **The number of permits** is what each caller says, so it can be changed while the semaphore is in use, program by program.
+/// While holders name different numbers, the least of them counts for everybody: a holder that was promised "at most 2" never
+/// has more company. When the last holder with the least number has left, the next least counts. Lowering the number takes
+/// nothing away from current holders.
 ///
 /// ```
 /// # fn main() -> tenure::Result<()> {
@@ -92,7 +94,7 @@ impl Semaphore {
         &self.request.key
     }
 
-    /// The number of permits that this value assumes.
+    /// The number of permits that this value names. While a holder names a smaller one, that counts.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.request.capacity

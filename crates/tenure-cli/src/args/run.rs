@@ -107,7 +107,7 @@ pub(crate) struct RunArgs {
     /// Acquire this many permits of a semaphore. Permits have no fencing token
     #[arg(long, value_name = "K", requires = "of")]
     pub(crate) permits: Option<u32>,
-    /// The number of permits of the semaphore. Give the same number everywhere
+    /// The number of permits of the semaphore. While holders give different numbers, the least counts
     #[arg(long, value_name = "N", requires = "permits")]
     pub(crate) of: Option<u32>,
     /// If a parent of this command holds the lock, run under that hold

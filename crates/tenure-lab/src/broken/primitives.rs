@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tenure::backend::{Answer, Claim, ClaimId, Kind, Leave, RW_CAPACITY, Released, Standing};
+use tenure::backend::{Answer, Claim, ClaimId, Kind, Leave, Query, RW_CAPACITY, Released, Standing};
 
 use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
 use super::stores::{made_up, with_token};
@@ -18,6 +18,7 @@ pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
     a_downgrade_in_two_steps: store::<TwoSteps>(), "s1_a_downgrade_lets_no_writer_in";
     a_permit_that_leaks_on_a_crash: store::<Leaks>(), "l1_permits_of_the_dead_come_back";
     a_semaphore_of_the_first_number: store::<FirstNumber>(), "s1_a_new_number_of_permits_takes_none_away";
+    a_semaphore_where_each_has_its_own_number: store::<OwnNumber>(), "s1_unequal_numbers_of_permits";
     a_part_that_is_kept: store::<KeepsAll>(), "s1_a_part_is_given_back";
     a_permit_that_comes_back_at_once: store::<AtOnce>(), "l4_a_rate_limit";
     a_transfer_that_leaves_the_old_claim: store::<OldLives>(), "s4_a_transferred_claim_is_dead";
@@ -107,6 +108,24 @@ impl Bend for FirstNumber {
         let capacity = *locked(&self.0).entry(name).or_insert(claim.capacity);
         let claim = Claim { weight: claim.weight.min(capacity), capacity, ..claim.clone() };
         Box::pin(async move { store.attempt(&claim).await })
+    }
+}
+
+/// Whoever fits into the number that it names itself is let in, whatever the holders were told.
+#[derive(Default)]
+struct OwnNumber;
+
+impl Bend for OwnNumber {
+    fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
+        Box::pin(async move {
+            let (namespace, name) = (claim.key.namespace().to_owned(), Some(claim.key.name().to_owned()));
+            let page = store.inspect(&Query { namespace, name, ..Query::default() }).await?;
+            let held: u32 = page.lines.iter().flat_map(|line| &line.holders).map(|seen| seen.weight).sum();
+            let waits = page.lines.iter().any(|line| line.waiters > 0);
+            let fits = claim.kind == Kind::Semaphore && !waits && held + claim.weight <= claim.capacity;
+            let capacity = if fits { 1000 } else { claim.capacity };
+            store.attempt(&Claim { capacity, ..claim.clone() }).await
+        })
     }
 }
 

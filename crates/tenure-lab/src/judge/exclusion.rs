@@ -55,19 +55,27 @@ fn unfit<'a>(live: &[(&'a Hold, u64)], late: &Hold) -> Option<Vec<&'a Hold>> {
     if late.kind == Kind::Read {
         return None;
     }
-    // The store decides by the capacity that the claim itself names, so the largest one counts.
-    let capacity = live.iter().map(|(hold, _)| hold.capacity).chain([late.capacity]).max().unwrap_or(0);
-    let mut heaviest: Vec<&Hold> = live.iter().map(|(hold, _)| *hold).collect();
-    heaviest.sort_by_key(|hold| std::cmp::Reverse(hold.weight));
-    let mut weight = late.weight;
-    let needed = heaviest.iter().position(|hold| {
-        weight += hold.weight;
-        weight > capacity
-    });
-    if late.weight > capacity {
+    if late.weight > late.capacity {
         return Some(Vec::new());
     }
-    needed.map(|last| heaviest[..=last].to_vec())
+    let mut heaviest: Vec<&Hold> = live.iter().map(|(hold, _)| *hold).collect();
+    heaviest.sort_by_key(|hold| std::cmp::Reverse(hold.weight));
+    // All together must fit into the capacity that each of them names.
+    let exceeded = heaviest.iter().map(|one| Some(*one)).chain([None]).filter_map(|names| {
+        let capacity = names.map_or(late.capacity, |one| one.capacity);
+        let others =
+            heaviest.iter().copied().filter(|hold| names.is_none_or(|one| !std::ptr::eq(one, *hold)));
+        let (mut weight, mut set) = (late.weight, Vec::new());
+        for hold in names.into_iter().chain(others) {
+            weight += hold.weight;
+            set.push(hold);
+            if weight > capacity {
+                return Some(set);
+            }
+        }
+        None
+    });
+    exceeded.min_by_key(Vec::len)
 }
 
 fn show(facts: &Facts<'_>, lock: Name, t: u64, overlap: &Overlap<'_>) -> Breach {
@@ -87,10 +95,11 @@ fn show(facts: &Facts<'_>, lock: Name, t: u64, overlap: &Overlap<'_>) -> Breach 
                 late.claim, early.claim
             )
         }
-        _ => format!(
-            "{lock}: {} was granted, and {weight} permits were believed of {}",
-            late.claim, late.capacity
-        ),
+        early => {
+            let named = early.iter().map(|hold| hold.capacity).chain([late.capacity]);
+            let least = named.min().unwrap_or(late.capacity);
+            format!("{lock}: {} was granted, and {weight} permits were believed of {least}", late.claim)
+        }
     };
     Breach { t, what, events: facts.events(events) }
 }

@@ -74,6 +74,8 @@ fn overtook(granted: &[&Hold], first: usize, late: &Hold) -> bool {
     }
     // The believers at that instant: later ones in the list were granted later.
     let believes = |hold: &&&Hold| hold.belief().is_some_and(|(from, to)| from <= ok.t && ok.t < to);
-    let weight: u64 = granted[..=first].iter().filter(believes).map(|hold| hold.weight).sum();
-    weight + late.weight > late.capacity
+    let beside = || granted[..=first].iter().filter(believes);
+    let weight: u64 = beside().map(|hold| hold.weight).sum();
+    let least = beside().map(|hold| hold.capacity).fold(late.capacity, u64::min);
+    weight + late.weight > least
 }

@@ -137,15 +137,18 @@ impl Search {
         if self.ordered && !self.in_order(done, one) {
             return false;
         }
-        let mut weight = one.weight;
+        let (mut weight, mut capacity) = (one.weight, one.capacity);
         for other in held {
             match (one.kind, other.kind) {
                 (Kind::Read, Kind::Read) => {}
-                (Kind::Semaphore, Kind::Semaphore) => weight += other.weight,
+                (Kind::Semaphore, Kind::Semaphore) => {
+                    weight += other.weight;
+                    capacity = capacity.min(other.capacity);
+                }
                 _ => return false,
             }
         }
-        one.kind != Kind::Semaphore || weight <= one.capacity
+        one.kind != Kind::Semaphore || weight <= capacity
     }
 
     /// Whether the token of this claim may follow those of the claims granted so far.

@@ -20,8 +20,8 @@ struct Maker {
     /// It grants what does not fit once in so many times.
     careless: u64,
     events: Vec<Event>,
-    /// Kind, weight, and until when it is held.
-    held: Vec<(Kind, u32, u64)>,
+    /// Kind, weight, until when it is held, and the capacity that it names.
+    held: Vec<(Kind, u32, u64, u32)>,
     token: i64,
 }
 
@@ -39,14 +39,20 @@ impl Maker {
     }
 
     /// When a claim of this kind and weight fits, from `t` on.
-    fn fits_from(&self, t: u64, kind: Kind, weight: u32) -> u64 {
+    fn fits_from(&self, t: u64, kind: Kind, weight: u32, capacity: u32) -> u64 {
         let mut ends: Vec<u64> =
             self.held.iter().map(|held| held.2).filter(|end| *end > t).chain([t]).collect();
         ends.sort_unstable();
         let fits = |at: u64| {
             let live = self.held.iter().filter(|held| held.2 > at);
             match kind {
-                Kind::Semaphore => live.map(|held| held.1).sum::<u32>() + weight <= self.capacity,
+                Kind::Semaphore => {
+                    let add = |(sum, least): (u32, u32), held: &(Kind, u32, u64, u32)| {
+                        (sum + held.1, least.min(held.3))
+                    };
+                    let (sum, least) = live.fold((weight, capacity), add);
+                    sum <= least
+                }
                 Kind::Read => live.into_iter().all(|held| held.0 == Kind::Read),
                 _ => live.count() == 0,
             }
@@ -59,14 +65,18 @@ impl Maker {
         let p = u32::try_from(number).expect("small");
         let event = |t: u64, op, phase| Event::new(t, p, op, phase).client("x").lock("hot").claim(claim);
         let kind = self.kinds[self.dice.below(self.kinds.len() as u64) as usize];
-        let weight =
-            if kind == Kind::Semaphore { 1 + self.dice.below(u64::from(self.capacity)) as u32 } else { 1 };
+        let mut below = |most: u32| 1 + self.dice.below(u64::from(most)) as u32;
+        // Some claims name fewer permits than the others.
+        let fewer = kind == Kind::Semaphore && below(3) == 1;
+        let capacity = if fewer { below(self.capacity) } else { self.capacity };
+        let weight = if kind == Kind::Semaphore { below(capacity) } else { 1 };
         let invoked = start + self.dice.below(8);
         let look = self.dice.one_in(self.careless);
-        let granted = if look { invoked } else { self.fits_from(invoked, kind, weight) } + self.dice.below(3);
+        let granted =
+            if look { invoked } else { self.fits_from(invoked, kind, weight, capacity) } + self.dice.below(3);
         let returned = granted + self.dice.below(6);
         let until = granted + 4 + self.dice.below(30);
-        self.events.push(event(invoked, Op::Acquire, Phase::Invoke).kind(kind, weight, self.capacity));
+        self.events.push(event(invoked, Op::Acquire, Phase::Invoke).kind(kind, weight, capacity));
         let mut end = u64::MAX;
         match self.dice.below(8) {
             // Unknown, and perhaps granted all the same.
@@ -99,7 +109,7 @@ impl Maker {
             self.events.push(event(returned + 1, Op::Renew, Phase::Ok).deadline(longer));
             end = longer;
         }
-        self.held.push((kind, weight, end));
+        self.held.push((kind, weight, end, capacity));
         granted
     }
 

@@ -65,6 +65,12 @@ const EXCLUSION: &[Pair] = &[
     ),
     (
         "S1",
+        "a permit beside one that names fewer",
+        "1 1 a acquire invoke kind=semaphore capacity=1\n10 1 a acquire ok\n2 2 b acquire invoke kind=semaphore capacity=5\n20 2 b acquire ok",
+        "1 1 a acquire invoke kind=semaphore capacity=2\n10 1 a acquire ok\n2 2 b acquire invoke kind=semaphore capacity=5\n20 2 b acquire ok",
+    ),
+    (
+        "S1",
         "what is unknown claims nothing",
         "1 1 a acquire invoke\n10 1 a acquire ok\n2 2 b acquire invoke\n20 2 b acquire ok",
         "1 1 a acquire invoke\n10 1 a acquire info\n2 2 b acquire invoke\n20 2 b acquire ok\n3 3 c acquire invoke\n30 3 c cancel ok",

@@ -324,7 +324,7 @@ pub struct Line {
     pub key: Key,
     /// Its kind.
     pub kind: Kind,
-    /// Its capacity, as the first claim in line assumes it.
+    /// Its capacity: the least that a holder names, or else that of the first waiter.
     pub capacity: u32,
     /// The token of the newest grant.
     pub token: Option<Token>,

@@ -64,19 +64,21 @@ impl Scope {
         Entered(CURRENT.with(|current| current.replace(Some(self.clone()))))
     }
 
-    /// How much of the lock this scope and those around it hold.
-    fn weight(&self, engine: &Arc<Engine>, key: &Key) -> u64 {
+    /// How much of the lock this scope and those around it hold, and the least capacity that these holds name.
+    fn weight(&self, engine: &Arc<Engine>, key: &Key) -> (u64, u32) {
         let now = engine.core.runtime.now();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let of_client = |(of, hold, used): &(Client, Weak<Hold>, u32)| {
             let hold = hold.upgrade().filter(|_| *of == client(engine))?;
             // What is being given back, or is lost, comes free without our doing.
             let ours = hold.used() == *used && hold.inner().leaving.is_none() && hold.check(now).is_ok();
-            ours.then(|| u64::from(hold.claim.weight))
+            ours.then(|| (u64::from(hold.claim.weight), hold.claim.capacity))
         };
-        let here: u64 = held.by_name.get(key).into_iter().flatten().filter_map(of_client).sum();
+        let both = |(sum, least): (u64, u32), (weight, capacity)| (sum + weight, least.min(capacity));
+        let here =
+            held.by_name.get(key).into_iter().flatten().filter_map(of_client).fold((0, u32::MAX), both);
         drop(held);
-        here + self.outer.as_ref().map_or(0, |outer| outer.weight(engine, key))
+        self.outer.as_ref().map_or(here, |outer| both(here, outer.weight(engine, key)))
     }
 
     fn add(&self, turn: &Turn) {
@@ -101,8 +103,8 @@ fn current() -> Option<Arc<Scope>> {
 /// Refuses to wait for what the current scope holds itself.
 pub(super) fn refuse(engine: &Arc<Engine>, request: &Request) -> Result<()> {
     let Some(scope) = current() else { return Ok(()) };
-    let held = scope.weight(engine, &request.key);
-    if held == 0 || held + u64::from(request.weight) <= u64::from(request.capacity) {
+    let (held, least) = scope.weight(engine, &request.key);
+    if held == 0 || held + u64::from(request.weight) <= u64::from(request.capacity.min(least)) {
         return Ok(());
     }
     let advice = "release it first, pass the guard on, or re-enter with an owner (Locks::owner)";

@@ -66,7 +66,7 @@ impl Person {
         let (weight, capacity) = match kind {
             Kind::ReadWrite => (if dice.roll(3) == 0 { RW_CAPACITY } else { 1 }, RW_CAPACITY),
             Kind::Semaphore => {
-                let capacity = [3, 3, 3, 5][usize::try_from(dice.roll(4)).expect("small")];
+                let capacity = [3, 3, 4, 5][usize::try_from(dice.roll(4)).expect("small")];
                 (1 + u32::try_from(dice.roll(3)).expect("small"), capacity)
             }
             _ => (1, 1),

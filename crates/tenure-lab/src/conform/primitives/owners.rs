@@ -76,6 +76,12 @@ fn oneself(ctx: &Ctx) -> Verdict {
                 Verdict::Ok(ctx.within("a wait for oneself", semaphore.acquire_many(2)).await?.err())
             });
             ensure!(refused(work.await?), "a task waits for its own permits");
+            let more = locks.semaphore(semaphore.key().name(), 5)?;
+            let work = scope(async {
+                let _two = semaphore.acquire_many(2).await?;
+                Verdict::Ok(ctx.within("a wait for oneself", more.acquire_many(3)).await?.err())
+            });
+            ensure!(refused(work.await?), "a task waits for the smaller number that it named itself");
             ctx.nothing_left(&locks, semaphore.key().name()).await?;
             kinds += 1;
         }

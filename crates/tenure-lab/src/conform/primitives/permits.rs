@@ -25,6 +25,12 @@ pub(super) const TRIALS: &[Trial] = &[
         run: another_number,
     },
     Trial {
+        name: "s1_unequal_numbers_of_permits",
+        rules: &["S1", "L3"],
+        why_not: no_semaphore,
+        run: unequal_numbers,
+    },
+    Trial {
         name: "s1_a_part_is_given_back",
         rules: &["S1", "L3"],
         why_not: |ctx| no_semaphore(ctx).or_else(|| no_transfer(ctx)),
@@ -119,15 +125,63 @@ fn another_number(ctx: &Ctx) -> Verdict {
         held.pop().ok_or("none is held")?.release().await?;
         let last = ctx.within("the smaller number's turn", waiting).await???;
         ensure!(given(&one, &name).await? == 2, "{} of 2 are given", given(&one, &name).await?);
-        // And a greater number: there is more at once.
+        // And a greater number: there is more as soon as nobody holds who said less.
         let eight = one.semaphore(&name, 8)?;
-        let more = eight.try_acquire_many(6).await?;
-        ensure!(more.is_some(), "2 of 8 are given, and there are no 6 more");
-        for permit in held.into_iter().chain([last]).chain(more) {
+        ensure!(eight.try_acquire().await?.is_none(), "2 of 2 are given, and there is one more of 8");
+        last.release().await?;
+        let more = eight.try_acquire_many(4).await?;
+        ensure!(more.is_some(), "1 of 5 is given, and there are no 4 more");
+        for permit in held.into_iter().chain(more) {
             permit.release().await?;
         }
         ctx.nothing_left(&one, &name).await?;
         Ok(Report::new().count("numbers", 3u64))
+    })
+}
+
+/// While holders name different numbers, the least counts for everybody; the next least as soon as its last holder has
+/// left, without the semaphore ever being free.
+fn unequal_numbers(ctx: &Ctx) -> Verdict {
+    let rounds = ctx.rounds(10);
+    ctx.block_on(async {
+        let (one, two) = (ctx.locks().await?, ctx.locks().await?);
+        for _ in 0..rounds {
+            let name = ctx.name("unequal");
+            let alone = one.semaphore(&name, 1)?.acquire().await?;
+            ensure!(
+                two.semaphore(&name, 5)?.try_acquire().await?.is_none(),
+                "somebody is let in beside a holder that was promised to be alone"
+            );
+            alone.check()?;
+            alone.release().await?;
+            // A deployment goes from 2 permits to 4.
+            let (old, new) = (one.semaphore(&name, 2)?, two.semaphore(&name, 4)?);
+            let (first, second) = (old.acquire().await?, old.acquire().await?);
+            let mut waiting = Vec::new();
+            for place in 1..=3 {
+                let wants = new.clone();
+                waiting.push(tokio::spawn(async move { wants.acquire().await }));
+                in_line(ctx, &one, &name, place).await?;
+            }
+            ensure!(given(&one, &name).await? == 2, "{} of 2 are given", given(&one, &name).await?);
+            first.release().await?;
+            let mut held = vec![ctx.within("the place of the first", waiting.remove(0)).await???];
+            in_line(ctx, &one, &name, 2).await?;
+            ensure!(given(&one, &name).await? == 2, "{} of 2 are given", given(&one, &name).await?);
+            second.release().await?;
+            for task in waiting {
+                held.push(ctx.within("the greater number's turn", task).await???);
+            }
+            ensure!(old.try_acquire().await?.is_none(), "3 of 2 are given, and there is one more");
+            let last = new.try_acquire().await?.ok_or("3 of 4 are given, and there is none left")?;
+            held.push(last);
+            ensure!(new.try_acquire().await?.is_none(), "5 of 4 are given");
+            for permit in held {
+                permit.release().await?;
+            }
+            ctx.nothing_left(&one, &name).await?;
+        }
+        Ok(Report::new().count("deployments", rounds))
     })
 }
 

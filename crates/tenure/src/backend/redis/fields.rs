@@ -41,6 +41,9 @@ const HEAD: &[Field] = &[
     ("waiting", 83, 89),
     ("holding", 90, 96),
     ("shared", 97, 112),
+    // Of a semaphore, in the place of `shared`.
+    ("least", 97, 106),
+    ("same", 107, 112),
     ("used", 113, 122),
     ("broken", 123, 123),
     ("ended", 124, 124),
@@ -149,6 +152,8 @@ const LIMITS: &[(&str, u64)] = &[
     ("sweep", 1000),
     ("grants", 256),
     ("shown", 10_000),
+    // The greatest count that a head has digits for.
+    ("same", 999_999),
 ];
 
 /// A script with numbers in the place of names.
@@ -270,7 +275,7 @@ mod tests {
         }
         assert_eq!(at("SHORT.lease"), shifted("ASKED.lease", 50));
         for (name, fields) in LAYOUTS {
-            for pair in fields.windows(2).filter(|pair| !["terms", "kept"].contains(&pair[1].0)) {
+            for pair in fields.windows(2).filter(|pair| !["terms", "kept", "least"].contains(&pair[1].0)) {
                 assert!(pair[1].1 > pair[0].1, "{name}: {pair:?}");
             }
         }

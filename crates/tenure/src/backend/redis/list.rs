@@ -201,10 +201,11 @@ fn read_line(key: &Key, all: &[Value]) -> Option<Line> {
     let head = head.text()?;
     let now = u64::try_from(now.number()?).ok()?;
     let previous = holders.list()?.last().and_then(Value::text).and_then(Record::new);
-    let (holders, first) = claims(holders.list()?, now)?;
-    let (waiting, next) = claims(waiting.list()?, now)?;
+    let (holders, named) = claims(holders.list()?, now)?;
+    let (waiting, wanted) = claims(waiting.list()?, now)?;
     let kind = kind(head.get(1..2)?)?;
-    let capacity = if kind == Kind::Mutex { None } else { first.or(next) };
+    // The least that a holder names, or else that of the first waiter.
+    let capacity = named.into_iter().min().or(wanted.first().copied()).filter(|_| kind != Kind::Mutex);
     let mut line = Line::new(key.clone(), kind, capacity.unwrap_or(1));
     line.token = holders.iter().filter_map(|h| h.token).max();
     line.previous = previous.map_or(Previous::Unknown, |record| record.previous());
@@ -216,16 +217,16 @@ fn read_line(key: &Key, all: &[Value]) -> Option<Line> {
     Some(line)
 }
 
-/// The claims of a flat list, and the capacity in the record of the first one.
-fn claims(list: &[Value], now: u64) -> Option<(Vec<Seen>, Option<u32>)> {
-    let (mut seen, mut capacity) = (Vec::new(), None);
+/// The claims of a flat list, and the capacities in their records.
+fn claims(list: &[Value], now: u64) -> Option<(Vec<Seen>, Vec<u32>)> {
+    let (mut seen, mut capacities) = (Vec::new(), Vec::new());
     for claim in list.as_chunks::<3>().0 {
         let [id, end, record] = claim;
         let record = Record::new(record.text()?)?;
-        capacity = capacity.or(record.capacity());
+        capacities.extend(record.capacity());
         seen.push(record.seen(id.text()?, u64::try_from(end.number()?).ok()?, now)?);
     }
-    Some((seen, capacity))
+    Some((seen, capacities))
 }
 
 fn broken(text: &str) -> Option<Broken> {

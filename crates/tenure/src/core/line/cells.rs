@@ -95,7 +95,7 @@ pub(super) mod claim {
     pub(in super::super) const LOCK_SLOT: usize = 7;
     /// The state (lowest byte), how the hold before it ended (next byte), and the weight (high).
     pub(in super::super) const STATE: usize = 8;
-    /// The capacity that it assumes.
+    /// The capacity that it names (low), and the least in this subtree of the line (high).
     pub(in super::super) const CAPACITY: usize = 9;
     /// The place in line.
     pub(in super::super) const SEQ: usize = 10;

@@ -187,7 +187,8 @@ impl<A: Arena> Lines<A> {
         };
         ensure!(stands, "claim {c} is not what its place says");
         ensure!(self.weight(c) > 0, "claim {c} has no weight");
-        ensure!(u64::from(self.weight(c)) <= self.at(c, claim::CAPACITY), "claim {c} never fits");
+        let capacity = lo(self.at(c, claim::CAPACITY));
+        ensure!(self.weight(c) <= capacity, "claim {c} never fits");
         let (left, right) = tree::children::<BySeq, A>(&self.arena, c);
         let size = tree::size(&self.arena, left) + tree::size(&self.arena, right) + 1;
         ensure!(tree::size(&self.arena, c) == size, "claim {c}: the size below it is wrong");
@@ -195,6 +196,11 @@ impl<A: Arena> Lines<A> {
         ensure!(
             tree::soon(&self.arena, c) == soon.min(self.at(c, claim::END)),
             "claim {c}: its earliest end is wrong"
+        );
+        let least = tree::least(&self.arena, left).min(tree::least(&self.arena, right));
+        ensure!(
+            tree::least(&self.arena, c) == least.min(capacity),
+            "claim {c}: the least capacity below it is wrong"
         );
         let token = self.at(c, claim::TOKEN);
         let has = self.kind(l).is_ok_and(|k| k != Kind::Semaphore) && held;

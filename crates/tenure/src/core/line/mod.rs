@@ -1,5 +1,6 @@
 //! The one model behind every primitive: a lock is a line of claims with weights; when room comes free, the longest
-//! prefix that fits the capacity is granted.
+//! prefix that fits the capacity is granted. Claims on a semaphore may name different capacities: a claim is granted if
+//! it fits the least that a present holder, or the claim itself, names.
 //!
 //! Written once over an [`Arena`] of words, so that a `Vec` in memory (`memory:`) and a journaled file mapping
 //! (`host:`) run the same code. All verbs are idempotent on the claim id and cost O(log n) in the length of the line.

@@ -59,8 +59,10 @@ impl<A: Arena> Lines<A> {
         (lo(line), hi(line))
     }
 
+    /// Whether a claim fits beside the holders. The least capacity counts that one of them, or the claim, names.
     pub(super) fn fits(&self, l: u32, weight: u32, capacity: u32) -> bool {
-        self.at(l, lock::USED).saturating_add(u64::from(weight)) <= u64::from(capacity)
+        let least = tree::least(&self.arena, self.line(l).0).min(capacity);
+        self.at(l, lock::USED).saturating_add(u64::from(weight)) <= u64::from(least)
     }
 
     /// Puts a claim or a mark into the index.

@@ -67,7 +67,7 @@ impl<A: Arena> Lines<A> {
         self.set(c, claim::ID + 1, id[1]);
         let before = self.before(c);
         self.set(c, claim::STATE, pair(ends::granted(state::HELD, before), to.weight));
-        self.set(c, claim::CAPACITY, u64::from(to.capacity));
+        self.set(c, claim::CAPACITY, pair(to.capacity, to.capacity));
         self.set(c, claim::END, now.ns.saturating_add(to.ttl));
         self.set(c, claim::TTL, to.ttl);
         self.set(c, claim::WAITING_TTL, to.waiting);

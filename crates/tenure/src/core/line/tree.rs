@@ -75,9 +75,13 @@ impl Order for BySeq {
         let (left, right) = children::<BySeq, A>(a, node);
         let count = size(a, left).saturating_add(size(a, right)).saturating_add(1);
         let soonest = soon(a, left).min(soon(a, right)).min(get(a, node, claim::END));
-        let same = count == get(a, node, claim::SIZE) && soonest == get(a, node, claim::SOON);
+        let word = get(a, node, claim::CAPACITY);
+        let fewest = least(a, left).min(least(a, right)).min(lo(word));
+        let same =
+            count == get(a, node, claim::SIZE) && soonest == get(a, node, claim::SOON) && fewest == hi(word);
         set(a, node, claim::SIZE, count);
         set(a, node, claim::SOON, soonest);
+        set(a, node, claim::CAPACITY, pair(lo(word), fewest));
         !same
     }
 }
@@ -154,6 +158,11 @@ pub(super) fn size<A: Arena>(a: &A, node: u32) -> u64 {
 /// The earliest end of a lease in this subtree of a line.
 pub(super) fn soon<A: Arena>(a: &A, node: u32) -> u64 {
     if node == NONE { u64::MAX } else { get(a, node, claim::SOON) }
+}
+
+/// The least capacity that a claim in this subtree of a line names.
+pub(super) fn least<A: Arena>(a: &A, node: u32) -> u32 {
+    if node == NONE { u32::MAX } else { hi(get(a, node, claim::CAPACITY)) }
 }
 
 /// The earliest end of a lease in this subtree of locks.

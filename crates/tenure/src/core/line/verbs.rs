@@ -191,7 +191,7 @@ impl<A: Arena> Lines<A> {
         }
         self.put(c, claim::LOCK_SLOT, pair(l, ask.slot));
         self.put(c, claim::STATE, pair(state, ask.weight));
-        self.put(c, claim::CAPACITY, u64::from(ask.capacity));
+        self.put(c, claim::CAPACITY, pair(ask.capacity, ask.capacity));
         self.put(c, claim::SEQ, seq);
         self.put(c, claim::END, now.ns.saturating_add(lease));
         self.put(c, claim::SINCE, now.wall_us);

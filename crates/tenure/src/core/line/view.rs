@@ -11,7 +11,7 @@ pub struct LineRow {
     pub key: Vec<u8>,
     /// What kind of line.
     pub kind: Kind,
-    /// Its capacity, as the first claim in line assumes it.
+    /// Its capacity: the least that a holder names, or else that of the first waiter.
     pub capacity: u32,
     /// The token of the newest grant, or 0.
     pub token: i64,
@@ -120,10 +120,10 @@ impl<A: Arena> Lines<A> {
         let holders = self.claims(held, usize::MAX, now.ns);
         let waiting = self.claims(waits, waiting_max, now.ns);
         let waiters = tree::size(&self.arena, waits).saturating_sub(self.expired_below(waits, now.ns, 0));
-        let first = holders.first().or(waiting.first()).copied();
-        let first = match first {
-            Some(c) => c,
-            None if waiters > 0 => tree::first(&self.arena, waits),
+        let capacity = |c: u32| lo(self.at(c, claim::CAPACITY));
+        let capacity = match holders.iter().map(|c| capacity(*c)).min() {
+            Some(least) => least,
+            None if waiters > 0 => capacity(*waiting.first().unwrap_or(&tree::first(&self.arena, waits))),
             None => return None,
         };
         let broken_at = self.at(l, lock::BROKEN_AT);
@@ -134,7 +134,7 @@ impl<A: Arena> Lines<A> {
         Some(LineRow {
             key: cells::text(&self.arena, l, &lock::KEY),
             kind: self.kind(l).ok()?,
-            capacity: lo(self.at(first, claim::CAPACITY)),
+            capacity,
             token: self.at(l, lock::NEWEST).cast_signed(),
             holders: holders.into_iter().map(|c| self.claim_row(c)).collect(),
             waiting: waiting.into_iter().map(|c| self.claim_row(c)).collect(),

@@ -3,14 +3,14 @@
 //! Such a store keeps entries in an order of its own and grants nothing. Each client mirrors the line and decides who
 //! holds. All clients decide alike, because the decision depends on the entries alone:
 //!
-//! - **The granted prefix.** Entries are granted in order, as long as their weights fit the capacity. The first entry
-//!   that does not fit waits, and so does everything behind it.
+//! - **The granted prefix.** Entries are granted in order, as long as their weights fit the capacity: the least that a
+//!   granted entry, or the entry itself, names. The first entry that does not fit waits, and so does everything behind it.
 //! - **A grant stays.** An entry that was granted, or that the store records as granted, stays granted until it is gone,
 //!   even if an entry with a lower order arrives late.
 //! - **A foreign entry excludes everybody.** An entry of another program tells neither kind nor weight. It takes the whole
 //!   capacity, and it joins a line of any kind. An entry whose weight makes no sense is treated like that too.
-//! - **Kinds and sizes do not mix.** The first entry of ours says which kind and capacity the line has. An entry that
-//!   differs is never granted while that one stands, and [`Place::Refused`] tells its client to withdraw it.
+//! - **Kinds do not mix.** The first entry of ours says which kind the line has. An entry of another kind is never granted
+//!   while that one stands, and [`Place::Refused`] tells its client to withdraw it.
 //!
 //! # What the store must give
 //!
@@ -51,12 +51,12 @@ impl EntryId {
     }
 }
 
-/// What all entries of a line must agree on.
+/// What an entry says of its line. All entries must agree on the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// The kind of line.
     pub kind: Kind,
-    /// Its capacity.
+    /// The capacity that it names.
     pub capacity: u32,
 }
 
@@ -67,7 +67,7 @@ pub struct Entry {
     pub order: u64,
     /// Its name.
     pub id: EntryId,
-    /// The kind and capacity that it assumes.
+    /// The kind and capacity that it names.
     pub shape: Shape,
     /// How much of the capacity it takes.
     pub weight: u32,
@@ -153,7 +153,7 @@ pub enum Place {
     },
     /// The watch was lost before this entry was seen: list the line, then ask again.
     Unsure,
-    /// The line has this other shape: withdraw the entry.
+    /// The line is of another kind, that of this shape: withdraw the entry.
     Refused(Shape),
     /// The line does not have it.
     Absent,
@@ -169,6 +169,8 @@ pub struct Queue {
     orders: BTreeMap<EntryId, u64>,
     /// The sum of the loads of `granted`.
     used: u64,
+    /// How many of our granted entries name each capacity.
+    capacities: BTreeMap<u32, usize>,
     /// The newest revision that was applied.
     at: u64,
     /// The highest order that was seen while the watch was whole.
@@ -262,7 +264,8 @@ impl Queue {
             self.ahead(&position).chain(self.granted.range(&position..).map(|(_, entry)| entry)).collect();
         let name = |entry: &&Entry| entry.id.clone();
         let mixed = self.ahead(&position).chain([entry]).any(|e| self.conflict_of(e).is_some());
-        if mixed {
+        let unequal = blockers.iter().any(|b| b.is_ours() && b.shape.capacity != entry.shape.capacity);
+        if mixed || unequal {
             return blockers.iter().map(name).collect();
         }
         let room = entry.room();
@@ -285,13 +288,13 @@ impl Queue {
             && self.waiting.is_empty()
             && self.conflict(shape).is_none()
             && (1..=shape.capacity).contains(&weight)
-            && self.used <= u64::from(shape.capacity - weight)
+            && self.used + u64::from(weight) <= self.least().min(u64::from(shape.capacity))
     }
 
-    /// The shape of the live line, if it is another one: a claim of this shape must be refused.
+    /// The shape of the live line, if it is of another kind: a claim of this shape must be refused.
     #[must_use]
     pub fn conflict(&self, shape: Shape) -> Option<Shape> {
-        self.head().map(|head| head.shape).filter(|live| *live != shape)
+        self.head().map(|head| head.shape).filter(|live| live.kind != shape.kind)
     }
 
     /// The granted entries, in order.
@@ -331,7 +334,8 @@ impl Queue {
     /// Grants the longest prefix of the waiting entries that fits.
     fn settle(&mut self, events: &mut Vec<Event>) {
         while let Some((_, entry)) = self.waiting.first_key_value() {
-            if self.used > entry.room() || self.is_unsure(entry.order) || self.conflict_of(entry).is_some() {
+            let fits = self.used <= entry.room() && self.used + entry.load() <= self.least();
+            if !fits || self.is_unsure(entry.order) || self.conflict_of(entry).is_some() {
                 return;
             }
             let Some((_, mut entry)) = self.waiting.pop_first() else { return };
@@ -345,16 +349,30 @@ impl Queue {
         self.orders.insert(entry.id.clone(), entry.order);
         if entry.granted {
             self.used += entry.load();
+            if entry.is_ours() {
+                *self.capacities.entry(entry.shape.capacity).or_default() += 1;
+            }
             self.granted.insert(entry.position(), entry);
         } else {
             self.waiting.insert(entry.position(), entry);
         }
     }
 
+    /// The least capacity that a granted entry names. A foreign one takes the whole capacity, whatever it is.
+    fn least(&self) -> u64 {
+        self.capacities.keys().next().copied().map_or(WHOLE, u64::from)
+    }
+
     fn take(&mut self, id: &EntryId) -> Option<Entry> {
         let position = (self.orders.remove(id)?, id.clone());
         if let Some(entry) = self.granted.remove(&position) {
             self.used -= entry.load();
+            if let Some(many) = self.capacities.get_mut(&entry.shape.capacity).filter(|_| entry.is_ours()) {
+                *many -= 1;
+                if *many == 0 {
+                    self.capacities.remove(&entry.shape.capacity);
+                }
+            }
             return Some(entry);
         }
         self.waiting.remove(&position)

@@ -113,16 +113,29 @@ fn an_entry_whose_weight_makes_no_sense_blocks_like_a_foreign_one() {
 }
 
 #[test]
-fn another_shape_than_the_line_s_is_refused_while_that_line_lives() {
-    let other = Shape { capacity: 5, ..PERMITS };
+fn another_kind_than_the_line_s_is_refused_while_that_line_lives() {
     let mut queue =
-        listed(vec![entry(1, "a", PERMITS, 1), entry(2, "b", other, 1), entry(3, "c", PERMITS, 1)]);
-    assert_eq!(queue.conflict(other), Some(PERMITS));
+        listed(vec![entry(1, "a", PERMITS, 1), entry(2, "b", MUTEX, 1), entry(3, "c", PERMITS, 1)]);
+    assert_eq!(queue.conflict(MUTEX), Some(PERMITS));
     assert_eq!(queue.standing(&id("b")), Place::Refused(PERMITS));
     assert_eq!(queue.standing(&id("c")), waits(1, "b"), "nobody overtakes, not even the refused");
     assert_eq!(queue.watch_whom(&id("c")), [id("b"), id("a")]);
     queue.apply(gone(4, "b"));
     assert_eq!(holders(&queue), ["a", "c"]);
+}
+
+#[test]
+fn the_least_capacity_counts_until_its_last_holder_leaves() {
+    let five = Shape { capacity: 5, ..PERMITS };
+    let mut queue = listed(vec![entry(1, "a", PERMITS, 2), entry(2, "b", five, 1), entry(3, "c", five, 2)]);
+    assert_eq!(queue.conflict(five), None);
+    assert_eq!(holders(&queue), ["a", "b"], "c fits in its own 5, and not in the 3 of a");
+    assert!(!queue.admits(five, 1));
+    assert_eq!(queue.watch_whom(&id("c")), [id("b"), id("a")]);
+    queue.apply(gone(4, "a"));
+    assert_eq!(holders(&queue), ["b", "c"]);
+    assert!(queue.admits(five, 2));
+    assert!(!queue.admits(PERMITS, 1), "3 of its 3 are taken");
 }
 
 #[test]

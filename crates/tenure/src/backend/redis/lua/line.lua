@@ -12,6 +12,8 @@ local SWEEP, GRANTS = LIMIT.sweep, LIMIT.grants
 local now = tonumber(stamp)
 local base, head, changed, absurd, reined, asker
 local kind, last, marks, seq, soon, keep, n, k, shared, used, broken
+-- Of the holders that share a semaphore: the least number of permits that one names, and how many name it. Nothing: not known.
+local least, same
 -- How the last hold ended that counts: 'r' released, 'x' expired, 'e' evicted, 'u' unknown.
 local ended
 local hid, hend, hrec
@@ -30,7 +32,7 @@ end
 local function open(name)
   base, head, changed = sub(name, 1, -2), call('GET', name), false
   kind, last, marks, seq, soon, keep, n, k = '0', 0, 0, 0, NEVER, 0, 0, 0
-  shared, used, broken, ended, hid, absurd = 0, 0, '0', 'u', nil, false
+  shared, used, broken, ended, hid, absurd, least = 0, 0, '0', 'u', nil, false, nil
   if not head then
     return true
   end
@@ -52,6 +54,9 @@ local function open(name)
     n, k = tonumber(sub(head, HEAD.waiting)), tonumber(sub(head, HEAD.holding))
     shared, used, broken = tonumber(sub(head, HEAD.shared)), tonumber(sub(head, HEAD.used)), sub(head, HEAD.broken)
     ended = sub(head, HEAD.ended)
+    if kind == '3' and (shared or 0) > 0 then
+      least, same, shared = tonumber(sub(head, HEAD.least)), tonumber(sub(head, HEAD.same)), 0
+    end
     if k > 0 and sub(head, HEAD.holder.first1) ~= '' then
       hid, hend, hrec = sub(head, HEAD.holder), tonumber(sub(head, HEAD.finish)), sub(head, HEAD.record)
     end
@@ -77,8 +82,12 @@ local function save()
   if hid then
     till, tail = math.max(till, hend), hid .. format('%016d', hend) .. hrec
   end
+  local counted = shared
+  if kind == '3' and least and k > 0 and not hid then
+    counted = least * 1000000 + math.min(same, LIMIT.same)
+  end
   local text = format('1%s%016d%016d%016d%016d%016d%07d%07d%016d%010d%s%s', kind, last, marks, seq, soon, keep, n, k,
-    shared, used, broken, ended)
+    counted, used, broken, ended)
   call('SET', part('l'), text .. tail, 'PXAT', format('%d', till / 1000 + EMPTY))
 end
 
@@ -94,14 +103,64 @@ local function outlive(finish, made)
   end
 end
 
+-- One more claim holds: which number of permits counts, if that is known. Before it is counted in what is used.
+local function joins(record)
+  if kind ~= '3' then
+    return
+  end
+  local names = tonumber(sub(record, RECORD.capacity))
+  if used == 0 or least and names < least then
+    least, same = names, 1
+  elseif names == least then
+    same = same + 1
+  end
+end
+
+-- One less. When nobody is left who names the least number, the next one is looked for as soon as somebody needs it.
+local function parts(record)
+  if least and tonumber(sub(record, RECORD.capacity)) == least then
+    same = same - 1
+    if same < 1 then
+      least = nil
+    end
+  end
+end
+
 -- A holder that was alone in the head goes where those are who share the lock.
 local function spill()
   local id, finish = hid, hend
   call('ZADD', part('h'), seq + 1, id)
   call('ZADD', part('e'), format('%d', finish), id)
   call('HSET', part('c'), id, hrec)
+  if kind == '3' then
+    least, same = tonumber(sub(hrec, RECORD.capacity)), 1
+  end
   hid, seq, soon, changed = nil, seq + 1, math.min(soon, finish), true
   outlive(finish, true)
+end
+
+-- Whether one more claim fits: into its own number of permits, and into the least that a holder names.
+local function has_room(weight, capacity)
+  if used + weight > capacity then
+    return false
+  end
+  if kind == '3' and k > 0 and not least then
+    local from = 0
+    repeat
+      local ids = call('ZRANGE', part('h'), from, from + SWEEP - 1)
+      for _, record in ipairs(#ids > 0 and call('HMGET', part('c'), unpack(ids)) or {}) do
+        local names = record and tonumber(sub(record, RECORD.capacity))
+        if names and (not least or names < least) then
+          least, same = names, 1
+        elseif names and names == least then
+          same = same + 1
+        end
+      end
+      from = from + SWEEP
+    until #ids < SWEEP
+    changed = true
+  end
+  return used + weight <= (least or capacity)
 end
 
 -- Begins a line where nobody stands.
@@ -190,9 +249,12 @@ local function leave(ids, how)
       died = died or over(records[i]) == 'x'
       note_end(records[i], how or died and 'x' or 'r')
       used = used - (tonumber(sub(records[i], RECORD.weight)) or 0)
+      parts(records[i])
       if sub(records[i], RECORD.state) == 'm' then
         mark(id, '1')
       end
+    else
+      least = nil
     end
   end
   call('ZREM', part('h'), unpack(ids))
@@ -200,7 +262,7 @@ local function leave(ids, how)
   call('HDEL', part('c'), unpack(ids))
   k, changed = k - #ids, true
   if k == 0 then
-    used = 0
+    used, least = 0, nil
   end
 end
 
@@ -218,7 +280,11 @@ local function sweep()
     if #dead > 0 then
       leave(dead)
     end
+    local counted = k
     k = call('ZCARD', part('h'))
+    if k ~= counted then
+      least = nil
+    end
     if k == 0 then
       used = 0
     end
@@ -343,7 +409,7 @@ local function admit()
         dead[#dead + 1] = id
       else
         local weight = tonumber(sub(record, RECORD.weight))
-        full = used + weight > tonumber(sub(record, RECORD.capacity))
+        full = not has_room(weight, tonumber(sub(record, RECORD.capacity)))
         if full then
           break
         end
@@ -356,6 +422,7 @@ local function admit()
         local before, finish, joined = last, unconfirmed(record), shared
         record = granted(record)
         if announce(id, record) then
+          joins(record)
           used, total, latest, soon = used + weight, total + 1, math.max(latest, finish), math.min(soon, finish)
           out[#out + 1] = id
           places[#places + 1], places[#places + 2] = ids[2 * i], id

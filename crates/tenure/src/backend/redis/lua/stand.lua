@@ -25,7 +25,7 @@ local function stand(id, asked, how)
   end
   local fits = k == 0
   if kind ~= '1' then
-    fits = used + weight <= tonumber(sub(terms, ASKED.capacity))
+    fits = has_room(weight, tonumber(sub(terms, ASKED.capacity)))
   end
   if n == 0 and fits then
     record, finish = granted('1wu' .. terms .. stamp .. stamp .. who), now + tonumber(sub(terms, ASKED.lease))
@@ -33,6 +33,7 @@ local function stand(id, asked, how)
     if kind == '1' then
       hid, hend, hrec, k = id, finish, record, 1
     else
+      joins(record)
       seq, k, used = seq + 1, k + 1, used + weight
       call('ZADD', part('h'), seq, id)
       call('ZADD', part('e'), format('%d', finish), id)

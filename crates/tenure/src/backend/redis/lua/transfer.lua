@@ -51,6 +51,7 @@ local function go_on()
     last, t = math.max(last, goes + tonumber(sub(terms, ASKED.capacity)) - 1), format('%016d', goes)
   end
   finish = now + tonumber(sub(terms, ASKED.lease))
+  local old = record
   record = '1h' .. sub(record, RECORD.before) .. terms .. sub(record, RECORD.since) .. t .. ARGV[6]
   changed = true
   if hid == from then
@@ -63,6 +64,8 @@ local function go_on()
     call('ZREM', part('h'), from)
     call('ZREM', part('e'), from)
     call('HDEL', part('c'), from)
+    parts(old)
+    joins(record)
     used, soon = used - held + weight, math.min(soon, finish)
     outlive(finish, false)
   end

@@ -50,6 +50,13 @@ impl Naive {
         self.line.iter().filter(|c| c.is != Is::Waiting).map(|c| u64::from(c.weight)).sum()
     }
 
+    /// Whether it fits in every capacity that a holder, or the claim itself, names.
+    fn fits(&self, weight: u32, capacity: u32) -> bool {
+        let holders = self.line.iter().filter(|c| c.is != Is::Waiting);
+        let all = self.used() + u64::from(weight);
+        holders.map(|c| c.capacity).chain([capacity]).all(|each| all <= u64::from(each))
+    }
+
     fn token(&mut self, weight: u32, now: Now) -> i64 {
         let reads = self.kind == Some(Kind::ReadWrite) && weight < RW_CAPACITY;
         if self.kind == Some(Kind::Semaphore) {
@@ -82,7 +89,7 @@ impl Naive {
         marks.retain(|_, m| m.0 >= now.ns);
         while let Some(i) = self.line.iter().position(|c| c.is == Is::Waiting) {
             let (weight, capacity) = (self.line[i].weight, self.line[i].capacity);
-            if self.used() + u64::from(weight) > u64::from(capacity) {
+            if !self.fits(weight, capacity) {
                 break;
             }
             let token = self.token(weight, now);
@@ -131,7 +138,7 @@ impl Naive {
             return None;
         }
         let waits = self.line.iter().any(|c| c.is == Is::Waiting);
-        let fits = !waits && self.used() + u64::from(ask.weight) <= u64::from(ask.capacity);
+        let fits = !waits && self.fits(ask.weight, ask.capacity);
         if !fits && !ask.stand {
             return Some(Place::Busy);
         }

@@ -168,6 +168,31 @@ fn a_writer_that_becomes_a_reader_lets_readers_in_and_no_writer() {
 }
 
 #[test]
+fn the_least_number_of_permits_counts_until_its_last_holder_leaves() {
+    let mut l = lines();
+    let of = |id, weight, capacity| super::Ask { capacity, ..ask(id, K, Kind::Semaphore, weight) };
+    assert_eq!(held(&stand(&mut l, &of(1, 1, 2), 0)), Some(0));
+    assert_eq!(held(&stand(&mut l, &of(2, 1, 2), 0)), Some(0));
+    assert!(held(&stand(&mut l, &of(3, 1, 9), 0)).is_none(), "a greater number lets nobody in beside them");
+    assert!(held(&stand(&mut l, &of(4, 7, 9), 0)).is_none());
+    let granted = |l: &mut Lines| {
+        let ids = l.drain_events().map(|e| match e {
+            Event::Granted { id, .. } | Event::Evicted { id, .. } => id,
+        });
+        ids.collect::<Vec<_>>()
+    };
+    l.release(1, K, 0, Trace::Nothing, now(1)).expect("released");
+    assert_eq!(granted(&mut l), [3]);
+    assert_eq!(l.view(K, 9, now(1)).expect("it is held").capacity, 2);
+    l.release(2, K, 0, Trace::Nothing, now(1)).expect("released");
+    assert_eq!(granted(&mut l), [4], "the last holder with the least number has left");
+    assert_eq!(l.view(K, 9, now(1)).expect("it is held").capacity, 9);
+    let small = super::Ask { stand: false, ..of(5, 1, 8) };
+    assert_eq!(stand(&mut l, &small, 1), Place::Busy);
+    whole(&l);
+}
+
+#[test]
 fn permits_that_are_given_back_go_to_those_who_wait() {
     let mut l = lines();
     let permit = |id, weight| ask(id, K, Kind::Semaphore, weight);
