@@ -271,6 +271,9 @@ pub enum LostReason {
     Closed,
     /// This process is a fork of the one that holds the lock.
     Forked,
+    /// The store was removed while the lock was held, for example the directory of a `host:` store. Whoever opens the store
+    /// again finds the lock free.
+    StoreRemoved,
 }
 
 impl Lost {
@@ -302,6 +305,7 @@ impl fmt::Display for LostReason {
             LostReason::Evicted(why) => write!(f, "an operator took it away: {why}"),
             LostReason::Closed => f.write_str("the client was closed while it was held"),
             LostReason::Forked => f.write_str("this process is a fork of the holder"),
+            LostReason::StoreRemoved => f.write_str("the store was removed while it was held"),
         }
     }
 }

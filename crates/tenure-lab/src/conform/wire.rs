@@ -73,7 +73,7 @@ fn lengthened(answer: Result<Answer>) -> Result<Answer> {
     match &mut answer.standing {
         Standing::Held(grant) => grant.lease = longer(grant.lease),
         Standing::Waiting { place, .. } => *place = place.map(longer),
-        Standing::Busy | Standing::Gone { .. } => {}
+        Standing::Busy | Standing::Gone { .. } | Standing::Removed => {}
     }
     Ok(answer)
 }

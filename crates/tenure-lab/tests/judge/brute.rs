@@ -47,8 +47,9 @@ struct Search {
 
 /// Whether there is an explanation. The events are of one lock. `ordered`: its grants must be in the order of their tokens.
 pub(crate) fn explainable(events: &[Event], ordered: bool) -> bool {
-    let claims: Vec<Claim> =
-        read(events).into_values().filter(|claim| ordered || believed_or_unknown(claim)).collect();
+    // A permit has no token, so one that was never believed shows nothing.
+    let shows = |claim: &Claim| (ordered && claim.kind != Kind::Semaphore) || believed_or_unknown(claim);
+    let claims: Vec<Claim> = read(events).into_values().filter(shows).collect();
     let mut steps = Vec::new();
     for (claim, one) in claims.iter().enumerate() {
         let from = one.ends.iter().copied().chain(one.deadline).min().unwrap_or(u64::MAX);

@@ -300,6 +300,7 @@ impl Store {
             Ok(Standing::Waiting { place: None, .. }) => panic!("this backend keeps places"),
             Ok(Standing::Busy) => Said::Busy,
             Ok(Standing::Gone { why }) => Said::Gone(why),
+            Ok(Standing::Removed) => panic!("nobody removes this store"),
             Err(error) => {
                 assert_eq!(error.kind(), tenure::ErrorKind::Config, "{error}");
                 Said::Refused

@@ -258,6 +258,8 @@ pub enum Standing {
         /// The reason given with an eviction.
         why: Option<String>,
     },
+    /// The store was removed while this process used it, and all claims with it.
+    Removed,
 }
 
 /// A store's answer: where the claim stands, and when the store said so.
@@ -405,6 +407,8 @@ pub enum News {
     Granted(ClaimId, Grant, u64),
     /// This claim was taken away, for this reason.
     Gone(ClaimId, Option<String>),
+    /// The store was removed while this process used it, and this claim with it.
+    Removed(ClaimId),
     /// Some line changed. Sent only for what [`Backend::watch`] asked for; many changes may be one piece of news.
     Changed,
     /// Pushes about keys of this part may have been lost: their waiters look again.

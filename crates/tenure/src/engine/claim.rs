@@ -193,7 +193,7 @@ impl Turn {
             // after the deadline, the lease may just as well have ended before any try arrived.
             janitor::Outcome::Answered { repeated: true, .. } if core.runtime.now() < deadline => {}
             janitor::Outcome::Answered { repeated: false, .. } => {
-                self.hold.gone(None);
+                self.hold.gone(LostReason::Gone);
                 self.check()?;
                 return Err(Lost::new(key.clone(), LostReason::Gone).into());
             }

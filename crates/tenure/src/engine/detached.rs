@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acquire::pause;
+use super::hold::gone;
 use super::{Engine, janitor};
 use crate::backend::{Call, Claim, Errand, Lease, Leave, Released, Standing};
 use crate::core::lease;
@@ -48,8 +49,7 @@ fn judge(engine: &Arc<Engine>, claim: &Claim, sent: Moment, standing: Standing) 
             Lease::For(d) if lease::deadline(sent, d) > now => return Ok(lease::deadline(sent, d).since(now)),
             Lease::For(_) => LostReason::Expired,
         },
-        Standing::Gone { why: Some(why) } => LostReason::Evicted(why),
-        _ => LostReason::Gone,
+        standing => gone(standing),
     };
     Err(Lost::new(claim.key.clone(), why).into())
 }

@@ -229,11 +229,11 @@ impl Hold {
                 };
                 Next::At(renew.min(look).max(sent + SOONEST))
             }
-            Standing::Busy | Standing::Gone { .. } if matches!(inner.phase, Phase::Held(_)) => {
-                self.lose(inner, gone(answer.standing));
+            standing if matches!(inner.phase, Phase::Held(_)) => {
+                self.lose(inner, gone(standing));
                 Next::Never
             }
-            Standing::Busy | Standing::Gone { .. } => {
+            Standing::Busy | Standing::Gone { .. } | Standing::Removed => {
                 inner.phase = Phase::Dropped(Dropped::Told);
                 inner.wake_all();
                 Next::Never
@@ -331,11 +331,11 @@ impl Hold {
         Next::At(renew.max(from + SOONEST).min(deadline))
     }
 
-    /// The store took it away.
-    pub(crate) fn gone(&self, why: Option<String>) {
+    /// The store took it away, or was removed.
+    pub(crate) fn gone(&self, why: LostReason) {
         let mut inner = self.inner();
         match inner.phase {
-            Phase::Held(_) => self.lose(&mut inner, gone(Standing::Gone { why })),
+            Phase::Held(_) => self.lose(&mut inner, why),
             Phase::Asking | Phase::Waiting => {
                 inner.phase = Phase::Dropped(Dropped::Told);
                 inner.wake_all();
@@ -403,9 +403,11 @@ pub(crate) struct Ended {
     pub(crate) leaving: Option<Leave>,
 }
 
-fn gone(standing: Standing) -> LostReason {
+/// Why a hold is lost of which the store says this.
+pub(crate) fn gone(standing: Standing) -> LostReason {
     match standing {
         Standing::Gone { why: Some(why) } => LostReason::Evicted(why),
+        Standing::Removed => LostReason::StoreRemoved,
         _ => LostReason::Gone,
     }
 }

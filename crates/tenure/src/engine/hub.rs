@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 
+use super::hold::gone;
 use super::{Core, Hold};
-use crate::backend::{ClaimId, News, Sink, Watched};
+use crate::backend::{ClaimId, News, Sink, Standing, Watched};
+use crate::error::LostReason;
 
 /// The sink that a backend is opened with. Exists before the engine does, since the backend must be given one.
 #[derive(Debug)]
@@ -66,6 +68,13 @@ impl Hub {
             then(&core, &hold);
         }
     }
+
+    fn gone(&self, id: ClaimId, why: LostReason) {
+        self.with(id, |core, hold| {
+            hold.gone(why);
+            core.forget(hold);
+        });
+    }
 }
 
 /// What all of them watch, in as few words as the contract has: it may be more than each of them asked for.
@@ -104,10 +113,8 @@ impl Sink for Hub {
                 let now = core.runtime.now();
                 core.replan(hold, hold.granted(grant, at, now));
             }),
-            News::Gone(id, why) => self.with(id, |core, hold| {
-                hold.gone(why);
-                core.forget(hold);
-            }),
+            News::Gone(id, why) => self.gone(id, gone(Standing::Gone { why })),
+            News::Removed(id) => self.gone(id, LostReason::StoreRemoved),
             News::Look(id) => self.with(id, |core, hold| core.replan(hold, hold.look(core.runtime.now()))),
             News::Changed => self.changes.send_modify(|n| *n += 1),
             News::LinkDown(part) => {

@@ -123,6 +123,7 @@ pub(crate) fn lost(lock: &Key, claim: &str, why: &LostReason) {
         LostReason::Evicted(_) => "evicted",
         LostReason::Closed => "closed",
         LostReason::Forked => "forked",
+        LostReason::StoreRemoved => "store_removed",
     };
     count!("tenure_losses_total", "reason" => reason);
     let _ = reason;

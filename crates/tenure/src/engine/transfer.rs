@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::acquire::{PATIENCE, pause, settles};
 use super::claim::{Request, Turn};
-use super::hold::{Next, Phase};
+use super::hold::{Next, Phase, gone};
 use super::{Core, Engine, janitor, scope, telling};
-use crate::backend::{Anchor, Call, Claim, Leave, Standing};
+use crate::backend::{Anchor, Call, Claim, Leave};
 use crate::capability::{Needs, Transfer};
 use crate::core::lease;
 use crate::core::moment::Moment;
@@ -40,10 +40,12 @@ impl Turn {
         // Not renewed any more, and still there for `close` to find.
         engine.core.replan(&self.hold, Next::At(Moment::NEVER));
         if let Err(error) = drive(&next, &self.hold.parting(), deadline).await {
-            match error.lost().map(Lost::why) {
-                Some(LostReason::Gone) => self.hold.gone(None),
-                Some(LostReason::Evicted(why)) => self.hold.gone(Some(why.clone())),
-                _ => {}
+            let why = error.lost().map(|lost| lost.why().clone());
+            let told = |why: &LostReason| {
+                matches!(why, LostReason::Gone | LostReason::Evicted(_) | LostReason::StoreRemoved)
+            };
+            if let Some(why) = why.filter(told) {
+                self.hold.gone(why);
             }
             return Err(error);
         }
@@ -108,10 +110,7 @@ async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
         {
             Some(Ok(answer)) => {
                 hold.inner().unanswered -= 1;
-                let why = match &answer.standing {
-                    Standing::Gone { why: Some(why) } => LostReason::Evicted(why.clone()),
-                    _ => LostReason::Gone,
-                };
+                let why = gone(answer.standing.clone());
                 core.plan(hold, hold.answered(sent, core.runtime.now(), answer));
                 return match next.check() {
                     Ok(_) => Ok(()),

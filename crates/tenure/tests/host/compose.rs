@@ -106,3 +106,17 @@ pub(crate) fn fork_owner(dir: &Path) {
     assert!(mutex.blocking_try_lock().expect("asks").is_none(), "the child took nothing away");
     level.blocking_release().expect("ours");
 }
+
+#[test]
+fn a_guard_says_that_its_store_was_removed() {
+    let dir = Dir::new();
+    let locks = locks(&dir.0);
+    let (guard, permit) = (locks.mutex("x").expect("name"), locks.semaphore("y", 2).expect("name"));
+    let (guard, permit) = (guard.blocking_lock().expect("free"), permit.blocking_acquire().expect("free"));
+    std::fs::remove_dir_all(&dir.0).expect("removed");
+    // Told by the patrol: the next renewal would come after ten seconds.
+    assert_eq!(*pollster::block_on(guard.lost()).why(), LostReason::StoreRemoved);
+    assert_eq!(*pollster::block_on(permit.lost()).why(), LostReason::StoreRemoved);
+    let error = guard.check().expect_err("lost");
+    assert!(error.to_string().contains("the store was removed"), "{error}");
+}

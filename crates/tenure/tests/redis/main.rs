@@ -26,6 +26,7 @@ mod people;
 mod raw;
 mod runtimes;
 mod scripts;
+mod shown;
 mod tls;
 mod together;
 

@@ -216,8 +216,9 @@ async fn the_number_of_permits_can_change(stage: &Stage) {
         permit.check().expect("nothing is taken away");
     }
     let more = stage.locks.semaphore(name, 4).expect("a name");
-    let fourth = more.try_acquire().await.expect("asks").expect("there is one more");
-    held.push(fourth);
+    assert!(more.try_acquire().await.expect("asks").is_none(), "holders were promised at most 3");
+    held.pop().expect("three").release().await.expect("ours");
+    held.push(more.try_acquire().await.expect("asks").expect("2 of 3 are held"));
     while held.len() > 2 {
         held.pop().expect("more than two").release().await.expect("ours");
         assert!(fewer.try_acquire().await.expect("asks").is_none(), "still two or more");

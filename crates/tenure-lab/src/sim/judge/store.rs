@@ -65,7 +65,7 @@ impl Judge {
                 record.end = place.map_or(s.now, |lease| end(s.shown, lease));
                 self.rule("S4", s.t, !back, || format!("{} held and waits again", id.short()));
             }
-            Standing::Busy | Standing::Gone { .. } => {
+            Standing::Busy | Standing::Gone { .. } | Standing::Removed => {
                 record.at = At::Out;
                 let what = || format!("{} vanished, though nobody ended it", id.short());
                 self.rule("S4", s.t, !lives, what);

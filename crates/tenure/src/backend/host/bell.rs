@@ -23,7 +23,6 @@ use super::journal::Journal;
 use super::patrol::Round;
 use super::slots::Who;
 use super::store::Inner;
-use super::verbs::removed;
 use crate::backend::{ClaimId, News, Sink, Standing, local};
 use crate::core::line::{Event, Lines, NO_SLOT, Now, Place};
 use crate::error::{Error, Result};
@@ -199,11 +198,12 @@ fn eviction(lines: &Lines<Journal<'_>>, id: u128) -> Option<Letter> {
 impl Inner {
     /// What there is to tell about a waiting claim. It waits no more if there is anything.
     fn news(&self, lines: &Lines<Journal<'_>>, id: u128, waiter: &Waiter) -> Option<Letter> {
-        let mut place = lines.peek(id);
+        let place = lines.peek(id);
         if let Place::Held { token, .. } = place
             && !self.stands(self.runtime.now().nanos(), token)
         {
-            place = removed();
+            self.waiting.remove(id);
+            return Some((Some(waiter.client), News::Removed(ClaimId(id))));
         }
         // A grant was given a whole lease before the end of it.
         let at = if let Place::Held { end, .. } = place { end.saturating_sub(waiter.ttl) } else { 0 };
@@ -211,6 +211,7 @@ impl Inner {
         let news = match answer.standing {
             Standing::Held(grant) => News::Granted(ClaimId(id), grant, at),
             Standing::Gone { why } => News::Gone(ClaimId(id), why),
+            Standing::Removed => News::Removed(ClaimId(id)),
             Standing::Waiting { .. } | Standing::Busy => return None,
         };
         self.waiting.remove(id);

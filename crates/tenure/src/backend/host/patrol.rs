@@ -13,7 +13,6 @@ use rustix::thread::futex;
 
 use super::format::SHARDS;
 use super::store::Inner;
-use super::verbs::WHY_REMOVED;
 use crate::backend::{ClaimId, News};
 use crate::core::moment::{Moment, nanos};
 
@@ -106,7 +105,7 @@ impl Inner {
             all &= found.is_some();
             for id in found.into_iter().flatten() {
                 self.waiting.remove(id);
-                self.sinks.tell(None, &News::Gone(ClaimId(id), Some(WHY_REMOVED.to_owned())));
+                self.sinks.tell(None, &News::Removed(ClaimId(id)));
             }
         }
         all

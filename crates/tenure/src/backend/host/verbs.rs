@@ -6,8 +6,8 @@ use super::alarm::Alarm;
 use super::bell::Waiter;
 use super::slots::Who;
 use super::store::{Inner, Outcome, forked};
-use crate::backend::{Anchor, Answer, Claim, Leave, Released, local, note, refusal};
-use crate::core::line::{Found, NO_SLOT, Now, Place, Refusal};
+use crate::backend::{Anchor, Answer, Claim, Leave, Released, Standing, local, note, refusal};
+use crate::core::line::{Found, NO_SLOT, Place, Refusal};
 use crate::core::moment::nanos;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -112,8 +112,7 @@ impl Inner {
         }
         let now = self.runtime.now().nanos();
         if !self.stands(now, 0) {
-            let now = Now { ns: now, wall_us: 0, ceiling: 0 };
-            return claims.iter().map(|_| Ok(local::answer(removed(), now))).collect();
+            return claims.iter().map(|_| Ok(removed(now))).collect();
         }
         self.keep_patrol(
             now,
@@ -168,8 +167,8 @@ impl Inner {
                 let stands = |place: &Place| {
                     if let Place::Held { token, .. } = place { self.stands(now.ns, *token) } else { true }
                 };
-                let place = result.map(|place| if stands(&place) { place } else { removed() });
-                let answer = place.map(|place| local::answer(place, now));
+                let answer = result
+                    .map(|place| if stands(&place) { local::answer(place, now) } else { removed(now.ns) });
                 answers[i] = Some(answer.map_err(|r| local::refused(r, &claim.key, Some(claim.kind))));
                 rest = more;
             }
@@ -250,10 +249,7 @@ impl Inner {
     }
 }
 
-/// What becomes of claims in a store whose files were removed.
-pub(super) fn removed() -> Place {
-    Place::Gone { why: Some(WHY_REMOVED.to_owned()) }
+/// What is said of claims in a store whose files were removed.
+fn removed(ns: u64) -> Answer {
+    Answer { standing: Standing::Removed, at: Some(ns) }
 }
-
-/// Why such claims are lost.
-pub(super) const WHY_REMOVED: &str = "the store's files were removed";

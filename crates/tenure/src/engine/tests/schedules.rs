@@ -120,7 +120,7 @@ fn late_words(hold: &Hold) {
     for answer in [held(9, Some(4)), waiting(0, Some(5)), gone()] {
         assert_eq!(hold.answered(NOW, NOW, answer), Next::Never);
     }
-    hold.gone(Some("late".into()));
+    hold.gone(LostReason::Evicted("late".into()));
     assert_eq!(hold.inner().phase, after, "terminal");
     assert_eq!(hold.deadline(), None, "and not believed");
     assert!(hold.check(NOW).is_err());
@@ -174,7 +174,7 @@ fn s5_a_loss_is_told_to_all_and_is_final() {
         let deadline = hold.deadline().expect("held");
         let listeners = [0, 1].map(|_| go(&hold, |h| await_loss(h, NOW)));
         let renewed = go(&hold, |h| h.answered(NOW, NOW, held(1, Some(2))));
-        let lost = go(&hold, |h| h.gone(Some("enough".into())));
+        let lost = go(&hold, |h| h.gone(LostReason::Evicted("enough".into())));
         // A third one looks at the clock just then, and a fourth gives up listening.
         let late = go(&hold, move |h| h.check(deadline));
         let given_up = go(&hold, |h| {
@@ -312,7 +312,7 @@ fn s6_nobody_waits_for_a_turn_that_never_comes_and_no_turn_is_given_to_two() {
         threads.push(thread::spawn(move || {
             // Whoever holds by now loses.
             let held: Vec<_> = of_store.holds.lock().expect("whole").iter().map(|(h, _)| h.clone()).collect();
-            held.iter().for_each(|hold| hold.gone(None));
+            held.iter().for_each(|hold| hold.gone(LostReason::Gone));
         }));
         assert!(!scene.cohorts.close(&scene.request.key, first.number), "nobody stands behind it");
         all(threads);
