@@ -35,7 +35,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let place = ["--target", TARGET, "--target-dir", "target/asan"];
     let mut cargo = command("cargo", &[&test[..], &place].concat());
     cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env("RUSTFLAGS", "-Zsanitizer=address");
-    let status = watch(&mut cargo, |line| counts += Counts::of_line(line).unwrap_or_default())?;
+    let status = watch(&mut cargo, |_, line| counts += Counts::of_line(line).unwrap_or_default())?;
     if !status.success() && counts.failed == 0 {
         counts.failed = 1;
     }

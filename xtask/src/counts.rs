@@ -29,6 +29,21 @@ impl Counts {
         Some(counts)
     }
 
+    /// The name of the test of libtest that is ignored, says `line`, for want of something on this machine. libtest counts
+    /// it as passed. `tenure-servers` prints the line, perhaps several times.
+    pub(crate) fn ignored_at_run_time(line: &str) -> Option<&str> {
+        // A run on one thread has begun the line of that test.
+        let said = line.rsplit_once(" ... ").map_or(line, |(_, rest)| rest);
+        Some(said.strip_prefix("ignored at run time: ")?.split_once(": ")?.0)
+    }
+
+    /// Counts so many tests as skipped that were counted as passed.
+    pub(crate) fn skip(&mut self, tests: usize) {
+        let tests = self.passed.min(tests as u64);
+        self.passed -= tests;
+        self.skipped += tests;
+    }
+
     /// Whether anything was judged at all.
     pub(crate) fn is_empty(self) -> bool {
         self == Counts::default()
@@ -64,6 +79,17 @@ mod tests {
             sum += Counts::of_line(line).expect("a closing line");
         }
         assert_eq!(sum.to_string(), "12 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn what_is_ignored_at_run_time_is_skipped() {
+        let line = "ignored at run time: a::b: no pid namespace can be had here";
+        assert_eq!(Counts::ignored_at_run_time(line), Some("a::b"));
+        assert_eq!(Counts::ignored_at_run_time(&format!("test c ... {line}")), Some("a::b"));
+        assert_eq!(Counts::ignored_at_run_time("test a::b ... ignored, no reason"), None);
+        let mut counts = Counts { passed: 3, ..Counts::default() };
+        counts.skip(2);
+        assert_eq!(counts.to_string(), "1 passed, 0 failed, 2 skipped");
     }
 
     #[test]

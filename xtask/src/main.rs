@@ -7,6 +7,7 @@ mod asan;
 mod bench;
 mod counts;
 mod docs;
+mod hang;
 mod lint;
 mod policy;
 mod process;
@@ -24,7 +25,8 @@ The chores of this repository.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test [--no-install] [--only NAME]...   install the servers that are missing, run every test, count
+  test [--no-install] [--only NAME]...   install the servers that are missing, run every test, count. A test that takes
+                                         longer than TENURE_TEST_LIMIT seconds (600; 0: no limit) fails by its name
          --no-install   leave missing servers alone; what needs them is counted as skipped
          --only NAME    only the test binary, module or package of that name (may be repeated)
   lint                                   format, clippy, features, docs, spelling, licences and bans

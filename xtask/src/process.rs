@@ -22,9 +22,11 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), args)
 }
 
-/// Runs a command to its end, passing on each line of its stdout and showing it to `each`. Its stderr is ours.
-pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(&str)) -> io::Result<ExitStatus> {
+/// Runs a command to its end, passing on each line of its stdout and showing it to `each`, with its process id. Its stderr
+/// is ours.
+pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(u32, &str)) -> io::Result<ExitStatus> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| named(command, e))?;
+    let id = child.id();
     if let Some(stdout) = child.stdout.take() {
         let mut reader = BufReader::new(stdout);
         let mut line = Vec::new();
@@ -32,7 +34,7 @@ pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(&str)) -> io::Re
         while reader.read_until(b'\n', &mut line)? > 0 {
             out.write_all(&line)?;
             out.flush()?;
-            each(String::from_utf8_lossy(&line).trim_end());
+            each(id, String::from_utf8_lossy(&line).trim_end());
             line.clear();
         }
     }

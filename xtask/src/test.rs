@@ -1,10 +1,12 @@
 //! `cargo xtask test`: every test of the workspace, counted.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::Stop;
 use crate::args::Args;
 use crate::counts::Counts;
+use crate::hang::{self, Watchdog};
 use crate::process::{cargo, watch};
 use crate::{select, servers};
 
@@ -64,10 +66,17 @@ fn apart(failed: &mut Vec<String>) -> Result<Counts, Stop> {
 
 fn counted(mut command: Command, what: &str, failed: &mut Vec<String>) -> Result<Counts, Stop> {
     let mut counts = Counts::default();
-    let status = watch(&mut command, |line| {
+    let (watchdog, mut ignored) = (Watchdog::new(hang::limit()), BTreeSet::new());
+    let status = watch(&mut command, |cargo, line| {
+        watchdog.line(cargo, line);
+        ignored.extend(Counts::ignored_at_run_time(line).map(str::to_owned));
         counts += Counts::of_line(line).unwrap_or_default();
         failed.extend(failed_test(line).map(str::to_owned));
     })?;
+    counts.skip(ignored.len());
+    let hung = watchdog.end();
+    counts.failed += hung.len() as u64;
+    failed.extend(hung);
     if !status.success() && counts.failed == 0 {
         // It did not compile, or a test binary died before it could close.
         counts.failed = 1;

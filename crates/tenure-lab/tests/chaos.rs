@@ -2,6 +2,7 @@
 //! `cargo xtask test`: a debug build does too little under the faults.
 
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use serde_json::Value;
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
         let What::Lab(args) = cli.what;
         return run_lab(args, &globals);
     }
-    let mut harness = Harness::new();
+    // All mutants are one test.
+    let mut harness = Harness::new().limit(Duration::from_secs(3600));
     harness.test("wrong_usage", || {
         wrong_usage();
         Verdict::Passed(String::new())

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
+use tenure_servers::skip::ignored;
 
 use crate::support::{Place, Running, TENURE, alive, kill, settled, until};
 
@@ -91,7 +92,7 @@ fn without_process_descriptors_everybody_is_stopped() {
 fn apart(place: &Place, script: &str) -> Option<Child> {
     let allowed = Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this user may not make a mount namespace");
+        ignored("this user may not make a mount namespace");
         return None;
     }
     let mut command = settled("unshare");

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use tenure_servers::redis as server;
+use tenure_servers::{limit, redis as server};
 
 mod scripts;
 #[allow(dead_code)] // shared with the command's other tests
@@ -22,9 +22,12 @@ fn main() -> ExitCode {
     for (name, needs, run) in scripts::ALL {
         for (store, more) in [("host", &[][..]), ("redis", &server::NEEDS[..])] {
             let missing = lacks(needs) || lacks(more);
-            let trial = Trial::test(format!("shell::{name}::{store}"), move || {
-                let server = (store == "redis").then(server::Server::start);
-                run(&Shop::new(server.as_ref().map(server::Server::url)));
+            let called = format!("shell::{name}::{store}");
+            let trial = Trial::test(called.clone(), move || {
+                limit::within(&called, || {
+                    let server = (store == "redis").then(server::Server::start);
+                    run(&Shop::new(server.as_ref().map(server::Server::url)));
+                });
                 Ok(())
             });
             trials.push(trial.with_ignored_flag(missing));

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use tenure_servers::redis as server;
+use tenure_servers::{limit, redis as server};
 
 mod credentials;
 mod dialect;
@@ -34,10 +34,10 @@ fn main() -> ExitCode {
         looking::TRIALS,
         running::TRIALS,
     ];
-    let trial = |(name, body): &(&str, fn())| {
-        let body = *body;
-        let trial = Trial::test(*name, move || {
-            body();
+    let trial = |(name, body): &(&'static str, fn())| {
+        let (name, body) = (*name, *body);
+        let trial = Trial::test(name, move || {
+            limit::within(name, body);
             Ok(())
         });
         trial.with_ignored_flag(missing.is_some())

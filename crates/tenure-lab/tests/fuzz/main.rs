@@ -45,7 +45,8 @@ const CORPUS: usize = 2_000;
 fn main() -> ExitCode {
     // Failures are told with their input, not by the hook.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut harness = Harness::new();
+    // Soak runs fuzz for hours.
+    let mut harness = Harness::new().limit(Duration::from_secs_f64(600.0 + secs()));
     for target in targets().into_iter().chain([histories::HISTORIES]) {
         harness.test(target.name.replace(' ', "_"), move || fuzz(&target).into());
     }
@@ -57,9 +58,14 @@ fn number(name: &str) -> Option<f64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// How long each target runs.
+fn secs() -> f64 {
+    number("TENURE_LAB_FUZZ_SECS").filter(|secs| *secs > 0.0).unwrap_or(SECS)
+}
+
 /// Runs a target for its time.
 fn fuzz(target: &Target) -> Result<String, String> {
-    let secs = number("TENURE_LAB_FUZZ_SECS").filter(|secs| *secs > 0.0).unwrap_or(SECS);
+    let secs = secs();
     let seed = std::env::var("TENURE_LAB_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     if let Some(file) = std::env::var_os("TENURE_LAB_FUZZ_INPUT") {
         let input = std::fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;

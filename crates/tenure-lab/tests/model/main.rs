@@ -15,11 +15,13 @@ mod quorum;
 mod search;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tenure_lab::harness::Harness;
 
 fn main() -> ExitCode {
-    let mut harness = Harness::new();
+    // Each test goes through every state.
+    let mut harness = Harness::new().limit(Duration::from_secs(3600));
     line::tests(&mut harness);
     keeper::tests(&mut harness);
     cas::tests(&mut harness);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use tenure_servers::redis as server;
+use tenure_servers::{limit, redis as server};
 
 #[allow(dead_code)] // its `main` is for people
 #[path = "../../examples/contract.rs"]
@@ -11,15 +11,15 @@ mod contract;
 
 fn main() -> ExitCode {
     let mut trials = vec![
-        Trial::test("contract::memory", || contract("memory:")),
-        Trial::test("contract::host", || {
+        trial("contract::memory", || contract("memory:")),
+        trial("contract::host", || {
             let dir = server::Dir::new("examples")?;
             contract(&format!("host://{}", dir.0.display()))
         }),
     ];
     let redis = |name: &str, run: fn(&str) -> Result<(), Failed>, scheme: &'static str| {
         let missing = server::missing().is_some();
-        let trial = Trial::test(name, move || {
+        let trial = trial(name, move || {
             let server = server::Server::start();
             run(&server.url().replace("redis://", scheme))
         });
@@ -28,6 +28,12 @@ fn main() -> ExitCode {
     trials.push(redis("contract::redis", contract, "redis://"));
     trials.push(redis("contract::redis_setnx_says_what_it_lacks", refused, "redis+setnx://"));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A trial that must end in time.
+fn trial(name: &str, body: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let own = name.to_owned();
+    Trial::test(name, move || limit::within(&own, body))
 }
 
 fn run(url: &str) -> contract::Result<()> {

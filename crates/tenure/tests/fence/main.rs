@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use tenure_servers::limit;
 
 mod broken;
 mod files;
@@ -59,8 +60,8 @@ struct Suite {
 
 /// A trial of this name.
 fn trial(name: String, body: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::test(name, move || {
-        body();
+    Trial::test(name.clone(), move || {
+        limit::within(&name, body);
         Ok(())
     })
 }

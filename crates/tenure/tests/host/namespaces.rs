@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tenure::backend::Standing;
 use tenure::backend::host::faults;
+use tenure_servers::skip::ignored;
 
 use crate::kit::{Dir, Role, open, token};
 
@@ -16,7 +17,7 @@ fn flags() -> Option<Vec<&'static str>> {
     let tried = std::process::Command::new("unshare").args(&flags).arg("true").output();
     let works = tried.is_ok_and(|out| out.status.success());
     if !works {
-        eprintln!("not tried: no pid namespace can be had here");
+        ignored("no pid namespace can be had here");
     }
     works.then_some(flags)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use tenure::backend::Standing;
 use tenure::backend::host::faults;
 use tenure::{Capabilities, ErrorKind, Fact, HoldEnd, Scope, TokenStrength};
+use tenure_servers::skip::ignored;
 
 use crate::kit::{Dir, Role, open, refused};
 
@@ -295,7 +296,7 @@ fn in_a_mount_namespace(dir: &Dir, script: &str, role: &str, args: &[&str]) {
     if works {
         Role::start_by("unshare", &flags, role, &dir.0, args).ends();
     } else {
-        eprintln!("not tried: no mount namespace can be had here");
+        ignored("no mount namespace can be had here");
     }
 }
 
@@ -366,7 +367,7 @@ fn a_store_on_a_read_only_mount_can_be_looked_at() {
 #[test]
 fn root_may_look_at_the_store_of_a_user_and_leaves_it_theirs() {
     if !root() {
-        return eprintln!("not tried: needs root");
+        return ignored("only root may do this");
     }
     let dir = used();
     // As that user would have made it.

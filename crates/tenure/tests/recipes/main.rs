@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use tenure_servers::redis as server;
+use tenure_servers::{limit, redis as server};
 
 mod fleet;
 mod pages;
@@ -29,8 +29,9 @@ fn main() -> ExitCode {
     let mut all = pages::trials();
     for (name, run) in trials::ALL {
         for store in [Store::Host, Store::Redis] {
-            let trial = Trial::test(format!("{name}::{store}"), move || {
-                run(&mut Fleet::new(store, Break::Nothing));
+            let called = format!("{name}::{store}");
+            let trial = Trial::test(called.clone(), move || {
+                limit::within(&called, || run(&mut Fleet::new(store, Break::Nothing)));
                 Ok(())
             });
             all.push(trial.with_ignored_flag(missing && store == Store::Redis));
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
             _ => None,
         };
         if let Some((what, how)) = broken {
-            all.push(Trial::test(format!("broken::{name}::{how}"), move || caught(*run, what)));
+            let called = format!("broken::{name}::{how}");
+            all.push(Trial::test(called.clone(), move || limit::within(&called, || caught(*run, what))));
         }
     }
     libtest_mimic::run(&arguments, all).exit_code()

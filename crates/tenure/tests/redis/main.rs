@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use tenure_servers::redis as server;
+use tenure_servers::{limit, redis as server};
 
 mod absent;
 mod access;
@@ -76,8 +76,9 @@ fn all() -> Vec<Trial> {
 
 /// A trial of this name.
 fn trial(name: &str, body: fn()) -> Trial {
+    let own = name.to_owned();
     Trial::test(name, move || {
-        body();
+        limit::within(&own, body);
         Ok(())
     })
 }
