@@ -17,25 +17,11 @@ pub use crate::sale::SaleArgs;
 pub use crate::sim::SimArgs;
 
 use crate::failure::{Doing, Failure, Outcome};
+pub use crate::globals::Globals;
 use crate::servers::{self, Wish};
 use crate::{bench, chaos, guest, judge, sale};
 #[cfg(feature = "proofs")]
 use crate::{mutants, sim};
-
-/// What every subcommand of the command shares.
-#[derive(Clone, Debug)]
-pub struct Globals {
-    /// The store.
-    pub url: String,
-    /// The namespace of lock names.
-    pub namespace: String,
-    /// JSON Lines on standard output.
-    pub json: bool,
-    /// Nothing on standard error but errors.
-    pub quiet: bool,
-    /// How much more to say.
-    pub verbose: u8,
-}
 
 /// A store's URL with a password that was given elsewhere.
 ///

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::cli::{ConformArgs, Globals};
+use crate::cli::ConformArgs;
 use crate::conform;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::sale::reachable;
 use crate::servers::{self, Guest, Visit, path};
 

@@ -14,7 +14,7 @@
 //! - `sim`: the engine in virtual time, from seeds.
 //! - `any_guard`: what a client holds, of whatever kind.
 //! - `process`: worker processes, for whatever needs more than one.
-//! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`.
+//! - [`cli`]: the subcommands `lab` and `bench` of the command `tenure`; `globals`: what all subcommands share.
 //!
 //! The cargo feature `proofs` has what tests Tenure and the lab themselves: `sim`, `mutants`, `broken`, `oracle`. The
 //! installed command is built without it.
@@ -30,6 +30,7 @@ pub mod cli;
 pub mod conform;
 pub mod duration;
 mod failure;
+mod globals;
 mod guest;
 pub mod harness;
 pub mod history;

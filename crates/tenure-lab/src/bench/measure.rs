@@ -3,16 +3,34 @@
 use std::future::{self, Future};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tenure::{Guard, Mutex};
 
 use super::lock::{Hold, Lock};
-use super::part::{HOLD, Span};
-use super::tally::{Filling, Tally};
+use super::tally::Tally;
 use crate::failure::{Failure, Outcome};
 use crate::num::boot_ns;
 
 /// The pause after an error: a store that is gone is not asked in a hot loop.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// How long a hand-over's holder holds.
+pub(super) const HOLD: Duration = Duration::from_millis(20);
+
+/// When a loop begins and ends, on the boot clock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Span {
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+impl Span {
+    /// From a moment on.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a time
+    pub(super) fn from(from: u64, secs: f64) -> Span {
+        Span { from, until: from + (secs * 1e9) as u64 }
+    }
+}
 
 /// What a loop takes and releases.
 pub(super) trait Subject: Send {
@@ -26,7 +44,7 @@ pub(super) trait Subject: Send {
 
 /// Acquires and releases until the end.
 pub(super) async fn cycle(mut subject: impl Subject, span: Span) -> Tally {
-    let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
+    let (mut tally, mut cycles) = (Tally::default(), 0);
     wait_until(span.from).await;
     loop {
         let before = boot_ns();
@@ -34,10 +52,10 @@ pub(super) async fn cycle(mut subject: impl Subject, span: Span) -> Tally {
             break;
         }
         let Some(held) = take(&mut subject, &mut tally).await else { continue };
-        times.add(boot_ns() - before);
+        tally.acquire.add(boot_ns() - before);
         cycles += release(&mut subject, held, &mut tally).await;
     }
-    (tally.cycles, tally.acquire) = (vec![cycles], times.done());
+    tally.cycles = vec![cycles];
     tally
 }
 

@@ -26,12 +26,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use lock::Kind;
+use measure::Span;
 pub(crate) use part::BENCH;
-use part::{Part, Peer, Span, Work};
+use part::{Part, Peer, Work};
 use tally::{Histogram, Tally, hand_overs};
 
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::num::{boot_ns, jain, rate, round};
 use crate::process::{Heard, Worker};
 use crate::sale::{needs_shared, reachable};
@@ -273,7 +274,7 @@ impl Plan<'_> {
 
     /// Deals the clients and their tasks to worker processes.
     fn spread_out(&self, whole: &Part) -> Outcome<Vec<Tally>> {
-        let (mouth, ear) = channel();
+        let (sender, receiver) = channel();
         let mut workers = Vec::new();
         let share = |n: u32, p: u32| n * (p + 1) / self.processes - n * p / self.processes;
         for p in 0..self.processes {
@@ -281,15 +282,16 @@ impl Plan<'_> {
             part.clients = share(whole.clients, p);
             part.tasks = share(whole.tasks, p);
             part.sides = whole.sides.iter().copied().filter(|s| s % self.processes == p).collect();
-            workers.push(Worker::start(BENCH.0, p as usize, &part, mouth.clone())?);
+            workers.push(Worker::start(BENCH.0, p as usize, &part, sender.clone())?);
         }
         let late = || Failure::run("a worker process does not answer", "see what it wrote above");
-        let hear = |ear: &std::sync::mpsc::Receiver<Heard>, most: Duration| match ear.recv_timeout(most) {
-            Ok(Heard { said: Some(said), .. }) => Ok(said),
-            _ => Err(late()),
-        };
+        let hear =
+            |receiver: &std::sync::mpsc::Receiver<Heard>, most: Duration| match receiver.recv_timeout(most) {
+                Ok(Heard { said: Some(said), .. }) => Ok(said),
+                _ => Err(late()),
+            };
         for _ in &workers {
-            if hear(&ear, STUCK)? != Value::String("ready".into()) {
+            if hear(&receiver, STUCK)? != Value::String("ready".into()) {
                 return Err(late());
             }
         }
@@ -301,7 +303,8 @@ impl Plan<'_> {
         let mut left = workers.len();
         while left > 0 {
             // A worker that has told its tally closes its output: that is not the end of another.
-            let heard = ear.recv_timeout(Duration::from_secs_f64(self.secs) + STUCK).map_err(|_| late())?;
+            let heard =
+                receiver.recv_timeout(Duration::from_secs_f64(self.secs) + STUCK).map_err(|_| late())?;
             let Some(said) = heard.said else { continue };
             tallies
                 .extend(serde_json::from_value::<Vec<Tally>>(said).doing(|| "understand a worker".into())?);

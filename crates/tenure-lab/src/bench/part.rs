@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use super::count::Renewals;
 use super::lock::{Kind, Lock};
-use super::measure::{alternate, cycle};
+use super::measure::{Span, alternate, cycle};
 use super::server::Meter;
-use super::tally::{Cost, Filling, Tally};
+use super::tally::{Cost, Tally};
 use super::{peers, server};
 use crate::failure::{Doing, Outcome};
 use crate::num::{boot_ns, cpu_ns, resident_kb, round};
@@ -23,8 +23,6 @@ use crate::process::{Link, Role};
 /// The role.
 pub(crate) const BENCH: Role = ("bench", play);
 
-/// How long a hand-over's holder holds.
-pub(super) const HOLD: Duration = Duration::from_millis(20);
 /// The lease of `holds`: each is renewed once a second.
 const HOLDS_TTL: Duration = Duration::from_secs(3);
 
@@ -110,21 +108,6 @@ pub(super) struct Part {
     /// Every task stands in the store's line by itself.
     pub(super) fair: bool,
     pub(super) secs: f64,
-}
-
-/// When a part begins and ends, on the boot clock.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Span {
-    pub(super) from: u64,
-    pub(super) until: u64,
-}
-
-impl Span {
-    /// From a moment on.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a time
-    pub(super) fn from(from: u64, secs: f64) -> Span {
-        Span { from, until: from + (secs * 1e9) as u64 }
-    }
 }
 
 fn play(link: &Link) -> Outcome<()> {
@@ -234,7 +217,7 @@ impl Part {
                 .wrap(move |backend| counted.around(backend))
                 .connect(),
         )?;
-        let (mut tally, mut times) = (Tally::default(), Filling::default());
+        let mut tally = Tally::default();
         let span = ready()?;
         runtime.block_on(async {
             let mut guards = Vec::new();
@@ -244,7 +227,7 @@ impl Part {
                     Ok(guard) => guards.push(guard),
                     Err(error) => tally.failed(error),
                 }
-                times.add(boot_ns() - before);
+                tally.acquire.add(boot_ns() - before);
             }
             let server_then = server_spent(meter.as_ref()).await;
             let (cpu, sent, from) = (cpu_ns(), renewals.count(), boot_ns());
@@ -271,7 +254,6 @@ impl Part {
             }
             close(vec![locks]).await
         })?;
-        tally.acquire = times.done();
         Ok(tally)
     }
 }

@@ -11,8 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::futex;
 
-use super::part::{HOLD, Part, Peer, Span, Work};
-use super::tally::{Filling, Tally};
+use super::measure::{HOLD, Span};
+use super::part::{Part, Peer, Work};
+use super::tally::Tally;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;
 
@@ -59,7 +60,7 @@ fn open(part: &Part, number: u32) -> Outcome<File> {
 }
 
 fn cycle(file: &File, span: Span) -> Tally {
-    let (mut tally, mut times, mut cycles) = (Tally::default(), Filling::default(), 0);
+    let (mut tally, mut cycles) = (Tally::default(), 0);
     wait_until(span.from);
     loop {
         let before = boot_ns();
@@ -70,14 +71,13 @@ fn cycle(file: &File, span: Span) -> Tally {
             tally.failed(error);
             continue;
         }
-        times.add(boot_ns() - before);
+        tally.acquire.add(boot_ns() - before);
         match flock(file, FlockOperation::Unlock) {
             Ok(()) => cycles += 1,
             Err(error) => tally.failed(error),
         }
     }
     tally.cycles = vec![cycles];
-    tally.acquire = times.done();
     tally
 }
 

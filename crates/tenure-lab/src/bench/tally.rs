@@ -1,85 +1,73 @@
 //! What a measurement counts, and a histogram that many processes can add up.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-/// Sub-buckets of one octave, as a power of two: values are kept to within 1/64.
-const FINE: u32 = 6;
+/// Times are kept to two digits: to within 1 %.
+const DIGITS: u8 = 2;
+/// The longest time that is told apart, in ns: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
 
-/// A histogram of times in ns: buckets that grow with the value, and the exact maximum and sum.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A histogram of times in ns, with the exact maximum and sum.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "Counts", from = "Counts")]
 pub(crate) struct Histogram {
-    buckets: BTreeMap<u32, u64>,
-    count: u64,
+    times: hdrhistogram::Histogram<u64>,
     sum: u64,
     max: u64,
 }
 
-/// A histogram that is being filled: as [`Histogram`], but an array.
-#[derive(Clone, Debug)]
-pub(crate) struct Filling(Vec<u64>, u64, u64);
+/// A histogram on its way to another process: values, and how often each was measured.
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    counts: Vec<(u64, u64)>,
+    sum: u64,
+    max: u64,
+}
 
-impl Default for Filling {
-    fn default() -> Filling {
-        Filling(vec![0; 64 << FINE], 0, 0)
+impl Default for Histogram {
+    fn default() -> Histogram {
+        let times = hdrhistogram::Histogram::new_with_max(LONGEST, DIGITS).expect("bounds that are allowed");
+        Histogram { times, sum: 0, max: 0 }
     }
 }
 
-fn bucket(ns: u64) -> u32 {
-    let octave = 64 - ns.leading_zeros();
-    if octave <= FINE + 1 {
-        return u32::try_from(ns).unwrap_or(0);
+impl From<Histogram> for Counts {
+    fn from(from: Histogram) -> Counts {
+        let recorded = from.times.iter_recorded();
+        let counts = recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+        Counts { counts, sum: from.sum, max: from.max }
     }
-    let shift = octave - FINE - 1;
-    (shift << FINE) + u32::try_from(ns >> shift).unwrap_or(0)
 }
 
-/// The least value of a bucket.
-fn floor(bucket: u32) -> u64 {
-    let shift = (bucket >> FINE).saturating_sub(1);
-    u64::from(bucket - (shift << FINE)) << shift
-}
-
-impl Filling {
-    /// Adds one value.
-    pub(crate) fn add(&mut self, ns: u64) {
-        self.0[bucket(ns) as usize] += 1;
-        self.1 += ns;
-        self.2 = self.2.max(ns);
-    }
-
-    /// What was filled in.
-    pub(crate) fn done(&self) -> Histogram {
-        let buckets: BTreeMap<u32, u64> =
-            (0u32..).zip(self.0.iter().copied()).filter(|(_, n)| *n > 0).collect();
-        Histogram { count: buckets.values().sum(), buckets, sum: self.1, max: self.2 }
+impl From<Counts> for Histogram {
+    fn from(from: Counts) -> Histogram {
+        let mut all = Histogram { sum: from.sum, max: from.max, ..Histogram::default() };
+        for (value, count) in from.counts {
+            all.times.saturating_record_n(value, count);
+        }
+        all
     }
 }
 
 impl Histogram {
+    /// Adds one time.
+    pub(crate) fn add(&mut self, ns: u64) {
+        self.times.saturating_record(ns);
+        self.sum += ns;
+        self.max = self.max.max(ns);
+    }
+
     /// Adds another one.
     pub(crate) fn merge(&mut self, other: &Histogram) {
-        for (b, n) in &other.buckets {
-            *self.buckets.entry(*b).or_default() += n;
-        }
-        self.count += other.count;
+        self.times.add(&other.times).expect("the same bounds");
         self.sum += other.sum;
         self.max = self.max.max(other.max);
     }
 
     /// The value below which the share `q` lies, in µs.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rank, a time
+    #[allow(clippy::cast_precision_loss)] // a time
     pub(crate) fn quantile_us(&self, q: f64) -> f64 {
-        let rank = (self.count as f64 * q).ceil() as u64;
-        let mut seen = 0;
-        for (b, n) in &self.buckets {
-            seen += n;
-            if seen >= rank.max(1) {
-                return floor(*b) as f64 / 1e3;
-            }
-        }
-        0.0
+        self.times.lowest_equivalent(self.times.value_at_quantile(q)) as f64 / 1e3
     }
 
     /// The largest value, in µs.
@@ -91,7 +79,8 @@ impl Histogram {
     /// The mean, in µs.
     #[allow(clippy::cast_precision_loss)] // a time
     pub(crate) fn mean_us(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 / 1e3 }
+        let count = self.times.len();
+        if count == 0 { 0.0 } else { self.sum as f64 / count as f64 / 1e3 }
     }
 }
 
@@ -155,7 +144,7 @@ pub(crate) fn hand_overs(sides: &[Vec<(u64, u64)>]) -> Histogram {
         holds.extend(stamps.iter().map(|(acquired, released)| (*acquired, *released, side)));
     }
     holds.sort_unstable();
-    let mut out = Filling::default();
+    let mut out = Histogram::default();
     for pair in holds.windows(2) {
         let ((_, released, a), (acquired, _, b)) = (pair[0], pair[1]);
         // The same side twice is no hand-over; an acquire before the release would break exclusion, and is not hidden.
@@ -163,39 +152,53 @@ pub(crate) fn hand_overs(sides: &[Vec<(u64, u64)>]) -> Histogram {
             out.add(acquired.saturating_sub(released));
         }
     }
-    out.done()
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn buckets_are_close_and_in_order() {
-        let mut last = 0;
-        for ns in (0..5000).chain((13..64).map(|s| 1u64 << s)).chain([u64::MAX]) {
-            let b = bucket(ns);
-            assert!(floor(b) <= ns && ns - floor(b) <= ns / 64, "{ns} {b} {}", floor(b));
-            assert!(b >= last, "{ns}");
-            last = b;
+    /// One after the other, each through the text in which processes tell it.
+    fn added_up(parts: &[Histogram]) -> Histogram {
+        let mut all = Histogram::default();
+        for part in parts {
+            let text = serde_json::to_string(part).expect("a text");
+            all.merge(&serde_json::from_str(&text).expect("a histogram"));
         }
+        all
     }
 
     #[test]
     fn quantiles_survive_adding_up() {
-        let (mut a, mut b) = (Filling::default(), Filling::default());
-        (1..=500).for_each(|i| a.add(i * 1000));
-        (501..=1000).for_each(|i| b.add(i * 1000));
-        let mut all = a.done();
-        all.merge(&b.done());
-        assert!((all.quantile_us(0.5) - 500.0).abs() < 10.0);
-        assert!((all.quantile_us(0.99) - 990.0).abs() < 20.0);
+        let mut parts = [Histogram::default(), Histogram::default()];
+        (1..=500).for_each(|i| parts[0].add(i * 1000));
+        (501..=1000).for_each(|i| parts[1].add(i * 1000));
+        let all = added_up(&parts);
+        assert!((all.quantile_us(0.5) - 500.0).abs() < 5.0, "{}", all.quantile_us(0.5));
+        assert!((all.quantile_us(0.99) - 990.0).abs() < 10.0, "{}", all.quantile_us(0.99));
         assert!((all.max_us() - 1000.0).abs() < 1e-9 && (all.mean_us() - 500.5).abs() < 0.01);
+    }
+
+    #[test]
+    fn times_are_close() {
+        for ns in (0..5000).chain((13..41).map(|s| 1u64 << s)) {
+            let mut one = Histogram::default();
+            one.add(ns);
+            let told = added_up(&[one]).quantile_us(1.0) * 1e3;
+            #[allow(clippy::cast_precision_loss)] // a time
+            let ns = ns as f64;
+            assert!(told <= ns + 1e-6 && ns - told <= ns / 100.0, "{ns} {told}");
+        }
+        let mut endless = Histogram::default();
+        endless.add(u64::MAX / 2);
+        assert!(endless.quantile_us(0.5) > 3.5e9, "what is too long for the bounds is still long");
+        assert!(Histogram::default().quantile_us(0.5).abs() < 1e-9, "nothing was measured");
     }
 
     #[test]
     fn only_changes_of_sides_are_hand_overs() {
         let all = hand_overs(&[vec![(0, 10), (11, 20), (50, 60)], vec![(27, 40)]]);
-        assert_eq!((all.count, all.max), (2, 10));
+        assert_eq!((all.times.len(), all.max), (2, 10));
     }
 }

@@ -1,4 +1,4 @@
-//! What an engine must not do, made by bending its side of the link, its clock and its threads.
+//! What an engine must not do, made by interceptors on its side of the link, and by overriding its clock and its threads.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,14 +13,16 @@ use tenure::runtime::thread::ThreadRuntime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, around, locked, outer, runs};
+use super::intercept::{
+    AllAnswered, Answered, Interceptor, Near, Overridden, RuntimeOverride, around, locked, outer, runs,
+};
 use super::{On, Variant};
-use crate::conform::Twist;
+use crate::conform::Hooks;
 use crate::num::boot_ns;
 
 pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
     a_deadline_from_the_answer: Arc::new(FromAnswer::default()), "s5_the_deadline_counts_from_the_request";
-    a_loss_signal_after_the_deadline: runs(|inner| Runs(Late(inner))), "s5_the_signal_comes_by_the_deadline";
+    a_loss_signal_after_the_deadline: runs(|inner| Overridden(Late(inner))), "s5_the_signal_comes_by_the_deadline";
     a_clock_that_sleeps_with_the_machine: runs(|_| ThreadRuntime::new()), "s5_suspended_time_counts";
     a_drop_that_needs_the_runtime: runs(Borrowed::here), "s6_a_dropped_runtime";
     a_renewal_that_needs_the_runtime: runs(Borrowed::here), "l6_a_blocked_runtime";
@@ -41,16 +43,16 @@ struct FromAnswer(Arc<Lag>);
 #[derive(Debug, Default)]
 struct Lag(AtomicU64);
 
-impl Twist for FromAnswer {
+impl Hooks for FromAnswer {
     fn outer(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
         around(&self.0, store)
     }
     fn runtime(&self, inner: Arc<dyn Runtime>) -> Option<Arc<dyn Runtime>> {
-        Some(Arc::new(Runs(Behind(inner, self.0.clone()))))
+        Some(Arc::new(Overridden(Behind(inner, self.0.clone()))))
     }
 }
 
-impl Bend for Lag {
+impl Interceptor for Lag {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let sent = boot_ns();
@@ -64,7 +66,7 @@ impl Bend for Lag {
 #[derive(Debug)]
 struct Behind(Arc<dyn Runtime>, Arc<Lag>);
 
-impl Warped for Behind {
+impl RuntimeOverride for Behind {
     fn inner(&self) -> &dyn Runtime {
         &*self.0
     }
@@ -76,7 +78,7 @@ impl Warped for Behind {
 #[derive(Debug)]
 struct Late(Arc<dyn Runtime>);
 
-impl Warped for Late {
+impl RuntimeOverride for Late {
     fn inner(&self) -> &dyn Runtime {
         &*self.0
     }
@@ -90,12 +92,12 @@ impl Warped for Late {
 struct Borrowed(Arc<dyn Runtime>, Option<Handle>);
 
 impl Borrowed {
-    fn here(inner: Arc<dyn Runtime>) -> Runs<Borrowed> {
-        Runs(Borrowed(inner, Handle::try_current().ok()))
+    fn here(inner: Arc<dyn Runtime>) -> Overridden<Borrowed> {
+        Overridden(Borrowed(inner, Handle::try_current().ok()))
     }
 }
 
-impl Warped for Borrowed {
+impl RuntimeOverride for Borrowed {
     fn inner(&self) -> &dyn Runtime {
         &*self.0
     }
@@ -111,7 +113,7 @@ impl Warped for Borrowed {
 #[derive(Default)]
 struct FreshId(Mutex<HashMap<ClaimId, u128>>);
 
-impl Bend for FreshId {
+impl Interceptor for FreshId {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let mut asked = locked(&self.0);
         let times = asked.entry(claim.id).or_default();
@@ -124,7 +126,7 @@ impl Bend for FreshId {
 #[derive(Default)]
 struct AlwaysOurs;
 
-impl Bend for AlwaysOurs {
+impl Interceptor for AlwaysOurs {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         Box::pin(async move { store.release(claim, leave).await.map(|_| Released::WasHeld) })
     }
@@ -134,7 +136,7 @@ impl Bend for AlwaysOurs {
 #[derive(Default)]
 struct SilenceIsWell;
 
-impl Bend for SilenceIsWell {
+impl Interceptor for SilenceIsWell {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         // Before the engine asks again.
         let soon = Duration::from_millis(30);
@@ -147,7 +149,7 @@ impl Bend for SilenceIsWell {
 #[derive(Default)]
 struct SilenceIsBusy;
 
-impl Bend for SilenceIsBusy {
+impl Interceptor for SilenceIsBusy {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let busy = |_| Ok(Answer { standing: Standing::Busy, at: None });
         let soon = Duration::from_millis(50);
@@ -159,7 +161,7 @@ impl Bend for SilenceIsBusy {
 #[derive(Default)]
 struct NeverAgain(AtomicBool);
 
-impl Bend for NeverAgain {
+impl Interceptor for NeverAgain {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             if self.0.load(Ordering::SeqCst) {
@@ -175,7 +177,7 @@ impl Bend for NeverAgain {
 #[derive(Default)]
 struct Polls;
 
-impl Bend for Polls {
+impl Interceptor for Polls {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { Ok(at_once(store.attempt(claim).await?)) })
     }
@@ -195,7 +197,7 @@ fn at_once(mut answer: Answer) -> Answer {
 #[derive(Default)]
 struct Trusts(Mutex<HashMap<ClaimId, Answer>>);
 
-impl Bend for Trusts {
+impl Interceptor for Trusts {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
@@ -217,7 +219,7 @@ impl Bend for Trusts {
 #[derive(Default)]
 struct OneByOne(tokio::sync::Mutex<()>);
 
-impl Bend for OneByOne {
+impl Interceptor for OneByOne {
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let _turn = self.0.lock().await;

@@ -4,30 +4,30 @@
 //! - `stores`: stores that forget, confuse or make up.
 //! - `primitives`: the same, of locks that are no mutex.
 //! - `engines`: clocks, threads and links that make an engine do what it must not.
-//! - `bend`: how they are put around what is honest.
+//! - `intercept`: the wrappers that make a store or a runtime wrong.
 //!
 //! What is particular to one kind of store is in the registry of stores.
 
 /// A table of variants: for each its name, the store that it is a variant of (or one for all of them, first), how it is
 /// made, and the trial that must notice.
 macro_rules! variant_table {
-    ($($name:ident: $on:expr, $twist:expr, $trial:literal;)*) => {
-        &[$($crate::broken::Variant { name: stringify!($name), trial: $trial, on: $on, twist: || $twist }),*]
+    ($($name:ident: $on:expr, $hooks:expr, $trial:literal;)*) => {
+        &[$($crate::broken::Variant { name: stringify!($name), trial: $trial, on: $on, hooks: || $hooks }),*]
     };
-    ($on:expr, $($name:ident: $twist:expr, $trial:literal;)*) => {
-        $crate::broken::variant_table! { $($name: $on, $twist, $trial;)* }
+    ($on:expr, $($name:ident: $hooks:expr, $trial:literal;)*) => {
+        $crate::broken::variant_table! { $($name: $on, $hooks, $trial;)* }
     };
 }
 pub(crate) use variant_table;
 
-pub(crate) mod bend;
 pub(crate) mod engines;
+pub(crate) mod intercept;
 pub(crate) mod primitives;
 pub(crate) mod stores;
 
 use std::sync::Arc;
 
-use crate::conform::{Came, Ctx, Failed, Place, Trial, Twist, judge, trials};
+use crate::conform::{Came, Ctx, Failed, Hooks, Place, Trial, judge, trials};
 use crate::harness::{Harness, Verdict};
 use crate::servers::patched::{Patch, Patched};
 use crate::servers::{self, IN_PROCESS, StoreKind};
@@ -51,7 +51,7 @@ pub struct Variant {
     /// Where it is.
     pub(crate) on: On,
     /// Makes it.
-    pub twist: fn() -> Arc<dyn Twist>,
+    pub hooks: fn() -> Arc<dyn Hooks>,
 }
 
 impl std::fmt::Debug for Variant {
@@ -84,7 +84,7 @@ fn catch(variant: &Variant, namespace: &str) -> Result<String, String> {
         Came::Held(_) => {}
         other => return Err(format!("{} does not hold without the variant: {other:?}", trial.name)),
     }
-    let came = judge(trial, hurried(&broken)?.twisted((variant.twist)()));
+    let came = judge(trial, hurried(&broken)?.with_hooks((variant.hooks)()));
     if let Some(idle) = proxy.map(|proxy| proxy.idle()).filter(|idle| *idle > 0) {
         return Err(format!("{idle} changes of {} found no place in the scripts", variant.name));
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tenure::backend::{Answer, Claim, ClaimId, Kind, Leave, Query, RW_CAPACITY, Released, Standing};
 
-use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
+use super::intercept::{AllAnswered, Answered, Interceptor, Near, locked, store};
 use super::stores::{made_up, with_token};
 use super::{On, Variant};
 
@@ -37,7 +37,7 @@ fn reads(claim: &Claim) -> bool {
 #[derive(Default)]
 pub(crate) struct Overtakes;
 
-impl Bend for Overtakes {
+impl Interceptor for Overtakes {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let mut answer = store.attempt(claim).await?;
@@ -53,7 +53,7 @@ impl Bend for Overtakes {
 #[derive(Default)]
 pub(crate) struct Joins;
 
-impl Bend for Joins {
+impl Interceptor for Joins {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let light = Claim { weight: 1, ..claim.clone() };
         Box::pin(async move { store.attempt(&light).await })
@@ -64,7 +64,7 @@ impl Bend for Joins {
 #[derive(Default)]
 struct WritersToken(AtomicI64);
 
-impl Bend for WritersToken {
+impl Interceptor for WritersToken {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let of = |token: i64| match reads(claim) {
             true => self.0.load(Ordering::SeqCst).max(1),
@@ -78,7 +78,7 @@ impl Bend for WritersToken {
 #[derive(Default)]
 struct TwoSteps;
 
-impl Bend for TwoSteps {
+impl Interceptor for TwoSteps {
     fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             store.release(from, Leave::Nothing).await?;
@@ -91,7 +91,7 @@ impl Bend for TwoSteps {
 #[derive(Default)]
 struct Leaks;
 
-impl Bend for Leaks {
+impl Interceptor for Leaks {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let claim = Claim { ttl: claim.ttl * 1000, ..claim.clone() };
         Box::pin(async move { store.attempt(&claim).await })
@@ -102,7 +102,7 @@ impl Bend for Leaks {
 #[derive(Default)]
 struct FirstNumber(Mutex<HashMap<String, u32>>);
 
-impl Bend for FirstNumber {
+impl Interceptor for FirstNumber {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let name = claim.key.name().to_owned();
         let capacity = *locked(&self.0).entry(name).or_insert(claim.capacity);
@@ -132,7 +132,7 @@ impl Bend for OwnNumber {
 #[derive(Default)]
 struct KeepsAll;
 
-impl Bend for KeepsAll {
+impl Interceptor for KeepsAll {
     fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         let all = Claim { weight: from.weight, ..to.clone() };
         Box::pin(async move { store.transfer(from, &all).await })
@@ -142,7 +142,7 @@ impl Bend for KeepsAll {
 #[derive(Default)]
 struct AtOnce;
 
-impl Bend for AtOnce {
+impl Interceptor for AtOnce {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, _: Leave) -> Answered<'a, Released> {
         store.release(claim, Leave::Nothing)
     }
@@ -152,7 +152,7 @@ impl Bend for AtOnce {
 #[derive(Default)]
 struct OldLives(Mutex<HashMap<ClaimId, Claim>>);
 
-impl Bend for OldLives {
+impl Interceptor for OldLives {
     fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         locked(&self.0).insert(from.id, to.clone());
         store.transfer(from, to)
@@ -168,7 +168,7 @@ impl Bend for OldLives {
 #[derive(Default)]
 struct Twice(Mutex<HashMap<ClaimId, Answer>>);
 
-impl Bend for Twice {
+impl Interceptor for Twice {
     fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.transfer(from, to).await?;
@@ -183,7 +183,7 @@ impl Bend for Twice {
 #[derive(Default)]
 struct Creates;
 
-impl Bend for Creates {
+impl Interceptor for Creates {
     fn transfer<'a>(&'a self, store: Near<'a>, from: &'a Claim, to: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             match store.transfer(from, to).await? {
@@ -198,7 +198,7 @@ impl Bend for Creates {
 #[derive(Default)]
 struct LeavesOne;
 
-impl Bend for LeavesOne {
+impl Interceptor for LeavesOne {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         match leave {
             Leave::Final if claim.key.name().ends_with("/0") => {
@@ -213,7 +213,7 @@ impl Bend for LeavesOne {
 #[derive(Default)]
 struct Forgets(Mutex<HashSet<ClaimId>>);
 
-impl Bend for Forgets {
+impl Interceptor for Forgets {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         match locked(&self.0).insert(claim.id) {
             true => store.release(claim, leave),
@@ -226,7 +226,7 @@ impl Bend for Forgets {
 #[derive(Default)]
 struct NoValue;
 
-impl Bend for NoValue {
+impl Interceptor for NoValue {
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let silent = |claim: &Claim| Claim { reason: "".into(), ..claim.clone() };
         let claims: Vec<Claim> = claims.iter().map(silent).collect();

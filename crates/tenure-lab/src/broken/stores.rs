@@ -10,7 +10,7 @@ use tenure::backend::{
 };
 use tenure::{Key, Result, Token};
 
-use super::bend::{AllAnswered, Answered, Bend, Near, locked, store};
+use super::intercept::{AllAnswered, Answered, Interceptor, Near, locked, store};
 use super::{On, Variant};
 
 pub(super) const VARIANTS: &[Variant] = variant_table! { On::Process,
@@ -52,7 +52,7 @@ pub(super) fn made_up(claim: &Claim, lease: tenure::backend::Lease) -> Grant {
 #[derive(Default)]
 pub(crate) struct MadeUp;
 
-impl Bend for MadeUp {
+impl Interceptor for MadeUp {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let mut answer = store.attempt(claim).await?;
@@ -71,7 +71,7 @@ struct Peeked {
     waits: Mutex<Vec<(ClaimId, Grant)>>,
 }
 
-impl Bend for Peeked {
+impl Interceptor for Peeked {
     fn tells(&self, sink: &Arc<dyn Sink>) {
         self.sink.get_or_init(|| sink.clone());
     }
@@ -101,7 +101,7 @@ struct Counter {
     given: Mutex<HashMap<ClaimId, i64>>,
 }
 
-impl Bend for Counter {
+impl Interceptor for Counter {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let next = || self.last.fetch_add(1, Ordering::SeqCst) + 1;
         Box::pin(async move {
@@ -114,7 +114,7 @@ impl Bend for Counter {
 #[derive(Default)]
 pub(crate) struct Seconds;
 
-impl Bend for Seconds {
+impl Interceptor for Seconds {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() / 1_000_000) })
     }
@@ -123,7 +123,7 @@ impl Bend for Seconds {
 #[derive(Default)]
 pub(crate) struct Fast;
 
-impl Bend for Fast {
+impl Interceptor for Fast {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { with_token(store.attempt(claim).await, |t| t.get() + 3_600_000_000) })
     }
@@ -133,7 +133,7 @@ impl Bend for Fast {
 #[derive(Default)]
 struct Clean;
 
-impl Bend for Clean {
+impl Interceptor for Clean {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let mut answer = store.attempt(claim).await?;
@@ -149,7 +149,7 @@ impl Bend for Clean {
 #[derive(Default)]
 struct NoOwner(Mutex<HashMap<Key, Claim>>);
 
-impl Bend for NoOwner {
+impl Interceptor for NoOwner {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         locked(&self.0).entry(claim.key.clone()).or_insert_with(|| claim.clone());
         store.attempt(claim)
@@ -164,7 +164,7 @@ impl Bend for NoOwner {
 #[derive(Default)]
 struct Skips;
 
-impl Bend for Skips {
+impl Interceptor for Skips {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         match leave {
             Leave::Final => Box::pin(std::future::ready(Ok(Released::Gone))),
@@ -176,7 +176,7 @@ impl Bend for Skips {
 #[derive(Default)]
 struct NoMark;
 
-impl Bend for NoMark {
+impl Interceptor for NoMark {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         store.release(claim, if leave == Leave::Final { Leave::Nothing } else { leave })
     }
@@ -186,7 +186,7 @@ impl Bend for NoMark {
 #[derive(Default)]
 struct Before(Mutex<HashSet<ClaimId>>);
 
-impl Bend for Before {
+impl Interceptor for Before {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         if locked(&self.0).contains(&claim.id) {
             return Box::pin(std::future::ready(Ok(Answer {
@@ -206,7 +206,7 @@ impl Bend for Before {
 #[derive(Default)]
 struct Creates;
 
-impl Bend for Creates {
+impl Interceptor for Creates {
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let mut answers = Vec::new();
@@ -222,7 +222,7 @@ impl Bend for Creates {
 #[derive(Default)]
 struct Longer;
 
-impl Bend for Longer {
+impl Interceptor for Longer {
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let ahead = |mut answer: Answer| {
@@ -239,7 +239,7 @@ impl Bend for Longer {
 #[derive(Default)]
 pub(crate) struct Endless;
 
-impl Bend for Endless {
+impl Interceptor for Endless {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let claim = Claim { ttl: claim.ttl * 1000, ..claim.clone() };
         Box::pin(async move { store.attempt(&claim).await })
@@ -250,7 +250,7 @@ impl Bend for Endless {
 #[derive(Default)]
 struct Lifo(Mutex<Vec<Claim>>);
 
-impl Bend for Lifo {
+impl Interceptor for Lifo {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
@@ -270,7 +270,7 @@ impl Bend for Lifo {
 #[derive(Default)]
 struct Stands;
 
-impl Bend for Stands {
+impl Interceptor for Stands {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let stands = Claim { stand: true, ..claim.clone() };
         Box::pin(async move {
@@ -286,7 +286,7 @@ impl Bend for Stands {
 #[derive(Default)]
 struct LongPause;
 
-impl Bend for LongPause {
+impl Interceptor for LongPause {
     fn release<'a>(&'a self, store: Near<'a>, claim: &'a Claim, leave: Leave) -> Answered<'a, Released> {
         let hour = Leave::For(Duration::from_secs(3600));
         store.release(claim, if let Leave::For(_) = leave { hour } else { leave })
@@ -296,7 +296,7 @@ impl Bend for LongPause {
 #[derive(Default)]
 struct LookRenews(Mutex<Vec<Claim>>);
 
-impl Bend for LookRenews {
+impl Interceptor for LookRenews {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         locked(&self.0).push(claim.clone());
         store.attempt(claim)
@@ -313,7 +313,7 @@ impl Bend for LookRenews {
 #[derive(Default)]
 struct NoEviction;
 
-impl Bend for NoEviction {
+impl Interceptor for NoEviction {
     fn evict<'a>(
         &'a self,
         store: Near<'a>,

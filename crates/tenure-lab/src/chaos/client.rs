@@ -175,7 +175,7 @@ async fn live(shared: &Arc<Shared>, round: u64) -> Outcome<()> {
     let locks = loop {
         // Each task with a claim of its own: the judge knows holds by their claims.
         let builder = Locks::builder(&task.url).namespace(&task.namespace).ttl(ttl).fair();
-        match bent(builder, task).connect().await {
+        match with_mutant(builder, task).connect().await {
             Ok(locks) => break locks,
             Err(_) if shared.stop.load(SeqCst) => return Ok(()),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -225,16 +225,16 @@ fn fault(shared: &Shared, recorder: &Recorder, phase: Phase, name: &str, id: u64
 }
 
 /// With an eye on the line, and with what is wrong on purpose, if anything is.
-fn bent(builder: Builder, task: &Task) -> Builder {
-    let Some(twist) = task.mutant.as_deref().and_then(Mutant::find).and_then(Mutant::twist) else {
+fn with_mutant(builder: Builder, task: &Task) -> Builder {
+    let Some(hooks) = task.mutant.as_deref().and_then(Mutant::find).and_then(Mutant::hooks) else {
         return builder.wrap(|store| Arc::new(Noting(store)));
     };
-    let builder = match twist.runtime(Arc::new(ThreadRuntime::new())) {
+    let builder = match hooks.runtime(Arc::new(ThreadRuntime::new())) {
         Some(runtime) => builder.runtime(runtime),
         None => builder,
     };
-    let sinks = twist.clone();
-    builder.wrap_sink(move |sink| sinks.sink(sink)).wrap(move |store| Arc::new(Noting(twist.outer(store))))
+    let sinks = hooks.clone();
+    builder.wrap_sink(move |sink| sinks.sink(sink)).wrap(move |store| Arc::new(Noting(hooks.outer(store))))
 }
 
 /// One task.

@@ -8,8 +8,8 @@ use tokio::runtime::Runtime;
 
 use super::stage::Stage;
 use super::{ChaosArgs, Plan};
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::history::{Floors, Header, Merge};
 use crate::judge::check::judged;
 use crate::judge::{Status, Verdict};

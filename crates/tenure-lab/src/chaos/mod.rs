@@ -3,23 +3,23 @@
 //! - `stage`: one run.
 //! - `hunt`: a run with a wrong protocol.
 //! - `client`: a client process.
-//! - `crew`: all client processes.
+//! - `clients`: all client processes.
 //! - `holding`: the locks.
 //! - `queue`: when a claim was put in line.
 //! - `resource`: the counters that the locks protect.
-//! - `weather`: the faults.
+//! - `faults`: the faults.
 //!
 //! What can be done to a store is in the registry of stores.
 
 mod client;
-mod crew;
+mod clients;
+mod faults;
 mod holding;
 #[cfg(feature = "proofs")]
 mod hunt;
 mod queue;
 mod resource;
 mod stage;
-mod weather;
 
 use std::fs;
 use std::io::Write;
@@ -36,8 +36,8 @@ pub(crate) use client::CLIENT;
 pub(crate) use hunt::{Caught, Hunt, hunt};
 
 use self::stage::Stage;
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::history::Floors;
 use crate::judge::check::{conclude, exit_status};
 use crate::mutants::Mutant;

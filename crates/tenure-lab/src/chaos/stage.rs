@@ -12,12 +12,12 @@ use tenure_servers::proxy::Proxy;
 use tokio::runtime::Runtime;
 
 use super::client::Task;
-use super::crew::Crew;
+use super::clients::Clients;
+use super::faults::{Faults, Targets};
 use super::resource::Resources;
-use super::weather::{Targets, Weather};
 use super::{Plan, holding, scope};
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::history::{Event, Header, Merge, Op, Phase, VERSION, Writer};
 use crate::mutants::{How, Mutant};
 use crate::num::{boot_ns, us};
@@ -34,7 +34,7 @@ const ENDING: Duration = Duration::from_secs(15);
 /// Everything that takes part.
 pub(super) struct Stage {
     targets: Targets,
-    weather: Weather,
+    faults: Faults,
     resources: Resources,
     /// What could not be had.
     pub(super) notes: Vec<String>,
@@ -67,7 +67,7 @@ impl Stage {
         let own = home.join("part-0.jsonl");
         let writer = Writer::create(&own).doing(|| "make the history".into())?;
         let namespace = format!("chaos-{}-{}", std::process::id(), us(boot_ns()) % 1_000_000_000);
-        let mut crew = Crew::new(home.to_owned(), apart);
+        let mut clients = Clients::new(home.to_owned(), apart);
         let private = scope == Scope::Process;
         let task = Task {
             p: 0,
@@ -88,16 +88,16 @@ impl Stage {
         let locks = runtime.block_on(Locks::builder(&straight).namespace(&namespace).connect())?;
         let capabilities = locks.capabilities();
         for _ in 0..plan.processes {
-            crew.add(&task)?;
+            clients.add(&task)?;
         }
         Ok(Stage {
-            weather: Weather::new(
+            faults: Faults::new(
                 plan.seed,
                 plan.ttl,
                 plan.gap,
                 plan.mutant.map_or(&[], |mutant| mutant.under),
             ),
-            targets: Targets { crew, proxy, own: store, mortal: !private, notes: writer },
+            targets: Targets { clients, proxy, own: store, mortal: !private, notes: writer },
             resources,
             notes,
             own,
@@ -118,7 +118,7 @@ impl Stage {
         loop {
             let passed = began.elapsed();
             let enough =
-                self.weather.begun >= plan.floors.windows && self.acquired() >= plan.floors.acquisitions;
+                self.faults.begun >= plan.floors.windows && self.acquired() >= plan.floors.acquisitions;
             if passed >= most || (passed >= span && enough) {
                 return Ok(());
             }
@@ -128,19 +128,19 @@ impl Stage {
 
     /// A moment of the faults.
     pub(super) fn blow(&mut self, second_half: bool) -> Outcome<()> {
-        self.weather.step(&mut self.targets, second_half)?;
+        self.faults.step(&mut self.targets, second_half)?;
         thread::sleep(Duration::from_millis(5));
         Ok(())
     }
 
     /// No more faults, for as long as a lock that nobody is granted takes to show.
     pub(super) fn heal(&mut self, plan: &Plan) -> Outcome<()> {
-        self.weather.clear(&mut self.targets)?;
+        self.faults.clear(&mut self.targets)?;
         let until = Instant::now() + HEALING + plan.ttl;
         while Instant::now() < until {
             // One may have been about to stop itself when it was told to cause no more trouble.
-            self.targets.crew.wake();
-            self.weather.look_after(&mut self.targets)?;
+            self.targets.clients.wake();
+            self.faults.look_after(&mut self.targets)?;
             thread::sleep(Duration::from_millis(100));
         }
         Ok(())
@@ -148,18 +148,18 @@ impl Stage {
 
     /// How often something was acquired, as far as the clients told.
     pub(super) fn acquired(&self) -> u64 {
-        self.targets.crew.acquired()
+        self.targets.clients.acquired()
     }
 
     /// What has been written by now.
     #[cfg_attr(not(feature = "proofs"), allow(dead_code))] // a hunt looks in between
     pub(super) fn so_far(&self) -> Merge {
-        self.targets.crew.so_far().part(&self.own)
+        self.targets.clients.so_far().part(&self.own)
     }
 
     /// Ends the clients, looks for what is left, and gives what is to be merged.
     pub(super) fn finish(mut self, plan: &Plan, runtime: &Runtime) -> Outcome<(Merge, Header)> {
-        let stuck = self.targets.crew.end()?;
+        let stuck = self.targets.clients.end()?;
         let put = |event: &Event| self.targets.notes.put(event).doing(|| "write the history".into());
         for (name, value) in self.resources.values() {
             let fenced = name.ends_with("-fenced");
@@ -178,7 +178,7 @@ impl Stage {
         }
         put(&Event::new(boot_ns(), 0, Op::Residue, Phase::Ok).detail(residue))?;
         let header = self.header(plan);
-        Ok((self.targets.crew.parts().part(self.own), header))
+        Ok((self.targets.clients.parts().part(self.own), header))
     }
 
     /// What run it was.

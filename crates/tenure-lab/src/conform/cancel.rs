@@ -11,8 +11,8 @@ use tenure::Locks;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::ear::Ear;
-use super::wire::{Gate, Verb, Way, Wire};
+use super::sinks::SinkProbe;
+use super::wire::{Fault, Gate, Verb, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 use crate::num::Dice;
 
@@ -84,7 +84,7 @@ fn gated(verb: Verb, before: &Gate, after: &Gate) -> Arc<Wire> {
     let (before, after, seen) = (before.clone(), after.clone(), AtomicU64::new(0));
     Wire::new(move |call| {
         let first = call.is(verb) && seen.fetch_add(1, Ordering::SeqCst) == 0;
-        if first { Way::Gates(before.clone(), after.clone()) } else { Way::Through }
+        if first { Fault::Hold(before.clone(), after.clone()) } else { Fault::Pass }
     })
 }
 
@@ -93,8 +93,8 @@ async fn cancelled_at(ctx: &Ctx, plain: &Locks, point: Point, held: bool) -> Ver
     let before = if matches!(point, Point::Sent | Point::Releasing) { Gate::shut() } else { Gate::open() };
     let after = if matches!(point, Point::Applied | Point::Answered) { Gate::shut() } else { Gate::open() };
     let verb = if point == Point::Releasing { Verb::Release } else { Verb::Attempt };
-    let (wire, ear) = (gated(verb, &before, &after), Ear::new());
-    let locks = ctx.client().wire(&wire).ear(&ear).connect().await?;
+    let (wire, probe) = (gated(verb, &before, &after), SinkProbe::new());
+    let locks = ctx.client().wire(&wire).probe(&probe).connect().await?;
     let lock = ctx.lock(&locks, &name)?;
     let held =
         (held || point == Point::GrantDelivered) && !matches!(point, Point::NotTaken | Point::Releasing);
@@ -133,7 +133,7 @@ async fn cancelled_at(ctx: &Ctx, plain: &Locks, point: Point, held: bool) -> Ver
             }
             // Pushed, or found by looking again.
             let granted = async || match ctx.pushes() {
-                true => Ok(ear.grants() > 0),
+                true => Ok(probe.grants() > 0),
                 false => Ok(plain.inspect(&name).await?.is_some()),
             };
             ctx.until("it is granted", granted).await?;
@@ -196,7 +196,7 @@ fn n_polls(ctx: &Ctx) -> Verdict {
     let repeats = ctx.rounds(8);
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let wire = Wire::new(|_| Way::Gates(Gate::open(), Gate::open()));
+        let wire = Wire::new(|_| Fault::Hold(Gate::open(), Gate::open()));
         let locks = ctx.client().wire(&wire).connect().await?;
         for round in 0..repeats {
             let mut n = 0;

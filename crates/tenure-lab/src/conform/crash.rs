@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::check::judge;
 use super::faces::Face;
-use super::wire::{Way, Wire};
+use super::wire::{Fault, Wire};
 use super::worker::{Crowd, Order, Task, alone};
 use super::{Ctx, Failed, Report, Trial, Verdict, ensure};
 use crate::num::Dice;
@@ -196,7 +196,9 @@ fn silent(ctx: &Ctx) -> Verdict {
         let name = ctx.name("silent");
         // The attempt goes through, and nothing after it.
         let wire =
-            Wire::new(|call| if call.is(super::wire::Verb::Attempt) { Way::Through } else { Way::Swallow });
+            Wire::new(
+                |call| if call.is(super::wire::Verb::Attempt) { Fault::Pass } else { Fault::LoseRequest },
+            );
         let dead = ctx.client().ttl_ms(400).wire(&wire).connect().await?;
         let locks = ctx.locks().await?;
         let before = ctx.lock(&dead, &name)?.lock().await?;

@@ -11,15 +11,15 @@ use tenure::runtime::Runtime;
 use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Capabilities, HoldEnd, Key, Locks, Owner, Scope, StoreUrl, Visibility, Wakeup};
 
-use super::ear::{Ear, Fan};
 use super::faces::{Face, Fillers};
-use super::raw::Store;
+use super::raw::{Store, owner};
+use super::sinks::{Broadcast, SinkProbe};
 use super::wire::{Lent, Wire, Wired};
 use super::{Failed, Verdict, ensure};
 use crate::servers::{self, IN_PROCESS, Own, Place};
 
-/// Bends a store, what it pushes, and what the engine runs on: how deliberately broken variants are made.
-pub trait Twist: Send + Sync {
+/// Replaces a store, what it pushes, and what the engine runs on: how deliberately broken variants are made.
+pub trait Hooks: Send + Sync {
     /// The store as all clients see it.
     fn store(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
         store
@@ -40,7 +40,7 @@ pub trait Twist: Send + Sync {
 
 struct Honest;
 
-impl Twist for Honest {}
+impl Hooks for Honest {}
 
 /// What a trial is given.
 pub struct Ctx {
@@ -51,7 +51,7 @@ pub struct Ctx {
     pub(super) percent: u64,
     patience: Duration,
     own: Option<Arc<dyn Own>>,
-    twist: Arc<dyn Twist>,
+    hooks: Arc<dyn Hooks>,
     shared: Mutex<Option<Arc<Shared>>>,
     numbers: AtomicU64,
     /// What is taken as the lock.
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Ctx {
 /// A store that is private to whoever opened it, shared by the clients of one trial.
 struct Shared {
     store: Arc<dyn Backend>,
-    fan: Arc<Fan>,
+    broadcast: Arc<Broadcast>,
 }
 
 impl Ctx {
@@ -87,7 +87,7 @@ impl Ctx {
             percent: 100,
             patience: Duration::from_secs(30),
             own: place.own(),
-            twist: Arc::new(Honest),
+            hooks: Arc::new(Honest),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
             face: Face::default(),
@@ -101,8 +101,8 @@ impl Ctx {
 
     /// The same store, broken on purpose.
     #[must_use]
-    pub fn twisted(self, twist: Arc<dyn Twist>) -> Ctx {
-        Ctx { twist, ..self }
+    pub fn with_hooks(self, hooks: Arc<dyn Hooks>) -> Ctx {
+        Ctx { hooks, ..self }
     }
 
     /// With less patience, and fewer rounds.
@@ -143,7 +143,7 @@ impl Ctx {
             percent: self.percent,
             patience: self.patience,
             own: beside.or_else(|| self.own.clone()),
-            twist: self.twist.clone(),
+            hooks: self.hooks.clone(),
             shared: Mutex::default(),
             numbers: AtomicU64::new(0),
             face: self.face,
@@ -241,7 +241,7 @@ impl Ctx {
             ctx: self,
             ttl: Duration::from_secs(30),
             wire: None,
-            ear: None,
+            probe: None,
             runtime: None,
             owner: None,
             shared: false,
@@ -260,30 +260,30 @@ impl Ctx {
 
     /// The same, on other clocks, where the store has none of its own.
     pub(crate) async fn store_on(&self, runtime: Arc<dyn Runtime>) -> Verdict<Store> {
-        let ear = Ear::deaf();
+        let probe = SinkProbe::alone();
         let backend = if self.private() {
             let shared = self.shared(runtime.clone()).await?;
-            shared.fan.add(ear.clone());
+            shared.broadcast.add(probe.clone());
             shared.store.clone()
         } else {
-            self.seen(self.open(self.twist.sink(ear.clone()), runtime.clone()).await?)
+            self.seen(self.open(self.hooks.sink(probe.clone()), runtime.clone()).await?)
         };
-        Ok(Store { backend, ear, runtime, namespace: self.namespace.clone(), face: self.face })
+        Ok(Store { backend, probe, runtime, namespace: self.namespace.clone(), face: self.face })
     }
 
     /// A store as all clients see it.
     fn seen(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        self.face.hiding(self.twist.store(store))
+        self.face.hiding(self.hooks.store(store))
     }
 
     async fn shared(&self, runtime: Arc<dyn Runtime>) -> Verdict<Arc<Shared>> {
         if let Some(shared) = &*self.shared.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(shared.clone());
         }
-        let fan = Arc::new(Fan::default());
-        let store = self.open(self.twist.sink(fan.clone()), runtime).await?;
+        let broadcast = Arc::new(Broadcast::default());
+        let store = self.open(self.hooks.sink(broadcast.clone()), runtime).await?;
         let store = self.seen(Arc::new(Lent(store)));
-        let shared = Arc::new(Shared { store, fan });
+        let shared = Arc::new(Shared { store, broadcast });
         let mut slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(slot.get_or_insert(shared).clone())
     }
@@ -295,17 +295,12 @@ impl Ctx {
     }
 }
 
-/// An owner for claims that no engine makes.
-pub(crate) fn owner(program: &str) -> Owner {
-    Owner { user: "lab".into(), host: "here".into(), pid: std::process::id(), program: program.into() }
-}
-
 /// How a trial connects.
 pub(crate) struct Client<'a> {
     ctx: &'a Ctx,
     ttl: Duration,
     wire: Option<Arc<Wire>>,
-    ear: Option<Arc<Ear>>,
+    probe: Option<Arc<SinkProbe>>,
     runtime: Option<Arc<dyn Runtime>>,
     owner: Option<Owner>,
     shared: bool,
@@ -329,9 +324,9 @@ impl Client<'_> {
         self
     }
 
-    /// Puts an ear between the store's pushes and the engine.
-    pub(crate) fn ear(mut self, ear: &Arc<Ear>) -> Self {
-        self.ear = Some(ear.clone());
+    /// Puts a probe between the store's pushes and the engine.
+    pub(crate) fn probe(mut self, probe: &Arc<SinkProbe>) -> Self {
+        self.probe = Some(probe.clone());
         self
     }
 
@@ -349,17 +344,17 @@ impl Client<'_> {
     pub(crate) async fn connect(self) -> Verdict<Locks> {
         let ctx = self.ctx;
         let given = self.runtime.clone().unwrap_or_else(|| Arc::new(ThreadRuntime::new()));
-        let runtime = ctx.twist.runtime(given).or(self.runtime);
+        let runtime = ctx.hooks.runtime(given).or(self.runtime);
         // A private store is shared by wrapping; so is a client whose clock lies, since the store's must not.
         let inject = ctx.private() || runtime.is_some();
         let late = Arc::new(Late::default());
         let mut mine = None;
         if ctx.private() {
             let shared = ctx.shared(Arc::new(ThreadRuntime::new())).await?;
-            shared.fan.add(late.clone());
+            shared.broadcast.add(late.clone());
             mine = Some(shared.store.clone());
         } else if inject {
-            let store = ctx.open(ctx.twist.sink(late.clone()), Arc::new(ThreadRuntime::new())).await?;
+            let store = ctx.open(ctx.hooks.sink(late.clone()), Arc::new(ThreadRuntime::new())).await?;
             mine = Some(ctx.seen(store));
         }
         let url = if inject { IN_PROCESS } else { &ctx.url };
@@ -373,11 +368,11 @@ impl Client<'_> {
         if let Some(runtime) = runtime {
             builder = builder.runtime(runtime);
         }
-        let (twist, ear, wire, face) = (ctx.twist.clone(), self.ear, self.wire, ctx.face);
-        let sinks = twist.clone();
+        let (hooks, probe, wire, face) = (ctx.hooks.clone(), self.probe, self.wire, ctx.face);
+        let sinks = hooks.clone();
         let builder = builder.wrap_sink(move |hub| {
-            let sink = match ear {
-                Some(ear) => ear.to(hub),
+            let sink = match probe {
+                Some(probe) => probe.to(hub),
                 None => hub,
             };
             if !inject {
@@ -387,12 +382,12 @@ impl Client<'_> {
             sink
         });
         let builder = builder.wrap(move |opened| {
-            let store = mine.unwrap_or_else(|| face.hiding(twist.store(opened)));
+            let store = mine.unwrap_or_else(|| face.hiding(hooks.store(opened)));
             let store = match wire {
                 Some(wire) => Arc::new(Wired { wire, inner: store }),
                 None => store,
             };
-            twist.outer(store)
+            hooks.outer(store)
         });
         Ok(builder.connect().await?)
     }

@@ -7,11 +7,11 @@ use tenure::runtime::Runtime;
 use tenure::{Locks, LostReason};
 use tokio::time::sleep;
 
-use super::ear::Ear;
 use super::promised::no_transfer;
+use super::sinks::SinkProbe;
 use super::waiting::polls;
-use super::wire::{Verb, Way, Wire};
-use super::{Ctx, Failed, Report, Trial, Verdict, Warp, ensure};
+use super::wire::{Fault, Verb, Wire};
+use super::{Ctx, Failed, Report, SkewedRuntime, Trial, Verdict, ensure};
 use crate::any_guard::AnyGuard;
 use crate::num::boot_ns;
 
@@ -75,7 +75,7 @@ fn from_request(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let name = ctx.name("late_answers");
         // Later than the share of the lease that the deadline leaves for clocks.
-        let wire = Wire::new(|_| Way::Slow(Duration::ZERO, Duration::from_millis(300)));
+        let wire = Wire::new(|_| Fault::Delay(Duration::ZERO, Duration::from_millis(300)));
         let locks = ctx.client().ttl_ms(TTL).wire(&wire).connect().await?;
         let plain = ctx.locks().await?;
         let guard = ctx.lock(&locks, &name)?.lock().await?;
@@ -128,7 +128,7 @@ fn of_push(ctx: &Ctx) -> Verdict {
 fn signal(ctx: &Ctx) -> Verdict {
     const LOCKS: usize = 8;
     ctx.block_on(async {
-        let wire = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Through });
+        let wire = Wire::new(|call| if call.is(Verb::Renew) { Fault::LoseRequest } else { Fault::Pass });
         let mut late = Vec::new();
         let mut watches = Vec::new();
         for n in 0..LOCKS {
@@ -177,7 +177,8 @@ fn before_next(ctx: &Ctx) -> Verdict {
         let plain = ctx.locks().await?;
         for _ in 0..rounds {
             let name = ctx.name("next");
-            let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
+            let wire =
+                Wire::new(|call| if call.is(Verb::Attempt) { Fault::Pass } else { Fault::LoseRequest });
             let cut = ctx.client().ttl_ms(300).wire(&wire).connect().await?;
             let old = ctx.lock(&cut, &name)?.lock().await?;
             let deadline = believes_until(&old);
@@ -200,17 +201,17 @@ fn before_next(ctx: &Ctx) -> Verdict {
 fn suspended(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let name = ctx.name("suspended");
-        let warp = Warp::new();
-        let locks = ctx.client().ttl_ms(60_000).runtime(warp.clone()).connect().await?;
+        let skewed = SkewedRuntime::new();
+        let locks = ctx.client().ttl_ms(60_000).runtime(skewed.clone()).connect().await?;
         let guard = ctx.lock(&locks, &name)?.lock().await?;
         guard.check()?;
-        let now = warp.now();
+        let now = skewed.now();
         let lost = guard.lost();
         tokio::pin!(lost);
         let soon = tokio::time::timeout(Duration::from_millis(20), &mut lost).await;
         ensure!(soon.is_err(), "lost without a reason: {soon:?}");
-        warp.jump(Duration::from_secs(60));
-        ensure!(warp.now().since(now) >= Duration::from_secs(60), "the clock did not jump");
+        skewed.jump(Duration::from_secs(60));
+        ensure!(skewed.now().since(now) >= Duration::from_secs(60), "the clock did not jump");
         ensure!(
             guard.check().is_err(),
             "the machine slept for longer than the lease, and the guard believes"
@@ -287,9 +288,9 @@ fn longer_leases(ctx: &Ctx) -> Verdict {
     const TTL: Duration = Duration::from_millis(1500);
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let (wire, ear) = (Wire::new(|_| Way::Longer), Ear::new());
-        ear.lengthen();
-        let locks = ctx.client().ttl_ms(1500).wire(&wire).ear(&ear).connect().await?;
+        let (wire, probe) = (Wire::new(|_| Fault::Longer), SinkProbe::new());
+        probe.lengthen();
+        let locks = ctx.client().ttl_ms(1500).wire(&wire).probe(&probe).connect().await?;
         let bounded = |what: &str, guard: &AnyGuard| {
             let left = guard.remaining();
             ensure!(left <= TTL, "{what}: it is believed for {left:?}, and the ttl is {TTL:?}");
@@ -312,7 +313,7 @@ fn longer_leases(ctx: &Ctx) -> Verdict {
         let guard = ctx.within("the hand-over", waiting).await???;
         bounded("after a hand-over", &guard)?;
         // And it ends: the store hears no more of it.
-        let silent = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Longer });
+        let silent = Wire::new(|call| if call.is(Verb::Renew) { Fault::LoseRequest } else { Fault::Longer });
         let locks = ctx.client().ttl_ms(1500).wire(&silent).connect().await?;
         guard.release().await?;
         let guard = ctx.lock(&locks, &name)?.lock().await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tenure::backend::Claim;
 use tenure::{ErrorKind, LostReason};
 
-use super::wire::{Verb, Way, Wire};
+use super::wire::{Fault, Verb, Wire};
 use super::worker::{Crowd, Task, alone};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
@@ -50,9 +50,9 @@ fn dropped_runtime(ctx: &Ctx) -> Verdict {
     let wire = Wire::new(move |call| {
         let first = |claim: &Claim| tried.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.id);
         match call.verb {
-            Verb::Release if call.claims.iter().any(first) => Way::Refuse,
-            Verb::Release => Way::Slow(Duration::from_millis(30), Duration::from_millis(30)),
-            _ => Way::Through,
+            Verb::Release if call.claims.iter().any(first) => Fault::Refuse,
+            Verb::Release => Fault::Delay(Duration::from_millis(30), Duration::from_millis(30)),
+            _ => Fault::Pass,
         }
     });
     let locks = user.block_on(async {

@@ -6,8 +6,8 @@ use tenure::{Error, ErrorKind, LostReason, Released};
 
 use super::faces::evicts_all;
 use super::promised::no_evict;
-use super::wire::{Verb, Way, Wire};
-use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
+use super::wire::{Fault, Verb, Wire};
+use super::{Ctx, Report, SkewedRuntime, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s8_a_release_tells_the_truth", rules: &["S8"], why_not: evicts_all, run: releases },
@@ -40,10 +40,10 @@ fn releases(ctx: &Ctx) -> Verdict {
         let lock = ctx.lock(&locks, &name)?;
         lock.lock().await?.release().await?;
         // Taken away while we hold it, and nobody has told us yet.
-        let ear = super::ear::Ear::new();
-        let unheard = ctx.client().ear(&ear).connect().await?;
+        let probe = super::sinks::SinkProbe::new();
+        let unheard = ctx.client().probe(&probe).connect().await?;
         let guard = ctx.lock(&unheard, &name)?.lock().await?;
-        ear.stop_up();
+        probe.mute();
         ensure!(plain.evict(&name, None, "a trial").await? == Released::WasHeld, "it was held");
         let error = fails("a release after an eviction", LOST, guard.release().await)?;
         ensure!(
@@ -61,7 +61,7 @@ fn releases(ctx: &Ctx) -> Verdict {
         next.check()?;
         next.release().await?;
         // The lease has ended.
-        let wire = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Through });
+        let wire = Wire::new(|call| if call.is(Verb::Renew) { Fault::LoseRequest } else { Fault::Pass });
         let slow = ctx.client().ttl_ms(200).wire(&wire).connect().await?;
         let guard = ctx.lock(&slow, &name)?.lock().await?;
         ctx.until("the lease ends", async || Ok(plain.inspect(&name).await?.is_none())).await?;
@@ -74,8 +74,8 @@ fn releases(ctx: &Ctx) -> Verdict {
 /// Nobody answers anything. The clock of the engine runs fast, since no store is involved.
 fn silent(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
-        let wire = Wire::new(|_| Way::Swallow);
-        let locks = ctx.client().wire(&wire).runtime(Warp::fast(20)).connect().await?;
+        let wire = Wire::new(|_| Fault::LoseRequest);
+        let locks = ctx.client().wire(&wire).runtime(SkewedRuntime::fast(20)).connect().await?;
         let lock = ctx.lock(&locks, &ctx.name("silent"))?;
         let (waits, tries, patient) = (lock.clone(), lock.clone(), lock.clone());
         let waits = tokio::spawn(async move { waits.lock().await });
@@ -92,8 +92,8 @@ fn silent(ctx: &Ctx) -> Verdict {
 /// Everything fails at once.
 fn failing(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
-        let wire = Wire::new(|_| Way::Refuse);
-        let locks = ctx.client().wire(&wire).runtime(Warp::fast(20)).connect().await?;
+        let wire = Wire::new(|_| Fault::Refuse);
+        let locks = ctx.client().wire(&wire).runtime(SkewedRuntime::fast(20)).connect().await?;
         let name = ctx.name("failing");
         let lock = ctx.lock(&locks, &name)?;
         fails("lock", SILENT, ctx.within("lock gives up", lock.lock()).await?)?;
@@ -116,9 +116,9 @@ fn unanswered(ctx: &Ctx) -> Verdict {
             let name = ctx.name("unanswered");
             let plain = ctx.locks().await?;
             let wire = Wire::new(move |call| match call.verb {
-                Verb::Release if round % 2 == 0 => Way::Swallow,
-                Verb::Release => Way::Deaf,
-                _ => Way::Through,
+                Verb::Release if round % 2 == 0 => Fault::LoseRequest,
+                Verb::Release => Fault::LoseAnswer,
+                _ => Fault::Pass,
             });
             let locks = ctx.client().ttl_ms(300).wire(&wire).connect().await?;
             let guard = ctx.lock(&locks, &name)?.lock().await?;

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use tenure::backend::{Backend, BoxFuture, Call, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
 use tenure::{Capabilities, Line, LockOptions, Locks, Result, RwLock, Semaphore, Token};
 
-use super::ctx::owner;
 use super::promised;
-use super::raw::Store;
+use super::raw::{Store, owner};
 use super::{Ctx, Verdict};
 use crate::any_guard::AnyGuard;
 

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::check::{Held, judge};
 use super::faces::Lock;
 use super::promised::{no_evict, no_keep};
-use super::wire::{Way, Wire};
+use super::wire::{Fault, Wire};
 use super::{Ctx, Failed, Report, Trial, Verdict, ensure};
 use crate::num::{Dice, boot_ns};
 
@@ -31,17 +31,17 @@ fn bad_wire(faulty: Arc<AtomicBool>, faults: Arc<AtomicU64>, seed: u64) -> Arc<W
     let dice = Mutex::new(Dice::new(seed, 3));
     Wire::new(move |_| {
         if !faulty.load(Ordering::SeqCst) {
-            return Way::Through;
+            return Fault::Pass;
         }
         let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
         let ms = |dice: &mut Dice| Duration::from_millis(dice.below(40));
         let way = match dice.below(8) {
-            0 => Way::Swallow,
-            1 => Way::Deaf,
-            2 => Way::Refuse,
-            3 => Way::Garble,
-            4 | 5 => Way::Slow(ms(&mut dice), ms(&mut dice)),
-            _ => return Way::Through,
+            0 => Fault::LoseRequest,
+            1 => Fault::LoseAnswer,
+            2 => Fault::Refuse,
+            3 => Fault::Garble,
+            4 | 5 => Fault::Delay(ms(&mut dice), ms(&mut dice)),
+            _ => return Fault::Pass,
         };
         faults.fetch_add(1, Ordering::SeqCst);
         way

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenure::Released;
 use tenure::backend::{Call, Leave, Standing};
 
-use super::wire::{Verb, Way, Wire};
+use super::wire::{Fault, Verb, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
@@ -120,9 +120,9 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
                 if !call.is(Verb::Attempt)
                     || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err()
                 {
-                    return Way::Through;
+                    return Fault::Pass;
                 }
-                if round % 6 == 5 { Way::Deaf } else { Way::Garble }
+                if round % 6 == 5 { Fault::LoseAnswer } else { Fault::Garble }
             });
             let locks = ctx.client().wire(&wire).connect().await?;
             let guard =
@@ -153,7 +153,7 @@ fn lost_releases(ctx: &Ctx) -> Verdict {
             let first = AtomicU64::new(0);
             let wire = Wire::new(move |call| {
                 let once = call.is(Verb::Release) && first.fetch_add(1, Ordering::SeqCst) == 0;
-                if once { Way::Garble } else { Way::Through }
+                if once { Fault::Garble } else { Fault::Pass }
             });
             let locks = ctx.client().wire(&wire).connect().await?;
             let guard = ctx.lock(&locks, &name)?.lock().await?;

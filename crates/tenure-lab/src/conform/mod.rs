@@ -5,7 +5,7 @@
 //! - [`main`]: the test of another crate's backend.
 //! - `ctx`: what a trial is given: clients, patience.
 //! - `raw`: stores without an engine.
-//! - `wire`, `ear`, `warp`: a backend, a sink and a runtime that a trial can bend.
+//! - `wire`, `sinks`, `skew`: a backend, a sink and a runtime that a trial can make faulty.
 //! - `worker`: what child processes do.
 //! - `check`: judges what they did.
 //! - `promised`: capabilities that exclude trials.
@@ -20,7 +20,6 @@ mod check;
 mod crash;
 mod ctx;
 mod deadlines;
-mod ear;
 mod ends;
 mod errors;
 mod exclusion;
@@ -41,9 +40,10 @@ mod raw;
 mod renewals;
 mod seen;
 mod sick;
+mod sinks;
+mod skew;
 mod tokens;
 mod waiting;
-mod warp;
 mod wire;
 mod withdrawal;
 mod worker;
@@ -51,12 +51,12 @@ mod worker;
 use std::fmt;
 
 pub use crate::servers::{Place, places};
-pub use ctx::{Ctx, Twist};
+pub use ctx::{Ctx, Hooks};
 pub use faces::Face;
 pub use lanes::{Came, harness, judge};
 pub use outside::main;
 pub use print::run;
-pub(crate) use warp::Warp;
+pub(crate) use skew::SkewedRuntime;
 pub(crate) use worker::WORKER;
 
 /// The rules of the contract: safety, liveness, observability.

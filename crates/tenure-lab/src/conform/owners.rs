@@ -6,7 +6,7 @@ use tenure::backend::{Claim, ClaimId, Leave, Standing};
 use tenure::{ErrorKind, Released};
 
 use super::raw::Store;
-use super::wire::{Verb, Way, Wire};
+use super::wire::{Fault, Verb, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
@@ -94,7 +94,7 @@ fn stale(ctx: &Ctx) -> Verdict {
         let store = ctx.store().await?;
         for round in 0..rounds {
             let name = ctx.name("stale");
-            let wire = Wire::new(|call| if call.is(Verb::Renew) { Way::Swallow } else { Way::Through });
+            let wire = Wire::new(|call| if call.is(Verb::Renew) { Fault::LoseRequest } else { Fault::Pass });
             let slow = ctx.client().ttl_ms(200).wire(&wire).connect().await?;
             let old = ctx.lock(&slow, &name)?.lock().await?;
             let new = ctx.within("the next grant", ctx.lock(&plain, &name)?.lock()).await??;

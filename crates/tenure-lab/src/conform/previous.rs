@@ -115,7 +115,7 @@ fn told(ctx: &Ctx) -> Verdict {
         store.release(&next, Leave::Nothing).await?;
         granted(ctx, &store, &last, Previous::Released, "a release that let a waiter in").await?;
         let pushed: Vec<_> =
-            [&next, &last].iter().flat_map(|c| store.ear.granted(c.id)).map(|g| g.previous).collect();
+            [&next, &last].iter().flat_map(|c| store.probe.granted(c.id)).map(|g| g.previous).collect();
         ensure!(!pushed.contains(&Previous::Unknown), "pushed as {pushed:?}");
         store.release(&last, Leave::Nothing).await?;
         Ok(Report::new().count("tellings", 4 + pushed.len() as u64))

@@ -8,17 +8,21 @@ use tenure::backend::{
 };
 use tenure::core::lease::TTL_WAITING;
 use tenure::runtime::Runtime;
-use tenure::{Key, Line};
+use tenure::{Key, Line, Owner};
 
-use super::ctx::owner;
-use super::ear::Ear;
 use super::faces::Face;
+use super::sinks::SinkProbe;
 use super::{Failed, Verdict, ensure};
+
+/// An owner for claims that no engine makes.
+pub(crate) fn owner(program: &str) -> Owner {
+    Owner { user: "lab".into(), host: "here".into(), pid: std::process::id(), program: program.into() }
+}
 
 /// A store without an engine.
 pub(crate) struct Store {
     pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) ear: Arc<Ear>,
+    pub(crate) probe: Arc<SinkProbe>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(super) namespace: String,
     pub(super) face: Face,

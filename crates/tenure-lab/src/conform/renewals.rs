@@ -94,10 +94,10 @@ fn learns(ctx: &Ctx) -> Verdict {
         let store = ctx.store().await?;
         let name = ctx.name("learns");
         // Nothing is pushed, so only the renewal can tell.
-        let ear = super::ear::Ear::new();
-        let locks = ctx.client().ttl_ms(3000).ear(&ear).connect().await?;
+        let probe = super::sinks::SinkProbe::new();
+        let locks = ctx.client().ttl_ms(3000).probe(&probe).connect().await?;
         let guard = ctx.lock(&locks, &name)?.lock().await?;
-        ear.stop_up();
+        probe.mute();
         store.backend.evict(&ctx.key(&name)?, None, "a trial", Call::PATIENT).await?;
         let lost = ctx.within("the renewal that finds nothing", guard.lost()).await?;
         let told = matches!(lost.why(), LostReason::Evicted(_) | LostReason::Gone);

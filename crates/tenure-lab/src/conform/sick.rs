@@ -3,7 +3,7 @@
 use std::time::Duration;
 use tokio::time::sleep;
 
-use super::wire::{Verb, Way, Wire};
+use super::wire::{Fault, Verb, Wire};
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
@@ -17,12 +17,9 @@ fn stuck_lock(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let sick = ctx.name("sick");
         let name = sick.clone();
-        let wire =
-            Wire::new(
-                move |call| {
-                    if call.is(Verb::Renew) && call.about(&name) { Way::Swallow } else { Way::Through }
-                },
-            );
+        let wire = Wire::new(move |call| {
+            if call.is(Verb::Renew) && call.about(&name) { Fault::LoseRequest } else { Fault::Pass }
+        });
         let locks = ctx.client().ttl_ms(2000).wire(&wire).connect().await?;
         let stuck = ctx.lock(&locks, &sick)?.lock().await?;
         let mut guards = Vec::new();
@@ -47,7 +44,7 @@ fn stuck_lock(ctx: &Ctx) -> Verdict {
 fn stuck_store(ctx: &Ctx) -> Verdict {
     const LOCKS: usize = 16;
     ctx.block_on(async {
-        let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
+        let wire = Wire::new(|call| if call.is(Verb::Attempt) { Fault::Pass } else { Fault::LoseRequest });
         let sick = ctx.client().ttl_ms(1500).wire(&wire).connect().await?;
         let well = ctx.client().ttl_ms(1500).connect().await?;
         let mut lost = Vec::new();

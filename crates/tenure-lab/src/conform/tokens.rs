@@ -9,9 +9,9 @@ use tenure::{Fact, LockOptions, Token, TokenStrength};
 
 use super::faces::no_token;
 use super::promised::{no_evict, no_keep};
-use super::wire::{Verb, Way, Wire};
+use super::wire::{Fault, Verb, Wire};
 use super::worker::{Crowd, Task, alone};
-use super::{Ctx, Report, Trial, Verdict, Warp, ensure};
+use super::{Ctx, Report, SkewedRuntime, Trial, Verdict, ensure};
 
 pub(crate) const TRIALS: &[Trial] = &[
     Trial { name: "s2_tokens_grow_through_every_end", rules: &["S2"], why_not: no_token, run: every_end },
@@ -55,7 +55,9 @@ fn every_end(ctx: &Ctx) -> Verdict {
                 _ => {
                     drop(guard);
                     let wire =
-                        Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
+                        Wire::new(
+                            |call| if call.is(Verb::Attempt) { Fault::Pass } else { Fault::LoseRequest },
+                        );
                     let cut = ctx.client().ttl_ms(150).wire(&wire).connect().await?;
                     let lock =
                         ctx.lock(&cut, &name)?.with(LockOptions::new().ttl(Duration::from_millis(150)))?;
@@ -86,13 +88,13 @@ fn told(ctx: &Ctx) -> Verdict {
                 return Err("it is not granted".into());
             };
             if ctx.pushes() {
-                ctx.until("the push", async || Ok(!store.ear.granted(next.id).is_empty())).await?;
+                ctx.until("the push", async || Ok(!store.probe.granted(next.id).is_empty())).await?;
             }
             let Standing::Held(renewed) = store.renew(&next).await? else {
                 return Err("it cannot renew".into());
             };
             let listed = store.look(&name).await?.and_then(|line| line.holders.first().and_then(|h| h.token));
-            let pushed: Vec<_> = store.ear.granted(next.id).into_iter().map(|g| g.token).collect();
+            let pushed: Vec<_> = store.probe.granted(next.id).into_iter().map(|g| g.token).collect();
             let all = [now.token, renewed.token, listed];
             let one = all.iter().chain(&pushed).all(|t| t.is_some() && *t == now.token);
             ensure!(one, "answered, renewed and listed as {all:?}, pushed as {pushed:?}");
@@ -171,9 +173,9 @@ fn reboots(ctx: &Ctx) -> Verdict {
         }
         ctx.block_on(async {
             reboot(ctx).await?;
-            let warp = Warp::new();
-            warp.set_wall_off(-3600);
-            let store = ctx.store_on(warp).await?;
+            let skewed = SkewedRuntime::new();
+            skewed.set_wall_off(-3600);
+            let store = ctx.store_on(skewed).await?;
             let claim = store.claim(&name)?;
             // Where only its lease ends a hold, a dead holder is followed when that is over.
             let mut token = None;
@@ -240,13 +242,13 @@ fn data_loss(ctx: &Ctx) -> Verdict {
 fn backward(ctx: &Ctx) -> Verdict {
     let ctx = &ctx.beside("backward");
     ctx.block_on(async {
-        let warp = Warp::new();
-        let store = ctx.store_on(warp.clone()).await?;
+        let skewed = SkewedRuntime::new();
+        let store = ctx.store_on(skewed.clone()).await?;
         let name = ctx.name("backward");
         let mut last = 0;
         let offsets = [0, -3600, 5, -86_400 * 365, 0, -1_000_000_000, 3];
         for seconds in offsets {
-            warp.set_wall_off(seconds);
+            skewed.set_wall_off(seconds);
             for _ in 0..3 {
                 let claim = store.claim(&name)?;
                 let token = store.take(&claim).await?.token.ok_or("a mutex has tokens")?;
@@ -256,10 +258,12 @@ fn backward(ctx: &Ctx) -> Verdict {
         }
         // A store with a clock of its own does not read ours: then there is nothing to go back.
         ensure!(
-            !ctx.reads_our_clock() || warp.wall_reads() > 0,
+            !ctx.reads_our_clock() || skewed.wall_reads() > 0,
             "the clock that went back is not the one that the store reads"
         );
-        Ok(Report::new().count("grants", offsets.len() * 3).count("readings of the clock", warp.wall_reads()))
+        Ok(Report::new()
+            .count("grants", offsets.len() * 3)
+            .count("readings of the clock", skewed.wall_reads()))
     })
 }
 
@@ -311,7 +315,8 @@ fn fenced(ctx: &Ctx) -> Verdict {
         let mut count = |done: [bool; 2]| (0..2).for_each(|n| acknowledged[n] += u64::from(done[n]));
         let mut refused = 0;
         for _ in 0..rounds {
-            let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
+            let wire =
+                Wire::new(|call| if call.is(Verb::Attempt) { Fault::Pass } else { Fault::LoseRequest });
             let paused = ctx.client().ttl_ms(150).wire(&wire).connect().await?;
             let stale = ctx.within("a grant", ctx.lock(&paused, &name)?.lock()).await??;
             let seen = read(stale.the_token()?.get());

@@ -8,7 +8,7 @@ use tenure::core::lease::LOOK_AGAIN_MAX;
 use tenure::{Locks, Order, Wakeup};
 use tokio::time::{Instant, sleep};
 
-use super::ear::Ear;
+use super::sinks::SinkProbe;
 use super::wire::Wire;
 use super::{Ctx, Report, Trial, Verdict, ensure};
 
@@ -132,8 +132,8 @@ fn told(ctx: &Ctx) -> Verdict {
     const WAITERS: u64 = 6;
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let (wire, ear) = (Wire::counting(), Ear::new());
-        let locks = ctx.client().wire(&wire).ear(&ear).connect().await?;
+        let (wire, probe) = (Wire::counting(), SinkProbe::new());
+        let locks = ctx.client().wire(&wire).probe(&probe).connect().await?;
         let name = ctx.name("told");
         let guard = ctx.lock(&plain, &name)?.lock().await?;
         let mut waiting = Vec::new();
@@ -161,7 +161,7 @@ fn told(ctx: &Ctx) -> Verdict {
         guard.release().await?;
         for (n, waiter) in waiting.into_iter().enumerate() {
             let guard = ctx.within("a waiter's turn", waiter).await???;
-            ensure!(ear.grants() > n as u64, "granted without having been told");
+            ensure!(probe.grants() > n as u64, "granted without having been told");
             guard.release().await?;
         }
         ensure!(wire.attempts() == WAITERS, "somebody asked again: {} attempts", wire.attempts());
@@ -169,7 +169,7 @@ fn told(ctx: &Ctx) -> Verdict {
         Ok(Report::new()
             .count("waiters", WAITERS)
             .count("renewals while waiting", idle)
-            .count("grants pushed", ear.grants()))
+            .count("grants pushed", probe.grants()))
     })
 }
 
@@ -178,8 +178,8 @@ fn lost_push(ctx: &Ctx) -> Verdict {
     let many = ctx.rounds(3);
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let ear = Ear::new();
-        let locks = ctx.client().ear(&ear).connect().await?;
+        let probe = SinkProbe::new();
+        let locks = ctx.client().probe(&probe).connect().await?;
         let name = ctx.name("lost");
         let guard = ctx.lock(&plain, &name)?.lock().await?;
         let mut waiting = Vec::new();
@@ -188,7 +188,7 @@ fn lost_push(ctx: &Ctx) -> Verdict {
             waiting.push(tokio::spawn(async move { lock.lock().await }));
             ctx.until("the next one waits", async || Ok(waiters(&plain, &name).await? == n + 1)).await?;
         }
-        ear.stop_up();
+        probe.mute();
         guard.release().await?;
         let began = Instant::now();
         for waiter in waiting {

@@ -1,4 +1,5 @@
-//! A wire between an engine and its store, which a trial can cut, slow down, and hold requests and answers on.
+//! A wire between an engine and its store, with faults for single requests. It wraps the backend, so it serves stores
+//! without a network too; its faults have the names that they have in the TCP proxy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -40,21 +41,22 @@ impl Asked<'_> {
     }
 }
 
-/// What becomes of a request.
-pub(crate) enum Way {
-    Through,
+/// What happens to a request.
+pub(crate) enum Fault {
+    /// Nothing: it passes.
+    Pass,
     /// It never arrives, and nobody answers.
-    Swallow,
+    LoseRequest,
     /// It is applied, and the answer never comes.
-    Deaf,
+    LoseAnswer,
     /// It fails at once and does not arrive.
     Refuse,
     /// It is applied, and the answer is an error.
     Garble,
     /// It stops before the store, and its answer after it; both go on if nobody waits for them any more.
-    Gates(Gate, Gate),
+    Hold(Gate, Gate),
     /// It takes a while on the way there, and on the way back.
-    Slow(Duration, Duration),
+    Delay(Duration, Duration),
     /// Its answer tells of leases that are a hundred times as long, as a store does whose clock went back.
     Longer,
 }
@@ -78,10 +80,10 @@ fn lengthened(answer: Result<Answer>) -> Result<Answer> {
     Ok(answer)
 }
 
-impl Way {
+impl Fault {
     /// What it makes of an answer.
     fn change(&self) -> fn(Result<Answer>) -> Result<Answer> {
-        if matches!(self, Way::Longer) { lengthened } else { |answer| answer }
+        if matches!(self, Fault::Longer) { lengthened } else { |answer| answer }
     }
 }
 
@@ -131,7 +133,7 @@ impl Gate {
     }
 }
 
-type Rule = Box<dyn Fn(&Asked<'_>) -> Way + Send + Sync>;
+type Rule = Box<dyn Fn(&Asked<'_>) -> Fault + Send + Sync>;
 
 /// The rule of a wire, and what went over it.
 pub(crate) struct Wire {
@@ -144,7 +146,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(rule: impl Fn(&Asked<'_>) -> Way + Send + Sync + 'static) -> Arc<Wire> {
+    pub(crate) fn new(rule: impl Fn(&Asked<'_>) -> Fault + Send + Sync + 'static) -> Arc<Wire> {
         Arc::new(Wire {
             rule: Box::new(rule),
             attempts: AtomicU64::new(0),
@@ -156,7 +158,7 @@ impl Wire {
 
     /// A wire that only counts.
     pub(crate) fn counting() -> Arc<Wire> {
-        Wire::new(|_| Way::Through)
+        Wire::new(|_| Fault::Pass)
     }
 
     pub(crate) fn attempts(&self) -> u64 {
@@ -172,7 +174,7 @@ impl Wire {
         self.releases.load(Ordering::SeqCst)
     }
 
-    /// Requests behind gates, or on their slow way.
+    /// Requests behind gates, or delayed.
     pub(crate) fn travelling(&self) -> u64 {
         self.travelling.load(Ordering::SeqCst)
     }
@@ -210,27 +212,27 @@ impl Wired {
     /// Sends a request; `fails` makes its error.
     fn send<'a, T: Send + 'static>(
         &'a self,
-        way: Way,
+        fault: Fault,
         work: BoxFuture<'static, T>,
         fails: impl Fn(Error) -> T + Send + 'a,
     ) -> BoxFuture<'a, T> {
         Box::pin(async move {
-            match way {
-                Way::Through | Way::Longer => work.await,
-                Way::Swallow => std::future::pending().await,
-                Way::Refuse => fails(Error::unavailable("the lab refuses the request", "it is meant to")),
-                Way::Deaf => {
+            match fault {
+                Fault::Pass | Fault::Longer => work.await,
+                Fault::LoseRequest => std::future::pending().await,
+                Fault::Refuse => fails(Error::unavailable("the lab refuses the request", "it is meant to")),
+                Fault::LoseAnswer => {
                     let _ = work.await;
                     std::future::pending().await
                 }
-                Way::Garble => {
+                Fault::Garble => {
                     let _ = work.await;
                     fails(Error::uncertain("the lab garbles the answer", "it is meant to"))
                 }
-                Way::Gates(before, after) => {
+                Fault::Hold(before, after) => {
                     self.detached(work, move || before.pass(), move || after.pass()).await
                 }
-                Way::Slow(there, back) => {
+                Fault::Delay(there, back) => {
                     self.detached(work, move || thread::sleep(there), move || thread::sleep(back)).await
                 }
             }
@@ -259,7 +261,7 @@ impl Wired {
         }
     }
 
-    fn way(&self, verb: Verb, claims: &[Claim]) -> Way {
+    fn fault(&self, verb: Verb, claims: &[Claim]) -> Fault {
         let (counter, n) = match verb {
             Verb::Attempt => (&self.wire.attempts, claims.len() as u64),
             Verb::Renew => (&self.wire.renewals, claims.len() as u64),
@@ -275,30 +277,30 @@ impl Backend for Wired {
     tenure::pass_on!(inner: capabilities, domain, part, watch, close);
 
     fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        let way = self.way(Verb::Attempt, claims);
-        let (inner, own, change) = (self.inner.clone(), claims.to_vec(), way.change());
+        let fault = self.fault(Verb::Attempt, claims);
+        let (inner, own, change) = (self.inner.clone(), claims.to_vec(), fault.change());
         let work = async move { inner.attempt(&own, call).await.into_iter().map(change).collect() };
-        self.send(way, Box::pin(work), for_each(claims.len()))
+        self.send(fault, Box::pin(work), for_each(claims.len()))
     }
 
     fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        let way = self.way(Verb::Renew, claims);
-        let (inner, own, change) = (self.inner.clone(), claims.to_vec(), way.change());
+        let fault = self.fault(Verb::Renew, claims);
+        let (inner, own, change) = (self.inner.clone(), claims.to_vec(), fault.change());
         let work = async move { inner.renew(&own, call).await.into_iter().map(change).collect() };
-        self.send(way, Box::pin(work), for_each(claims.len()))
+        self.send(fault, Box::pin(work), for_each(claims.len()))
     }
 
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> BoxFuture<'a, Result<Released>> {
-        let way = self.way(Verb::Release, std::slice::from_ref(claim));
+        let fault = self.fault(Verb::Release, std::slice::from_ref(claim));
         let (inner, claim) = (self.inner.clone(), claim.clone());
-        self.send(way, Box::pin(async move { inner.release(&claim, leave, call).await }), Err)
+        self.send(fault, Box::pin(async move { inner.release(&claim, leave, call).await }), Err)
     }
 
     fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>> {
-        let way = self.way(Verb::Transfer, &[from.clone(), to.clone()]);
+        let fault = self.fault(Verb::Transfer, &[from.clone(), to.clone()]);
         let (inner, from, to) = (self.inner.clone(), from.clone(), to.clone());
-        let change = way.change();
-        self.send(way, Box::pin(async move { change(inner.transfer(&from, &to, call).await) }), Err)
+        let change = fault.change();
+        self.send(fault, Box::pin(async move { change(inner.transfer(&from, &to, call).await) }), Err)
     }
 
     fn evict<'a>(
@@ -308,15 +310,15 @@ impl Backend for Wired {
         why: &'a str,
         call: Call,
     ) -> BoxFuture<'a, Result<Released>> {
-        let way = self.way(Verb::Evict, &[]);
+        let fault = self.fault(Verb::Evict, &[]);
         let (inner, key, why) = (self.inner.clone(), key.clone(), why.to_owned());
-        self.send(way, Box::pin(async move { inner.evict(&key, token, &why, call).await }), Err)
+        self.send(fault, Box::pin(async move { inner.evict(&key, token, &why, call).await }), Err)
     }
 
     fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> BoxFuture<'a, Result<Page>> {
-        let way = self.way(Verb::Inspect, &[]);
+        let fault = self.fault(Verb::Inspect, &[]);
         let (inner, query) = (self.inner.clone(), query.clone());
-        self.send(way, Box::pin(async move { inner.inspect(&query, call).await }), Err)
+        self.send(fault, Box::pin(async move { inner.inspect(&query, call).await }), Err)
     }
 }
 

@@ -251,7 +251,7 @@ pub(crate) struct Crowd {
     closed: Vec<bool>,
     asks: Vec<u64>,
     tell: Sender<Heard>,
-    ear: Receiver<Heard>,
+    receiver: Receiver<Heard>,
     inside: HashMap<(usize, u64), (Held, u64)>,
     holds: Vec<Held>,
     found: HashMap<usize, String>,
@@ -260,13 +260,13 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     pub(crate) fn new() -> Crowd {
-        let (tell, ear) = channel();
+        let (tell, receiver) = channel();
         Crowd {
             workers: Vec::new(),
             closed: Vec::new(),
             asks: Vec::new(),
             tell,
-            ear,
+            receiver,
             inside: HashMap::new(),
             holds: Vec::new(),
             found: HashMap::new(),
@@ -308,7 +308,7 @@ impl Crowd {
         let end = Instant::now() + PATIENCE;
         while !enough(self) {
             let left = end.saturating_duration_since(Instant::now());
-            let Ok(heard) = self.ear.recv_timeout(left) else {
+            let Ok(heard) = self.receiver.recv_timeout(left) else {
                 return Err(Failed::Broken(format!("{what}: a child said nothing for {PATIENCE:?}")));
             };
             self.take(heard)?;
@@ -318,7 +318,7 @@ impl Crowd {
 
     /// Takes in what was told by now.
     pub(crate) fn listen(&mut self) -> Verdict<()> {
-        while let Ok(heard) = self.ear.try_recv() {
+        while let Ok(heard) = self.receiver.try_recv() {
             self.take(heard)?;
         }
         Ok(())

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Breach, Facts, Status, Verdict, Windows, judge_with};
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::history::History;
 
 /// Arguments of `tenure lab check`.

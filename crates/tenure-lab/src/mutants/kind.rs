@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::conform::Twist;
+use crate::conform::Hooks;
 use crate::servers::StoreKind;
 use crate::servers::patched::Patch;
 
@@ -24,7 +24,7 @@ pub(crate) struct Mutant {
 /// Where it is wrong.
 pub(crate) enum How {
     /// Between the engine and the store, in every client.
-    Client(fn() -> Arc<dyn Twist>),
+    Client(fn() -> Arc<dyn Hooks>),
     /// In the scripts of this kind of server, on their way to it.
     Scripts(&'static dyn StoreKind, &'static [Patch]),
     /// At the resource: what is read needs no token.
@@ -38,7 +38,7 @@ impl Mutant {
     }
 
     /// What is put around a client.
-    pub(crate) fn twist(&self) -> Option<Arc<dyn Twist>> {
+    pub(crate) fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         match self.how {
             How::Client(make) => Some(make()),
             How::Scripts(..) | How::Fence => None,

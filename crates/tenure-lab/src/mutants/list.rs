@@ -15,10 +15,12 @@ use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 
 use super::{How, Mutant};
-use crate::broken::bend::{AllAnswered, Answered, Bend, Near, Runs, Warped, locked, outer, runs};
+use crate::broken::intercept::{
+    AllAnswered, Answered, Interceptor, Near, Overridden, RuntimeOverride, locked, outer, runs,
+};
 use crate::broken::primitives::{Joins, Overtakes};
 use crate::broken::stores::{Endless, Fast, MadeUp, Seconds};
-use crate::conform::Twist;
+use crate::conform::Hooks;
 use crate::num::boot_ns;
 
 /// A table of wrong protocols: for each its name, where it is wrong, the rules of which it must break one, the faults under
@@ -70,7 +72,7 @@ pub(super) const MUTANTS: &[Mutant] = mutants! {
 #[derive(Default)]
 pub(crate) struct Shifted(Mutex<HashMap<Key, Answer>>);
 
-impl Bend for Shifted {
+impl Interceptor for Shifted {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let answer = store.attempt(claim).await?;
@@ -92,7 +94,7 @@ fn longer(answer: tenure::Result<Answer>, sent: u64) -> tenure::Result<Answer> {
     Ok(answer)
 }
 
-impl Bend for FromAnswer {
+impl Interceptor for FromAnswer {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let sent = boot_ns();
         Box::pin(async move { longer(store.attempt(&half(claim)).await, sent) })
@@ -109,7 +111,7 @@ impl Bend for FromAnswer {
 /// A grant that was told is believed as if it had been given when it was read.
 struct FromArrival;
 
-impl Twist for FromArrival {
+impl Hooks for FromArrival {
     fn sink(&self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
         Arc::new(Arrival(sink))
     }
@@ -130,7 +132,7 @@ impl Sink for Arrival {
 #[derive(Default)]
 struct AlwaysYes;
 
-impl Bend for AlwaysYes {
+impl Interceptor for AlwaysYes {
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
             let answers = store.renew(claims).await.into_iter().zip(claims);
@@ -164,7 +166,7 @@ fn half(claim: &Claim) -> Claim {
     Claim { ttl: claim.ttl / 2, ..claim.clone() }
 }
 
-impl Bend for Cut {
+impl Interceptor for Cut {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { whole(store.attempt(&half(claim)).await) })
     }
@@ -186,7 +188,7 @@ fn shared(claim: &Claim) -> Claim {
     Claim { id: ClaimId(u128::from(hash.finish())), ..claim.clone() }
 }
 
-impl Bend for OneId {
+impl Interceptor for OneId {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move { store.attempt(&shared(claim)).await })
     }
@@ -205,7 +207,7 @@ impl Bend for OneId {
 #[derive(Default)]
 struct AsOne;
 
-impl Bend for AsOne {
+impl Interceptor for AsOne {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let weight = if claim.kind == Kind::Semaphore { 1 } else { claim.weight };
         let light = Claim { weight, ..claim.clone() };
@@ -225,7 +227,7 @@ struct Still {
     seen: Arc<AtomicU64>,
 }
 
-fn stands_still() -> Arc<dyn Twist> {
+fn stands_still() -> Arc<dyn Hooks> {
     runs(|inner| {
         let (missed, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(boot_ns())));
         let clock = Still { inner, missed, seen };
@@ -236,7 +238,7 @@ fn stands_still() -> Arc<dyn Twist> {
                 look(&missed, &seen);
             }
         });
-        Runs(clock)
+        Overridden(clock)
     })
 }
 
@@ -254,7 +256,7 @@ impl Still {
     }
 }
 
-impl Warped for Still {
+impl RuntimeOverride for Still {
     fn inner(&self) -> &dyn Runtime {
         &*self.inner
     }
@@ -269,16 +271,45 @@ impl Warped for Still {
 
 #[cfg(test)]
 mod tests {
+    use crate::broken::{On, variants};
     use crate::mutants::all;
     use crate::servers::StoreKind;
+    use crate::servers::patched::Patch;
+
+    /// All patches: whose they are, and of which kind of server.
+    fn patches() -> impl Iterator<Item = (&'static str, &'static dyn StoreKind, &'static [Patch])> {
+        let of_mutants = all().filter_map(|m| Some((m.name, m.server()?, m.patches())));
+        let of_variants = variants().filter_map(|v| match v.on {
+            On::Server(kind, patches) => Some((v.name, kind, patches)),
+            On::Process => None,
+        });
+        of_mutants.chain(of_variants)
+    }
 
     /// A patch that has lost its place would leave a mutant that is right.
     #[test]
     fn every_patch_has_a_place_in_a_script() {
-        for mutant in all() {
-            let texts = mutant.server().map(StoreKind::scripts).unwrap_or_default();
-            for (old, _) in mutant.patches() {
-                assert!(texts.iter().any(|text| text.contains(old)), "{}: nothing says {old:?}", mutant.name);
+        for (name, kind, patches) in patches() {
+            for (old, _) in patches {
+                let old = kind.as_loaded(old);
+                assert!(
+                    kind.scripts().iter().any(|text| text.contains(&old)),
+                    "{name}: nothing says {old:?}"
+                );
+            }
+        }
+    }
+
+    /// One that counts bytes would lose its place whenever a record changes.
+    #[test]
+    fn no_patch_counts_bytes() {
+        for (name, _, patches) in patches() {
+            for text in patches.iter().flat_map(|(old, new)| [old, new]) {
+                let cuts = ["sub(", "byte("].into_iter().flat_map(|cut| text.split(cut).skip(1));
+                for inside in cuts.filter_map(|cut| cut.split(')').next()) {
+                    let from = inside.split_once(", ").map_or("", |(_, from)| from);
+                    assert!(!from.starts_with(|c: char| c.is_ascii_digit()), "{name}: {text}");
+                }
             }
         }
     }

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::{Mutant, all};
 use crate::chaos::{Caught, Hunt, hunt};
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::num::boot_ns;
 use crate::sim;
 

@@ -51,16 +51,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker of a role with its task; what it says arrives at `ear` under `number`.
+    /// Starts a worker of a role with its task; what it says arrives at `sender` under `number`.
     ///
     /// Call it from a thread that lives as long as the worker shall: the kernel ties the worker to that thread.
     pub(crate) fn start(
         role: &str,
         number: usize,
         task: &impl Serialize,
-        ear: Sender<Heard>,
+        sender: Sender<Heard>,
     ) -> Outcome<Worker> {
-        Worker::run(command(role)?, role, number, task, ear)
+        Worker::run(command(role)?, role, number, task, sender)
     }
 
     /// The same in a pid namespace of its own, where that is allowed ([`apart::missing`]).
@@ -68,9 +68,9 @@ impl Worker {
         role: &str,
         number: usize,
         task: &impl Serialize,
-        ear: Sender<Heard>,
+        sender: Sender<Heard>,
     ) -> Outcome<Worker> {
-        let mut worker = Worker::run(apart::command(role)?, role, number, task, ear)?;
+        let mut worker = Worker::run(apart::command(role)?, role, number, task, sender)?;
         worker.inner = Some(Inner::of(worker.pid())?);
         Ok(worker)
     }
@@ -80,7 +80,7 @@ impl Worker {
         role: &str,
         number: usize,
         task: &impl Serialize,
-        ear: Sender<Heard>,
+        sender: Sender<Heard>,
     ) -> Outcome<Worker> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().doing(|| format!("start a worker process ({role})"))?;
@@ -96,11 +96,11 @@ impl Worker {
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let said = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                if ear.send(Heard { from: number, said: Some(said) }).is_err() {
+                if sender.send(Heard { from: number, said: Some(said) }).is_err() {
                     return;
                 }
             }
-            let _ = ear.send(Heard { from: number, said: None });
+            let _ = sender.send(Heard { from: number, said: None });
         });
         Ok(worker)
     }

@@ -35,9 +35,9 @@ use tenure::{Locks, Scope};
 pub(crate) use buyers::BUYERS;
 pub(crate) use stock::STOCK;
 
-use crate::cli::Globals;
 use crate::duration;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::num::boot_ns;
 use crate::servers;
 use door::Strategy;

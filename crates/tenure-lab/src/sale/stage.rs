@@ -55,7 +55,7 @@ pub(super) struct Result {
 struct Stage<'a> {
     plan: &'a Plan,
     strategy: Strategy,
-    ear: Receiver<Heard>,
+    receiver: Receiver<Heard>,
     workers: Vec<Worker>,
     done: Vec<bool>,
     report: Report,
@@ -69,15 +69,15 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
     let dir =
         tempfile::Builder::new().prefix("tenure-sale-").tempdir().doing(|| "make a directory".into())?;
     let (socket, log) = (dir.path().join("stock"), dir.path().join("log"));
-    let (mouth, ear) = channel();
+    let (sender, receiver) = channel();
     let initial = i64::from(plan.stock);
     let task = stock::Task { socket: socket.clone(), log: log.clone(), stock: initial };
-    let mut shelf = Worker::start(stock::STOCK.0, STOCK, &task, mouth.clone())?;
+    let mut shelf = Worker::start(stock::STOCK.0, STOCK, &task, sender.clone())?;
     let faults = Faults::new(plan.faults, u64::from(plan.stock));
     let mut stage = Stage {
         plan,
         strategy,
-        ear,
+        receiver,
         workers: Vec::new(),
         done: Vec::new(),
         report: Report::default(),
@@ -101,7 +101,7 @@ pub(super) fn run(plan: &Plan, strategy: Strategy, bar: &ProgressBar) -> Outcome
             seed: plan.seed,
         };
         let number = stage.workers.len();
-        stage.workers.push(Worker::start(buyers::BUYERS.0, number, &task, mouth.clone())?);
+        stage.workers.push(Worker::start(buyers::BUYERS.0, number, &task, sender.clone())?);
         stage.done.push(false);
     }
     stage.wait_ready(stage.workers.len())?;
@@ -125,7 +125,7 @@ impl Stage<'_> {
         let end = Instant::now() + STUCK;
         while count > 0 {
             let left = end.saturating_duration_since(Instant::now());
-            match self.ear.recv_timeout(left).map_err(|_| late())?.said {
+            match self.receiver.recv_timeout(left).map_err(|_| late())?.said {
                 Some(Value::String(word)) if word == "ready" => count -= 1,
                 None => return Err(late()),
                 _ => {}
@@ -137,7 +137,7 @@ impl Stage<'_> {
     fn play(&mut self, bar: &ProgressBar) -> Outcome<()> {
         let mut news = (0, Instant::now());
         while !self.done.iter().all(|d| *d) {
-            match self.ear.recv_timeout(Duration::from_millis(20)) {
+            match self.receiver.recv_timeout(Duration::from_millis(20)) {
                 Ok(heard) => self.hear(heard, bar)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::door::Strategy;
 use super::stage::Result;
 use super::{Plan, scene};
-use crate::cli::Globals;
 use crate::duration;
+use crate::globals::Globals;
 use crate::num::round;
 use crate::servers;
 

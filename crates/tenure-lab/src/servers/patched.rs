@@ -9,7 +9,7 @@ use tenure_servers::proxy::{Proxy, Rewrite};
 use super::StoreKind;
 use crate::failure::{Doing, Outcome};
 
-/// What to replace in a script, and by what.
+/// What to replace in a script, and by what. Both name fields as the scripts do.
 pub(crate) type Patch = (&'static str, &'static str);
 
 /// How often each patch was applied.
@@ -56,11 +56,13 @@ impl Patched {
 
 /// Applies the patches to every script that a client loads.
 fn rewrite(kind: &'static dyn StoreKind, patches: &'static [Patch], counts: Counts) -> Rewrite {
+    let patches: Vec<(String, String)> =
+        patches.iter().map(|(old, new)| (kind.as_loaded(old), kind.as_loaded(new))).collect();
     Box::new(move |requests| {
         kind.request(requests, &mut |text| {
             let mut text = text.to_owned();
             for ((old, new), count) in patches.iter().zip(counts.iter()) {
-                count.fetch_add(text.matches(old).count(), Ordering::SeqCst);
+                count.fetch_add(text.matches(old.as_str()).count(), Ordering::SeqCst);
                 text = text.replace(old, new);
             }
             text

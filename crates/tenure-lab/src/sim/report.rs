@@ -14,8 +14,8 @@ use super::run::{Case, run};
 use super::shrink::shrink;
 use super::stores::STORES;
 use super::{FULL, Share, Sum, rare, sweep};
-use crate::cli::Globals;
 use crate::failure::{Doing, Failure, Outcome};
+use crate::globals::Globals;
 use crate::num::cpu_ns;
 
 /// `tenure lab sim`.

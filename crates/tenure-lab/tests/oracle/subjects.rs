@@ -231,9 +231,9 @@ impl Subject for Plain {
 }
 
 #[derive(Default)]
-pub(crate) struct Ear(Mutex<BTreeSet<u128>>);
+pub(crate) struct Notified(Mutex<BTreeSet<u128>>);
 
-impl Sink for Ear {
+impl Sink for Notified {
     fn news(&self, news: News) {
         if let News::Granted(id, ..) | News::Gone(id, _) = news {
             self.0.lock().expect("whole").insert(id.0);
@@ -244,7 +244,7 @@ impl Sink for Ear {
 /// A backend, through its contract.
 pub(crate) struct Store {
     backend: Arc<dyn Backend>,
-    ear: Option<Arc<Ear>>,
+    notified: Option<Arc<Notified>>,
     owner: Arc<Owner>,
     /// Its directory, removed after it.
     _dir: Option<tempfile::TempDir>,
@@ -253,12 +253,12 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn open(url: &str, clocks: Arc<Clocks>, hears_at_once: bool) -> Store {
         let owner = Owner { user: "u".into(), host: "h".into(), pid: 1, program: "oracle".into() };
-        let (owner, ear) = (Arc::new(owner), Arc::new(Ear::default()));
+        let (owner, notified) = (Arc::new(owner), Arc::new(Notified::default()));
         let url = StoreUrl::parse(url).expect("a good URL");
         let entry = backend::find(&url.scheme).expect("compiled in");
-        let opening = Opening { url, sink: ear.clone(), runtime: clocks, owner: owner.clone() };
+        let opening = Opening { url, sink: notified.clone(), runtime: clocks, owner: owner.clone() };
         let backend = pollster::block_on((entry.open)(opening)).expect("opens");
-        Store { backend, ear: hears_at_once.then_some(ear), owner, _dir: None }
+        Store { backend, notified: hears_at_once.then_some(notified), owner, _dir: None }
     }
 
     pub(crate) fn and_remove(self, dir: tempfile::TempDir) -> Store {
@@ -380,7 +380,7 @@ impl Subject for Store {
     }
 
     fn told(&mut self) -> Option<BTreeSet<u128>> {
-        self.ear.as_ref().map(|ear| std::mem::take(&mut *ear.0.lock().expect("whole")))
+        self.notified.as_ref().map(|notified| std::mem::take(&mut *notified.0.lock().expect("whole")))
     }
 
     fn whole(&self) -> Result<(), String> {

@@ -8,7 +8,7 @@ use tenure::{ErrorKind, Handle, Locks, NAMES_MAX, Once, Outcome, Slot};
 
 use super::super::ctx::mutex;
 use super::super::promised::{no_evict, no_handles};
-use super::super::{Ctx, Report, Trial, Verdict, Warp, ensure};
+use super::super::{Ctx, Report, SkewedRuntime, Trial, Verdict, ensure};
 use super::no_jobs;
 use crate::servers::IN_PROCESS;
 
@@ -229,9 +229,9 @@ fn apart(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let mut clients = Vec::new();
         for minutes in [5, 0, -5] {
-            let warp = Warp::new();
-            warp.set_wall_off(minutes * 60);
-            clients.push(ctx.client().runtime(warp).connect().await?);
+            let skewed = SkewedRuntime::new();
+            skewed.set_wall_off(minutes * 60);
+            clients.push(ctx.client().runtime(skewed).connect().await?);
         }
         let name = ctx.name("apart");
         // The next slot begins in two minutes, for whoever's clock is right: for one of them it is there already.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tenure::{ErrorKind, Locks, Once, Outcome, RunState, Slot};
 use tokio::task::JoinSet;
 
-use super::super::wire::{Verb, Way, Wire};
+use super::super::wire::{Fault, Verb, Wire};
 use super::super::worker::{Crowd, Task, alone};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 use super::{Hands, all, no_jobs};
@@ -150,9 +150,9 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
             let lost = AtomicU64::new(0);
             let wire = Wire::new(move |call| {
                 if !call.is(verb) || lost.fetch_add(1, Ordering::SeqCst) > round % 3 {
-                    return Way::Through;
+                    return Fault::Pass;
                 }
-                if round % 4 < 2 { Way::Garble } else { Way::Refuse }
+                if round % 4 < 2 { Fault::Garble } else { Fault::Refuse }
             });
             let locks = ctx.client().wire(&wire).connect().await?;
             let ran = AtomicU64::new(0);

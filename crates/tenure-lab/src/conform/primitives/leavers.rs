@@ -4,7 +4,7 @@ use tenure::{ErrorKind, Line, Locks, LostReason};
 
 use super::super::cancel::polled;
 use super::super::ctx::mutex;
-use super::super::wire::{Gate, Way, Wire};
+use super::super::wire::{Fault, Gate, Wire};
 use super::super::worker::{Crowd, Task};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 use super::hands::Hands;
@@ -22,7 +22,7 @@ fn dropped(ctx: &Ctx) -> Verdict {
     let repeats = ctx.rounds(4);
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let wire = Wire::new(|_| Way::Gates(Gate::open(), Gate::open()));
+        let wire = Wire::new(|_| Fault::Hold(Gate::open(), Gate::open()));
         let locks = ctx.client().sharing(true).wire(&wire).connect().await?;
         let (mut drops, mut whole) = (0u64, 0u64);
         for round in 0..repeats * 3 {

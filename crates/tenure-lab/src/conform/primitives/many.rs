@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::super::cancel::polled;
 use super::super::ctx::mutex;
-use super::super::wire::{Gate, Way, Wire};
+use super::super::wire::{Fault, Gate, Wire};
 use super::super::worker::{Crowd, Task, alone};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 use super::{Hands, all, in_line};
@@ -45,7 +45,7 @@ fn dropped(ctx: &Ctx) -> Verdict {
     let (mut dropped, mut done) = (0u64, 0u64);
     ctx.block_on(async {
         let plain = ctx.locks().await?;
-        let wire = Wire::new(|_| Way::Gates(Gate::open(), Gate::open()));
+        let wire = Wire::new(|_| Fault::Hold(Gate::open(), Gate::open()));
         let locks = ctx.client().wire(&wire).connect().await?;
         for round in 0..repeats {
             let mut n = 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::{Locks, Permit};
 
 use super::super::promised::{no_keep, no_transfer};
-use super::super::wire::{Verb, Way, Wire};
+use super::super::wire::{Fault, Verb, Wire};
 use super::super::worker::{Crowd, Task};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 use super::{Hands, in_line, no_semaphore};
@@ -54,7 +54,7 @@ async fn given(locks: &Locks, name: &str) -> Verdict<u32> {
 fn dead(ctx: &Ctx) -> Verdict {
     ctx.block_on(async {
         let name = ctx.name("silent");
-        let wire = Wire::new(|call| if call.is(Verb::Attempt) { Way::Through } else { Way::Swallow });
+        let wire = Wire::new(|call| if call.is(Verb::Attempt) { Fault::Pass } else { Fault::LoseRequest });
         let dead = ctx.client().ttl_ms(400).wire(&wire).connect().await?;
         let locks = ctx.locks().await?;
         let living = locks.semaphore(&name, 5)?.acquire_many(2).await?;

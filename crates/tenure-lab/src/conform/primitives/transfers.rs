@@ -10,7 +10,7 @@ use tenure::{ErrorKind, Guard, Handle, Locks};
 use super::super::cancel::poll_once;
 use super::super::ctx::mutex;
 use super::super::promised::{no_handles, no_transfer};
-use super::super::wire::{Gate, Verb, Way, Wire};
+use super::super::wire::{Fault, Gate, Verb, Wire};
 use super::super::worker::{Crowd, Task, alone};
 use super::super::{Ctx, Report, Trial, Verdict, ensure};
 use super::{Hands, waiters};
@@ -124,7 +124,7 @@ fn gated(before: &Gate, after: &Gate) -> Arc<Wire> {
     let (before, after, seen) = (before.clone(), after.clone(), AtomicU64::new(0));
     Wire::new(move |call| {
         let first = call.is(Verb::Transfer) && seen.fetch_add(1, Ordering::SeqCst) == 0;
-        if first { Way::Gates(before.clone(), after.clone()) } else { Way::Through }
+        if first { Fault::Hold(before.clone(), after.clone()) } else { Fault::Pass }
     })
 }
 
@@ -231,9 +231,9 @@ fn lost_answers(ctx: &Ctx) -> Verdict {
             let counts = seen.clone();
             let wire = Wire::new(move |call| {
                 if !call.is(Verb::Transfer) || counts.fetch_add(1, Ordering::SeqCst) > round % 2 {
-                    return Way::Through;
+                    return Fault::Pass;
                 }
-                Way::Garble
+                Fault::Garble
             });
             let locks = ctx.client().wire(&wire).connect().await?;
             let guard = mutex(&locks, &name)?.lock().await?;

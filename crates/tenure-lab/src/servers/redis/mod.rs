@@ -76,6 +76,10 @@ impl StoreKind for Redis {
         request::next(from, change)
     }
 
+    fn as_loaded(&self, piece: &str) -> String {
+        tenure::backend::redis::with_offsets(piece)
+    }
+
     #[cfg(test)]
     fn scripts(&self) -> Vec<&'static str> {
         tenure::backend::redis::scripts().map(|(_, text)| text).collect()

@@ -48,6 +48,10 @@ impl StoreKind for Setnx {
         Redis.request(from, change)
     }
 
+    fn as_loaded(&self, piece: &str) -> String {
+        Redis.as_loaded(piece)
+    }
+
     #[cfg(test)]
     fn scripts(&self) -> Vec<&'static str> {
         Redis.scripts()

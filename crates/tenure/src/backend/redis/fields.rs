@@ -156,11 +156,11 @@ const LIMITS: &[(&str, u64)] = &[
     ("same", 999_999),
 ];
 
-/// A script with numbers in the place of names.
+/// A script, or a piece of one, with numbers in the place of names.
 ///
 /// # Panics
 /// Where it names what is not here: a mistake in a script, which every test of the scripts finds.
-pub(super) fn put_in(script: &str) -> String {
+pub fn put_in(script: &str) -> String {
     let mut out = String::with_capacity(script.len());
     for line in script.split_inclusive('\n') {
         if line.trim_start().starts_with("--") {

@@ -62,7 +62,7 @@ mod verbs;
 #[cfg(feature = "unstable")]
 pub(crate) use self::fuzz::FUZZ;
 #[cfg(any(test, feature = "unstable"))]
-pub use self::scripts::scripts;
+pub use self::{fields::put_in as with_offsets, scripts::scripts};
 
 const MOST: Capabilities = Capabilities {
     token: TokenStrength::Hybrid,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tenure_servers::proxy::{Conditions, Proxy};
 
 use super::client::Told;
-use super::crew::Crew;
+use super::clients::Clients;
 use crate::failure::{Doing, Outcome};
 use crate::history::{Event, Fault, Name, Op, Phase, Writer};
 use crate::num::{Dice, boot_ns};
@@ -69,7 +69,7 @@ struct Active {
 
 /// What there is to break.
 pub(super) struct Targets {
-    pub(super) crew: Crew,
+    pub(super) clients: Clients,
     pub(super) proxy: Option<Proxy>,
     /// The store, if it is the run's own.
     pub(super) own: Option<Arc<dyn Own>>,
@@ -100,7 +100,7 @@ impl Targets {
 }
 
 /// The faults of a run.
-pub(super) struct Weather {
+pub(super) struct Faults {
     dice: Dice,
     ttl: Duration,
     mean: Duration,
@@ -114,11 +114,11 @@ pub(super) struct Weather {
     only: &'static [&'static str],
 }
 
-impl Weather {
-    pub(super) fn new(seed: u64, ttl: Duration, mean: Duration, only: &'static [&'static str]) -> Weather {
+impl Faults {
+    pub(super) fn new(seed: u64, ttl: Duration, mean: Duration, only: &'static [&'static str]) -> Faults {
         let now = Instant::now();
         let (dice, copied) = (Dice::new(seed, 0xFA17), now);
-        Weather {
+        Faults {
             dice,
             ttl,
             mean,
@@ -163,7 +163,7 @@ impl Weather {
 
     /// Wakes or replaces clients that stopped or killed themselves.
     pub(super) fn look_after(&mut self, targets: &mut Targets) -> Outcome<()> {
-        let told = targets.crew.look_after(self.ttl, &mut self.dice)?;
+        let told = targets.clients.look_after(self.ttl, &mut self.dice)?;
         targets.tell_ended(told)
     }
 
@@ -177,7 +177,7 @@ impl Weather {
         for active in std::mem::take(&mut self.active) {
             undo(targets, active)?;
         }
-        let told = targets.crew.calm()?;
+        let told = targets.clients.calm()?;
         targets.tell_ended(told)
     }
 
@@ -248,14 +248,14 @@ impl Weather {
 
     fn strike(&mut self, name: &'static str, targets: &mut Targets) -> Outcome<()> {
         let victim = match name {
-            "pause" | "kill" => match targets.crew.pick(&mut self.dice) {
+            "pause" | "kill" => match targets.clients.pick(&mut self.dice) {
                 Some(index) => Some(index),
                 None => return Ok(()),
             },
             _ => None,
         };
         let target = match (victim, name) {
-            (Some(index), _) => format!("client {}", targets.crew.p(index)),
+            (Some(index), _) => format!("client {}", targets.clients.p(index)),
             (_, "busy_cpu") => "machine".to_owned(),
             _ => "path".to_owned(),
         };
@@ -296,16 +296,16 @@ impl Weather {
     fn hit(&mut self, name: &str, victim: Option<usize>, targets: &mut Targets) -> Outcome<Undo> {
         if let Some(index) = victim {
             if name == "kill" {
-                let told = targets.crew.kill(index)?;
+                let told = targets.clients.kill(index)?;
                 targets.tell_ended(told)?;
                 return Ok(Undo::Nothing);
             }
-            let p = targets.crew.p(index);
-            targets.crew.stop(index);
+            let p = targets.clients.p(index);
+            targets.clients.stop(index);
             return Ok(Undo::GoOn(p));
         }
         if name == "busy_cpu" {
-            return Ok(Undo::Busy(spin(targets.crew.len())));
+            return Ok(Undo::Busy(spin(targets.clients.len())));
         }
         if let Some(proxy) = &targets.proxy {
             let half = [None, Some(0), Some(1)][usize::try_from(self.dice.below(3)).unwrap_or(0)];
@@ -338,7 +338,7 @@ impl Weather {
 fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
     match active.undo {
         Undo::Nothing => {}
-        Undo::GoOn(p) => targets.crew.go_on(p),
+        Undo::GoOn(p) => targets.clients.go_on(p),
         Undo::Path => {
             if let Some(proxy) = &targets.proxy {
                 proxy.set(|now| *now = Conditions::default());
@@ -355,7 +355,7 @@ fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
 }
 
 /// A run that ends early leaves no thread that spins.
-impl Drop for Weather {
+impl Drop for Faults {
     fn drop(&mut self) {
         for active in &self.active {
             if let Undo::Busy(stop) = &active.undo {

@@ -1,4 +1,4 @@
-//! Wrappers that change one verb and pass on the others.
+//! Interceptors: wrappers of a store or a runtime that override one method and pass on the others.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
 use tenure::{Key, Result, Token};
 
-use crate::conform::Twist;
+use crate::conform::Hooks;
 
 /// The result of most verbs.
 pub(crate) type Answered<'a, T = Answer> = BoxFuture<'a, Result<T>>;
 /// The result of a batch of renewals.
 pub(crate) type AllAnswered<'a> = BoxFuture<'a, Vec<Result<Answer>>>;
 
-/// The honest store behind a bend, asked in the way that the engine asked.
+/// The honest store behind an interceptor, called as the engine called.
 #[derive(Clone, Copy)]
 pub(crate) struct Near<'a> {
     store: &'a dyn Backend,
@@ -61,8 +61,8 @@ impl<'a> Near<'a> {
     }
 }
 
-/// A store with something wrong: overrides the verbs that are.
-pub(crate) trait Bend: Send + Sync + 'static {
+/// Makes a store wrong: overrides the verbs that misbehave.
+pub(crate) trait Interceptor: Send + Sync + 'static {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         store.attempt(claim)
     }
@@ -91,43 +91,43 @@ pub(crate) trait Bend: Send + Sync + 'static {
     fn tells(&self, _sink: &Arc<dyn Sink>) {}
 }
 
-struct Bent<B> {
-    bend: Arc<B>,
+struct Intercepted<B> {
+    interceptor: Arc<B>,
     store: Arc<dyn Backend>,
 }
 
-impl<B> fmt::Debug for Bent<B> {
+impl<B> fmt::Debug for Intercepted<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "broken {:?}", self.store)
     }
 }
 
-impl<B> Bent<B> {
+impl<B> Intercepted<B> {
     fn near(&self, call: Call) -> Near<'_> {
         Near { store: &*self.store, call }
     }
 }
 
-impl<B: Bend> Backend for Bent<B> {
+impl<B: Interceptor> Backend for Intercepted<B> {
     tenure::pass_on!(store: capabilities, domain, part, watch, close);
 
     fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> AllAnswered<'a> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(claims.len());
             for claim in claims {
-                answers.push(self.bend.attempt(self.near(call), claim).await);
+                answers.push(self.interceptor.attempt(self.near(call), claim).await);
             }
             answers
         })
     }
     fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> AllAnswered<'a> {
-        self.bend.renew(self.near(call), claims)
+        self.interceptor.renew(self.near(call), claims)
     }
     fn release<'a>(&'a self, claim: &'a Claim, leave: Leave, call: Call) -> Answered<'a, Released> {
-        self.bend.release(self.near(call), claim, leave)
+        self.interceptor.release(self.near(call), claim, leave)
     }
     fn transfer<'a>(&'a self, from: &'a Claim, to: &'a Claim, call: Call) -> Answered<'a> {
-        self.bend.transfer(self.near(call), from, to)
+        self.interceptor.transfer(self.near(call), from, to)
     }
     fn evict<'a>(
         &'a self,
@@ -136,10 +136,10 @@ impl<B: Bend> Backend for Bent<B> {
         why: &'a str,
         call: Call,
     ) -> Answered<'a, Released> {
-        self.bend.evict(self.near(call), key, token, why)
+        self.interceptor.evict(self.near(call), key, token, why)
     }
     fn inspect<'a>(&'a self, query: &'a Query, call: Call) -> Answered<'a, Page> {
-        self.bend.inspect(self.near(call), query)
+        self.interceptor.inspect(self.near(call), query)
     }
 }
 
@@ -148,24 +148,24 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One store in one bend.
-pub(crate) fn around<B: Bend>(bend: &Arc<B>, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
-    Arc::new(Bent { bend: bend.clone(), store })
+/// A store behind an interceptor.
+pub(crate) fn around<B: Interceptor>(interceptor: &Arc<B>, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
+    Arc::new(Intercepted { interceptor: interceptor.clone(), store })
 }
 
-/// A store that is broken for all its clients: each store gets a fresh bend.
+/// A store that is broken for all its clients: each store gets a fresh interceptor.
 struct Store<B> {
     make: fn() -> B,
     sink: Mutex<Option<Arc<dyn Sink>>>,
 }
 
-impl<B: Bend> Twist for Store<B> {
+impl<B: Interceptor> Hooks for Store<B> {
     fn store(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        let bend = Arc::new((self.make)());
+        let interceptor = Arc::new((self.make)());
         if let Some(sink) = &*locked(&self.sink) {
-            bend.tells(sink);
+            interceptor.tells(sink);
         }
-        around(&bend, store)
+        around(&interceptor, store)
     }
     fn sink(&self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
         locked(&self.sink).replace(sink.clone());
@@ -174,26 +174,26 @@ impl<B: Bend> Twist for Store<B> {
 }
 
 /// Breaks a store.
-pub(crate) fn store<B: Bend + Default>() -> Arc<dyn Twist> {
+pub(crate) fn store<B: Interceptor + Default>() -> Arc<dyn Hooks> {
     Arc::new(Store::<B> { make: B::default, sink: Mutex::default() })
 }
 
 /// The engine's side of the link is broken: outside of whatever a trial puts between the two.
 struct Outer<B>(fn() -> B);
 
-impl<B: Bend> Twist for Outer<B> {
+impl<B: Interceptor> Hooks for Outer<B> {
     fn outer(&self, store: Arc<dyn Backend>) -> Arc<dyn Backend> {
         around(&Arc::new((self.0)()), store)
     }
 }
 
 /// Breaks the engine's side of the link.
-pub(crate) fn outer<B: Bend + Default>() -> Arc<dyn Twist> {
+pub(crate) fn outer<B: Interceptor + Default>() -> Arc<dyn Hooks> {
     Arc::new(Outer::<B>(B::default))
 }
 
-/// A runtime with something wrong: overrides what is.
-pub(crate) trait Warped: fmt::Debug + Send + Sync + 'static {
+/// Makes a runtime wrong: overrides the methods that misbehave.
+pub(crate) trait RuntimeOverride: fmt::Debug + Send + Sync + 'static {
     fn inner(&self) -> &dyn Runtime;
     fn now(&self) -> Moment {
         self.inner().now()
@@ -206,11 +206,11 @@ pub(crate) trait Warped: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Makes a runtime of it.
+/// The runtime with its overrides.
 #[derive(Debug)]
-pub(crate) struct Runs<W>(pub(crate) W);
+pub(crate) struct Overridden<W>(pub(crate) W);
 
-impl<W: Warped> Runtime for Runs<W> {
+impl<W: RuntimeOverride> Runtime for Overridden<W> {
     fn now(&self) -> Moment {
         self.0.now()
     }
@@ -230,7 +230,7 @@ impl<W: Warped> Runtime for Runs<W> {
 
 struct Runtimes<F>(F);
 
-impl<R: Runtime, F: Fn(Arc<dyn Runtime>) -> R + Send + Sync> Twist for Runtimes<F> {
+impl<R: Runtime, F: Fn(Arc<dyn Runtime>) -> R + Send + Sync> Hooks for Runtimes<F> {
     fn runtime(&self, inner: Arc<dyn Runtime>) -> Option<Arc<dyn Runtime>> {
         Some(Arc::new((self.0)(inner)))
     }
@@ -238,16 +238,16 @@ impl<R: Runtime, F: Fn(Arc<dyn Runtime>) -> R + Send + Sync> Twist for Runtimes<
 
 struct AsItIs;
 
-impl Twist for AsItIs {}
+impl Hooks for AsItIs {}
 
-/// Bends nothing.
-pub(crate) fn as_it_is() -> Arc<dyn Twist> {
+/// Changes nothing.
+pub(crate) fn as_it_is() -> Arc<dyn Hooks> {
     Arc::new(AsItIs)
 }
 
 /// Gives the engine another runtime.
 pub(crate) fn runs<R: Runtime>(
     make: impl Fn(Arc<dyn Runtime>) -> R + Send + Sync + 'static,
-) -> Arc<dyn Twist> {
+) -> Arc<dyn Hooks> {
     Arc::new(Runtimes(make))
 }

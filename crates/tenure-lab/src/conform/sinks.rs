@@ -1,4 +1,4 @@
-//! Sinks: one that a trial can stop up and listen at, and one that passes news on to many.
+//! Sinks: a probe that records grants and can be muted, and one that passes news on to many.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,7 +9,7 @@ use super::wire::longer;
 
 /// Stands before an engine's sink, or alone.
 #[derive(Default)]
-pub(crate) struct Ear {
+pub(crate) struct SinkProbe {
     to: OnceLock<Arc<dyn Sink>>,
     stopped: AtomicBool,
     longer: AtomicBool,
@@ -17,25 +17,25 @@ pub(crate) struct Ear {
     heard: Mutex<Vec<(ClaimId, Grant)>>,
 }
 
-impl Ear {
-    /// One that passes news on, until it is stopped up.
-    pub(crate) fn new() -> Arc<Ear> {
+impl SinkProbe {
+    /// Returns one that passes news on, until it is muted.
+    pub(crate) fn new() -> Arc<SinkProbe> {
         Arc::default()
     }
 
-    /// One that stands alone: for a store without an engine.
-    pub(crate) fn deaf() -> Arc<Ear> {
+    /// Returns one that only records: for a store without an engine.
+    pub(crate) fn alone() -> Arc<SinkProbe> {
         Arc::default()
     }
 
     /// Puts it before a sink.
-    pub(crate) fn to(self: Arc<Ear>, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
+    pub(crate) fn to(self: Arc<SinkProbe>, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
         self.to.get_or_init(|| sink);
         self
     }
 
     /// From now on nothing is passed on.
-    pub(crate) fn stop_up(&self) {
+    pub(crate) fn mute(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
@@ -56,7 +56,7 @@ impl Ear {
     }
 }
 
-impl Sink for Ear {
+impl Sink for SinkProbe {
     fn news(&self, mut news: News) {
         if let News::Granted(id, grant, _) = &mut news {
             if self.longer.load(Ordering::SeqCst) {
@@ -73,15 +73,15 @@ impl Sink for Ear {
 
 /// Tells everybody. An engine does not mind news of claims that it does not know.
 #[derive(Default)]
-pub(crate) struct Fan(Mutex<Vec<Arc<dyn Sink>>>);
+pub(crate) struct Broadcast(Mutex<Vec<Arc<dyn Sink>>>);
 
-impl Fan {
+impl Broadcast {
     pub(crate) fn add(&self, sink: Arc<dyn Sink>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sink);
     }
 }
 
-impl Sink for Fan {
+impl Sink for Broadcast {
     fn news(&self, news: News) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for sink in all {

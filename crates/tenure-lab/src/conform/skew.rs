@@ -1,4 +1,4 @@
-//! A runtime whose clocks a trial can move.
+//! A runtime whose clocks a trial can skew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -14,24 +14,24 @@ const NAP: Duration = Duration::from_millis(5);
 
 /// The real runtime with moved clocks.
 #[derive(Debug)]
-pub(crate) struct Warp {
+pub(crate) struct SkewedRuntime {
     boot: Boot,
     wall: AtomicI64,
     wall_reads: AtomicU64,
 }
 
-impl Warp {
+impl SkewedRuntime {
     /// The clocks as they are.
-    pub(crate) fn new() -> Arc<Warp> {
-        Warp::fast(1)
+    pub(crate) fn new() -> Arc<SkewedRuntime> {
+        SkewedRuntime::fast(1)
     }
 
     /// A boot clock that runs `rate` times as fast: for waits that involve no store.
-    pub(crate) fn fast(rate: u32) -> Arc<Warp> {
+    pub(crate) fn fast(rate: u32) -> Arc<SkewedRuntime> {
         let inner: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
         let start = inner.now();
         let boot = Boot { inner, start, rate, jump: Arc::default() };
-        Arc::new(Warp { boot, wall: AtomicI64::new(0), wall_reads: AtomicU64::new(0) })
+        Arc::new(SkewedRuntime { boot, wall: AtomicI64::new(0), wall_reads: AtomicU64::new(0) })
     }
 
     /// Moves the boot clock ahead, as it moves while the machine sleeps.
@@ -66,7 +66,7 @@ impl Boot {
     }
 }
 
-impl Runtime for Warp {
+impl Runtime for SkewedRuntime {
     fn now(&self) -> Moment {
         self.boot.now()
     }

@@ -33,11 +33,11 @@ struct Client {
 }
 
 /// All of them.
-pub(super) struct Crew {
+pub(super) struct Clients {
     clients: Vec<Client>,
     next: u32,
     dir: PathBuf,
-    ear: Sender<Heard>,
+    sender: Sender<Heard>,
     heard: Receiver<Heard>,
     parts: Vec<(PathBuf, Option<u64>)>,
     /// What the dead had acquired.
@@ -54,14 +54,14 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// One client in so many, if any.
 const APART: u32 = 6;
 
-impl Crew {
-    pub(super) fn new(dir: PathBuf, apart: bool) -> Crew {
-        let (ear, heard) = channel();
-        Crew {
+impl Clients {
+    pub(super) fn new(dir: PathBuf, apart: bool) -> Clients {
+        let (sender, heard) = channel();
+        Clients {
             clients: Vec::new(),
             next: 1,
             dir,
-            ear,
+            sender,
             heard,
             parts: Vec::new(),
             acquired: 0,
@@ -83,7 +83,7 @@ impl Crew {
         let (part, apart) = (self.dir.join(format!("part-{p}.jsonl")), self.apart && p.is_multiple_of(APART));
         let task = Task { p, part, apart, ..like.clone() };
         let start = if apart { Worker::start_apart } else { Worker::start };
-        let mut worker = start("chaos", p as usize, &task, self.ear.clone())?;
+        let mut worker = start("chaos", p as usize, &task, self.sender.clone())?;
         if self.calm {
             worker.order(&Order::Calm)?;
         }
