@@ -115,7 +115,7 @@ impl Interceptor for FirstNumber {
 #[derive(Default)]
 struct OwnNumber;
 
-impl Bend for OwnNumber {
+impl Interceptor for OwnNumber {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         Box::pin(async move {
             let (namespace, name) = (claim.key.namespace().to_owned(), Some(claim.key.name().to_owned()));
