@@ -1,4 +1,5 @@
-//! The requests of a Redis client: arrays of strings.
+//! The requests of a Redis client: arrays of strings. Read by hand, since this is the server's side of the protocol, and one
+//! request at a time is taken off a stream that others may go on reading: the parser of the crate `redis` reads ahead.
 
 use std::io::{self, BufRead};
 
