@@ -144,7 +144,7 @@ mod tests {
     fn every_feature_of_the_library_is_checked_alone() {
         let sets = feature_sets().ok().expect("the manifest is there");
         let named: Vec<&str> = sets.iter().flatten().map(String::as_str).collect();
-        for feature in ["none", "memory", "host", "unstable", "metrics"] {
+        for feature in ["none", "memory", "host", "unstable", "metrics", "serde"] {
             assert!(named.contains(&feature), "{feature} is missing from {named:?}");
         }
         assert!(sets.contains(&None) && !named.contains(&"default"));

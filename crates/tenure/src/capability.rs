@@ -9,8 +9,9 @@ macro_rules! grades {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[non_exhaustive]
-        pub enum $name { $($(#[$vdoc])* $variant),* }
+        pub enum $name { $($(#[$vdoc])* #[cfg_attr(feature = "serde", serde(rename = $word))] $variant),* }
 
         impl $name {
             /// The word used in tables, listings and JSON.
@@ -342,7 +343,12 @@ impl Capabilities {
 /// assert!(locks.require(Needs::new().token(TokenStrength::Consensus)).is_err());
 /// # Ok::<(), tenure::Error>(())
 /// ```
+///
+/// With the cargo feature `serde` it can be read from a configuration file: a field for each method, for example
+/// `{"token": "hybrid", "fifo": true}`. An unknown field is refused.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "crate::config::NeedsFile", into = "crate::config::NeedsFile"))]
 pub struct Needs {
     scope: Option<Scope>,
     token: Option<TokenStrength>,
@@ -469,6 +475,25 @@ impl Needs {
     pub const fn previous(mut self) -> Needs {
         self.previous = Some(Knows::Yes);
         self
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn file(&self) -> crate::config::NeedsFile {
+        crate::config::NeedsFile {
+            scope: self.scope,
+            token: self.token,
+            visibility: self.visibility,
+            transfer: self.transfer,
+            fifo: self.order.is_some(),
+            push: self.wakeup.is_some(),
+            survives_restart: self.restart.is_some(),
+            survives_failover: self.failover.is_some(),
+            survives_power_loss: self.power_loss.is_some(),
+            survives_data_loss: self.data_loss.is_some(),
+            keeps: self.after.is_some(),
+            evict: self.evict.is_some(),
+            previous: self.previous.is_some(),
+        }
     }
 
     /// Compares with what a store promises.

@@ -20,6 +20,8 @@ compile_error!("tenure runs on Linux, and on macOS with a remote store; this tar
 
 mod ability;
 mod capability;
+#[cfg(feature = "serde")]
+mod config;
 mod connect;
 mod domain;
 mod election;

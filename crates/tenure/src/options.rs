@@ -26,7 +26,24 @@ const OWNER_MAX: usize = 128;
 /// assert!(guard.remaining() < Duration::from_secs(5));
 /// # Ok::<(), tenure::Error>(())
 /// ```
+///
+/// With the cargo feature `serde`, options can be read from a configuration file. A duration is a text as the command takes it,
+/// such as `"10s"` or `"1h30m"`. Every field may be left out. An unknown field or a value that is out of range is refused.
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// let options = r#"{"ttl": "10s", "reason": "order 42", "owner": {"user": "ann", "program": "shop"}, "fair": true}"#;
+/// let options: tenure::LockOptions = serde_json::from_str(options)?;
+/// assert!(serde_json::from_str::<tenure::LockOptions>(r#"{"tll": "10s"}"#).is_err());
+/// # }
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "crate::config::LockOptionsFile", into = "crate::config::LockOptionsFile")
+)]
 pub struct LockOptions {
     pub(crate) ttl: Option<Duration>,
     pub(crate) reason: Option<Arc<str>>,

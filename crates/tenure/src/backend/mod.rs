@@ -83,6 +83,11 @@ impl fmt::Debug for ClaimId {
 
 /// The identity shown in listings; never used for decisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "crate::config::OwnerFile", into = "crate::config::OwnerFile")
+)]
 pub struct Owner {
     /// The user's name.
     pub user: String,

@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod calendar;
 pub mod cas;
+pub mod duration;
 pub mod lease;
 pub mod line;
 pub mod moment;
