@@ -324,8 +324,14 @@ impl Locks {
     }
 
     fn watching(&self, prefix: &str, watched: Watched, told: All) -> Watch {
-        let changes = self.engine.hub.watch(told.clone());
-        Watch { locks: self.clone(), prefix: prefix.to_owned(), watched, told, changes, last: None }
+        let changes = self.engine.hub.watch(told);
+        Watch::new(self.clone(), prefix.to_owned(), watched, changes)
+    }
+
+    /// What [`inspect`](Locks::inspect) says, of a lock of any namespace.
+    pub(crate) async fn line(&self, key: &Key) -> Result<Option<Line>> {
+        let (namespace, name) = (key.namespace().to_owned(), Some(key.name().to_owned()));
+        Ok(self.look(Query { namespace, name, ..self.query() }).await?.into_iter().next())
     }
 
     /// Releases everything that this client holds or waits for, and ends the connections. Guards that are still alive are lost.

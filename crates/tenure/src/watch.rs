@@ -1,14 +1,18 @@
 //! Following locks as they change.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::backend::{self, Line};
+use crate::backend::Line;
 use crate::core::moment::Moment;
+use crate::engine::{Changed, Watching};
 use crate::error::Result;
+use crate::key::Key;
 use crate::locks::Locks;
 use crate::runtime::race;
+
+/// If more locks than this changed, all are listed again.
+const READ_ALONE: usize = 64;
 
 /// Which locks a [`Watch`] follows.
 #[derive(Clone, Copy, Debug)]
@@ -24,18 +28,26 @@ pub(crate) enum Watched {
 /// Watches locks; made by [`Locks::watch`].
 #[derive(Debug)]
 pub struct Watch {
-    pub(crate) locks: Locks,
-    pub(crate) prefix: String,
-    pub(crate) watched: Watched,
-    /// Of what the store is to tell.
-    pub(crate) told: backend::Watched,
-    pub(crate) changes: watch::Receiver<u64>,
-    pub(crate) last: Option<Vec<Line>>,
+    locks: Locks,
+    prefix: String,
+    watched: Watched,
+    changes: Watching,
+    /// What is known, and when the first lease of each line ends.
+    lines: BTreeMap<Key, (Line, Moment)>,
+    /// What must be read before `lines` is up to date.
+    due: Changed,
+    /// `lines` differs from what was reported last.
+    differs: bool,
 }
 
 impl Watch {
+    pub(crate) fn new(locks: Locks, prefix: String, watched: Watched, changes: Watching) -> Watch {
+        let lines = BTreeMap::new();
+        Watch { locks, prefix, watched, changes, lines, due: Changed::Anything, differs: true }
+    }
+
     /// The first call returns the current lines. Each later call waits for the next change. Changes between two calls are reported
-    /// as one.
+    /// as one. If the store tells which locks changed, as Redis does, only those are read again.
     ///
     /// # Errors
     /// Those of [`Locks::inspect`].
@@ -49,24 +61,90 @@ impl Watch {
     /// # When the answer is lost
     /// Call again.
     pub async fn next(&mut self) -> Result<Vec<Line>> {
+        let runtime = self.locks.engine.core.runtime.clone();
         loop {
-            self.changes.mark_unchanged();
-            let lines = match self.watched {
-                Watched::Alone => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
-                Watched::Below => self.locks.list(&self.prefix).await?,
-                Watched::Everywhere => self.locks.list_all(&self.prefix).await?,
-            };
-            if self.last.as_ref().is_none_or(|last| !same(last, &lines)) {
-                self.last = Some(lines.clone());
-                return Ok(lines);
+            let told = self.changes.take();
+            self.due.add(told);
+            self.read().await?;
+            if std::mem::take(&mut self.differs) {
+                return Ok(self.lines.values().map(|(line, _)| line.clone()).collect());
             }
             // A lease that ends while nobody touches its line changes what is seen and makes no news.
-            let runtime = self.locks.engine.core.runtime.clone();
-            let seen = lines.iter().flat_map(|l| l.holders.iter().chain(&l.waiting));
-            let shortest = seen.filter_map(|s| s.expires_in).min();
-            let until = shortest.map_or(Moment::NEVER, |d| runtime.now() + d + Duration::from_millis(1));
-            let _ = race(&*runtime, until, self.changes.changed()).await;
+            let until = self.lines.values().map(|(_, end)| *end).min().unwrap_or(Moment::NEVER);
+            let _ = race(&*runtime, until, self.changes.wake.changed()).await;
+            let now = runtime.now();
+            let over = self.lines.iter().filter(|(_, (_, end))| *end <= now).map(|(key, _)| key.clone());
+            self.due.add(Changed::Locks(over.collect()));
         }
+    }
+
+    /// Reads what is due. What is dropped in the middle stays due.
+    async fn read(&mut self) -> Result<()> {
+        while let Changed::Locks(keys) = &mut self.due
+            && keys.len() <= READ_ALONE
+        {
+            let Some(key) = keys.first().cloned() else { return Ok(()) };
+            if self.follows(&key) {
+                match self.locks.line(&key).await {
+                    Ok(line) => self.put(key.clone(), line),
+                    Err(error) if error.kind().may_pass() => return Err(error),
+                    // What cannot be shown alone has a line in a listing, which says why.
+                    Err(_) => break,
+                }
+            }
+            if let Changed::Locks(keys) = &mut self.due {
+                keys.remove(&key);
+            }
+        }
+        let listed = match self.watched {
+            Watched::Alone => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
+            Watched::Below => self.locks.list(&self.prefix).await?,
+            Watched::Everywhere => self.locks.list_all(&self.prefix).await?,
+        };
+        let mut before = std::mem::take(&mut self.lines);
+        for line in listed {
+            let key = line.key.clone();
+            if let Some(known) = before.remove(&key) {
+                self.lines.insert(key.clone(), known);
+            }
+            self.put(key, Some(line));
+        }
+        self.differs |= !before.is_empty();
+        self.due = Changed::default();
+        Ok(())
+    }
+
+    /// Whether a lock is one of those that are watched.
+    fn follows(&self, key: &Key) -> bool {
+        let below = || {
+            let (prefix, strictly) = match self.prefix.strip_suffix('/') {
+                Some(prefix) => (prefix, true),
+                None => (self.prefix.as_str(), false),
+            };
+            let rest = key.name().strip_prefix(prefix);
+            prefix.is_empty() || rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && !strictly))
+        };
+        let here = || key.namespace() == self.locks.namespace();
+        match self.watched {
+            Watched::Alone => here() && key.name() == self.prefix,
+            Watched::Below => here() && below(),
+            Watched::Everywhere => below(),
+        }
+    }
+
+    /// Notes how a lock stands.
+    fn put(&mut self, key: Key, line: Option<Line>) {
+        let Some(line) = line else {
+            self.differs |= self.lines.remove(&key).is_some();
+            return;
+        };
+        let seen = line.holders.iter().chain(&line.waiting);
+        let now = self.locks.engine.core.runtime.now();
+        let first = seen.filter_map(|s| s.expires_in).min();
+        let end = first.map_or(Moment::NEVER, |d| now + d + Duration::from_millis(1));
+        let known = self.lines.get(&key);
+        self.differs |= known.is_none_or(|(known, _)| timeless(known) != timeless(&line));
+        self.lines.insert(key, (line, end));
     }
 
     /// [`next`](Watch::next) for code without async.
@@ -80,18 +158,15 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.locks.engine.hub.unwatch(&self.told);
+        self.locks.engine.hub.unwatch(&self.changes);
     }
 }
 
-/// The same but for the time that passes.
-fn same(a: &[Line], b: &[Line]) -> bool {
-    fn timeless(lines: &[Line]) -> Vec<Line> {
-        let mut lines = lines.to_vec();
-        for seen in lines.iter_mut().flat_map(|l| l.holders.iter_mut().chain(&mut l.waiting)) {
-            seen.expires_in = None;
-        }
-        lines
+/// A line but for the time that passes.
+fn timeless(line: &Line) -> Line {
+    let mut line = line.clone();
+    for seen in line.holders.iter_mut().chain(&mut line.waiting) {
+        seen.expires_in = None;
     }
-    timeless(a) == timeless(b)
+    line
 }

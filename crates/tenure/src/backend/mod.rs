@@ -416,6 +416,8 @@ pub enum News {
     Removed(ClaimId),
     /// Some line changed. Sent only for what [`Backend::watch`] asked for; many changes may be one piece of news.
     Changed,
+    /// These lines changed, and no others: less to read again than after [`Changed`](News::Changed).
+    LinesChanged(Vec<Key>),
     /// Pushes about keys of this part may have been lost: their waiters look again.
     LinkDown(Part),
 }

@@ -1,5 +1,6 @@
 //! Where a store's pushes arrive.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
@@ -8,6 +9,7 @@ use super::hold::gone;
 use super::{Core, Hold};
 use crate::backend::{ClaimId, News, Sink, Standing, Watched};
 use crate::error::LostReason;
+use crate::key::Key;
 
 /// The sink that a backend is opened with. Exists before the engine does, since the backend must be given one.
 #[derive(Debug)]
@@ -16,29 +18,101 @@ pub(crate) struct Hub {
     changes: watch::Sender<u64>,
     /// What each watcher watches. Locked while the backend is told, so that it hears of the last change last.
     watchers: Mutex<Vec<Watched>>,
+    /// What changed for each of them. A backend may tell of changes while it is told what to watch.
+    told: Mutex<Vec<Arc<Mutex<Changed>>>>,
+}
+
+/// The most locks whose names are kept for one watcher; if more change, it reads everything.
+const NAMES_MAX: usize = 1000;
+
+/// What changed since a watcher looked last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// At most these locks.
+    Locks(BTreeSet<Key>),
+    /// Any lock may have.
+    Anything,
+}
+
+impl Default for Changed {
+    fn default() -> Changed {
+        Changed::Locks(BTreeSet::new())
+    }
+}
+
+impl Changed {
+    /// Both changes.
+    pub(crate) fn add(&mut self, more: Changed) {
+        match (&mut *self, more) {
+            (Changed::Locks(keys), Changed::Locks(more)) => {
+                keys.extend(more);
+                if keys.len() > NAMES_MAX {
+                    *self = Changed::Anything;
+                }
+            }
+            _ => *self = Changed::Anything,
+        }
+    }
+}
+
+/// News of changes, until it is given to [`unwatch`](Hub::unwatch).
+#[derive(Debug)]
+pub(crate) struct Watching {
+    pub(crate) wake: watch::Receiver<u64>,
+    what: Watched,
+    changed: Arc<Mutex<Changed>>,
+}
+
+impl Watching {
+    /// What changed since the last call.
+    pub(crate) fn take(&mut self) -> Changed {
+        // First this: a change that comes now wakes.
+        self.wake.mark_unchanged();
+        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Hub {
     pub(crate) fn new() -> Arc<Hub> {
-        Arc::new(Hub { core: OnceLock::new(), changes: watch::Sender::new(0), watchers: Mutex::default() })
+        Arc::new(Hub {
+            core: OnceLock::new(),
+            changes: watch::Sender::new(0),
+            watchers: Mutex::default(),
+            told: Mutex::default(),
+        })
     }
 
     pub(super) fn serve(&self, core: &Arc<Core>) {
         let _ = self.core.set(Arc::downgrade(core));
     }
 
-    /// Counts changes of lines from now on, until [`unwatch`](Hub::unwatch).
-    pub(crate) fn watch(&self, what: Watched) -> watch::Receiver<u64> {
-        self.change_watchers(|watchers| watchers.push(what));
-        self.changes.subscribe()
+    /// Collects changes of lines from now on, until [`unwatch`](Hub::unwatch).
+    pub(crate) fn watch(&self, what: Watched) -> Watching {
+        let (wake, changed) = (self.changes.subscribe(), Arc::default());
+        self.told().push(Arc::clone(&changed));
+        self.change_watchers(|watchers| watchers.push(what.clone()));
+        Watching { wake, what, changed }
     }
 
-    pub(crate) fn unwatch(&self, what: &Watched) {
+    pub(crate) fn unwatch(&self, watching: &Watching) {
+        self.told().retain(|changed| !Arc::ptr_eq(changed, &watching.changed));
         self.change_watchers(|watchers| {
-            if let Some(at) = watchers.iter().position(|watched| watched == what) {
+            if let Some(at) = watchers.iter().position(|watched| *watched == watching.what) {
                 watchers.swap_remove(at);
             }
         });
+    }
+
+    /// Tells all watchers.
+    fn changed(&self, what: &Changed) {
+        for changed in &*self.told() {
+            changed.lock().unwrap_or_else(PoisonError::into_inner).add(what.clone());
+        }
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Vec<Arc<Mutex<Changed>>>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change_watchers(&self, change: impl FnOnce(&mut Vec<Watched>)) {
@@ -116,7 +190,8 @@ impl Sink for Hub {
             News::Gone(id, why) => self.gone(id, gone(Standing::Gone { why })),
             News::Removed(id) => self.gone(id, LostReason::StoreRemoved),
             News::Look(id) => self.with(id, |core, hold| core.replan(hold, hold.look(core.runtime.now()))),
-            News::Changed => self.changes.send_modify(|n| *n += 1),
+            News::Changed => self.changed(&Changed::Anything),
+            News::LinesChanged(keys) => self.changed(&Changed::Locks(keys.into_iter().collect())),
             News::LinkDown(part) => {
                 let Some(core) = self.core() else { return };
                 let now = core.runtime.now();
@@ -127,7 +202,7 @@ impl Sink for Hub {
                         core.replan(&hold, hold.look(now));
                     }
                 }
-                self.changes.send_modify(|n| *n += 1);
+                self.changed(&Changed::Anything);
             }
         }
     }
@@ -137,6 +212,28 @@ impl Sink for Hub {
 mod tests {
     use super::*;
     use crate::key::Key;
+
+    #[test]
+    fn each_watcher_is_told_what_changed_since_it_looked() {
+        let hub = Hub::new();
+        let key = |name: &str| Key::new("one", name).expect("a name");
+        let (mut one, mut other) =
+            (hub.watch(Watched::Everything), hub.watch(Watched::Names(vec![key("a")])));
+        hub.news(News::LinesChanged(vec![key("a")]));
+        assert!(one.wake.has_changed().expect("it is there"));
+        let both = |names: &[&str]| Changed::Locks(names.iter().map(|name| key(name)).collect());
+        assert_eq!(one.take(), both(&["a"]));
+        assert!(!one.wake.has_changed().expect("it is there"));
+        hub.news(News::LinesChanged(vec![key("b"), key("a")]));
+        assert_eq!((one.take(), other.take()), (both(&["a", "b"]), both(&["a", "b"])));
+        hub.news(News::LinesChanged(vec![key("a")]));
+        hub.news(News::Changed);
+        assert_eq!((one.take(), one.take()), (Changed::Anything, both(&[])));
+        hub.unwatch(&one);
+        let many = (0..=NAMES_MAX).map(|n| key(&n.to_string())).collect();
+        hub.news(News::LinesChanged(many));
+        assert_eq!((one.take(), other.take()), (both(&[]), Changed::Anything));
+    }
 
     #[test]
     fn what_all_watch_is_no_more_than_it_must_be() {

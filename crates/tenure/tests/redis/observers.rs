@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tenure::{Locks, Observer};
+use tenure::{LockOptions, Locks, Observer};
 
 use crate::server::Server;
 use crate::{multi, trial};
@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("observers::are_told_of_what_they_watch", are_told_of_what_they_watch),
         trial("observers::are_told_of_nothing_else", are_told_of_nothing_else),
+        trial("observers::read_what_changed_and_nothing_else", read_what_changed_and_nothing_else),
         trial("observers::are_told_after_a_restart", are_told_after_a_restart),
         trial("observers::are_told_where_the_server_tells_nothing", are_told_where_the_server_tells_nothing),
     ]
@@ -90,6 +91,50 @@ fn are_told_of_nothing_else() {
             let told = heard(&proxy) - before;
             assert!(told < LITTLE, "{namespace}: {told} bytes");
         }
+    });
+}
+
+/// How often the server ran each of these commands since the last reset.
+fn calls<const N: usize>(server: &Server, commands: [&str; N]) -> [u64; N] {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    commands.map(|command| {
+        let begin = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&begin));
+        line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+    })
+}
+
+fn read_what_changed_and_nothing_else() {
+    let server = Server::start();
+    multi().block_on(async {
+        let busy = Locks::connect(&server.url()).await.expect("up");
+        let eye = Locks::connect(&server.url()).await.expect("up");
+        // Nobody renews while this is measured.
+        let long = LockOptions::new().ttl(Duration::from_secs(3600));
+        let mutex =
+            |n: u32| busy.mutex(format!("many/{n}")).expect("a name").with(long.clone()).expect("fits");
+        let mut held = Vec::new();
+        for n in 0..1000 {
+            held.push(mutex(n).lock().await.expect("free"));
+        }
+        let mut watch = eye.watch("many").expect("a prefix");
+        assert_eq!(watch.next().await.expect("answers").len(), 1000);
+        // What is told when one begins to watch has come, and was read.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        held.pop().expect("a thousand").release().await.expect("ours");
+        while watch.next().await.expect("answers").len() != 999 {}
+        server.cli(&["CONFIG", "RESETSTAT"]);
+        held.pop().expect("held").release().await.expect("ours");
+        assert_eq!(watch.next().await.expect("answers").len(), 998);
+        let other = busy.mutex("other").expect("a name").lock().await.expect("free");
+        let again = mutex(998).lock().await.expect("free");
+        let lines = watch.next().await.expect("answers");
+        assert_eq!(lines.len(), 999);
+        assert!(lines.iter().any(|line| line.key.name() == "many/998"));
+        // Three verbs, and a look or two at each of two locks: a listing of all is a dozen scripts and three SCANs.
+        let [scripts, scans] = calls(&server, ["evalsha", "scan"]);
+        assert!(scripts <= 3 + 4 && scans == 0, "{scripts} scripts and {scans} SCANs");
+        drop((other, again, held));
     });
 }
 

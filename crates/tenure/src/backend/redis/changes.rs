@@ -4,6 +4,7 @@
 //! `OPTIN`), so that they are read again after that. A whole namespace: the server tells of each change below a prefix. Where
 //! it tells nothing, one looks every second.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +22,31 @@ use crate::key::Key;
 const CHANGES: Duration = Duration::from_millis(50);
 /// How often to look where the server tells nothing.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// What changed.
+#[derive(Debug)]
+pub(super) enum Changes {
+    /// These locks.
+    These(BTreeSet<Key>),
+    /// Any lock may have.
+    Anything,
+}
+
+impl Changes {
+    fn add(&mut self, more: Changes) {
+        match (&mut *self, more) {
+            (Changes::These(keys), Changes::These(more)) => keys.extend(more),
+            _ => *self = Changes::Anything,
+        }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        match self {
+            Changes::These(keys) => keys.contains(key),
+            Changes::Anything => true,
+        }
+    }
+}
 
 /// Changes what is watched.
 pub(super) fn watch(client: &Arc<Client>, what: &Watched) {
@@ -46,14 +72,14 @@ pub(super) async fn track(client: &Arc<Client>, link: &Link) {
         let client = client.clone();
         tokio::spawn(async move {
             while client.asked.load(Ordering::SeqCst) == number && !client.lanes.is_closed() {
-                tell(&client);
+                tell(&client, Changes::Anything);
                 client.sleep(LOOK).await;
             }
         });
     }
     if watched != Watched::Nothing {
         // What changed before the server began to tell.
-        tell(client);
+        tell(client, Changes::Anything);
     }
 }
 
@@ -98,25 +124,43 @@ async fn remember(client: &Client, link: &Link, keys: &[Key]) -> Result<(), Why>
     Ok(())
 }
 
+/// The server tells that keys changed, or, without names, that any may have.
+pub(super) fn told(client: &Arc<Client>, names: Option<&Value>) {
+    let names = names.and_then(Value::list).filter(|_| client.target.dialect.is_none());
+    let locks = names.and_then(|names| {
+        let lock = |name: &Value| names::lock_of_part(name.text()?);
+        names.iter().map(lock).collect::<Option<BTreeSet<Key>>>()
+    });
+    tell(client, locks.map_or(Changes::Anything, Changes::These));
+}
+
 /// Something changed. Many changes are one piece of news.
-pub(super) fn tell(client: &Arc<Client>) {
-    if client.changed.swap(true, Ordering::SeqCst) {
+fn tell(client: &Arc<Client>, more: Changes) {
+    let mut changed = client.changed();
+    if let Some(before) = &mut *changed {
+        before.add(more);
         return;
     }
+    *changed = Some(more);
+    drop(changed);
     let client = client.clone();
     client.thread.place().clone().spawn(async move {
         client.sleep(CHANGES).await;
-        client.changed.store(false, Ordering::SeqCst);
+        let Some(changed) = client.changed().take() else { return };
         let watched = client.watched().clone();
         if let Watched::Names(keys) = watched
             && let Some(link) = client.lanes.link(Lane::Keeper)
         {
+            let read: Vec<Key> = keys.into_iter().filter(|key| changed.has(key)).collect();
             // Where that fails the connection does, and the next one asks anew.
             let _turn = client.tracking.lock().await;
-            if let Err(why) = remember(&client, &link, &keys).await {
+            if let Err(why) = remember(&client, &link, &read).await {
                 tracing::debug!(why.what, "what is watched was not read again");
             }
         }
-        client.lanes.sink().news(News::Changed);
+        client.lanes.sink().news(match changed {
+            Changes::Anything => News::Changed,
+            Changes::These(keys) => News::LinesChanged(keys.into_iter().collect()),
+        });
     });
 }

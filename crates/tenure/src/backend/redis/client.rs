@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::changes::Changes;
 use super::fault::{of_answer, of_fault};
 use super::link::Link;
 use super::resp::Value;
@@ -41,8 +42,8 @@ pub(super) struct Client {
     pub(super) tracking: tokio::sync::Mutex<()>,
     /// How often it was asked.
     pub(super) asked: AtomicU64,
-    /// A change was told, and the news of it is on its way.
-    pub(super) changed: AtomicBool,
+    /// What changed, until the news of it is sent.
+    pub(super) changed: Mutex<Option<Changes>>,
 }
 
 impl Protocol for Client {
@@ -125,13 +126,18 @@ impl Client {
             watched: Mutex::default(),
             tracking: tokio::sync::Mutex::default(),
             asked: AtomicU64::new(0),
-            changed: AtomicBool::new(false),
+            changed: Mutex::default(),
         })
     }
 
     /// What is watched.
     pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What changed.
+    pub(super) fn changed(&self) -> MutexGuard<'_, Option<Changes>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for so long.
@@ -313,7 +319,7 @@ impl Client {
                     }
                 }
             }
-            Some("invalidate") => super::changes::tell(self),
+            Some("invalidate") => super::changes::told(self, values.get(1)),
             _ => {}
         }
     }

@@ -32,6 +32,12 @@ pub(super) fn lock(head: &str) -> Option<Key> {
     (self::head(&key) == head).then_some(key)
 }
 
+/// The lock of which this key is a part, its head or another. `None`: it is no part of a lock.
+pub(super) fn lock_of_part(key: &str) -> Option<Key> {
+    let (inside, _) = key.strip_prefix(PREFIX)?.split_once("}:")?;
+    Key::from_full(&unescape(inside)?).ok()
+}
+
 /// What keys of all locks begin with whose names begin like this.
 pub(super) fn begin(name: &str) -> String {
     let mut out = String::from(PREFIX);
@@ -107,6 +113,21 @@ fn unescape(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_belongs_to_a_lock() {
+        for name in ["orders/42", "100%", "{a}{b}", "}:l", "%7D"] {
+            let key = Key::new("shop", name).expect("a name");
+            let head = head(&key);
+            for part in ["l", "w", "c", "m0000000000000000000000000000000c"] {
+                let part = format!("{}{part}", &head[..head.len() - 1]);
+                assert_eq!(lock_of_part(&part), Some(key.clone()), "{part}");
+            }
+        }
+        for other in ["tenure:domain", "tenure:{}:l", "tenure:{shop}:l", "tenure:{shop/a", "orders/42"] {
+            assert_eq!(lock_of_part(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn names_of_keys() {
