@@ -35,7 +35,7 @@ fn refused(store: &Store, claim: &Claim, token: &str) {
     let error = pollster::block_on(attempt).remove(0).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     let text = error.to_string();
-    assert!(text.contains(token) && text.contains("clock") && text.contains("deleted"), "{error}");
+    assert!(text.contains(token) && text.contains("clock") && text.contains("delete the key"), "{error}");
 }
 
 fn no_token_follows_one_from_the_far_future() {
