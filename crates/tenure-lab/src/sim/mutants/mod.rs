@@ -126,8 +126,8 @@ mutants! {
         a_deadline_from_the_answer_of_a_write: FromAnswer, "S5" "S1";
     }
     Sessions {
-        an_answered_ping_that_proves_a_session: Pinged, "S1" "S5";
-        a_session_that_ends_earlier_than_was_said: Lasts::TooShort, "S1" "S5";
+        an_answered_ping_that_proves_a_session: Pinged, "S1" "S5" "S8";
+        a_session_that_ends_earlier_than_was_said: Lasts::TooShort, "S1" "S5" "S8";
         a_session_that_never_ends: Lasts::ForEver, "S6" "L1/L2" "L4";
     }
 }
