@@ -13,6 +13,7 @@ use super::net::{Request, Said, Verb, broken, send};
 use super::pinging::Pinging;
 use super::polling::Objects;
 use super::stores::Store;
+use super::voting::Voting;
 use super::world::locked;
 
 /// The server as one engine sees it.
@@ -29,6 +30,7 @@ enum Driver {
     None,
     Objects(Arc<Objects>),
     Sessions(Arc<Pinging>),
+    Quorum(Arc<Voting>),
 }
 
 impl Driver {
@@ -37,6 +39,7 @@ impl Driver {
             Driver::None => Said::Refused,
             Driver::Objects(driver) => driver.ask(verb).await,
             Driver::Sessions(driver) => driver.ask(verb).await,
+            Driver::Quorum(driver) => driver.ask(verb).await,
         }
     }
 }
@@ -47,6 +50,7 @@ impl Link {
             Store::Line => Driver::None,
             Store::Objects => Driver::Objects(Arc::new(Objects::new(machine))),
             Store::Sessions => Driver::Sessions(Arc::new(Pinging::new(machine))),
+            Store::Quorum => Driver::Quorum(Arc::new(Voting::new(machine))),
         };
         Link { machine: machine.clone(), driver }
     }
@@ -97,7 +101,7 @@ async fn all<T>(calls: Vec<BoxFuture<'_, T>>) -> Vec<T> {
 
 impl Backend for Link {
     fn capabilities(&self) -> Capabilities {
-        self.machine.world().store.capabilities(self.machine.world().session)
+        self.machine.world().store.capabilities(self.machine.world())
     }
 
     fn domain(&self) -> BoxFuture<'_, Result<Domain>> {
@@ -121,8 +125,9 @@ impl Backend for Link {
     }
 
     fn renew<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
-        // Objects are written one by one.
-        let size = if matches!(self.driver, Driver::Objects(_)) { 1 } else { claims.len().max(1) };
+        // Objects are written one by one, and each claim has votes of its own.
+        let alone = matches!(self.driver, Driver::Objects(_) | Driver::Quorum(_));
+        let size = if alone { 1 } else { claims.len().max(1) };
         let parts: Vec<_> = claims.chunks(size).collect();
         let sent: Vec<_> = parts.iter().map(|part| self.send(Verb::Renew(part.to_vec()))).collect();
         Box::pin(async move {

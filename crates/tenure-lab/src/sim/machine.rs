@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::net::Said;
-use super::world::{World, locked};
+use super::world::{SERVERS, World, locked};
 
 /// One process with one client. What the engine takes from its surroundings, it takes from here.
 pub(super) struct Machine {
@@ -24,6 +24,7 @@ pub(super) struct Machine {
     world: Arc<World>,
     pub(super) number: usize,
     clock: Mutex<Clock>,
+    ahead: i64,
     timers: Mutex<BTreeMap<(u64, u64), Waker>>,
     /// Everything that was spawned and may still live.
     tasks: Mutex<Vec<Arc<Task>>>,
@@ -41,10 +42,11 @@ pub(super) struct Machine {
     /// Claims that the store told it were gone.
     gone: Mutex<HashSet<u128>>,
     /// Requests that somebody waits for.
-    pub(super) waiting: Mutex<BTreeMap<u64, oneshot::Sender<Said>>>,
-    /// Until then nothing that it sends arrives, and nothing reaches it.
-    pub(super) mute_until: AtomicU64,
-    pub(super) deaf_until: AtomicU64,
+    /// With the server that is asked.
+    pub(super) waiting: Mutex<BTreeMap<u64, (usize, oneshot::Sender<Said>)>>,
+    /// Until then nothing that it sends to a server arrives, and nothing from there reaches it.
+    pub(super) mute_until: [AtomicU64; SERVERS],
+    pub(super) deaf_until: [AtomicU64; SERVERS],
     /// When the last request that keeps its order arrives.
     pub(super) in_order: AtomicU64,
     /// How far the server's clock is ahead of this machine's, as of the last answer.
@@ -60,13 +62,15 @@ impl fmt::Debug for Machine {
 }
 
 impl Machine {
-    pub(super) fn new(world: &Arc<World>, clock: Clock) -> Arc<Machine> {
+    /// `ahead`: by how many µs its wall clock is wrong.
+    pub(super) fn new(world: &Arc<World>, clock: Clock, ahead: i64) -> Arc<Machine> {
         let number = world.machines().len();
         let machine = Arc::new_cyclic(|me| Machine {
             me: me.clone(),
             world: world.clone(),
             number,
             clock: Mutex::new(clock),
+            ahead,
             timers: Mutex::default(),
             tasks: Mutex::default(),
             paused: AtomicBool::new(false),
@@ -79,8 +83,8 @@ impl Machine {
             withdrawn: Mutex::default(),
             gone: Mutex::default(),
             waiting: Mutex::default(),
-            mute_until: AtomicU64::new(0),
-            deaf_until: AtomicU64::new(0),
+            mute_until: [const { AtomicU64::new(0) }; SERVERS],
+            deaf_until: [const { AtomicU64::new(0) }; SERVERS],
             in_order: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             stood: AtomicU64::new(0),
@@ -260,7 +264,7 @@ impl Runtime for Machine {
     }
 
     fn wall_us(&self) -> u64 {
-        1_700_000_000_000_000 + self.world.now() / 1_000
+        (1_700_000_000_000_000 + self.world.now() / 1_000).saturating_add_signed(self.ahead)
     }
 
     fn fill(&self, bytes: &mut [u8]) {

@@ -9,6 +9,7 @@
 //! - `server`: a server, and the line that one may keep.
 //! - `polling`, `objects`: client and server of a store that keeps one object per lock.
 //! - `pinging`, `sessions`: client and server of a store whose holds end with sessions.
+//! - `voting`, `voters`: client and servers of a store that is several, of which a quorum decides.
 //! - `clock`: clocks that drift and step.
 //! - `faults`, `weather`: what goes wrong.
 //! - `worker`, `grip`: what clients do, and what they hold.
@@ -37,6 +38,8 @@ mod server;
 mod sessions;
 mod shrink;
 mod stores;
+mod voters;
+mod voting;
 mod weather;
 mod worker;
 mod world;
@@ -184,7 +187,7 @@ fn rare(sum: &Sum) -> Vec<String> {
         let judged = RULES.iter().zip(share.judged);
         let slept = judged.filter(|(rule, n)| store.judges(rule) && *n < HITS);
         rare.extend(slept.map(|(rule, _)| format!("{rule} in {name}")));
-        if share.passed < HITS {
+        if store.passes() && share.passed < HITS {
             rare.push(format!("a hold that was passed on in {name}"));
         }
     }

@@ -8,6 +8,7 @@ use tenure::backend::{Answer, BoxFuture, Claim, Leave, News, Part, Released, Sta
 use tenure::core::cas::{Object, Outcome, Version};
 use tenure::core::line::Now;
 use tenure::core::moment::Moment;
+use tenure::core::quorum::Vote;
 use tenure::{Error, Key, Result, Token};
 use tokio::sync::oneshot;
 
@@ -16,6 +17,7 @@ use super::judge::Serving;
 use super::machine::Machine;
 use super::polling::Write;
 use super::sessions::{Ask, Asked, Sessions};
+use super::voters;
 use super::world::{MS, S, World, locked};
 
 /// What is asked: the verbs of the contract, and what drivers make of them. A birth is on the server's clock, as the client
@@ -32,6 +34,8 @@ pub(super) enum Verb {
     Write(Box<Write>),
     /// Something is asked in a session.
     Session(Box<Asked>),
+    /// One of several servers is asked about its vote.
+    Vote(Box<voters::Asked>),
 }
 
 impl Verb {
@@ -39,6 +43,7 @@ impl Verb {
     fn call(&self) -> &Verb {
         match self {
             Verb::Write(write) => &write.call,
+            Verb::Vote(asked) => &asked.call,
             whole => whole,
         }
     }
@@ -85,6 +90,9 @@ pub(super) enum Said {
     /// The session; that there is none (any more).
     Session(u64),
     NoSession,
+    /// One server's vote; its answer to anything else about one.
+    Vote(Vote),
+    Yes(bool),
     /// Nothing: the connection is found broken.
     Nothing,
 }
@@ -110,8 +118,8 @@ pub(super) fn send(machine: &Arc<Machine>, server: usize, verb: Verb) -> BoxFutu
         return Box::pin(std::future::pending());
     }
     let request = Request { server, ..Request::of(machine, verb) };
-    world.trace(|| format!("client {} asks {}", machine.number, shown(&request.verb)));
-    locked(&machine.waiting).insert(request.number, reply);
+    world.trace(|| format!("client {} asks {server}: {}", machine.number, shown(&request.verb)));
+    locked(&machine.waiting).insert(request.number, (server, reply));
     leave(world, machine, request);
     Box::pin(async move { answer.await.ok() })
 }
@@ -131,6 +139,7 @@ fn shown(verb: &Verb) -> String {
         Verb::Session(asked) => format!("{} in {}: {}", asked.number, asked.session, asked.what),
         Verb::Read(key) => format!("read {key}"),
         Verb::Write(write) => format!("write {} for: {}", write.key, shown(&write.call)),
+        Verb::Vote(asked) => format!("{:?} {} {}", asked.what, asked.key, asked.claim.short()),
     }
 }
 
@@ -154,7 +163,7 @@ fn lose(world: &Arc<World>, machine: &Arc<Machine>, number: u64) {
 
 /// A request leaves its client.
 fn leave(world: &Arc<World>, machine: &Arc<Machine>, request: Request) {
-    if machine.mute_until.load(Ordering::Relaxed) > world.now() {
+    if machine.mute_until[request.server].load(Ordering::Relaxed) > world.now() {
         return;
     }
     let call = request.verb.call();
@@ -206,7 +215,7 @@ fn arrive(world: &Arc<World>, machine: &Arc<Machine>, request: &Request) {
             Verb::Attempt(..) | Verb::Transfer(..) => Said::Answer(Err(error())),
             Verb::Renew(claims) => Said::Answers(claims.iter().map(|_| Err(error())).collect()),
             Verb::Release(..) | Verb::Evict(..) => Said::Released(Err(error())),
-            Verb::Read(_) | Verb::Write(_) | Verb::Session(_) => Said::Refused,
+            Verb::Read(_) | Verb::Write(_) | Verb::Session(_) | Verb::Vote(_) => Said::Refused,
         };
         return answer(world, machine, request, said);
     }
@@ -221,7 +230,10 @@ fn arrive(world: &Arc<World>, machine: &Arc<Machine>, request: &Request) {
                 world.after(world.below(5 * S), move |world| {
                     if world.server(request.server).down_until <= world.now() {
                         let said = serve(world, &request);
-                        answer(world, &machine, &request, said);
+                        // One server's second no would pass for its first: a connection answers once.
+                        if !matches!(request.verb, Verb::Vote(_)) {
+                            answer(world, &machine, &request, said);
+                        }
                     }
                 });
             }
@@ -252,14 +264,21 @@ fn once(call: &Verb) -> bool {
 
 /// The server that ends sessions hears of a ping, unless it is cut off from the one that answered it.
 fn counted(world: &Arc<World>, session: u64) {
+    world.server(0).uncounted.push(session);
+    count(world);
+}
+
+/// It hears of the pings that it has not heard of: at once when it is connected again.
+pub(super) fn count(world: &Arc<World>) {
     let cut = world.server(0).cut_until;
     if cut > world.now() {
-        return world.after(cut - world.now(), move |world| counted(world, session));
+        return world.after(cut - world.now(), count);
     }
     {
         let mut server = world.server(0);
         let now = server.now(world.now()).ns;
-        server.sessions.touch(session, now);
+        let sessions = std::mem::take(&mut server.uncounted);
+        sessions.into_iter().for_each(|session| server.sessions.touch(session, now));
     }
     look_for_ends(world);
 }
@@ -287,7 +306,7 @@ fn serve(world: &Arc<World>, request: &Request) -> Said {
             world.mutant.as_ref().and_then(|m| m.serves(&mut server, &mut judge, world.now(), request));
         bent.unwrap_or_else(|| server.serve(&mut judge, world.now(), request))
     };
-    world.trace(|| format!("  server: {} -> {said:?}", shown(&request.verb)));
+    world.trace(|| format!("  server {}: {} -> {said:?}", request.server, shown(&request.verb)));
     for (home, piece) in news {
         push(world, home, piece);
     }
@@ -305,11 +324,11 @@ fn answer(world: &Arc<World>, machine: &Arc<Machine>, request: &Request, said: S
 
 /// An answer reaches the client.
 fn hear(world: &Arc<World>, machine: &Arc<Machine>, request: &Request, mut said: Said) {
-    if machine.deaf_until.load(Ordering::Relaxed) > world.now() || machine.dead() {
+    if machine.deaf_until[request.server].load(Ordering::Relaxed) > world.now() || machine.dead() {
         return;
     }
     let reply = locked(&machine.waiting).remove(&request.number);
-    let Some(reply) = reply else { return };
+    let Some((_, reply)) = reply else { return };
     let now = machine.clock_now();
     let mut judge = locked(&world.judge);
     let mut hears = |claim: &Claim, answer: &Result<Answer>| {
@@ -348,7 +367,7 @@ fn push(world: &Arc<World>, home: usize, news: News) {
         let mut news = news.clone();
         world.after(way(world, Fault::PushLate), move |world| {
             let Some(machine) = world.machines().into_iter().nth(home) else { return };
-            if machine.deaf_until.load(Ordering::Relaxed) > world.now() {
+            if machine.deaf_until[0].load(Ordering::Relaxed) > world.now() {
                 return;
             }
             if let Some(mutant) = &world.mutant {
@@ -363,10 +382,17 @@ fn push(world: &Arc<World>, home: usize, news: News) {
     }
 }
 
-/// A connection breaks: whoever waits is told, and everybody looks again.
-pub(super) fn reset(world: &Arc<World>, machine: &Arc<Machine>) {
-    let waiting = std::mem::take(&mut *locked(&machine.waiting));
-    world.trace(|| format!("client {} loses its connection", machine.number));
-    drop(waiting);
+/// A connection breaks, to one server or to all: whoever waits is told, and everybody looks again.
+pub(super) fn reset(world: &Arc<World>, machine: &Arc<Machine>, server: Option<usize>) {
+    let mut broken = Vec::new();
+    locked(&machine.waiting).retain(|_, (of, reply)| {
+        let breaks = server.is_none_or(|server| server == *of);
+        if breaks {
+            broken.push(std::mem::replace(reply, oneshot::channel().0));
+        }
+        !breaks
+    });
+    world.trace(|| format!("client {} loses its connection to {server:?}", machine.number));
+    drop(broken);
     machine.told(News::LinkDown(Part::WHOLE));
 }

@@ -20,6 +20,7 @@ use super::mutants::Wrong;
 use super::polling::PACE;
 use super::server::residue;
 use super::stores::Store;
+use super::voters::recount;
 use super::weather;
 use super::worker::{self, Progress, Work};
 use super::world::{MS, S, World, locked};
@@ -77,12 +78,21 @@ pub(super) struct Plan {
     /// The server does not tell its time.
     pub(super) timeless: bool,
     pub(super) rates: [u32; COUNT],
+    /// How many servers vote, where several do.
+    pub(super) servers: usize,
 }
 
 impl Plan {
     /// How long a session lasts that is not heard of, in ns.
     pub(super) fn session(&self) -> u64 {
         S / 2 + self.ttl.max(1_000) * MS
+    }
+
+    /// The shortest and the longest lease that several servers give, in ns: time for two round trips and a renewal, and what
+    /// workers ask for at most.
+    pub(super) fn leases(&self) -> [u64; 2] {
+        let shortest = (100 * MS).max(8 * self.latency);
+        [shortest, (3 * self.ttl * MS).max(4 * S)]
     }
 
     fn of(case: &Case) -> Plan {
@@ -104,6 +114,7 @@ impl Plan {
             latency: [MS, 10 * MS, 60 * MS][usize::try_from(dice.below(3)).unwrap_or(0)],
             timeless: dice.below(4) == 0,
             rates: rates.try_into().unwrap_or([0; COUNT]),
+            servers: [3, 3, 5][usize::try_from(dice.below(3)).unwrap_or(0)],
         }
     }
 }
@@ -139,6 +150,20 @@ pub(super) fn run(case: &Case, wrong: Option<&Wrong>, trace: bool, hits: &mut Hi
     came
 }
 
+/// By how many µs a new client's wall clock is wrong. Servers that forget keep tokens in order if it is ahead by less than a
+/// second. One that is far behind costs a round trip, and so does one that is absurdly ahead: its proposals are refused.
+fn ahead(world: &World) -> i64 {
+    const SECOND: i64 = 1_000_000;
+    if world.store != Store::Quorum {
+        return 0;
+    }
+    match world.below(8) {
+        0 => 1_000 * SECOND,
+        1 | 2 => -100 * SECOND,
+        _ => world.below(1_800_000).cast_signed() - 900_000,
+    }
+}
+
 /// A client that has just been started.
 pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
     static OWNER: LazyLock<Owner> = LazyLock::new(|| Owner {
@@ -154,12 +179,12 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
         _ => 0,
     };
     let clock = Clock::new(world.now(), 1_000 * S + world.below(100_000 * S), ppm);
-    let machine = Machine::new(world, clock);
+    let machine = Machine::new(world, clock, ahead(world));
     if bad {
         locked(&world.judge).excuse_machine(machine.number);
     }
-    let ahead = world.server(0).now(world.now()).ns.wrapping_sub(machine.clock_now().nanos());
-    machine.offset.store(ahead, Ordering::Relaxed);
+    let offset = world.server(0).now(world.now()).ns.wrapping_sub(machine.clock_now().nanos());
+    machine.offset.store(offset, Ordering::Relaxed);
     let (link, me) = (Arc::new(Link::new(&machine)), machine.clone());
     let connecting = Locks::builder(IN_PROCESS)
         .namespace("sim")
@@ -179,9 +204,11 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
 
 fn play(world: &Arc<World>, plan: &Plan) {
     world.server(0).tells_age = !plan.timeless;
-    if world.strikes(Fault::ServerDrift) {
-        let ppm = world.below(10_000).cast_signed() - 5_000;
-        world.server(0).drift(ppm);
+    for server in 0..world.servers() {
+        if world.strikes(Fault::ServerDrift) {
+            let ppm = world.below(10_000).cast_signed() - 5_000;
+            world.server(server).drift(ppm);
+        }
     }
     let progress = Arc::new(Progress::default());
     let work = Work { rounds: u32::try_from(plan.rounds).unwrap_or(1), ttl: plan.ttl };
@@ -203,14 +230,21 @@ fn play(world: &Arc<World>, plan: &Plan) {
     // What was dropped is withdrawn, by those who can.
     world.run(world.now() + 4 * S, || false);
     let alive: Vec<usize> = world.machines().iter().filter(|m| !m.dead()).map(|m| m.number).collect();
-    let now = world.server(0).now(world.now()).ns;
+    if world.store == Store::Quorum {
+        recount(world);
+    }
+    let now = world.judged_now();
     locked(&world.judge).ghosts(world.now(), now, &alive);
+    // Servers in quarantine vote again: until then there may be no quorum.
+    world.run(world.now() + 60 * S, || !any_away(world));
     everything_can_be_had(world, longest);
     // The last late message has arrived, and the last mark has ended.
     world.run(world.now() + 125 * S + nanos(MARK_LIFE), || false);
     nothing_is_left(world);
     handed_over(world);
-    world.run(world.now() + 10 * S, || false);
+    // What a request that was overtaken by its release leaves on one of several servers ends with its lease.
+    let leftover = if world.store == Store::Quorum { world.leases[1] } else { 0 };
+    world.run(world.now() + 10 * S + leftover, || false);
     nothing_is_left(world);
     for machine in world.machines() {
         let locks = locked(&machine.locks).take();
@@ -219,6 +253,14 @@ fn play(world: &Arc<World>, plan: &Plan) {
     world.run(world.now() + S, || false);
     let tasks: usize = world.machines().iter().filter(|m| !m.dead()).map(|m| m.live_tasks()).sum();
     locked(&world.judge).rule("L4", world.now(), tasks == 0, || format!("{tasks} tasks live on"));
+}
+
+fn any_away(world: &World) -> bool {
+    world.store == Store::Quorum
+        && (0..world.servers()).any(|number| {
+            let mut server = world.server(number);
+            server.shown(world.now()) < server.voter.away_until
+        })
 }
 
 /// Runs `work` on a machine until it is done, or for `most` ns.
@@ -273,13 +315,14 @@ fn nothing_is_left(world: &Arc<World>) {
     if world.broken() {
         return;
     }
-    let left = {
-        let mut server = world.server(0);
+    let left = (0..world.servers()).try_for_each(|number| {
+        let mut server = world.server(number);
         let now = server.now(world.now());
         residue(&mut server.lines, now)
             .and_then(|()| server.objects.residue())
             .and_then(|()| server.sessions.residue())
-    };
+            .and_then(|()| server.voter.residue(server.shown))
+    });
     let live: usize = open(world).iter().filter_map(|m| m.client()).map(|l| l.live()).sum();
     let clean = left.is_ok() && live == 0;
     let what = || format!("{live} claims live on in clients; the server: {left:?}");
@@ -301,7 +344,9 @@ fn handed_over(world: &Arc<World>) {
         let what = "a free lock cannot be had within 30 s".into();
         return locked(&world.judge).fail("L1/L2", world.now(), what);
     };
-    let Some(mutex) = last.client().and_then(|l| l.mutex(NAMES[0]).ok()) else { return };
+    let usual = worker::usual(world).map_or_else(LockOptions::new, |ttl| LockOptions::new().ttl(ttl));
+    let mutex = last.client().and_then(|l| l.mutex(NAMES[0]).ok()).and_then(|m| m.with(usual).ok());
+    let Some(mutex) = mutex else { return };
     let at = Arc::new(Mutex::new(None));
     let (slot, clock, me) = (at.clone(), world.clone(), last.clone());
     // Whoever asks again and again does not from the beginning: a run is to end some time.
@@ -327,9 +372,9 @@ fn handed_over(world: &Arc<World>) {
     world.run(began + 30 * S, || locked(&at).is_some());
     world.lose_pushes(false);
     let took = locked(&at).map_or(u64::MAX, |at| at - began);
-    if world.store == Store::Objects {
+    if matches!(world.store, Store::Objects | Store::Quorum) {
         // A pause is at most twice as long as suggested. A release and an attempt read and write, and the attempt may begin
-        // with what was known before.
+        // with what was known before; or an attempt in vain and one that is granted ask twice.
         let most = 2 * nanos(PACE) + 16 * world.latency;
         let what = || format!("whoever asks again had it after {took} ns, released: {released:?}");
         return locked(&world.judge).rule("L5", world.now(), took <= most, what);

@@ -9,6 +9,7 @@ use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Release
 use tenure::core::lease::LOOK_AGAIN_MAX;
 use tenure::core::line::{Arena, Ask, Event, Found, Lines, NO_SLOT, Now, Place, Refusal, Trace, VecArena};
 use tenure::core::moment::nanos;
+use tenure::core::quorum::quarantine;
 use tenure::{Error, Result, Token};
 
 use super::clock::Clock;
@@ -16,6 +17,7 @@ use super::judge::{Judge, Serving, lock_of};
 use super::net::{Request, Said, Verb};
 use super::objects::Objects;
 use super::sessions::Sessions;
+use super::voters::{Time, Voter};
 
 /// When the server was started, on its own clocks.
 const BOOTED: u64 = 5_000_000_000_000;
@@ -38,8 +40,13 @@ pub(super) struct Server {
     pub(super) objects: Objects,
     /// The memory of a server that has sessions.
     pub(super) sessions: Sessions,
+    /// The memory of one of several that vote, and for how long it stays away after it was lost.
+    pub(super) voter: Voter,
+    quarantine: u64,
     /// Until then, whoever answers is cut off from the one that ends sessions.
     pub(super) cut_until: u64,
+    /// The sessions of pings that were answered there.
+    pub(super) uncounted: Vec<u64>,
     /// Which machine asked for a claim last: its pushes go there.
     homes: HashMap<u128, usize>,
     /// While it is down or stands still, until then.
@@ -60,7 +67,7 @@ fn empty() -> Lines<VecArena> {
 }
 
 /// What a copy has.
-type Memories = (Lines<VecArena>, Objects);
+type Memories = (Lines<VecArena>, Objects, Voter);
 
 /// An answer, and what is to be pushed to whom.
 pub(super) type Served = (Said, Vec<(usize, News)>);
@@ -74,7 +81,7 @@ pub(super) enum Memory {
 }
 
 impl Server {
-    pub(super) fn new(session: u64) -> Server {
+    pub(super) fn new(session: u64, longest: u64) -> Server {
         Server {
             lines: empty(),
             clock: Clock::new(0, BOOTED, 0),
@@ -83,7 +90,10 @@ impl Server {
             saved: None,
             objects: Objects::default(),
             sessions: Sessions::new(session),
+            voter: Voter::default(),
+            quarantine: nanos(quarantine(Duration::from_nanos(longest))),
             cut_until: 0,
+            uncounted: Vec::new(),
             homes: HashMap::new(),
             down_until: 0,
             still_until: 0,
@@ -102,6 +112,12 @@ impl Server {
         Now { ns: self.last, wall_us, ceiling: i64::MAX }
     }
 
+    /// What its clock shows at the true time `t`.
+    pub(super) fn shown(&mut self, t: u64) -> u64 {
+        self.now(t);
+        self.shown
+    }
+
     /// From the start, its clock runs `ppm` fast.
     pub(super) fn drift(&mut self, ppm: i64) {
         self.clock = Clock::new(0, BOOTED, ppm);
@@ -109,7 +125,7 @@ impl Server {
 
     /// Keeps a copy of its memory, for a rollback.
     pub(super) fn save(&mut self) {
-        self.saved = Some((self.lines.clone(), self.objects.clone()));
+        self.saved = Some((self.lines.clone(), self.objects.clone(), self.voter.clone()));
     }
 
     /// Comes back after a crash.
@@ -118,13 +134,14 @@ impl Server {
         self.sessions.extend(now);
         let session = self.sessions.said;
         let copies = self.objects.copies + 1;
-        let blank = || (empty(), Objects::default());
-        (self.lines, self.objects) = match memory {
+        let blank = || (empty(), Objects::default(), Voter::default());
+        (self.lines, self.objects, self.voter) = match memory {
             Memory::Kept => return,
             Memory::Lost => blank(),
             Memory::Old => self.saved.take().unwrap_or_else(blank),
         };
         self.objects.copies = copies;
+        self.voter.away_until = self.shown + self.quarantine;
         // Whoever restores a copy ends the sessions in it: what they left and took since is in nobody's memory.
         self.sessions = Sessions::new(session);
     }
@@ -192,6 +209,10 @@ impl Server {
             }
             Verb::Read(key) => self.objects.read(key.full(), self.shown, self.tells_age),
             Verb::Write(write) => self.objects.write(judge, serving, write),
+            Verb::Vote(asked) => {
+                let wall_us = (EPOCH_US + self.shown / 1_000) - BOOTED / 1_000;
+                self.voter.serve(Time { shown: self.shown, wall_us }, asked)
+            }
             Verb::Session(asked) => {
                 self.sessions.serve(judge, serving, asked, now, &mut news).unwrap_or(Said::Nothing)
             }

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use tenure::{After, Capabilities, HoldEnd, Modes, Order, Transfer, Ttl, Visibility, Wakeup};
+use tenure::{
+    After, Capabilities, Evict, HoldEnd, Knows, Modes, Order, TokenStrength, Transfer, Ttl, Turns,
+    Visibility, Wakeup,
+};
 
 use super::judge::{LOCKS, READERS};
+use super::world::World;
 use crate::num::Dice;
 
 /// A kind of store.
@@ -16,12 +20,18 @@ pub(super) enum Store {
     Objects,
     /// A server that has sessions: holds and places end with them.
     Sessions,
+    /// Several servers that know nothing of each other, of which a quorum decides. Whoever waits asks again.
+    Quorum,
 }
 
 /// All of them, in the order of tables: the name, and how many runs of a hundred are its own. Those without a share run where
 /// a mutant asks for them: their judge still finds what it cannot excuse.
-pub(super) const STORES: [(Store, &str, u64); 3] =
-    [(Store::Line, "line", 72), (Store::Objects, "objects", 14), (Store::Sessions, "sessions", 14)];
+pub(super) const STORES: [(Store, &str, u64); 4] = [
+    (Store::Line, "line", 68),
+    (Store::Objects, "objects", 12),
+    (Store::Sessions, "sessions", 12),
+    (Store::Quorum, "quorum", 8),
+];
 
 impl Store {
     /// The one that a run has.
@@ -38,7 +48,7 @@ impl Store {
 
     /// Whether there are locks that several may hold together.
     pub(super) fn shares(self) -> bool {
-        self != Store::Objects
+        matches!(self, Store::Line | Store::Sessions)
     }
 
     /// How many of the locks there are.
@@ -48,19 +58,34 @@ impl Store {
 
     /// Whether a hold can outlast its holder, and go on under another client's claim.
     pub(super) fn keeps(self) -> bool {
-        self != Store::Sessions
+        matches!(self, Store::Line | Store::Objects)
+    }
+
+    /// Whether one claim can stand for several tasks, which pass its hold on.
+    pub(super) fn passes(self) -> bool {
+        self != Store::Quorum
+    }
+
+    /// Whether its servers judge claims by when they were born.
+    pub(super) fn asks_births(self) -> bool {
+        self != Store::Quorum
+    }
+
+    /// Whether the driver tells the judge what was granted, so that leases end in true time there.
+    pub(super) fn decides_at_clients(self) -> bool {
+        self == Store::Quorum
     }
 
     /// The rules that each kind judges: a table with nothing under one of them is a judge that sleeps.
     pub(super) fn judges(self, rule: &str) -> bool {
         match self {
             Store::Line | Store::Sessions => true,
-            Store::Objects => rule != "L3",
+            Store::Objects | Store::Quorum => rule != "L3",
         }
     }
 
     /// What it promises.
-    pub(super) fn capabilities(self, session: u64) -> Capabilities {
+    pub(super) fn capabilities(self, world: &World) -> Capabilities {
         let mut can = Capabilities::strongest("simulated");
         match self {
             Store::Line => {}
@@ -69,8 +94,20 @@ impl Store {
                 can.visibility = Visibility::Holders;
             }
             Store::Sessions => {
-                (can.hold_end, can.ttl) = (HoldEnd::Session, Ttl::PerClient(Duration::from_nanos(session)));
+                (can.hold_end, can.ttl) =
+                    (HoldEnd::Session, Ttl::PerClient(Duration::from_nanos(world.session)));
                 (can.after, can.transfer) = (After::No, Transfer::No);
+            }
+            Store::Quorum => {
+                (can.order, can.wakeup, can.modes) = (Order::None, Wakeup::Poll, Modes::MUTEX);
+                (can.token, can.visibility, can.previous) =
+                    (TokenStrength::Hybrid, Visibility::None, Knows::No);
+                (can.turns, can.after, can.transfer, can.evict) =
+                    (Turns::Each, After::No, Transfer::No, Evict::No);
+                // No vote was ever decided about that takes longer than a lease: the least has room for two round trips. The
+                // longest is what a server without its memory waits out.
+                let [min, max] = world.leases.map(Duration::from_nanos);
+                can.ttl = Ttl::PerClaim { min, max, grain: Duration::from_nanos(1) };
             }
         }
         can

@@ -8,7 +8,7 @@ use tenure::runtime::Runtime;
 use super::faults::Fault;
 use super::judge::NAMES;
 use super::machine::Machine;
-use super::net::reset;
+use super::net::{self, reset};
 use super::run::{Plan, client};
 use super::server::Memory;
 use super::stores::Store;
@@ -61,7 +61,25 @@ pub(super) fn plan(world: &Arc<World>, plan: &Plan, work: Work, progress: &Arc<P
         }
     }
     if world.faults.rate(Fault::Rollback) > 0 {
-        world.after(world.below(plan.storm / 2), |world| world.server(0).save());
+        world.after(world.below(plan.storm / 2), |world| {
+            (0..world.servers()).for_each(|server| world.server(server).save());
+        });
+    }
+}
+
+/// Whether there is anything that a fault can hurt.
+fn applies(world: &World, fault: Fault, machine: &Machine) -> bool {
+    match fault {
+        Fault::Close => machine.client().is_some(),
+        Fault::CutOff => world.store == Store::Sessions,
+        Fault::Evicted => world.store != Store::Quorum,
+        // Sessions are timed by a clock that nobody can set.
+        Fault::ServerForward
+        | Fault::ServerBack
+        | Fault::ServerRocks
+        | Fault::Failover
+        | Fault::FailoverEmpty => world.store != Store::Sessions,
+        _ => true,
     }
 }
 
@@ -70,42 +88,33 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
     let chosen = world.below(machines.len() as u64);
     let Some(machine) = machines.get(usize::try_from(chosen).unwrap_or(0)) else { return };
     let short = 10 * MS + world.below(3 * S);
-    // Sessions are timed by a clock that nobody can set.
-    let timed = matches!(
-        fault,
-        Fault::ServerForward
-            | Fault::ServerBack
-            | Fault::ServerRocks
-            | Fault::Failover
-            | Fault::FailoverEmpty
-    );
-    let nothing = fault == Fault::Close && machine.client().is_none()
-        || fault == Fault::CutOff && world.store != Store::Sessions
-        || timed && world.store == Store::Sessions;
-    if nothing || !world.hit(fault) {
+    let server = world.any_server();
+    if !applies(world, fault, machine) || !world.hit(fault) {
         return;
     }
     match fault {
-        Fault::Reset => reset(world, machine),
-        Fault::HalfOpen | Fault::DeafServer | Fault::DeafClient => cut_off(world, machine, fault, short),
-        Fault::ServerCrash => crash(world, Memory::Kept, short),
-        Fault::Amnesia => crash(world, Memory::Lost, short),
-        Fault::Rollback => crash(world, Memory::Old, short),
-        Fault::ServerPause => world.server(0).still_until = world.now() + short,
-        Fault::ServerForward | Fault::ServerBack => step(world, fault == Fault::ServerForward, short),
+        Fault::Reset => reset(world, machine, Some(server)),
+        Fault::HalfOpen | Fault::DeafServer | Fault::DeafClient => {
+            cut_off(world, machine, server, fault, short)
+        }
+        Fault::ServerCrash => crash(world, server, Memory::Kept, short),
+        Fault::Amnesia => crash(world, server, Memory::Lost, short),
+        Fault::Rollback => crash(world, server, Memory::Old, short),
+        Fault::ServerPause => world.server(server).still_until = world.now() + short,
+        Fault::ServerForward | Fault::ServerBack => step(world, server, fault == Fault::ServerForward, short),
         Fault::ServerRocks => {
-            step(world, false, short);
-            world.after(world.below(2 * S), move |world| step(world, true, short));
+            step(world, server, false, short);
+            world.after(world.below(2 * S), move |world| step(world, server, true, short));
         }
         Fault::Failover => {
-            step(world, false, short);
-            crash(world, Memory::Kept, world.below(S));
+            step(world, server, false, short);
+            crash(world, server, Memory::Kept, world.below(S));
         }
         Fault::FailoverEmpty => {
-            step(world, false, short);
+            step(world, server, false, short);
             world.after(world.below(2 * S), move |world| {
-                crash(world, Memory::Lost, 10 * MS);
-                step(world, true, short);
+                crash(world, server, Memory::Lost, 10 * MS);
+                step(world, server, true, short);
             });
         }
         Fault::ClientForward => {
@@ -149,36 +158,45 @@ fn pause(world: &Arc<World>, machine: &Arc<Machine>, ns: u64) {
 }
 
 /// Nothing comes through for a while; then the connection is found broken.
-fn cut_off(world: &Arc<World>, machine: &Arc<Machine>, fault: Fault, ns: u64) {
+fn cut_off(world: &Arc<World>, machine: &Arc<Machine>, server: usize, fault: Fault, ns: u64) {
     let until = world.now() + ns;
     if fault != Fault::DeafClient {
-        machine.mute_until.store(until, Ordering::Relaxed);
+        machine.mute_until[server].store(until, Ordering::Relaxed);
     }
     if fault != Fault::DeafServer {
-        machine.deaf_until.store(until, Ordering::Relaxed);
+        machine.deaf_until[server].store(until, Ordering::Relaxed);
     }
     let machine = machine.clone();
-    world.after(ns, move |world| reset(world, &machine));
+    world.after(ns, move |world| reset(world, &machine, Some(server)));
 }
 
-fn crash(world: &Arc<World>, memory: Memory, ns: u64) {
+fn crash(world: &Arc<World>, number: usize, memory: Memory, ns: u64) {
     {
-        let mut server = world.server(0);
+        let mut server = world.server(number);
         server.down_until = world.now() + ns;
         server.restart(world.now(), memory);
     }
-    if memory != Memory::Kept {
-        locked(&world.judge).forgets(world.now());
+    match memory {
+        Memory::Kept => {}
+        // It stays away until what it forgot is over.
+        _ if world.store == Store::Quorum => locked(&world.judge).forgot = true,
+        _ => locked(&world.judge).forgets(world.now()),
     }
     let machines = world.machines();
-    machines.iter().filter(|m| !m.dead()).for_each(|machine| reset(world, machine));
+    machines.iter().filter(|m| !m.dead()).for_each(|machine| reset(world, machine, Some(number)));
 }
 
-fn step(world: &Arc<World>, forward: bool, ns: u64) {
+fn step(world: &Arc<World>, server: usize, forward: bool, ns: u64) {
     let by = ns.cast_signed();
-    world.server(0).clock.step(world.now(), if forward { by } else { -by });
+    world.server(server).clock.step(world.now(), if forward { by } else { -by });
     let mut judge = locked(&world.judge);
-    if forward { judge.excuse_all() } else { judge.set_back = true }
+    if forward {
+        judge.excuse_all();
+    }
+    judge.set_back |= !forward;
+    if world.store == Store::Quorum {
+        judge.steps_one(world.now(), forward);
+    }
 }
 
 fn close(machine: &Arc<Machine>) {
@@ -204,15 +222,16 @@ fn evict(world: &Arc<World>, machine: &Arc<Machine>) {
 pub(super) fn clear_up(world: &Arc<World>) {
     world.trace(|| "the weather clears up".into());
     world.heal();
-    {
-        let mut server = world.server(0);
+    for number in 0..world.servers() {
+        let mut server = world.server(number);
         (server.down_until, server.still_until) = (0, 0);
         server.cut_until = server.cut_until.min(world.now());
     }
+    net::count(world);
     for machine in world.machines().into_iter().filter(|m| !m.dead()) {
-        machine.mute_until.store(0, Ordering::Relaxed);
-        machine.deaf_until.store(0, Ordering::Relaxed);
+        let ways = machine.mute_until.iter().chain(&machine.deaf_until);
+        ways.for_each(|until| until.store(0, Ordering::Relaxed));
         machine.resume(0);
-        reset(world, &machine);
+        reset(world, &machine, None);
     }
 }

@@ -13,6 +13,7 @@ use super::faults::Fault;
 use super::grip::{Part, Wait, take, token_of};
 use super::judge::{NAMES, READERS, SEATS};
 use super::machine::Machine;
+use super::stores::Store;
 use super::world::{MS, S, World, locked};
 use crate::any_guard::AnyGuard;
 
@@ -232,8 +233,13 @@ fn go_on(machine: &Arc<Machine>, lock: usize, handle: Handle, progress: &Arc<Pro
 /// The holder looks whether it still holds.
 fn look(machine: &Machine, guard: &Arc<AnyGuard>) -> bool {
     let world = machine.world();
-    let now = world.server(0).now(world.now()).ns;
+    let now = world.judged_now();
     locked(&world.judge).check(world.now(), now, guard)
+}
+
+/// The lease that somebody asks for who does not care: the default, or the longest that there is.
+pub(super) fn usual(world: &World) -> Option<Duration> {
+    (world.store == Store::Quorum).then(|| Duration::from_nanos(world.leases[1]))
 }
 
 /// Takes a lock and lets it go, with everything well: it must come about within `wait`.
@@ -241,7 +247,9 @@ pub(super) async fn must_have(machine: &Arc<Machine>, lock: usize, wait: Duratio
     let world = machine.world().clone();
     let Some(locks) = machine.client() else { return Ok(true) };
     let floor = locked(&world.judge).floor(lock);
-    let Some(grip) = take(&locks, lock, Part::Whole, None, Wait::For(wait)).await? else { return Ok(false) };
+    let Some(grip) = take(&locks, lock, Part::Whole, usual(&world), Wait::For(wait)).await? else {
+        return Ok(false);
+    };
     drop(locks);
     let grip = Arc::new(grip);
     locked(&world.judge).acquired(world.now(), lock, machine, &grip, floor);

@@ -6,7 +6,7 @@
 use std::cmp::Ordering as Order;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::faults::{Fault, Faults};
@@ -24,6 +24,9 @@ pub(super) const S: u64 = 1_000_000_000;
 
 /// More polls than this in one run: something spins.
 const SPIN: u64 = 2_000_000;
+
+/// The most servers that a run has.
+pub(super) const SERVERS: usize = 5;
 
 type Act = Box<dyn FnOnce(&Arc<World>) + Send>;
 
@@ -70,7 +73,8 @@ pub(super) struct World {
     /// From then on nothing goes wrong any more.
     healed: AtomicU64,
     pushes_lost: AtomicBool,
-    renewal_lost: AtomicBool,
+    /// So many messages of renewals are still to be lost.
+    renewal_lost: AtomicUsize,
     /// The usual longest way of a message, in ns.
     pub(super) latency: u64,
     /// What kind of store it is.
@@ -79,6 +83,8 @@ pub(super) struct World {
     pub(super) timeless: bool,
     /// How long a session lasts that is not heard of, in ns.
     pub(super) session: u64,
+    /// The shortest and the longest lease that several servers give, in ns.
+    pub(super) leases: [u64; 2],
     /// Every task is a claim of its own.
     pub(super) fair: bool,
     pub(super) mutant: Option<Arc<dyn Mutant>>,
@@ -104,6 +110,8 @@ impl World {
         mutant: Option<Arc<dyn Mutant>>,
         trace: bool,
     ) -> Arc<World> {
+        let servers = if store == Store::Quorum { plan.servers } else { 1 };
+        let leases = plan.leases();
         Arc::new(World {
             now: AtomicU64::new(0),
             dice: AtomicU64::new(mix(seed)),
@@ -112,13 +120,14 @@ impl World {
             events: Mutex::default(),
             ready: Mutex::default(),
             machines: Mutex::default(),
-            servers: vec![Mutex::new(Server::new(plan.session()))],
+            servers: (0..servers).map(|_| Mutex::new(Server::new(plan.session(), leases[1]))).collect(),
+            leases,
             store,
             judge: Mutex::new(Judge::new(store)),
             faults,
             healed: AtomicU64::new(u64::MAX),
             pushes_lost: AtomicBool::new(false),
-            renewal_lost: AtomicBool::new(false),
+            renewal_lost: AtomicUsize::new(0),
             latency: plan.latency,
             timeless: plan.timeless,
             fair: plan.fair,
@@ -131,6 +140,24 @@ impl World {
     /// One of the servers; the first one where there is one.
     pub(super) fn server(&self, number: usize) -> MutexGuard<'_, Server> {
         locked(&self.servers[number])
+    }
+
+    /// How many there are.
+    pub(super) fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// One of them.
+    pub(super) fn any_server(&self) -> usize {
+        match self.servers() {
+            1 => 0,
+            n => usize::try_from(self.below(n as u64)).unwrap_or(0),
+        }
+    }
+
+    /// The time by which the judge counts leases: the server's, or the true one where no server decides.
+    pub(super) fn judged_now(&self) -> u64 {
+        if self.store.decides_at_clients() { self.now() } else { self.server(0).now(self.now()).ns }
     }
 
     /// The true time, in ns since the run began.
@@ -175,13 +202,14 @@ impl World {
         self.pushes_lost.store(on, Ordering::Relaxed);
     }
 
-    /// The next renewal is lost.
+    /// The next renewal is lost, on its way to every server.
     pub(super) fn lose_a_renewal(&self) {
-        self.renewal_lost.store(true, Ordering::Relaxed);
+        self.renewal_lost.store(self.servers(), Ordering::Relaxed);
     }
 
     pub(super) fn renewal_lost(&self) -> bool {
-        self.renewal_lost.swap(false, Ordering::Relaxed)
+        let less = |left: usize| left.checked_sub(1);
+        self.renewal_lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
     pub(super) fn pushes_lost(&self) -> bool {

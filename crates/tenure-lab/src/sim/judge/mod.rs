@@ -153,10 +153,12 @@ pub(super) struct Judge {
     marks: bool,
     /// Whether it grants in order.
     fifo: bool,
+    /// Whether it judges by births.
+    births: bool,
     stood: u64,
     /// The server's data was lost; its clock was set back. Both, and tokens may come again.
     pub(super) forgot: bool,
-    /// When that was, in true time.
+    /// When that was, in true time, or when one of several clocks stepped forward.
     lost_at: u64,
     pub(super) set_back: bool,
     /// One handle went to two clients: a server that forgets an adoption grants a second one, with the same token.
@@ -180,7 +182,8 @@ pub(super) fn lock_of(key: &Key) -> usize {
 impl Judge {
     /// For a kind of store.
     pub(super) fn new(store: Store) -> Judge {
-        Judge { marks: store == Store::Line, fifo: store.judges("L3"), ..Judge::default() }
+        let (marks, fifo, births) = (store == Store::Line, store.judges("L3"), store.asks_births());
+        Judge { marks, fifo, births, ..Judge::default() }
     }
 
     pub(super) fn fail(&mut self, rule: &'static str, at: u64, what: String) {
@@ -203,6 +206,15 @@ impl Judge {
         (self.forgot, self.lost_at) = (true, t);
     }
 
+    /// The clock of one of several servers was stepped. Forward, its votes end too early, also those of a claim that has not
+    /// counted them yet. And a server that is ahead makes tokens that another one, which forgot, is behind.
+    pub(super) fn steps_one(&mut self, t: u64, forward: bool) {
+        self.set_back = true;
+        if forward {
+            self.lost_at = t;
+        }
+    }
+
     /// From now on the server's promises of what it knows are worth nothing: its data or its clock changed.
     pub(super) fn excuse_all(&mut self) {
         self.kept = Default::default();
@@ -218,7 +230,7 @@ impl Judge {
     /// Whether the server is told wrongly when the claims of a machine were born: one of the two clocks was stepped after
     /// they were compared. A request that is late by more than a mark lives may be let in then.
     fn born_wrongly(&self, machine: usize) -> bool {
-        self.set_back || self.stepped.contains(&machine)
+        self.births && (self.set_back || self.stepped.contains(&machine))
     }
 
     /// Whose grant a token is one of.
@@ -241,7 +253,8 @@ impl Judge {
 
     /// What is known of a claim that the server has just heard of.
     fn record(&mut self, s: Serving, claim: &Claim) -> &mut Record {
-        // Without marks, a late request may find a store that lost its data as it was when that request was sent.
+        // Without marks, a late request may find a store that lost its data as it was when that request was sent. And votes
+        // that were asked for before a clock stepped may have ended.
         let late = !self.marks && s.left < self.lost_at;
         let excused = late || self.bad_clocks.contains(&s.machine);
         self.records.entry(claim.id.0).or_insert_with(|| Record {
@@ -325,6 +338,19 @@ impl Judge {
             .collect();
         ghosts.sort();
         self.rule("S6", t, ghosts.is_empty(), || format!("left behind: {}", ghosts.join(", ")));
+    }
+
+    /// The claims that hold, and their locks.
+    pub(super) fn held(&self) -> Vec<(ClaimId, usize)> {
+        let held = self.records.iter().filter(|(_, r)| r.at == At::Holds);
+        held.map(|(id, r)| (ClaimId(*id), r.lock)).collect()
+    }
+
+    /// Until when the store keeps a claim's hold.
+    pub(super) fn lasts(&mut self, id: ClaimId, end: u64) {
+        if let Some(record) = self.records.get_mut(&id.0) {
+            record.end = end;
+        }
     }
 
     /// The longest lease of any claim, in ns.

@@ -3,8 +3,10 @@
 //!
 //! - [`client`]: what clients do wrong.
 //! - [`server`]: what the store does wrong.
+//! - [`quorum`]: what goes wrong between several servers and their clients.
 
 mod client;
+mod quorum;
 mod server;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use client::{
     Always, AlwaysOurs, AtWrites, FirstGrant, FreshId, FromAnswer, FromArrival, GoesOn, Misaligned, NoMark,
     NoWithdrawal, Once, Pinged, Sleepy, StopsRenewing, Told, Trusts,
 };
+use quorum::{Empty, Keeps, Minority, Moving, NoRound, Tokenless};
 use server::{
     Beside, Blind, Compares, Continues, Counting, Counts, Creates, Endless, Forgets, Lasts, Newest, OneToken,
     Short, Stays, Unborn,
@@ -57,6 +60,14 @@ pub(super) trait Mutant: Send + Sync {
     }
     /// Whether what is under way for a claim stops once it is withdrawn.
     fn stops(&self) -> bool {
+        true
+    }
+    /// Whether so many votes of so many servers are enough, whatever a quorum is.
+    fn enough(&self, _accepted: usize, _servers: usize) -> bool {
+        false
+    }
+    /// Whether a try in vain gives its votes back.
+    fn gives_votes_back(&self) -> bool {
         true
     }
     /// By how much less than the clock the engine is shown.
@@ -129,5 +140,15 @@ mutants! {
         an_answered_ping_that_proves_a_session: Pinged, "S1" "S5" "S8";
         a_session_that_ends_earlier_than_was_said: Lasts::TooShort, "S1" "S5" "S8";
         a_session_that_never_ends: Lasts::ForEver, "S6" "L1/L2" "L4";
+    }
+    Quorum {
+        a_minority_that_decides: Minority, "S1" "S2" "S5";
+        a_validity_from_the_answers: FromAnswer, "S1" "S5";
+        a_try_in_vain_that_keeps_its_votes: Keeps, "L1/L2" "L2" "L5";
+        a_server_that_votes_after_it_forgot: Empty, "S1" "S2" "S5";
+        a_release_that_names_no_round: NoRound, "S1" "S4" "S5" "S10";
+        a_vote_that_counts_without_its_token: Tokenless, "S2";
+        a_promotion_above_a_floor_that_moves: Moving, "L1/L2";
+        a_ballot_that_goes_on_after_its_withdrawal: GoesOn, "S9" "S10" "S6" "S4";
     }
 }

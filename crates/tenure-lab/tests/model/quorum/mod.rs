@@ -355,7 +355,7 @@ impl Model for Redlock {
                 let message = s.servers[k].way[n];
                 server::serve(s, k, message, self);
             }
-            Step::Vanished(k) => s.servers[k].vote = None,
+            Step::Vanished(k) => (s.servers[k].vote, s.servers[k].told) = (None, 0),
             Step::Crashed(k) => {
                 s.crashes += 1;
                 server::crash(s, k, self.0);

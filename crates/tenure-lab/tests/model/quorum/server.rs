@@ -35,6 +35,8 @@ pub(super) enum Request {
 pub(super) struct Server {
     /// The client that has it, the round, and the token that was accepted with the vote; 0: none.
     pub vote: Option<(usize, u8, i64)>,
+    /// The floor at the time of the vote: what a promotion must be above, besides the fence.
+    pub told: i64,
     /// When the vote expires.
     until: u8,
     /// The greatest token that it accepted.
@@ -48,7 +50,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn expire(&mut self, now: u8) {
         if self.until <= now {
-            (self.vote, self.until) = (None, 0);
+            (self.vote, self.until, self.told) = (None, 0, 0);
         }
     }
 }
@@ -83,6 +85,7 @@ pub(super) fn serve(s: &mut State, k: usize, message: Message, model: &Redlock) 
         Request::Promote { round, token } => {
             let voted = server.vote.is_some_and(|(owner, of, _)| (owner, of) == (client, round));
             let again = server.vote == Some((client, round, token));
+            let floor = server.fence.max(server.told);
             let accepted = match wrong {
                 Wrong::WriteBack => true,
                 Wrong::WriteBackIfOwner => voted,
@@ -106,7 +109,7 @@ pub(super) fn serve(s: &mut State, k: usize, message: Message, model: &Redlock) 
         Request::Release { round } => {
             let deleted = ours && server.vote.is_some_and(|(_, voted, _)| voted <= round);
             if deleted {
-                (server.vote, server.until) = (None, 0);
+                (server.vote, server.until, server.told) = (None, 0, 0);
             }
             Answer::Yes(deleted)
         }
@@ -125,7 +128,7 @@ fn acquire(server: &mut Server, asked: (usize, u8, i64), floor: i64, lease: u8, 
     }
     let before = server.vote.filter(|(_, same, _)| *same == round);
     let with = before.map_or(0, |(.., with)| with);
-    (server.vote, server.until) = (Some((client, round, with)), lease);
+    (server.vote, server.until, server.told) = (Some((client, round, with)), lease, floor);
     if matches!(wrong, Wrong::HighestCounter | Wrong::WriteBack | Wrong::WriteBackIfOwner) {
         server.fence += i64::from(before.is_none());
         return Answer::Vote(Vote::Locked { floor: Token::new(server.fence) });

@@ -6,17 +6,19 @@
 //!
 //! # What a server keeps
 //!
-//! Per lock a vote `L`, which expires: the claim that has this server, the claim's round, and the token that the server
-//! accepted with that vote, if any. And `F`, which does not expire: the greatest token that the server ever accepted. Its
+//! Per lock a vote `L`, which expires: the claim that has this server, the claim's round, the floor at the time of the vote,
+//! and the token that the server accepted with it, if any. And `F`, which does not expire: the greatest token that the server ever accepted. Its
 //! *floor* is `max(F, its own time in µs - FLOOR_LAG)`.
 //!
 //! ```text
 //! ACQUIRE(claim, round, ttl, p)  L is another claim's, or a later round of this claim: Denied, with the floor and what is
-//!                                left of L. Else L := (claim, round) for ttl, and it keeps its token if it was this round's.
+//!                                left of L. Else L := (claim, round, floor) for ttl, and it keeps its token if it was this
+//!                                round's.
 //!                                If p > floor: L.token := F := p, Accepted. If L.token = p: Accepted, the same request
 //!                                came before. Else Locked, with the floor.
 //!                                A p more than PROPOSAL_MAX_AHEAD ahead of the server's time is never accepted.
-//! PROMOTE(claim, round, t)       If L = (claim, round), and t > floor or L.token = t: L.token := F := t, yes. Else no.
+//! PROMOTE(claim, round, t)       If L = (claim, round), and t > max(F, L.floor) or L.token = t: L.token := F := t, yes. Else
+//!                                no. Not the floor of now: it moves with the clock, away from a client whose own is behind.
 //! EXTEND(claim, t, ttl)          If L is the claim's and F <= t: L for ttl from now, F := t, yes. Else no.
 //!                                Compares F, not the floor: the floor would refuse every long hold.
 //! RELEASE(claim, rounds <= r)    If L is the claim's and its round is at most r: delete L. F stays.
