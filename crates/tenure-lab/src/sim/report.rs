@@ -21,7 +21,7 @@ use crate::num::cpu_ns;
 /// `tenure lab sim`.
 #[derive(Args, Clone, Debug)]
 pub struct SimArgs {
-    /// How many runs; 500000 without --seed, which takes about a minute of two cores.
+    /// How many runs; 500000 without --seed, which takes about two minutes of two cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
     /// The seed of the first run. Without --runs: of the only one.
