@@ -58,6 +58,8 @@ pub(crate) enum Phase {
 const NEAR_HEAD: u32 = 100;
 /// A claim is not asked about more often than this, whatever a store says.
 const SOONEST: Duration = Duration::from_millis(10);
+/// When a grant is confirmed that is good for less than was asked for.
+const CONFIRM: Duration = Duration::from_millis(250);
 
 /// What the keeper has to do next for a hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -281,13 +283,14 @@ impl Hold {
             Lease::Unbounded => true,
         });
         let next = from.map(|from| self.hold(inner, grant, from, now));
-        // A grant that is good for less than was asked for has yet to be confirmed: that is what the next renewal does.
+        // A grant that is good for less than was asked for has yet to be confirmed: that is what the next renewal does. Soon,
+        // and not at once: whoever holds for a moment only would pay for it with a request each time.
         let whole = grant.lease == Lease::For(self.claim.ttl) || grant.lease == Lease::Unbounded;
         match next {
-            Some(next) if whole => next,
-            Some(Next::Never) => Next::Never,
-            // Not to be believed, or not for long: ask at once.
-            _ => {
+            Some(Next::At(at)) if !whole => Next::At(at.min(now + CONFIRM)),
+            Some(next) => next,
+            // Not to be believed: ask at once.
+            None => {
                 inner.again = inner.renewing.is_some();
                 Next::At(now)
             }
