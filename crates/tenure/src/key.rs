@@ -52,6 +52,17 @@ impl Key {
         &self.full
     }
 
+    /// Whether a listing of this prefix shows it: by whole levels, at the prefix or below it. A prefix that ends with `/` leaves
+    /// out the lock of that name, and an empty one shows all.
+    pub(crate) fn is_below(&self, prefix: &str) -> bool {
+        let (levels, strictly) = match prefix.strip_suffix('/') {
+            Some(levels) => (levels, true),
+            None => (prefix, false),
+        };
+        let rest = self.name().strip_prefix(levels);
+        levels.is_empty() || rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && !strictly))
+    }
+
     /// One level below, a number: the caller has checked that the longest fits.
     pub(crate) fn level(&self, number: u32) -> Key {
         Key { full: format!("{}/{number}", self.full).into(), split: self.split }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::backend::Line;
+use crate::backend::{Changed, Line};
 use crate::core::moment::Moment;
-use crate::engine::{Changed, Watching};
+use crate::engine::Watching;
 use crate::error::Result;
 use crate::key::Key;
 use crate::locks::Locks;
@@ -74,13 +74,13 @@ impl Watch {
             let _ = race(&*runtime, until, self.changes.wake.changed()).await;
             let now = runtime.now();
             let over = self.lines.iter().filter(|(_, (_, end))| *end <= now).map(|(key, _)| key.clone());
-            self.due.add(Changed::Locks(over.collect()));
+            self.due.add(Changed::Lines(over.collect()));
         }
     }
 
     /// Reads what is due. What is dropped in the middle stays due.
     async fn read(&mut self) -> Result<()> {
-        while let Changed::Locks(keys) = &mut self.due
+        while let Changed::Lines(keys) = &mut self.due
             && keys.len() <= READ_ALONE
         {
             let Some(key) = keys.first().cloned() else { return Ok(()) };
@@ -92,7 +92,7 @@ impl Watch {
                     Err(_) => break,
                 }
             }
-            if let Changed::Locks(keys) = &mut self.due {
+            if let Changed::Lines(keys) = &mut self.due {
                 keys.remove(&key);
             }
         }
@@ -116,19 +116,11 @@ impl Watch {
 
     /// Whether a lock is one of those that are watched.
     fn follows(&self, key: &Key) -> bool {
-        let below = || {
-            let (prefix, strictly) = match self.prefix.strip_suffix('/') {
-                Some(prefix) => (prefix, true),
-                None => (self.prefix.as_str(), false),
-            };
-            let rest = key.name().strip_prefix(prefix);
-            prefix.is_empty() || rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && !strictly))
-        };
         let here = || key.namespace() == self.locks.namespace();
         match self.watched {
             Watched::Alone => here() && key.name() == self.prefix,
-            Watched::Below => here() && below(),
-            Watched::Everywhere => below(),
+            Watched::Below => here() && key.is_below(&self.prefix),
+            Watched::Everywhere => key.is_below(&self.prefix),
         }
     }
 

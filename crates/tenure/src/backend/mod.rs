@@ -1,6 +1,7 @@
 //! The contract that a backend fulfils.
 //!
 //! - [`table`]: every backend that exists.
+//! - `changed`: which locks changed, collected until somebody looks.
 //! - `refusal`: checks of claims and the wording of refusals.
 //! - `local`, `note`: what the stores share that run the line of claims themselves.
 //! - `net`: what the stores over a network share: two connections that are kept up, and a watchdog.
@@ -20,12 +21,14 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::token::Token;
 
+pub(crate) use self::changed::Changed;
 pub(crate) use self::table::find_among;
 pub use self::table::{Entry, Opened, Opening, find, table};
 pub use crate::core::line::{Kind, RW_CAPACITY};
 pub use crate::core::previous::Previous;
 pub use crate::runtime::BoxFuture;
 
+pub(crate) mod changed;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(any(feature = "host", feature = "memory"))]

@@ -1,15 +1,13 @@
 //! Where a store's pushes arrive.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 
 use super::hold::gone;
 use super::{Core, Hold};
-use crate::backend::{ClaimId, News, Sink, Standing, Watched};
+use crate::backend::{Changed, ClaimId, News, Sink, Standing, Watched};
 use crate::error::LostReason;
-use crate::key::Key;
 
 /// The sink that a backend is opened with. Exists before the engine does, since the backend must be given one.
 #[derive(Debug)]
@@ -18,41 +16,9 @@ pub(crate) struct Hub {
     changes: watch::Sender<u64>,
     /// What each watcher watches. Locked while the backend is told, so that it hears of the last change last.
     watchers: Mutex<Vec<Watched>>,
-    /// What changed for each of them. A backend may tell of changes while it is told what to watch.
+    /// What changed since each watcher looked last. Not under the mutex above: a backend may report changes while it is told
+    /// what to watch.
     told: Mutex<Vec<Arc<Mutex<Changed>>>>,
-}
-
-/// The most locks whose names are kept for one watcher; if more change, it reads everything.
-const NAMES_MAX: usize = 1000;
-
-/// What changed since a watcher looked last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Changed {
-    /// At most these locks.
-    Locks(BTreeSet<Key>),
-    /// Any lock may have.
-    Anything,
-}
-
-impl Default for Changed {
-    fn default() -> Changed {
-        Changed::Locks(BTreeSet::new())
-    }
-}
-
-impl Changed {
-    /// Both changes.
-    pub(crate) fn add(&mut self, more: Changed) {
-        match (&mut *self, more) {
-            (Changed::Locks(keys), Changed::Locks(more)) => {
-                keys.extend(more);
-                if keys.len() > NAMES_MAX {
-                    *self = Changed::Anything;
-                }
-            }
-            _ => *self = Changed::Anything,
-        }
-    }
 }
 
 /// News of changes, until it is given to [`unwatch`](Hub::unwatch).
@@ -191,7 +157,7 @@ impl Sink for Hub {
             News::Removed(id) => self.gone(id, LostReason::StoreRemoved),
             News::Look(id) => self.with(id, |core, hold| core.replan(hold, hold.look(core.runtime.now()))),
             News::Changed => self.changed(&Changed::Anything),
-            News::LinesChanged(keys) => self.changed(&Changed::Locks(keys.into_iter().collect())),
+            News::LinesChanged(keys) => self.changed(&Changed::Lines(keys.into_iter().collect())),
             News::LinkDown(part) => {
                 let Some(core) = self.core() else { return };
                 let now = core.runtime.now();
@@ -211,6 +177,7 @@ impl Sink for Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::changed::NAMES_MAX;
     use crate::key::Key;
 
     #[test]
@@ -221,7 +188,7 @@ mod tests {
             (hub.watch(Watched::Everything), hub.watch(Watched::Names(vec![key("a")])));
         hub.news(News::LinesChanged(vec![key("a")]));
         assert!(one.wake.has_changed().expect("it is there"));
-        let both = |names: &[&str]| Changed::Locks(names.iter().map(|name| key(name)).collect());
+        let both = |names: &[&str]| Changed::Lines(names.iter().map(|name| key(name)).collect());
         assert_eq!(one.take(), both(&["a"]));
         assert!(!one.wake.has_changed().expect("it is there"));
         hub.news(News::LinesChanged(vec![key("b"), key("a")]));

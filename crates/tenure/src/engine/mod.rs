@@ -59,7 +59,7 @@ mod turn;
 
 pub(crate) use acquire::{Patience, TRY_PATIENCE, acquire};
 pub(crate) use claim::{Request, Turn};
-pub(crate) use hub::{Changed, Hub, Watching};
+pub(crate) use hub::{Hub, Watching};
 pub(crate) use several::try_all;
 pub(crate) use transfer::adopt;
 pub(crate) use turn::acquire_in_turn;

@@ -15,38 +15,13 @@ use super::link::Link;
 use super::resp::{Value, command};
 use super::{handshake, names};
 use crate::backend::net::{Lane, Why};
-use crate::backend::{News, Watched};
+use crate::backend::{Changed, News, Watched};
 use crate::key::Key;
 
 /// How long changes are collected before they are told.
 const CHANGES: Duration = Duration::from_millis(50);
 /// How often to look where the server tells nothing.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What changed.
-#[derive(Debug)]
-pub(super) enum Changes {
-    /// These locks.
-    These(BTreeSet<Key>),
-    /// Any lock may have.
-    Anything,
-}
-
-impl Changes {
-    fn add(&mut self, more: Changes) {
-        match (&mut *self, more) {
-            (Changes::These(keys), Changes::These(more)) => keys.extend(more),
-            _ => *self = Changes::Anything,
-        }
-    }
-
-    fn has(&self, key: &Key) -> bool {
-        match self {
-            Changes::These(keys) => keys.contains(key),
-            Changes::Anything => true,
-        }
-    }
-}
 
 /// Changes what is watched.
 pub(super) fn watch(client: &Arc<Client>, what: &Watched) {
@@ -72,14 +47,14 @@ pub(super) async fn track(client: &Arc<Client>, link: &Link) {
         let client = client.clone();
         tokio::spawn(async move {
             while client.asked.load(Ordering::SeqCst) == number && !client.lanes.is_closed() {
-                tell(&client, Changes::Anything);
+                tell(&client, Changed::Anything);
                 client.sleep(LOOK).await;
             }
         });
     }
     if watched != Watched::Nothing {
         // What changed before the server began to tell.
-        tell(client, Changes::Anything);
+        tell(client, Changed::Anything);
     }
 }
 
@@ -131,11 +106,11 @@ pub(super) fn told(client: &Arc<Client>, names: Option<&Value>) {
         let lock = |name: &Value| names::lock_of_part(name.text()?);
         names.iter().map(lock).collect::<Option<BTreeSet<Key>>>()
     });
-    tell(client, locks.map_or(Changes::Anything, Changes::These));
+    tell(client, locks.map_or(Changed::Anything, Changed::Lines));
 }
 
 /// Something changed. Many changes are one piece of news.
-fn tell(client: &Arc<Client>, more: Changes) {
+fn tell(client: &Arc<Client>, more: Changed) {
     let mut changed = client.changed();
     if let Some(before) = &mut *changed {
         before.add(more);
@@ -159,8 +134,8 @@ fn tell(client: &Arc<Client>, more: Changes) {
             }
         }
         client.lanes.sink().news(match changed {
-            Changes::Anything => News::Changed,
-            Changes::These(keys) => News::LinesChanged(keys.into_iter().collect()),
+            Changed::Anything => News::Changed,
+            Changed::Lines(keys) => News::LinesChanged(keys.into_iter().collect()),
         });
     });
 }

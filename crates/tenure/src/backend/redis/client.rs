@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::changes::Changes;
 use super::fault::{of_answer, of_fault};
 use super::link::Link;
 use super::resp::Value;
@@ -16,7 +15,7 @@ use super::together::{Reply, Verb};
 use super::url::Target;
 use super::{changes, handshake, names};
 use crate::backend::net::{Fault, Lane, Lanes, Link as _, Protocol, ServerClock, Thread, Why};
-use crate::backend::{ClaimId, Errand, News, Sink, Watched};
+use crate::backend::{Changed, ClaimId, Errand, News, Sink, Watched};
 use crate::core::moment::Moment;
 use crate::error::ErrorKind;
 use crate::runtime::{Runtime, join_all};
@@ -43,7 +42,7 @@ pub(super) struct Client {
     /// How often it was asked.
     pub(super) asked: AtomicU64,
     /// What changed, until the news of it is sent.
-    pub(super) changed: Mutex<Option<Changes>>,
+    pub(super) changed: Mutex<Option<Changed>>,
 }
 
 impl Protocol for Client {
@@ -136,7 +135,7 @@ impl Client {
     }
 
     /// What changed.
-    pub(super) fn changed(&self) -> MutexGuard<'_, Option<Changes>> {
+    pub(super) fn changed(&self) -> MutexGuard<'_, Option<Changed>> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -127,16 +127,9 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
     Ok(keys)
 }
 
-/// Whether a lock lies below the prefix by whole levels.
+/// Whether a lock is one that was asked for.
 fn wanted(key: &Key, query: &Query) -> bool {
-    let name = key.name();
-    let (prefix, strictly) = match query.prefix.strip_suffix('/') {
-        Some(prefix) => (prefix, true),
-        None => (query.prefix.as_str(), false),
-    };
-    let rest = name.strip_prefix(prefix);
-    (query.namespace.is_empty() || key.namespace() == query.namespace)
-        && (prefix.is_empty() || rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && !strictly)))
+    (query.namespace.is_empty() || key.namespace() == query.namespace) && key.is_below(&query.prefix)
 }
 
 /// What is shown of locks that somebody holds or waits for, or why it cannot be shown.
