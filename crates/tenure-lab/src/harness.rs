@@ -5,13 +5,12 @@
 //! `--ignored` lines, a final `test result:` line. One test of a lane runs at a time, and four lanes at most. A test that
 //! exceeds its limit fails by its name, and the process exits.
 
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tenure_servers::limit;
+use tenure_servers::limit::{self, say};
 
 /// What came of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,11 +282,6 @@ fn work(left: &Mutex<Left<'_>>, changed: &Condvar, alone: bool) {
         state.busy.retain(|busy| busy.lane != lane);
         changed.notify_all();
     }
-}
-
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// The message of a panic.

@@ -24,6 +24,12 @@ pub fn overdue(limit: Duration) -> String {
     format!("it did not end within {} s; {VARIABLE} sets the limit, in seconds", limit.as_secs())
 }
 
+/// Prints a text at once. Unlike what `print!` prints, libtest does not capture it.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Runs a test of any harness. If it exceeds the limit, its name is printed as that of a failed test, and the process exits:
 /// a thread that hangs cannot be stopped.
 pub fn within<T>(name: &str, test: impl FnOnce() -> T) -> T {
@@ -40,12 +46,10 @@ impl Watch {
         thread::spawn(move || {
             if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 let why = overdue(limit);
-                let text = format!(
+                say(&format!(
                     "test {name} ... FAILED\n\nfailures:\n\n---- {name} ----\n{why}\n\ntest result: FAILED. 0 passed; 1 failed; \
                      0 ignored; 0 measured; 0 filtered out\n"
-                );
-                let mut out = std::io::stdout().lock();
-                let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                ));
                 exit(101);
             }
         });

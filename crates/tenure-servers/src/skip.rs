@@ -1,8 +1,9 @@
 //! Tests of libtest that this machine cannot run. libtest knows only at compile time what it ignores, and counts a test that
 //! returns early as passed; `cargo xtask test` counts it as skipped by the line that is printed here.
 
-use std::io::Write;
 use std::thread;
+
+use crate::limit::say;
 
 /// What the line begins with. `cargo xtask test` knows it too.
 const SAID: &str = "ignored at run time: ";
@@ -10,7 +11,5 @@ const SAID: &str = "ignored at run time: ";
 /// Says that the test on this thread is ignored, and why. The test must return at once.
 pub fn ignored(why: &str) {
     let name = thread::current().name().unwrap_or("a test").to_owned();
-    // Not `println!`, which libtest captures.
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(format!("{SAID}{name}: {why}\n").as_bytes()).and_then(|()| out.flush());
+    say(&format!("{SAID}{name}: {why}\n"));
 }
