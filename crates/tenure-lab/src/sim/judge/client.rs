@@ -62,10 +62,10 @@ impl Judge {
     ) {
         let (token, whole) = (token_of(guard), matches!(**guard, AnyGuard::Guard(_)));
         if !matches!(**guard, AnyGuard::Permit(_)) {
-            let off = self.forgot && (self.set_back || self.excused(lock, token))
-                || self.joins_forgotten(lock, token) && !whole;
-            let what = || format!("{token} after {floor:?}");
-            self.rule("S2", t, off || floor.admits(token, whole), what);
+            let admits = floor.admits(token, whole)
+                || self.forgot && (self.set_back || self.excused(lock, token))
+                || !whole && self.joins_forgotten(lock, token);
+            self.rule("S2", t, admits, || format!("{token} after {floor:?}"));
         }
         let highest = &mut self.highest[lock];
         highest.any = highest.any.max(token);

@@ -92,16 +92,16 @@ impl Judge {
         let Some(record) = self.records.get_mut(&id.0) else { return };
         let (lock, excused, stood) = (record.lock, record.excused, record.stood.take().unwrap_or(u64::MAX));
         let weight = record.weight;
-        let joins = weight < room(lock) && self.joins_forgotten(lock, token);
         if token != 0 {
             self.by_token.insert((lock, token), id);
         }
         if excused {
             return;
         }
-        let (used, off) = (self.highest[lock], self.forgot && self.set_back || stood == 0 || joins);
+        let (used, off) = (self.highest[lock], self.forgot && self.set_back || stood == 0);
         if lock != SEATS {
-            let admits = off || used.admits(token, weight == room(lock));
+            let whole = weight == room(lock);
+            let admits = off || used.admits(token, whole) || !whole && self.joins_forgotten(lock, token);
             self.rule("S2", s.t, admits, || format!("{token} is granted, and {used:?} was used"));
         }
         let kept = &mut self.kept[lock];
