@@ -16,7 +16,7 @@ pub(crate) struct Histogram {
     max: u64,
 }
 
-/// A histogram on its way to another process: values, and how often each was measured.
+/// A histogram as it is sent to another process: each value, and how often it was measured.
 #[derive(Serialize, Deserialize)]
 struct Counts {
     counts: Vec<(u64, u64)>,

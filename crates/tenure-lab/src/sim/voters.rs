@@ -202,7 +202,7 @@ pub(super) fn lasts(world: &World, lock: usize, claim: ClaimId) -> u64 {
     })
 }
 
-/// What the votes come to of claims that hold, as far as the judge knows: who was withdrawn has no quorum any more.
+/// Tells the judge until when the claims that hold have a quorum. A claim that was withdrawn has none any more.
 pub(super) fn recount(world: &World) {
     let held = locked(&world.judge).held();
     for (claim, lock) in held {

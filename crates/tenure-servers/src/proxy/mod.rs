@@ -37,7 +37,7 @@ struct Shared {
     struck: AtomicBool,
     gate: Gate,
     made: AtomicUsize,
-    /// Bytes that passed on each connection that was made: to the server and to the client.
+    /// How many bytes passed on each connection, to the server and to the client.
     passed: Mutex<Vec<Arc<[AtomicU64; 2]>>>,
     /// Those that are open, by number.
     open: Mutex<HashMap<usize, Arc<Connection>>>,

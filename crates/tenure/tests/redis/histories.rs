@@ -127,7 +127,7 @@ impl History {
         self.compare_views()
     }
 
-    /// Now and then the head of a semaphore does not say which number of permits counts, as older heads do not.
+    /// Now and then, removes from the head of a semaphore which number of permits counts: older heads do not have it.
     fn forget(&mut self, counts: &mut BTreeMap<&'static str, u32>) {
         if self.people[0].kind != Kind::Semaphore || self.dice.roll(4) > 0 {
             return;

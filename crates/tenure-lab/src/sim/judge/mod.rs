@@ -244,8 +244,8 @@ impl Judge {
         self.by_token(lock, token).and_then(|id| self.records.get(&id.0)).is_some_and(|r| r.excused)
     }
 
-    /// Whether readers of an old copy of the server's data have this token: whoever joins them shares it, and the fence
-    /// refuses it where a newer one was used.
+    /// Whether readers whom an old copy of the server's data brought back have this token. A reader that joins them shares
+    /// it, and the fence refuses it once a newer one was used.
     fn joins_forgotten(&self, lock: usize, token: i64) -> bool {
         let readers = |r: &Record| r.lock == lock && r.token == token && r.excused && r.weight < room(lock);
         self.forgot && lock == READERS && self.records.values().any(readers)
