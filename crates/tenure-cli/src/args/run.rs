@@ -85,6 +85,10 @@ pub(crate) struct How {
 /// or is stopped for longer than the ttl, the hold ends: at once on host:, otherwise when the lease expires. `tenure run`,
 /// if it is alive, then kills the command and its descendants.
 ///
+/// A service manager sees `tenure run` as the main process. Messages of the command to NOTIFY_SOCKET (systemd's Type=notify) are
+/// forwarded in its name, and LISTEN_PID and WATCHDOG_PID name the command. There is no --no-fork as in flock(1): a command
+/// that replaces `tenure run` has no parent that could stop it if the lock is lost.
+///
 /// A name that begins with - stands between two --: `tenure run -- -name -- COMMAND`.
 #[derive(Args, Debug)]
 #[command(

@@ -89,6 +89,11 @@ fn unknown_argument(argv: &[OsString], error: &clap::Error) -> Option<Failure> {
         return Some(Failure::usage(what, "give a number or a duration that is not negative"));
     }
     let what = format!("there is no option {word:?} here");
+    if word == "--no-fork" || word == "-F" && argv.iter().any(|a| a == "run") {
+        let advice = "leave it out: tenure must stay the command's parent to stop it if the lock is lost. Messages to \
+                      NOTIFY_SOCKET and LISTEN_PID work without it";
+        return Some(Failure::usage(what, advice));
+    }
     let typed = word.trim_start_matches('-').split('=').next().unwrap_or_default();
     let at = subcommand(argv);
     let known: Vec<&str> = at.get_arguments().filter_map(clap::Arg::get_long).collect();

@@ -15,6 +15,7 @@
 
 mod acquire;
 mod bell;
+mod datagram;
 mod descendants;
 mod echo;
 mod ended;
@@ -22,6 +23,7 @@ mod env;
 mod guardian;
 mod hold;
 mod launcher;
+mod notify;
 mod parent;
 mod start;
 mod status;
@@ -82,6 +84,8 @@ struct Plan {
     held: Vec<Held>,
     /// Whether notes about the waiting go to a terminal: then they follow what happens.
     notes: bool,
+    /// Where the command sends its messages to a service manager.
+    notify: Option<OsString>,
     quiet: bool,
     verbose: bool,
 }
@@ -213,6 +217,7 @@ impl Plan {
             status: how.status_file.as_deref().map(StatusFile::open).transpose()?,
             held: held_by_parents(),
             notes: !globals.quiet && std::io::stderr().is_terminal(),
+            notify: None,
             quiet: globals.quiet,
             verbose: globals.verbose > 0,
         })

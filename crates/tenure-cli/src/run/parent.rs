@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, set_child_subreaper, wait, waitpid};
 
 use super::echo::{Due, Echo, Witness};
+use super::notify::Relay;
 use super::sys::{self, Arrived, Inherited, Side, SignalFd};
 use super::wire::{Link, Message};
 use super::{Plan, descendants, ended, guardian};
@@ -23,7 +24,7 @@ const STUBBORN: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// This process cannot be forked, or the guardian was killed.
-pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
+pub(super) fn run(mut plan: Plan) -> Result<u8, Failure> {
     let failed = |error: std::io::Error| {
         let what = format!("the guardian process cannot be started: {error}");
         let advice = "allow more processes and open files, or fork, socketpair and signalfd4 in the sandbox";
@@ -41,9 +42,12 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
     let first = std::process::id() == 1;
     let children = first.then(|| SignalFd::new(true)).transpose().map_err(failed)?;
     sys::plain_faults();
+    let relay = Relay::from_environment();
+    plan.notify = relay.as_ref().map(|relay| relay.name().to_owned());
     match sys::fork().map_err(failed)? {
         Side::Child => {
-            drop(ours);
+            // Messages to a socket that nobody reads must fail, not fill it.
+            drop((ours, relay));
             guardian::run(plan, theirs, inherited, me);
             // Never back into the parent's code: buffers and exit handlers are the parent's.
             std::process::exit(0)
@@ -58,6 +62,7 @@ pub(super) fn run(plan: Plan) -> Result<u8, Failure> {
                 spared,
                 signals,
                 children,
+                relay,
                 handles,
                 witness,
                 echo,
@@ -79,6 +84,8 @@ struct Parent {
     handles: bool,
     /// Tells of children that ended, for the first process of a container: orphans of everybody become its children.
     children: Option<SignalFd>,
+    /// Between the command and a service manager.
+    relay: Option<Relay>,
     witness: Option<Witness>,
     echo: Echo,
     /// The command may have been started.
@@ -98,6 +105,9 @@ impl Parent {
                 return Ok(code);
             }
             self.reap();
+            if let Some(relay) = &mut self.relay {
+                relay.pass_on();
+            }
             if !Self::readable(&self.link) {
                 continue;
             }
@@ -111,6 +121,9 @@ impl Parent {
                 Some(Message::Note(text)) => out::note(&text),
                 Some(Message::End { code, lingers, text }) => {
                     out::note(&text);
+                    if let Some(relay) = self.relay.take() {
+                        relay.finish();
+                    }
                     if lingers {
                         // Without this word our end is taken for a violent one.
                         self.link.send(&Message::Go);
@@ -139,6 +152,7 @@ impl Parent {
         fds.extend(self.handles.then(|| PollFd::new(&self.signals, PollFlags::IN)));
         fds.extend(self.witness.as_ref().and_then(|witness| witness.link.poll_fd()));
         fds.extend(self.children.as_ref().map(|children| PollFd::new(children, PollFlags::IN)));
+        fds.extend(self.relay.as_ref().map(Relay::poll_fd));
         let _ = poll(&mut fds, self.echo.wake(Instant::now()).as_ref());
     }
 

@@ -10,7 +10,7 @@ use super::guardian::{Guardian, Step, Stop};
 use super::hold::Hold;
 use super::launcher::{Launcher, Order};
 use super::wire::Message;
-use super::{descendants, sys};
+use super::{descendants, notify, sys};
 use crate::exit::{CONFIG, Failure, LOST, NOT_EXECUTABLE, NOT_FOUND};
 
 impl Guardian {
@@ -137,6 +137,9 @@ impl Guardian {
         }
         command.env("TENURE_URL", locks.url());
         command.env("TENURE_NAMESPACE", &plan.store.namespace);
+        if let Some(socket) = &plan.notify {
+            command.env(notify::VARIABLE, socket);
+        }
         if let Some(slot) = hold.slot() {
             command.env("TENURE_SLOT", slot);
         }

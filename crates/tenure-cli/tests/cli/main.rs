@@ -12,6 +12,7 @@ mod kinds;
 mod look;
 mod lost;
 mod names;
+mod notify;
 mod readme;
 mod run;
 mod signals;

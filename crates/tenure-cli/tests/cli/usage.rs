@@ -221,6 +221,10 @@ fn wrong_usage_is_told_in_two_sentences() {
             "run -E two x -- true",
             "--conflict-exit-code: \"two\" is not a number in range. Give a whole number.",
         ),
+        (
+            "run --no-fork x -- true",
+            "there is no option \"--no-fork\" here. Leave it out: tenure must stay the command's parent",
+        ),
         ("run x ls -l", "there is no option \"-l\" here. Put the command after --."),
         ("ls a b", "unexpected argument \"b\". See tenure --help."),
         (
