@@ -3,7 +3,7 @@
 use crate::Stop;
 use crate::args::Args;
 use crate::counts::Counts;
-use crate::process::{command, find, stdout, watch};
+use crate::process::{Said, command, find, stdout, watch};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -35,7 +35,11 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     let place = ["--target", TARGET, "--target-dir", "target/asan"];
     let mut cargo = command("cargo", &[&test[..], &place].concat());
     cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env("RUSTFLAGS", "-Zsanitizer=address");
-    let status = watch(&mut cargo, |_, line| counts += Counts::of_line(line).unwrap_or_default())?;
+    let status = watch(&mut cargo, |_, said| {
+        if let Said::Line(line) = said {
+            counts += Counts::of_line(line).unwrap_or_default();
+        }
+    })?;
     if !status.success() && counts.failed == 0 {
         counts.failed = 1;
     }

@@ -22,20 +22,46 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), args)
 }
 
-/// Runs a command to its end, passing on each line of its stdout and showing it to `each`, with its process id. Its stderr
+/// What a program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said<'a> {
+    /// A whole line.
+    Line(&'a str),
+    /// The begin of a line: there is no more for now.
+    Begun(&'a str),
+}
+
+/// Runs a command to its end, passing on its stdout as it comes and showing it to `each`, with its process id. Its stderr
 /// is ours.
-pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(u32, &str)) -> io::Result<ExitStatus> {
+pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(u32, Said<'_>)) -> io::Result<ExitStatus> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| named(command, e))?;
     let id = child.id();
     if let Some(stdout) = child.stdout.take() {
         let mut reader = BufReader::new(stdout);
         let mut line = Vec::new();
         let mut out = io::stdout();
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            out.write_all(&line)?;
+        loop {
+            let bytes = reader.fill_buf()?;
+            if bytes.is_empty() {
+                break;
+            }
+            out.write_all(bytes)?;
             out.flush()?;
-            each(id, String::from_utf8_lossy(&line).trim_end());
-            line.clear();
+            let length = bytes.len();
+            for part in bytes.split_inclusive(|b| *b == b'\n') {
+                line.extend_from_slice(part);
+                if line.ends_with(b"\n") {
+                    each(id, Said::Line(String::from_utf8_lossy(&line).trim_end()));
+                    line.clear();
+                }
+            }
+            reader.consume(length);
+            if !line.is_empty() {
+                each(id, Said::Begun(&String::from_utf8_lossy(&line)));
+            }
+        }
+        if !line.is_empty() {
+            each(id, Said::Line(String::from_utf8_lossy(&line).trim_end()));
         }
     }
     child.wait()

@@ -7,7 +7,7 @@ use crate::Stop;
 use crate::args::Args;
 use crate::counts::Counts;
 use crate::hang::{self, Watchdog};
-use crate::process::{cargo, watch};
+use crate::process::{Said, cargo, watch};
 use crate::{select, servers};
 
 /// The one profile and the one set of features that clippy and the tests share, so that nothing is built twice.
@@ -67,8 +67,9 @@ fn apart(failed: &mut Vec<String>) -> Result<Counts, Stop> {
 fn counted(mut command: Command, what: &str, failed: &mut Vec<String>) -> Result<Counts, Stop> {
     let mut counts = Counts::default();
     let (watchdog, mut ignored) = (Watchdog::new(hang::limit()), BTreeSet::new());
-    let status = watch(&mut command, |cargo, line| {
-        watchdog.line(cargo, line);
+    let status = watch(&mut command, |cargo, said| {
+        watchdog.hear(cargo, said);
+        let Said::Line(line) = said else { return };
         ignored.extend(Counts::ignored_at_run_time(line).map(str::to_owned));
         counts += Counts::of_line(line).unwrap_or_default();
         failed.extend(failed_test(line).map(str::to_owned));

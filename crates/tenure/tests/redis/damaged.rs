@@ -1,7 +1,7 @@
 //! Keys that hold what they should not.
 
 use libtest_mimic::Trial;
-use tenure::backend::{Call, Claim, Leave, Released};
+use tenure::backend::{Call, Claim, Leave, Released, Standing};
 use tenure::{ErrorKind, Locks};
 
 use crate::contract::{Store, held};
@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "damaged::s2_no_token_follows_one_from_the_far_future",
             no_token_follows_one_from_the_far_future,
         ),
+        trial("damaged::s9_a_refused_head_stays_as_it_is", a_refused_head_stays_as_it_is),
         trial("damaged::a_hold_ends_whatever_its_last_token_is", a_hold_ends_whatever_its_last_token_is),
         trial("damaged::o1_what_cannot_be_read_hides_nothing_else", what_cannot_be_read_hides_nothing_else),
         trial("damaged::a_record_of_another_version_stays_in_its_line", a_record_of_another_version),
@@ -59,6 +60,50 @@ fn no_token_follows_one_from_the_far_future() {
     }
 }
 
+/// Whatever is done to it: its bytes and its expiry. A withdrawal is final all the same.
+fn a_refused_head_stays_as_it_is() {
+    let server = Server::start();
+    for token in absurd() {
+        for (scheme, key, value) in [
+            ("redis:", HEAD, format!("10{token}")),
+            ("redis:", HEAD, format!("17{token}{:016}", 0)),
+            ("redis+setnx:", "tenure:{moved}:t", format!("1{token}{:032}{token}{:011}", 7, 1000)),
+        ] {
+            server.cli(&["FLUSHALL"]);
+            server.cli(&["SET", key, &value, "PX", "3600000"]);
+            let store = Store::open(&server.url().replace("redis:", scheme));
+            let claims = [true, false].map(|stand| Claim { stand, ..store.claim("") });
+            for (claim, leave) in claims.iter().zip([Leave::Final, Leave::Nothing]) {
+                refused(&store, claim, &token);
+                assert_eq!(store.release(claim, leave), Released::Gone);
+                assert!(held(store.renew(claim)).is_none());
+                assert_eq!(store.release(claim, Leave::Final), Released::Gone);
+            }
+            let key_of = &claims[0].key;
+            let evicted = pollster::block_on(store.backend.evict(key_of, None, "by hand", Call::PATIENT));
+            assert_eq!(evicted.expect("answers"), Released::Gone);
+            assert_eq!(server.cli(&["GET", key]), value);
+            let left: u64 = server.cli(&["PTTL", key]).parse().expect("a number");
+            assert!((1_800_000..=3_600_000).contains(&left), "{left}");
+            server.cli(&["DEL", key]);
+            store.take(&Claim { stand: true, ..store.claim("") });
+        }
+        // A semaphore needs no token, so its head is not refused; and what was withdrawn before is never granted.
+        server.cli(&["FLUSHALL"]);
+        server.cli(&["SET", HEAD, &format!("10{token}")]);
+        let store = Store::open(&server.url());
+        let shared = || Claim { kind: tenure::backend::Kind::Semaphore, capacity: 2, ..store.claim("") };
+        let late = shared();
+        assert_eq!(store.release(&late, Leave::Final), Released::Gone);
+        assert!(matches!(store.attempt(&late), Standing::Gone { .. }));
+        let claim = shared();
+        assert!(held(store.attempt(&claim)).is_some());
+        assert!(matches!(store.attempt(&late), Standing::Gone { .. }));
+        assert_eq!(store.release(&claim, Leave::Nothing), Released::WasHeld);
+        refused(&store, &store.claim(""), &token);
+    }
+}
+
 fn a_hold_ends_whatever_its_last_token_is() {
     for token in absurd() {
         let server = Server::start();
@@ -69,11 +114,11 @@ fn a_hold_ends_whatever_its_last_token_is() {
         server.cli(&["SETRANGE", HEAD, "2", &token]);
         assert!(held(store.renew(&first)).is_some());
         assert_eq!(store.release(&first, Leave::Nothing), Released::WasHeld);
-        // Nobody is granted, and who waits is told why.
-        refused(&store, &second, "");
+        // Nobody is granted, and who waits is told why, with the token as it is stored.
+        refused(&store, &second, &token);
         assert!(server.cli(&["GET", HEAD]).is_ascii());
         assert_eq!(store.release(&second, Leave::Nothing), Released::WasWaiting);
-        refused(&store, &store.claim(""), "");
+        refused(&store, &store.claim(""), &token);
         server.cli(&["DEL", HEAD]);
         store.take(&store.claim(""));
     }

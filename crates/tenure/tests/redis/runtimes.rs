@@ -1,6 +1,7 @@
 //! The caller's runtime is blocked, or ends.
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use tenure::Locks;
@@ -12,6 +13,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("runtimes::connecting_blocks_the_runtime", connecting_blocks_the_runtime),
         trial("runtimes::a_lock_in_a_drop_while_the_runtime_ends", a_lock_in_a_drop_while_the_runtime_ends),
+        trial(
+            "runtimes::a_lock_in_a_drop_between_those_of_the_client_s_tasks",
+            a_lock_in_a_drop_between_those_of_the_client_s_tasks,
+        ),
         trial("runtimes::the_runtime_is_blocked", the_runtime_is_blocked),
     ]
 }
@@ -67,6 +72,54 @@ fn a_lock_in_a_drop_while_the_runtime_ends() {
         for outcome in outcomes {
             outcome.expect("locked");
         }
+    }
+}
+
+/// A runtime of one thread drops its tasks in the order in which they were made. Whenever the client makes one, a task that
+/// locks when it is dropped is made next: so there is one between the driver of the connection and what keeps it up.
+fn a_lock_in_a_drop_between_those_of_the_client_s_tasks() {
+    struct Last(Arc<OnceLock<Locks>>, std::sync::mpsc::Sender<(Duration, tenure::Result<()>)>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let (locks, began) = (self.0.get().expect("connected"), Instant::now());
+            let outcome = locks.mutex("x").and_then(|mutex| mutex.blocking_lock()?.blocking_release());
+            self.1.send((began.elapsed(), outcome)).expect("somebody listens");
+        }
+    }
+    let server = Server::start();
+    let (tell, told) = std::sync::mpsc::channel();
+    let runtime = single();
+    runtime.block_on(async {
+        let connected = Arc::new(OnceLock::new());
+        let shared = connected.clone();
+        tokio::spawn(async move {
+            let metrics = tokio::runtime::Handle::current().metrics();
+            let mut seen = metrics.num_alive_tasks();
+            loop {
+                if metrics.num_alive_tasks() > seen {
+                    let last = Last(shared.clone(), tell.clone());
+                    tokio::spawn(async move {
+                        std::future::pending::<()>().await;
+                        drop(last);
+                    });
+                }
+                seen = metrics.num_alive_tasks();
+                tokio::task::yield_now().await;
+            }
+        });
+        let locks = Locks::connect(&server.url()).await.expect("up");
+        assert!(connected.set(locks).is_ok());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    });
+    drop(runtime);
+    let outcomes: Vec<_> = told.iter().collect();
+    assert!(!outcomes.is_empty(), "the client makes a driver");
+    for (took, outcome) in outcomes {
+        outcome.expect("locked");
+        // Not by the last resort of a client that hears nothing.
+        assert!(took < Duration::from_secs(8), "{took:?}");
     }
 }
 

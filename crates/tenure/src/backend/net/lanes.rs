@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::fault::REACH;
 use super::thread::Place;
 use super::{Fault, Link, Why};
 use crate::backend::{Errand, Sink};
@@ -66,6 +67,17 @@ impl<L> Slot<L> {
             state.link.take()
         };
         drop(old);
+    }
+
+    /// That link is dead. Whether it was the one here.
+    fn lose(&self, link: &Arc<L>) -> bool {
+        let mut state = self.state();
+        let was_here = state.link.as_ref().is_some_and(|here| Arc::ptr_eq(here, link));
+        if was_here {
+            state.link = None;
+            state.why = Why::new(ErrorKind::Unavailable, "the connection ended", REACH);
+        }
+        was_here
     }
 
     /// The link, dead or alive.
@@ -226,6 +238,13 @@ impl<L: Link, P: Place> Lanes<L, P> {
             link.fail(&closed());
         }
         self.moved.notify_one();
+    }
+
+    /// A connection is dead, and its supervisor may not see it: no request takes it any more.
+    pub(super) fn lose(&self, lane: Lane, link: &Arc<L>) {
+        if self.slot(lane).lose(link) {
+            self.moved.notify_one();
+        }
     }
 
     /// A connection is gone, or another try to make it failed.

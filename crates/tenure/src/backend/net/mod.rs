@@ -5,6 +5,7 @@
 //! - `supervise`: makes them again when they break, and moves the pushes.
 //! - `guard`: the watchdog of requests without answers.
 //! - `thread`: where connections run.
+//! - `reactor`: whether the caller's runtime can carry one.
 //! - `server_clock`: the server's time.
 //! - `fault`: why a request has no answer.
 //!
@@ -21,6 +22,7 @@ mod fault;
 mod guard;
 mod lanes;
 mod open;
+mod reactor;
 mod server_clock;
 mod supervise;
 #[cfg(test)]
@@ -32,7 +34,7 @@ pub(crate) use self::guard::PATIENCE;
 pub(crate) use self::lanes::{Lane, Lanes};
 pub(crate) use self::open::open;
 pub(crate) use self::server_clock::ServerClock;
-pub(crate) use self::thread::Thread;
+pub(crate) use self::thread::{Thread, home};
 
 /// A client of one server: what differs from store to store.
 pub(crate) trait Protocol: Send + Sync + 'static {

@@ -10,7 +10,7 @@ use super::{Protocol, Why, guard, supervise};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Makes both connections, each where it will run. `make` makes the client, given the caller's runtime; it is called again
-/// with `None` if connecting panics there, because that runtime does no I/O.
+/// with `None` if connecting panics there: that runtime does no I/O, which [`home`](super::home) could not see.
 ///
 /// Dropping the future closes what was opened.
 ///

@@ -27,7 +27,7 @@ pub(super) async fn connect<C: Protocol>(client: &Arc<C>, lane: Lane) -> Result<
 
 async fn make<C: Protocol>(client: &Arc<C>, lane: Lane) -> Result<Arc<C::Link>, Why> {
     let link = client.dial(lane).await?;
-    client.lanes().place(lane).spawn(C::drive(client.clone(), link.clone()));
+    client.lanes().place(lane).spawn(drive(client.clone(), lane, link.clone()));
     let mut unfinished = Unfinished(Some(link.clone()));
     let greeted = async {
         client.greet(&link).await?;
@@ -43,6 +43,24 @@ async fn make<C: Protocol>(client: &Arc<C>, lane: Lane) -> Result<Arc<C::Link>, 
     }
     unfinished.0 = None;
     Ok(link)
+}
+
+/// Drives a connection. The runtime may end, and drop this future, polled or not, before it drops the supervisor's. Tasks that
+/// it drops in between may still want a lock, and must not take a connection that nobody drives.
+pub(super) fn drive<C: Protocol>(
+    client: Arc<C>,
+    lane: Lane,
+    link: Arc<C::Link>,
+) -> impl Future<Output = ()> + Send + 'static {
+    struct End<C: Protocol>(Arc<C>, Lane, Arc<C::Link>);
+    impl<C: Protocol> Drop for End<C> {
+        fn drop(&mut self) {
+            self.2.fail(&Fault::Lost("the runtime that the connection lived in is gone".into()));
+            self.0.lanes().lose(self.1, &self.2);
+        }
+    }
+    let end = End(client, lane, link);
+    async move { C::drive(end.0.clone(), end.2.clone()).await }
 }
 
 /// Ends a connection unless it was finished.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::reactor::{self, Own};
 use crate::error::{Error, Result};
 
 /// A place where the tasks of a connection run. When it ends, it drops its tasks.
@@ -31,6 +32,12 @@ impl Place for Handle {
     }
 }
 
+/// The runtime of the calling task, as a place for the command connection. `None` if there is none, or none with an I/O
+/// driver.
+pub(crate) fn home() -> Option<Handle> {
+    Handle::try_current().ok().filter(|_| reactor::others_may_have_one())
+}
+
 /// A thread that runs connections. It ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Thread {
@@ -46,12 +53,15 @@ impl Thread {
     pub(crate) fn start(name: &str) -> Result<Thread> {
         let none =
             |e| Error::unavailable("the system gives no thread for the store's connection", "").because(e);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(none)?;
+        let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (own, runtime) = Own::around(build);
+        let runtime = runtime.map_err(none)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let body = move || {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
+            drop(own);
         };
         std::thread::Builder::new().name(name.into()).spawn(body).map_err(none)?;
         Ok(Thread { handle, stop: Mutex::new(Some(stop)) })

@@ -3,8 +3,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use super::answer::{self, Fields};
 use super::client::{Asked, Client};
 use super::fault::of_fault;
@@ -87,7 +85,7 @@ pub(super) async fn open<V: Verbs>(opening: Opening) -> Opened {
     let target = Target::new(opening.url, V::DIALECT)?;
     let make =
         |home| Client::new(target.clone(), V::SCRIPTS, home, opening.runtime.clone(), opening.sink.clone());
-    let opened = net::open(Handle::try_current().ok(), make).await?;
+    let opened = net::open(net::home(), make).await?;
     let (survives, token, warnings) = handshake::probe(&opened.command).await.map_err(|why| why.error())?;
     let capabilities = Capabilities {
         survives: V::MOST.survives.min(survives),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use self::room::{Room, lock};
 use self::wire::{Client, Event, Fate, MS, Server};
 use super::guard::{IDLE, PATIENCE, SILENCE, TICK};
-use super::supervise::{CONNECT, STEADY};
+use super::supervise::{self, CONNECT, STEADY};
 use super::{Lane, Protocol, Why, open};
 use crate::backend::Errand;
 use crate::core::backoff;
@@ -128,6 +128,22 @@ fn a_server_that_refuses_is_tried_again_with_growing_pauses() {
     firsts.sort_unstable();
     firsts.dedup();
     assert!(firsts.len() > 40, "clients come back together: {firsts:?}");
+}
+
+/// A runtime that ends may drop the driver long before the supervisor, and other tasks in between ask for something.
+#[test]
+fn a_connection_whose_driver_is_gone_takes_no_request() {
+    for seed in 0..50 {
+        let world = World::new(seed);
+        let link = world.client.lanes().link(Lane::Command).expect("connected");
+        drop(supervise::drive(world.client.clone(), Lane::Command, link));
+        // Before anything else has run.
+        let taken = world.client.lanes().pick(Errand::Awaited).expect("there is another one");
+        assert_eq!(taken.lane, Lane::Keeper);
+        world.rt.step(5 * SECOND);
+        assert_eq!(world.told(), [Lane::Command], "it was made again");
+        world.close();
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ local WRITER = LIMIT.writer
 local SWEEP, GRANTS = LIMIT.sweep, LIMIT.grants
 
 local now = tonumber(stamp)
-local base, head, changed, absurd, reined, asker
+local base, head, changed, absurd, refused, reined, asker
 local kind, last, marks, seq, soon, keep, n, k, shared, used, broken
 -- Of the holders that share a semaphore: the least number of permits that one names, and how many name it. Nothing: not known.
 local least, same
@@ -32,7 +32,7 @@ end
 local function open(name)
   base, head, changed = sub(name, 1, -2), call('GET', name), false
   kind, last, marks, seq, soon, keep, n, k = '0', 0, 0, 0, NEVER, 0, 0, 0
-  shared, used, broken, ended, hid, absurd, least = 0, 0, '0', 'u', nil, false, nil
+  shared, used, broken, ended, hid, absurd, refused, least = 0, 0, '0', 'u', nil, false, false, nil
   if not head then
     return true
   end
@@ -44,6 +44,10 @@ local function open(name)
   -- Tokens follow the clock: none is given after one that lies in a far future, by a mistake or by malice. Numbers of
   -- this Lua are exact up to 2^53.
   absurd, last = not last or last > now + AHEAD, math.min(last or LIMIT.exact, LIMIT.exact)
+  if absurd and (kind == '0' or kind >= '6') then
+    -- Such a head stays as it is until it is repaired, so it cannot say until when there are marks: each claim is looked up.
+    refused, marks = true, now + MARK
+  end
   if kind == '0' then
     ended = 'r'
   elseif kind >= '6' then
@@ -66,16 +70,18 @@ end
 
 -- Writes the head, if something changed. It outlives the line by ten minutes, for its last token.
 local function save()
-  if not changed then
+  if not changed or refused and n + k == 0 then
     return
   end
   changed = false
+  -- Byte by byte where no token can follow it: it may be none that this Lua can count to.
+  local latest = absurd and sub(head, HEAD.last) or format('%016d', last)
   if n + k == 0 then
     if broken == '1' then
       call('DEL', part('b'))
     end
     local free = ended == 'r' and '10' or ended == 'x' and '16' or ended == 'e' and '17' or '18'
-    call('SET', part('l'), free .. format('%016d', last) .. (marks > 0 and format('%016d', marks) or ''), 'PX', EMPTY)
+    call('SET', part('l'), free .. latest .. (marks > 0 and format('%016d', marks) or ''), 'PX', EMPTY)
     return
   end
   local till, tail = math.max(keep, marks), ''
@@ -86,7 +92,7 @@ local function save()
   if kind == '3' and least and k > 0 and not hid then
     counted = least * 1000000 + math.min(same, LIMIT.same)
   end
-  local text = format('1%s%016d%016d%016d%016d%016d%07d%07d%016d%010d%s%s', kind, last, marks, seq, soon, keep, n, k,
+  local text = format('1%s%s%016d%016d%016d%016d%07d%07d%016d%010d%s%s', kind, latest, marks, seq, soon, keep, n, k,
     counted, used, broken, ended)
   call('SET', part('l'), text .. tail, 'PXAT', format('%d', till / 1000 + EMPTY))
 end

@@ -68,14 +68,14 @@ repeat
     end
     break
   end
+  if last >= stamp and not (tonumber(last) and last - stamp <= TIME.ahead) then
+    break
+  end
   -- The only claim of a lock, of whatever kind, lies in the head.
   local token, shared, used = '0000000000000000', '0000000000000000', '0000000000'
   if as ~= 51 then
     token = stamp
     if last >= stamp then
-      if last - stamp > TIME.ahead then
-        break
-      end
       token = format('%016d', last + 1)
     end
     last = token
