@@ -14,6 +14,11 @@ use crate::runtime::race;
 /// If more locks than this changed, all are listed again.
 const READ_ALONE: usize = 64;
 
+/// A watcher lists for a fifth of the time at most: after each listing it rests for so many times as long, up to a second.
+/// Where each change means a listing, more would keep a processor or a server busy.
+const REST: u32 = 4;
+const REST_MAX: Duration = Duration::from_secs(1);
+
 /// Which locks a [`Watch`] follows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Watched {
@@ -38,16 +43,20 @@ pub struct Watch {
     due: Changed,
     /// `lines` differs from what was reported last.
     differs: bool,
+    /// Until then nothing is listed.
+    rested: Moment,
 }
 
 impl Watch {
     pub(crate) fn new(locks: Locks, prefix: String, watched: Watched, changes: Watching) -> Watch {
         let lines = BTreeMap::new();
-        Watch { locks, prefix, watched, changes, lines, due: Changed::Anything, differs: true }
+        let (due, differs, rested) = (Changed::Anything, true, Moment(0));
+        Watch { locks, prefix, watched, changes, lines, due, differs, rested }
     }
 
     /// The first call returns the current lines. Each later call waits for the next change. Changes between two calls are reported
-    /// as one. If the store tells which locks changed, as Redis does, only those are read again.
+    /// as one. If the store tells which locks changed, as Redis does, only those are read again. Otherwise all are, for a fifth of
+    /// the time at most.
     ///
     /// # Errors
     /// Those of [`Locks::inspect`].
@@ -96,11 +105,18 @@ impl Watch {
                 keys.remove(&key);
             }
         }
+        let runtime = self.locks.engine.core.runtime.clone();
+        if self.rested > runtime.now() {
+            runtime.sleep_until(self.rested).await;
+        }
+        let began = runtime.now();
         let listed = match self.watched {
             Watched::Alone => self.locks.inspect(&self.prefix).await?.into_iter().collect(),
             Watched::Below => self.locks.list(&self.prefix).await?,
             Watched::Everywhere => self.locks.list_all(&self.prefix).await?,
         };
+        let now = runtime.now();
+        self.rested = now + (now.since(began) * REST).min(REST_MAX);
         let mut before = std::mem::take(&mut self.lines);
         for line in listed {
             let key = line.key.clone();

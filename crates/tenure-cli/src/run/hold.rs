@@ -46,7 +46,7 @@ pub(super) enum Target {
     Once(Box<Once>),
 }
 
-/// What became of the wish to take it.
+/// The result of asking for it.
 pub(super) enum Taken {
     Held(Hold),
     /// Not in time; of a job, with the run that is in the way.

@@ -62,8 +62,7 @@ fn a_signal_of_the_command_to_its_group_does_not_come_back() {
 }
 
 /// A command that counts the SIGINTs it gets until it gets SIGUSR2, and exits with their number.
-const INTS: &str =
-    "n=0; trap 'n=$((n+1))' INT; trap 'exit $n' USR2; echo $$ > pid; while :; do sleep 0.01; done";
+const INTS: &str = "n=0; trap 'n=$((n+1)); echo $n >> ints' INT; trap 'exit $n' USR2; echo $$ > pid; while :; do sleep 0.01; done";
 
 #[test]
 fn a_signal_to_the_group_reaches_the_command_once() {
@@ -72,8 +71,8 @@ fn a_signal_to_the_group_reaches_the_command_once() {
         ("kill -INT -$RUN", 1),
         ("kill -INT $RUN", 1),
         ("kill -INT $RUN -$RUN", 1),
-        ("kill -INT -$RUN; sleep 0.2; kill -INT -$RUN", 2),
-        ("kill -INT -$RUN; sleep 0.2; kill -INT $RUN", 2),
+        ("kill -INT -$RUN; counted 1; kill -INT -$RUN", 2),
+        ("kill -INT -$RUN; counted 1; kill -INT $RUN", 2),
         // To every process of it, as a service manager does; by name, where the command has another.
         ("kill -INT $(pgrep -g $RUN)", 1),
         ("pkill -INT -g $RUN -f 'tenure run'", 1),
@@ -84,8 +83,14 @@ fn a_signal_to_the_group_reaches_the_command_once() {
         let mut child = command.process_group(0).spawn().unwrap();
         let pid = place.pid_of("pid");
         place.until_held("x");
-        let script = format!("{how}; sleep 0.2; kill -USR2 {pid}");
-        let sent = settled("bash").args(["-c", &script]).env("RUN", child.id().to_string()).status();
+        // Once it has counted them, there is some time for one too many.
+        let script = format!(
+            "counted() {{ until [ \"$(tail -n 1 ints 2> /dev/null)\" = $1 ] || ! kill -0 {pid}; do sleep 0.01; done; sleep 0.3; }}
+             {how}; counted {times}; kill -USR2 {pid}"
+        );
+        let mut bash = settled("bash");
+        bash.args(["-c", &script]).env("RUN", child.id().to_string()).current_dir(place.file("."));
+        let sent = bash.status();
         assert!(sent.unwrap().success(), "{how}");
         let status = until("run ends", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(times), "{how}");

@@ -32,6 +32,8 @@ enum Promise {
     /// Too little happened to judge it.
     Unjudged,
     NotPromised,
+    /// Those of its trials that were asked for do not apply to this store, and the others were not asked for.
+    NotAsked,
 }
 
 impl Promise {
@@ -41,6 +43,7 @@ impl Promise {
             Promise::Broken => "broken",
             Promise::Unjudged => "floor missed",
             Promise::NotPromised => "not promised",
+            Promise::NotAsked => "not judged",
         }
     }
 }
@@ -106,7 +109,7 @@ fn status(all: &[Told]) -> ExitCode {
     match promise(&about) {
         Promise::Broken => ExitCode::from(1),
         Promise::Unjudged => ExitCode::from(2),
-        Promise::Held | Promise::NotPromised => ExitCode::SUCCESS,
+        Promise::Held | Promise::NotPromised | Promise::NotAsked => ExitCode::SUCCESS,
     }
 }
 
@@ -120,6 +123,15 @@ fn promise(about: &[&Told]) -> Promise {
         Promise::Held
     } else {
         Promise::NotPromised
+    }
+}
+
+/// The same for one rule, of which some trials may not have been asked for.
+fn promise_of(rule: &str, about: &[&Told]) -> Promise {
+    let all = table().filter(|(trial, _)| trial.rules.contains(&rule)).count();
+    match promise(about) {
+        Promise::NotPromised if about.len() < all => Promise::NotAsked,
+        other => other,
     }
 }
 
@@ -139,7 +151,7 @@ fn line(told: &Told) -> String {
 }
 
 fn as_text(rule: &str, title: &str, about: &[&Told]) -> String {
-    let verdict = promise(about);
+    let verdict = promise_of(rule, about);
     let mut text = format!("{rule:<4} {title:<38} {}", verdict.word());
     // Of all that there are, so that a rule of which only some were asked for shows it.
     let counts = Face::ALL.into_iter().filter_map(|face| {
@@ -187,5 +199,20 @@ fn as_json(url: &str, rule: &str, title: &str, about: &[&Told]) -> serde_json::V
             json!({ "trial": told.trial.name, "as": told.face.name(), "outcome": word, "text": text, "counts": counts, "seconds": seconds })
         })
         .collect();
-    json!({ "url": url, "rule": rule, "title": title, "verdict": promise(about).word(), "trials": trials })
+    json!({ "url": url, "rule": rule, "title": title, "verdict": promise_of(rule, about).word(), "trials": trials })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_not_promised_only_if_all_its_trials_were_asked_for() {
+        let excluded = |(trial, face)| Told { trial, face, came: Came::Excluded("so"), took: Duration::ZERO };
+        let all: Vec<Told> = table().filter(|(trial, _)| trial.rules.contains(&"O1")).map(excluded).collect();
+        let all: Vec<&Told> = all.iter().collect();
+        assert_eq!(promise_of("O1", &all), Promise::NotPromised);
+        assert_eq!(promise_of("O1", &all[1..]), Promise::NotAsked);
+        assert!(as_text("O1", "all is seen", &all[1..]).contains("not judged"));
+    }
 }

@@ -462,8 +462,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What this store promises, probed when it was opened; never above the table.
     fn capabilities(&self) -> Capabilities;
 
-    /// Which order this store's tokens belong to; lasts as long as they go on growing. Asked only when somebody wants to
-    /// know.
+    /// The domain in which this store's tokens are comparable. It stays the same for as long as tokens keep growing. Asked
+    /// only when a caller wants to know it.
     fn domain(&self) -> BoxFuture<'_, Result<Domain>>;
 
     /// Which part of the store keeps this lock. Pure and cheap.

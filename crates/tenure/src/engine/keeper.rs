@@ -197,7 +197,7 @@ fn settle(
     }
     match answer {
         Ok(answer) => {
-            telling::renewed();
+            telling::renewed(core, now.since(sent), hold.deadline().map(|end| end.since(now)));
             core.reach.answered(core);
             hold.answered(sent, now, answer)
         }

@@ -129,8 +129,18 @@ pub(crate) fn lost(lock: &Key, claim: &str, why: &LostReason) {
     let _ = reason;
 }
 
-pub(crate) fn renewed() {
+/// A renewal was answered after `took`. `left`: until the deadline, if the claim holds.
+pub(crate) fn renewed(core: &Core, took: Duration, left: Option<Duration>) {
     count!("tenure_renewals_total");
+    #[cfg(feature = "metrics")]
+    {
+        metrics::histogram!("tenure_renewal_seconds", "backend" => core.name()).record(took.as_secs_f64());
+        if let Some(left) = left {
+            metrics::histogram!("tenure_renewal_left_seconds", "backend" => core.name())
+                .record(left.as_secs_f64());
+        }
+    }
+    let _ = (core, took, left);
 }
 
 /// A renewal failed, for the `failures`-th time in a row. The first one of a hold is news; the others follow from it, and that
@@ -213,6 +223,10 @@ pub(crate) fn describe() {
         describe_gauge!("tenure_held", Unit::Count, "Guards alive");
         describe_histogram!("tenure_hold_seconds", Unit::Seconds, "Life of a guard");
         describe_counter!("tenure_renewals_total", Unit::Count, "Answered renewals");
+        describe_histogram!("tenure_renewal_seconds", Unit::Seconds, "Round trip of renewals");
+        let left = "Time left to the deadline of a held lock when the answer to its renewal came";
+        describe_histogram!("tenure_renewal_left_seconds", Unit::Seconds, left);
+        describe_counter!("tenure_reconnects_total", Unit::Count, "Connections that were made again");
         describe_counter!("tenure_renewal_failures_total", Unit::Count, "Failed renewals, by kind of error");
         describe_counter!("tenure_losses_total", Unit::Count, "Lost holds, by reason");
         describe_counter!("tenure_releases_total", Unit::Count, "Releases that were awaited");

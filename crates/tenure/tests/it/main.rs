@@ -6,3 +6,4 @@ mod compose;
 mod faces;
 mod send_sync;
 mod tidy;
+mod watching;

@@ -232,7 +232,7 @@ fn frozen_for_longer_than_the_lease() {
 fn a_dead_server_delays_nobody_else() {
     let (good, bad) = (Server::start(), Server::start());
     multi().block_on(async {
-        let ttl = Duration::from_secs(1);
+        let ttl = Duration::from_secs(3);
         let a = Locks::builder(&good.url()).ttl(ttl).connect().await.expect("up");
         let b = Locks::builder(&bad.url()).ttl(ttl).connect().await.expect("up");
         let kept = a.mutex("x").expect("a name").lock().await.expect("free");
@@ -328,13 +328,13 @@ fn the_runtime_is_gone() {
     let server = Server::start();
     let first = multi();
     let locks =
-        first.block_on(Locks::builder(&server.url()).ttl(Duration::from_secs(2)).connect()).expect("up");
+        first.block_on(Locks::builder(&server.url()).ttl(Duration::from_secs(3)).connect()).expect("up");
     let held = first.block_on(locks.mutex("x").expect("a name").lock()).expect("free");
     let other = Locks::blocking_connect(&server.url()).expect("up");
     let blocker = other.mutex("y").expect("a name").blocking_lock().expect("free");
     drop(first);
     // Renewals and verbs go on, and so do pushes.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(5));
     held.check().expect("renewed");
     let waiting = std::thread::spawn({
         let mutex = locks.mutex("y").expect("a name");

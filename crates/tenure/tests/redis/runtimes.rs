@@ -49,11 +49,13 @@ fn a_lock_in_a_drop_while_the_runtime_ends() {
     for runtime in [single(), multi()] {
         let (tell, told) = std::sync::mpsc::channel();
         runtime.block_on(async {
-            // One task is older than those of the client, and one is younger.
+            // One task is older than those of the client, and one is younger. Both have what they own before the end.
             let (early, locks) = tokio::sync::oneshot::channel();
-            let first = tell.clone();
+            let (has, mut owns) = tokio::sync::mpsc::unbounded_channel();
+            let (first, first_has) = (tell.clone(), has.clone());
             tokio::spawn(async move {
                 let _last = Last(locks.await.expect("connected"), first);
+                first_has.send(()).expect("somebody listens");
                 std::future::pending::<()>().await;
             });
             let locks = Locks::connect(&server.url()).await.expect("up");
@@ -61,9 +63,12 @@ fn a_lock_in_a_drop_while_the_runtime_ends() {
             let second = tell.clone();
             tokio::spawn(async move {
                 let _last = Last(locks, second);
+                has.send(()).expect("somebody listens");
                 std::future::pending::<()>().await;
             });
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            for _ in 0..2 {
+                owns.recv().await.expect("it runs");
+            }
         });
         drop(runtime);
         drop(tell);
@@ -127,12 +132,12 @@ fn the_runtime_is_blocked() {
     let server = Server::start();
     let url = server.url();
     single().block_on(async {
-        let locks = Locks::builder(&url).ttl(Duration::from_secs(1)).connect().await.expect("up");
+        let locks = Locks::builder(&url).ttl(Duration::from_secs(3)).connect().await.expect("up");
         let guard = locks.mutex("x").expect("a name").lock().await.expect("free");
         // This thread is the whole runtime, and it is blocked.
         let second = locks.mutex("y").expect("a name").blocking_lock().expect("granted");
         second.blocking_release().expect("ours");
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(5));
         guard.check().expect("renewed all the while");
         guard.release().await.expect("ours");
         locks.mutex("x").expect("a name").lock().await.expect("free").release().await.expect("held");

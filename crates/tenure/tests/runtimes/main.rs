@@ -15,14 +15,15 @@ const KINDS: [&str; 2] = ["one", "several"];
 const DRIVERS: [&str; 4] = ["none", "io", "time", "all"];
 /// Another runtime of the process, which has everything.
 const BESIDE: &str = "beside";
-const TTL: Duration = Duration::from_millis(600);
+const TTL: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     if let Ok(role) = std::env::var(ROLE) {
         child(&role);
         return ExitCode::SUCCESS;
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
     let missing = redis::missing().is_some();
     let mut all = Vec::new();
     for kind in KINDS {
@@ -113,8 +114,8 @@ async fn work(url: &str) -> Result<()> {
     });
     assert!(mutex.try_lock().await?.is_none());
     assert!(mutex.try_lock_for(Duration::from_millis(10)).await?.is_none());
-    // Three leases.
-    pause(3 * TTL).await;
+    // More than a lease.
+    pause(TTL + TTL / 4).await;
     guard.check().expect("renewed");
     guard.release().await?;
     assert!(waiting.await.expect("no panic")? > first);

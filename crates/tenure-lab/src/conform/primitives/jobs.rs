@@ -36,7 +36,7 @@ pub(super) fn job(locks: &Locks, name: &str, slot: u64) -> tenure::Result<Once> 
     locks.once(name, Slot::named(&slot.to_string()))?.keep_for(KEPT)
 }
 
-/// Runs it, and says what became of the wish.
+/// Runs it, and returns the outcome.
 async fn run(once: &Once, ran: &AtomicU64) -> Verdict<Outcome<(), Infallible>> {
     let work = |_| async {
         ran.fetch_add(1, Ordering::SeqCst);

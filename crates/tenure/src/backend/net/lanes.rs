@@ -28,6 +28,15 @@ pub(crate) enum Lane {
 
 impl Lane {
     pub(crate) const BOTH: [Lane; 2] = [Lane::Command, Lane::Keeper];
+
+    /// As metrics call it.
+    #[cfg(feature = "metrics")]
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Lane::Command => "command",
+            Lane::Keeper => "keeper",
+        }
+    }
 }
 
 /// The place of a connection. Its link is replaced when it breaks.

@@ -107,6 +107,8 @@ async fn keep_up<C: Protocol>(client: &Arc<C>, lane: Lane, mut link: Arc<C::Link
         failures = if lanes.runtime().now().since(up) >= STEADY { 0 } else { failures + 1 };
         let Some(made) = again(client, lane, &mut failures).await else { return };
         link = made;
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tenure_reconnects_total", "connection" => lane.name()).increment(1);
         lanes.up(lane, &link);
         if lanes.is_closed() {
             return;

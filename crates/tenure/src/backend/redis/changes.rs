@@ -101,12 +101,34 @@ async fn remember(client: &Client, link: &Link, keys: &[Key]) -> Result<(), Why>
 
 /// The server tells that keys changed, or, without names, that any may have.
 pub(super) fn told(client: &Arc<Client>, names: Option<&Value>) {
-    let names = names.and_then(Value::list).filter(|_| client.target.dialect.is_none());
-    let locks = names.and_then(|names| {
-        let lock = |name: &Value| names::lock_of_part(name.text()?);
-        names.iter().map(lock).collect::<Option<BTreeSet<Key>>>()
+    let locks = names.and_then(Value::list).and_then(|names| {
+        let watched = client.watched();
+        names.iter().map(|name| locks_of(client, &watched, name.text()?)).collect::<Option<Vec<_>>>()
     });
-    tell(client, locks.map_or(Changed::Anything, Changed::Lines));
+    let locks = locks.map(|locks| Changed::Lines(locks.into_iter().flatten().collect()));
+    tell(client, locks.unwrap_or(Changed::Anything));
+}
+
+/// The locks that this key belongs to. `None`: nobody can tell.
+fn locks_of(client: &Client, watched: &Watched, name: &str) -> Option<BTreeSet<Key>> {
+    let Some(prefix) = &client.target.dialect else {
+        return names::lock_of_part(name).map(|key| BTreeSet::from([key]));
+    };
+    // The dialect's keys have no namespace: each watcher sees them in its own.
+    match watched {
+        Watched::Namespace(namespace) => {
+            names::plain_lock_of_part(name, prefix, namespace).map(|key| BTreeSet::from([key]))
+        }
+        Watched::Names(keys) => {
+            let is_of = |key: &&Key| {
+                let plain = format!("{prefix}{}", key.name());
+                name == plain || name == names::plain_record(&plain)
+            };
+            let found: BTreeSet<Key> = keys.iter().filter(is_of).cloned().collect();
+            (!found.is_empty()).then_some(found)
+        }
+        Watched::Nothing | Watched::Everything => None,
+    }
 }
 
 /// Something changed. Many changes are one piece of news.

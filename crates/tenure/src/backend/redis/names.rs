@@ -77,6 +77,12 @@ pub(super) fn plain_lock(record: &str, prefix: &str, namespace: &str) -> Option<
     Key::new(namespace, key.strip_prefix(prefix)?).ok()
 }
 
+/// The lock whose record or mark this is, in the dialect with this prefix of keys, shown in this namespace. `None`: it is none.
+pub(super) fn plain_lock_of_part(key: &str, prefix: &str, namespace: &str) -> Option<Key> {
+    let (inside, _) = key.strip_prefix(PREFIX)?.split_once("}:")?;
+    Key::new(namespace, unescape(inside)?.strip_prefix(prefix)?).ok()
+}
+
 /// The channel on which a client is told.
 pub(super) fn channel(client: &str) -> String {
     format!("tenure:client:{client}")
@@ -127,6 +133,20 @@ mod tests {
         for other in ["tenure:domain", "tenure:{}:l", "tenure:{shop}:l", "tenure:{shop/a", "orders/42"] {
             assert_eq!(lock_of_part(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_part_belongs_to_a_lock_of_the_dialect() {
+        for (name, prefix) in [("orders/42", ""), ("orders/42", "job:"), ("100%", "{a}"), ("}:l", "")] {
+            let key = Key::new("shop", name).expect("a name");
+            let record = plain_record(&format!("{prefix}{name}"));
+            for part in ["t", "m0000000000000000000000000000000c"] {
+                let part = format!("{}{part}", &record[..record.len() - 1]);
+                assert_eq!(plain_lock_of_part(&part, prefix, "shop"), Some(key.clone()), "{part}");
+            }
+            assert_eq!(plain_lock_of_part(&record, "other:", "shop"), None);
+        }
+        assert_eq!(plain_lock_of_part("orders/42", "", "shop"), None);
     }
 
     #[test]

@@ -56,13 +56,14 @@ async fn a_shell_renews_and_releases_without_adopting() {
         let shown = Owner { user: "u".into(), host: "h".into(), pid: 7, program: "script".into() };
         let guard = mutex.lock().await.expect("free");
         guard.describe(shown.clone()).expect("short");
-        let handle = guard.detach_for(Duration::from_secs(3)).await.expect("ours");
-        assert_eq!((handle.ttl(), handle.owner()), (Duration::from_secs(3), &shown));
+        let lease = Duration::from_secs(6);
+        let handle = guard.detach_for(lease).await.expect("ours");
+        assert_eq!((handle.ttl(), handle.owner()), (lease, &shown));
         // Past its lease.
         for _ in 0..4 {
             let left = locks.renew(&handle).await.expect("held");
-            assert!(left > Duration::from_secs(1) && left < Duration::from_secs(3), "{left:?}");
-            tokio::time::sleep(Duration::from_millis(1000)).await;
+            assert!(left > lease / 3 && left < lease, "{left:?}");
+            tokio::time::sleep(lease / 3).await;
         }
         let line = locks.inspect("a").await.expect("looks").expect("held");
         assert_eq!((&line.holders[0].owner, line.token), (&shown, handle.token()));
