@@ -26,13 +26,11 @@ pub(super) fn plain(out: &mut Vec<u8>, number: u64) {
 
 /// A number as 32 hexadecimal digits.
 pub(super) fn hex(number: u128) -> String {
-    let mut out = String::with_capacity(32);
-    for byte in number.to_be_bytes() {
-        for nibble in [byte >> 4, byte & 15] {
-            out.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-        }
+    let mut digits = [0; 32];
+    for (two, byte) in digits.as_chunks_mut().0.iter_mut().zip(number.to_be_bytes()) {
+        *two = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
     }
-    out
+    std::str::from_utf8(&digits).unwrap_or_default().to_owned()
 }
 
 /// A time in µs, of at most 16 digits.
