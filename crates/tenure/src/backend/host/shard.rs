@@ -35,17 +35,28 @@ impl<'a> Shard<'a> {
     }
 
     /// Its lines.
-    #[inline]
     pub(super) fn lines(&self) -> Result<Lines<Journal<'_>>, Refusal> {
+        let mut lines = self.unopened();
+        self.open(&mut lines)?;
+        Ok(lines)
+    }
+
+    /// Its lines, to be opened where they lie: they are large, and a verb should not move them about.
+    #[inline]
+    pub(super) fn unopened(&self) -> Lines<Journal<'_>> {
+        Lines::unopened(Journal::new(&self.store.map, self.area(), self.store))
+    }
+
+    #[inline]
+    pub(super) fn open(&self, lines: &mut Lines<Journal<'_>>) -> Result<(), Refusal> {
         let words = self.store.map.words();
-        let seed = format::mix(self.store.header.seed ^ self.number as u64);
-        let mut lines = Lines::with_seed(Journal::new(&self.store.map, self.area(), self.store), seed)?;
+        lines.open(format::mix(self.store.header.seed ^ self.number as u64))?;
         let floored = &words[format::shard::floored_w(self.area())];
         if floored.load(Relaxed) == 0 {
             lines.raise_token(self.store.header.floor);
             floored.store(1, Relaxed);
         }
-        Ok(lines)
+        Ok(())
     }
 
     /// Lets the lock go. False: the lines were taken elsewhere meanwhile, and what was done or seen here does not stand.

@@ -322,11 +322,13 @@ impl Inner {
             let mut pushes = Pushes::default();
             let locked = self.lock(shard)?;
             let now = self.now();
-            let result = locked.lines().and_then(|mut lines| {
+            let mut lines = locked.unopened();
+            let result = locked.open(&mut lines).and_then(|()| {
                 let result = run(&mut lines, now);
                 pushes.collect(self, &mut lines, shard);
                 result
             });
+            drop(lines);
             let stands = locked.let_go();
             pushes.send(self);
             match result {

@@ -420,8 +420,15 @@ impl<A: Arena> Lines<A> {
     }
 
     /// Gives the cells of a text back. The text itself must be written anew, or its cell freed.
+    #[inline]
     pub(super) fn free_text(&mut self, cell: u32, t: &Text) {
-        let mut next = lo(self.at(cell, t.head));
+        let first = lo(self.at(cell, t.head));
+        if first != NONE {
+            self.free_texts(first);
+        }
+    }
+
+    fn free_texts(&mut self, mut next: u32) {
         for _ in 0..=TEXT_MAX / ((CELL - 1) * 8) {
             if next == NONE {
                 return;

@@ -137,7 +137,6 @@ impl<A: Arena> Lines<A> {
         if self.write_text(l, &lock::KEY, name.key, true)? < name.key.len() {
             return Err(Refusal::Full);
         }
-        self.count(1, 0);
         Ok(l)
     }
 
@@ -188,7 +187,6 @@ impl<A: Arena> Lines<A> {
         self.unplace(l, c);
         self.unanchor(c);
         self.free_text(c, &claim::NOTE);
-        self.count(0, -1);
         match behind {
             Behind::Nothing => {
                 self.unindex(c);
@@ -206,6 +204,7 @@ impl<A: Arena> Lines<A> {
             }
         }
         let alive = self.at(l, lock::LINE) != 0;
+        self.count(if alive { 0 } else { -1 }, -1);
         if alive {
             self.touch(l);
         } else {
@@ -223,7 +222,6 @@ impl<A: Arena> Lines<A> {
         self.free_text(l, &lock::KEY);
         self.free_text(l, &lock::BROKEN);
         self.free(l);
-        self.count(-1, 0);
     }
 
     /// Puts a cell that is in the index at the end of the list of marks.

@@ -61,32 +61,50 @@ impl<A: Arena> Lines<A> {
     ///
     /// # Errors
     /// As [`new`](Lines::new).
-    pub fn with_seed(mut arena: A, seed: u64) -> Result<Lines<A>, Refusal> {
-        if arena.cells() == 0 && !(arena.grow() && arena.cells() > 0) {
-            return Err(Refusal::Full);
-        }
-        let mut lines = Lines {
+    pub fn with_seed(arena: A, seed: u64) -> Result<Lines<A>, Refusal> {
+        let mut lines = Lines::unopened(arena);
+        lines.open(seed)?;
+        Ok(lines)
+    }
+
+    /// The lines in `arena`, before [`open`](Lines::open): nothing else may be done with them.
+    #[inline]
+    pub(crate) fn unopened(arena: A) -> Lines<A> {
+        Lines {
             arena,
             events: Vec::new(),
             dead: Vec::new(),
             by_id: Way::default(),
             by_name: Way::default(),
             way: Way::default(),
-        };
-        if lines.root(root::MAGIC) == 0 {
-            for field in root::FREE..=root::SLOTS {
-                lines.set_root(field, 0);
-            }
-            lines.new_ends()?;
-            lines.set_root(root::SEED, seed);
-            lines.set_root(root::MAGIC, root::MAGIC_WORD);
-            lines.commit()?;
         }
-        let used = lines.root(root::NEXT);
-        if lines.root(root::MAGIC) != root::MAGIC_WORD || used == 0 || used > u64::from(lines.arena.cells()) {
+    }
+
+    /// The second half of [`with_seed`](Lines::with_seed).
+    #[inline]
+    pub(crate) fn open(&mut self, seed: u64) -> Result<(), Refusal> {
+        if self.arena.cells() == 0 && !(self.arena.grow() && self.arena.cells() > 0) {
+            return Err(Refusal::Full);
+        }
+        if self.root(root::MAGIC) == 0 {
+            self.lay_out(seed)?;
+        }
+        let used = self.root(root::NEXT);
+        if self.root(root::MAGIC) != root::MAGIC_WORD || used == 0 || used > u64::from(self.arena.cells()) {
             return Err(Refusal::Corrupt);
         }
-        Ok(lines)
+        Ok(())
+    }
+
+    #[cold]
+    fn lay_out(&mut self, seed: u64) -> Result<(), Refusal> {
+        for field in root::FREE..=root::SLOTS {
+            self.set_root(field, 0);
+        }
+        self.new_ends()?;
+        self.set_root(root::SEED, seed);
+        self.set_root(root::MAGIC, root::MAGIC_WORD);
+        self.commit()
     }
 
     /// The memory.
@@ -161,6 +179,7 @@ impl<A: Arena> Lines<A> {
         let l = if alive { l } else { self.new_lock(name, ask.kind)? };
         let c = self.new_claim(ask, l, granted, now)?;
         self.place(l, c, granted);
+        self.count(i32::from(!alive), 1);
         if alive {
             self.touch(l);
         } else {
@@ -205,7 +224,6 @@ impl<A: Arena> Lines<A> {
         self.set(l, lock::NEXT_SEQ, seq.wrapping_add(1));
         self.index(c, ask.id);
         self.anchor(c, ask.slot)?;
-        self.count(0, 1);
         Ok(c)
     }
 
