@@ -41,7 +41,10 @@ impl Ttl {
                 format!("ask for at most {}", calendar::span(max)),
             )),
             Ttl::PerClaim { min, grain, .. } => {
-                let grain = grain.as_nanos().max(1);
+                let grain = grain.as_nanos();
+                if grain <= 1 {
+                    return Ok(asked.max(min));
+                }
                 let nanos = asked.max(min).as_nanos().div_ceil(grain) * grain;
                 Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
             }

@@ -473,6 +473,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// each stands for itself: one that is refused does not hinder the others. Answers in the order of `claims`.
     fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>>;
 
+    /// The same for one claim, which is what most requests are about. A store that answers without a list of answers may
+    /// do so here; it need not.
+    ///
+    /// `Protocol` if `attempt` gives no answer to the claim.
+    fn attempt_one<'a>(&'a self, claim: &'a Claim, call: Call) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move { only(self.attempt(std::slice::from_ref(claim), call).await) })
+    }
+
     /// Renews the leases of claims that hold or wait, and says where each stands. Never creates a claim: one that the
     /// store does not know is `Gone`. All claims are of one part. Answers in the order of `claims`.
     fn renew<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>>;
@@ -515,14 +523,6 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 }
 
 impl dyn Backend {
-    /// [`attempt`](Backend::attempt) of one claim.
-    ///
-    /// # Errors
-    /// As the verb's, and `Protocol` if the store gives no answer to it.
-    pub async fn attempt_one(&self, claim: &Claim, call: Call) -> Result<Answer> {
-        only(self.attempt(std::slice::from_ref(claim), call).await)
-    }
-
     /// [`renew`](Backend::renew) of one claim.
     ///
     /// # Errors

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::asker::Asker;
 use super::claim::{Request, Turn};
-use super::hold::{Dropped, Hold, Phase};
+use super::hold::{Dropped, Hold, Phase, Stands};
 use super::{Engine, scope, telling};
-use crate::backend::{Answer, Call};
+use crate::backend::{Answer, Call, Standing};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::{Error, ErrorKind, LostReason, Result};
@@ -57,58 +57,75 @@ pub(crate) async fn acquire(
     request: &Request,
     patience: Patience,
 ) -> Result<Option<Turn>> {
-    begin(engine, request, patience, drive(engine, request, patience, &mut Asker::alone())).await
+    let begun = Begun::now(engine, request, patience).await?;
+    let mut asker = Asker::alone();
+    let result = drive(engine, request, patience, &mut asker, begun.at).instrument(begun.span.clone()).await;
+    begun.ended(result)
 }
 
-/// What all acquiring begins and ends with.
-pub(super) async fn begin(
-    engine: &Arc<Engine>,
-    request: &Request,
-    patience: Patience,
-    work: impl Future<Output = Result<Option<Turn>>>,
-) -> Result<Option<Turn>> {
-    // A local store answers at once: without this, a task that locks in a loop would never let others run.
-    tokio::task::coop::consume_budget().await;
-    engine.usable()?;
-    if patience != Patience::None {
-        scope::refuse(engine, request)?;
-    }
-    let span = telling::span(&request.key);
-    let began = engine.core.runtime.now();
-    let waiting = telling::Waiting::begin();
-    let result = work.instrument(span.clone()).await;
-    drop(waiting);
-    if let Ok(Some(turn)) = &result {
-        scope::note(turn);
-    }
-    let waited = engine.core.runtime.now().since(began);
-    telling::acquired(&span, &request.key, &result, waited);
-    result
+/// What all acquiring begins and ends with. The work between the two is not passed to a function: its future is large, and
+/// each move copies it.
+pub(super) struct Begun<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    pub(super) span: Span,
+    /// When it began.
+    pub(super) at: Moment,
+    waiting: telling::Waiting,
 }
 
-/// Asks with claims of `asker`, beginning with the one that it has.
+impl<'a> Begun<'a> {
+    /// Refuses what must not be asked for, and opens the span.
+    pub(super) async fn now(
+        engine: &'a Arc<Engine>,
+        request: &'a Request,
+        patience: Patience,
+    ) -> Result<Begun<'a>> {
+        // A local store answers at once: without this, a task that locks in a loop would never let others run.
+        tokio::task::coop::consume_budget().await;
+        engine.usable()?;
+        if patience != Patience::None {
+            scope::refuse(engine, request)?;
+        }
+        let span = telling::span(&request.key);
+        let at = engine.core.runtime.now();
+        Ok(Begun { engine, request, span, at, waiting: telling::Waiting::begin() })
+    }
+
+    /// Reports what it came to.
+    pub(super) fn ended(self, result: Result<Option<Turn>>) -> Result<Option<Turn>> {
+        drop(self.waiting);
+        if let Ok(Some(turn)) = &result {
+            scope::note(turn);
+        }
+        let waited = || self.engine.core.runtime.now().since(self.at);
+        telling::acquired(&self.span, &self.request.key, &result, waited);
+        result
+    }
+}
+
+/// Asks from `now` on with claims of `asker`, beginning with the one that it has.
 pub(super) async fn drive(
     engine: &Arc<Engine>,
     request: &Request,
     patience: Patience,
     asker: &mut Asker,
+    mut now: Moment,
 ) -> Result<Option<Turn>> {
     let core = &engine.core;
-    let until = match patience {
-        Patience::None => core.runtime.now() + TRY_PATIENCE,
-        _ => patience.until(),
-    };
+    let stand = patience != Patience::None;
+    let until = if stand { patience.until() } else { now + TRY_PATIENCE };
     let mut rounds = 0;
     let mut late = None;
     loop {
         let first = asker.first.take();
-        let first_sent = first.as_ref().map_or_else(|| core.runtime.now(), |first| first.sent);
+        let first_sent = first.as_ref().map_or(now, |first| first.sent);
         let asked = match (&asker.turn, first) {
             (Some(turn), Some(first)) => ask(turn, first_sent, until, Some(first.answer)).await?,
             // It stands in line, or did so when it changed hands.
             (Some(_), None) => Asked::Waiting,
             (None, _) => {
-                let turn = Turn::new(engine, request, patience != Patience::None, asker.tokens())?;
+                let turn = Turn::new(engine, request, stand, asker.tokens(), first_sent)?;
                 ask(asker.ask_with(turn), first_sent, until, None).await?
             }
         };
@@ -150,6 +167,7 @@ pub(super) async fn drive(
             return if late.is_some() { Err(slow(&request.key)) } else { Ok(None) };
         }
         core.runtime.sleep_until(again).await;
+        now = core.runtime.now();
     }
 }
 
@@ -178,7 +196,7 @@ async fn ask(
         let (sent, answer) = match first.take() {
             Some(answer) => (first_sent, answer),
             None => {
-                let sent = core.runtime.now();
+                let sent = if tries == 0 { first_sent } else { core.runtime.now() };
                 if !sends(hold) {
                     return Ok(Asked::Gone);
                 }
@@ -187,20 +205,20 @@ async fn ask(
                 (sent, race(&*core.runtime, patience, asked).await)
             }
         };
-        core.reach.heard(core, answer.as_ref(), core.runtime.now() >= sent + PATIENCE);
+        let now = core.runtime.now();
+        core.reach.heard(core, answer.as_ref(), now >= sent + PATIENCE);
         match answer {
             Some(Ok(answer)) => {
-                hold.inner().unanswered -= 1;
-                let busy = answer.standing == crate::backend::Standing::Busy;
-                let next = hold.answered(sent, core.runtime.now(), answer);
+                let busy = answer.standing == Standing::Busy;
+                let (next, stands) = hold.attempted(sent, now, answer);
                 if busy {
                     return Ok(Asked::Busy);
                 }
-                core.plan(hold, next);
-                return Ok(match hold.inner().phase {
-                    Phase::Held(_) => Asked::Held,
-                    Phase::Waiting => Asked::Waiting,
-                    _ => Asked::Gone,
+                core.plan_as(hold, next, stands == Stands::Polling);
+                return Ok(match stands {
+                    Stands::Held => Asked::Held,
+                    Stands::Waiting | Stands::Polling => Asked::Waiting,
+                    Stands::Nowhere => Asked::Gone,
                 });
             }
             Some(Err(error)) if !error.kind().may_pass() => {

@@ -75,8 +75,14 @@ impl Drop for Turn {
 
 impl Turn {
     /// Made before the first request leaves, so that there is never a claim without an owner.
-    pub(super) fn new(engine: &Arc<Engine>, request: &Request, stand: bool, tokens: u32) -> Result<Turn> {
-        Turn::made(engine, request, stand, tokens, Anchor::Process)
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        request: &Request,
+        stand: bool,
+        tokens: u32,
+        birth: Moment,
+    ) -> Result<Turn> {
+        Turn::made(engine, request, stand, tokens, Anchor::Process, birth)
     }
 
     /// The turn of a task that goes on with a claim of another.
@@ -96,7 +102,7 @@ impl Turn {
         stand: bool,
         anchor: Anchor,
     ) -> Result<Turn> {
-        Turn::made(engine, request, stand, 1, anchor)
+        Turn::made(engine, request, stand, 1, anchor, engine.core.runtime.now())
     }
 
     fn made(
@@ -105,6 +111,7 @@ impl Turn {
         stand: bool,
         tokens: u32,
         anchor: Anchor,
+        birth: Moment,
     ) -> Result<Turn> {
         let claim = Claim {
             id: engine.fresh_id(),
@@ -113,10 +120,10 @@ impl Turn {
             weight: request.weight,
             capacity: request.capacity,
             stand,
-            ttl: engine.core.backend.capabilities().ttl.fit(request.ttl).map_err(|e| e.of(&request.key))?,
+            ttl: engine.core.ttl.fit(request.ttl).map_err(|e| e.of(&request.key))?,
             waiting: lease::TTL_WAITING,
             cohort: Cohort { tokens, ..Cohort::ALONE },
-            birth: engine.core.runtime.now(),
+            birth,
             anchor,
             owner: request.owner.clone(),
             reason: request.reason.clone(),
@@ -137,10 +144,14 @@ impl Turn {
 
     /// Until when we hold, by arithmetic alone.
     pub(crate) fn check(&self) -> Result<Moment, Lost> {
+        self.check_at(self.engine.core.runtime.now())
+    }
+
+    fn check_at(&self, now: Moment) -> Result<Moment, Lost> {
         if self.engine.forked() {
             return Err(Lost::new(self.hold.claim.key.clone(), LostReason::Forked));
         }
-        self.hold.check(self.engine.core.runtime.now())
+        self.hold.check(now)
     }
 
     /// What it was granted, if it ever was: with the token that is this task's, and how the hold before it ended.
@@ -161,7 +172,8 @@ impl Turn {
 
     /// Gives the lock back, and says whether it was ours until now.
     pub(crate) async fn release(&self, leave: Leave) -> Result<()> {
-        self.check()?;
+        let now = self.engine.core.runtime.now();
+        self.check_at(now)?;
         if matches!(leave, Leave::For(_)) {
             self.engine.able(Needs::new().keeps())?;
         }
@@ -175,15 +187,15 @@ impl Turn {
         let deadline = self.hold.deadline().unwrap_or(Moment::NEVER);
         let unanswered = self.hold.leave(leave);
         let _leaving = Leaving::begin(core, self.hold.claim.id);
-        core.forget(&self.hold);
         let key = &self.hold.claim.key;
         // Past the deadline an answer would change nothing; a lease without one gets as long as `close` takes.
-        let end = deadline.min(core.runtime.now() + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
+        let end = deadline.min(now + self.hold.claim.ttl.max(janitor::CLOSE_WAIT));
         let outcome = janitor::release(
             core,
             &self.hold.parting(),
             janitor::marked(leave, unanswered),
             Errand::Awaited,
+            now,
             end,
         )
         .await;

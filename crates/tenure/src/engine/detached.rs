@@ -57,8 +57,8 @@ fn judge(engine: &Arc<Engine>, claim: &Claim, sent: Moment, standing: Standing) 
 /// Releases.
 pub(crate) async fn release(engine: &Arc<Engine>, claim: &Claim) -> Result<()> {
     engine.usable()?;
-    let end = engine.core.runtime.now() + PATIENCE;
-    match janitor::release(&engine.core, claim, Leave::Nothing, Errand::Awaited, end).await {
+    let now = engine.core.runtime.now();
+    match janitor::release(&engine.core, claim, Leave::Nothing, Errand::Awaited, now, now + PATIENCE).await {
         janitor::Outcome::Answered { released: Released::WasHeld, .. } => Ok(()),
         janitor::Outcome::Answered { repeated: false, .. } => {
             Err(Lost::new(claim.key.clone(), LostReason::Gone).into())

@@ -54,6 +54,17 @@ pub(crate) enum Phase {
     Done,
 }
 
+/// Where a claim stands after the answer to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Stands {
+    Held,
+    /// In the store's line.
+    Waiting,
+    /// It waits without a place in the store.
+    Polling,
+    Nowhere,
+}
+
 /// So many places from the head, a waiter may be first within a renewal's time.
 const NEAR_HEAD: u32 = 100;
 /// A claim is not asked about more often than this, whatever a store says.
@@ -167,7 +178,24 @@ impl Hold {
 
     /// A request sent at `sent` was answered. Says what to do next.
     pub(crate) fn answered(&self, sent: Moment, now: Moment, answer: Answer) -> Next {
+        self.take(&mut self.inner(), sent, now, answer)
+    }
+
+    /// The same of an attempt. Says also where the claim stands then.
+    pub(crate) fn attempted(&self, sent: Moment, now: Moment, answer: Answer) -> (Next, Stands) {
         let mut inner = self.inner();
+        inner.unanswered -= 1;
+        let next = self.take(&mut inner, sent, now, answer);
+        let stands = match inner.phase {
+            Phase::Held(_) => Stands::Held,
+            Phase::Waiting if inner.polls() => Stands::Polling,
+            Phase::Waiting => Stands::Waiting,
+            _ => Stands::Nowhere,
+        };
+        (next, stands)
+    }
+
+    fn take(&self, inner: &mut Inner, sent: Moment, now: Moment, answer: Answer) -> Next {
         (inner.failures, inner.trouble) = (0, None);
         if inner.ended() {
             // What the store has after all is withdrawn, not forgotten.
@@ -179,7 +207,7 @@ impl Hold {
             return Next::Never;
         }
         let again = std::mem::take(&mut inner.again);
-        match self.judge(&mut inner, sent, now, answer) {
+        match self.judge(inner, sent, now, answer) {
             Next::At(_) | Next::Poll(_) if again => Next::At(now),
             next => next,
         }

@@ -81,6 +81,17 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        let nobody = self.woken.is_empty() && self.replaced.is_empty();
+        if !nobody {
+            self.tell();
+        }
+    }
+}
+
+impl Locked<'_> {
+    /// Unlocks, and then calls the wakers. Most changes wake nobody.
+    #[cold]
+    fn tell(&mut self) {
         let (woken, replaced) = (std::mem::take(&mut self.woken), std::mem::take(&mut self.replaced));
         self.guard = None;
         for waker in woken {

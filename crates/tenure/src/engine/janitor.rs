@@ -78,7 +78,6 @@ impl Janitor {
 pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
     let Some(Ended { before, placed, unanswered, leaving }) = hold.end() else { return };
     let ours = Leaving::begin(core, hold.claim.id);
-    core.forget(hold);
     // A release that had begun goes on with what it was to leave.
     let leave = leaving.unwrap_or(Leave::Nothing);
     match before {
@@ -110,7 +109,6 @@ pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
         inner.unanswered > 0
     };
     let ours = Leaving::begin(core, hold.claim.id);
-    core.forget(hold);
     start(core, hold.parting().into_owned(), Leave::Nothing, unanswered);
     drop(ours);
 }
@@ -144,11 +142,12 @@ async fn persist(core: Arc<Core>, claim: Claim, leave: Leave, unanswered: bool) 
     let core = &pending.0;
     let _leaving = Leaving::begin(core, claim.id);
     // After this the store has forgotten the claim by itself: a late attempt is older than a mark lives.
-    let end = core.runtime.now() + claim.ttl.max(claim.waiting).max(lease::MARK_LIFE);
-    let _ = release(core, &claim, marked(leave, unanswered), Errand::Background, end).await;
+    let now = core.runtime.now();
+    let end = now + claim.ttl.max(claim.waiting).max(lease::MARK_LIFE);
+    let _ = release(core, &claim, marked(leave, unanswered), Errand::Background, now, end).await;
     if unanswered && matches!(leave, Leave::For(_)) {
         // The hold that stays is followed by a mark.
-        let _ = release(core, &claim, Leave::Final, Errand::Background, end).await;
+        let _ = release(core, &claim, Leave::Final, Errand::Background, core.runtime.now(), end).await;
     }
 }
 
@@ -162,12 +161,13 @@ pub(super) enum Outcome {
     Refused(crate::Error),
 }
 
-/// Releases until somebody answers, or until `end`.
+/// Releases from `now` on until somebody answers, or until `end`.
 pub(super) async fn release(
     core: &Arc<Core>,
     claim: &Claim,
     leave: Leave,
     errand: Errand,
+    mut now: Moment,
     end: Moment,
 ) -> Outcome {
     let mut tries = 0;
@@ -175,7 +175,7 @@ pub(super) async fn release(
         // Others wait for a lock that is not given back, so a short lease is worth a quick second try. It doubles, or a
         // store that is slower than that would never be heard.
         let first = (claim.ttl / 6).max(PATIENCE.0);
-        let until = (core.runtime.now() + first.saturating_mul(1 << tries.min(6)).min(PATIENCE.1)).min(end);
+        let until = (now + first.saturating_mul(1 << tries.min(6)).min(PATIENCE.1)).min(end);
         match race(&*core.runtime, until, core.backend.release(claim, leave, Call { errand, until })).await {
             Some(Ok(released)) => return Outcome::Answered { released, repeated: tries > 0 },
             Some(Err(error)) if !error.kind().may_pass() => {
@@ -193,5 +193,6 @@ pub(super) async fn release(
             return Outcome::Unknown;
         }
         core.runtime.sleep_until(again).await;
+        now = core.runtime.now();
     }
 }

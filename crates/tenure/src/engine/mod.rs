@@ -21,7 +21,6 @@
 //! - `detached`: renews and releases holds that no process keeps.
 //! - `telling`: traces and metrics.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +34,7 @@ use crate::core::moment::Moment;
 use crate::error::{Error, Result};
 use crate::runtime::fork::Birthplace;
 use crate::runtime::{Runtime, race};
+use crate::ttl::Ttl;
 
 mod acquire;
 mod asker;
@@ -79,8 +79,8 @@ pub(crate) struct Core {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) runtime: Arc<dyn Runtime>,
     registry: Mutex<Registry>,
-    /// Claims that are being released, and by how many. They are in the registry no more.
-    leaving: Mutex<HashMap<ClaimId, u32>>,
+    /// Which leases the backend can give.
+    ttl: Ttl,
     nudge: Notify,
     janitor: Janitor,
     cohorts: Cohorts,
@@ -99,8 +99,12 @@ impl Core {
 
     /// Sees to it that the keeper looks at `hold` next time at the right moment.
     fn plan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
+        self.plan_as(hold, next, hold.inner().polls());
+    }
+
+    /// The same for a hold of which it is known whether it `polls`.
+    fn plan_as(self: &Arc<Core>, hold: &Arc<Hold>, next: Next, polls: bool) {
         let Some(at) = self.when(next) else { return self.forget(hold) };
-        let polls = hold.inner().polls();
         let mut registry = self.registry();
         let late = registry.schedule(hold, at, polls);
         self.after_planning(registry, late);
@@ -152,12 +156,7 @@ impl Core {
 
     /// Whether a claim is ours: it lives, or its release is under way.
     fn owns(&self, id: ClaimId) -> bool {
-        // In this order: a claim is leaving before it is forgotten.
-        self.registry().get(id).is_some() || self.leaving().contains_key(&id)
-    }
-
-    fn leaving(&self) -> MutexGuard<'_, HashMap<ClaimId, u32>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registry().owns(id)
     }
 
     fn forget(&self, hold: &Hold) {
@@ -166,27 +165,22 @@ impl Core {
     }
 }
 
-/// While it lives, a release of this claim is under way. A grant that is pushed meanwhile belongs to it: the store must not
+/// While it lives, a release of this claim is under way, and the keeper knows of the claim no more. A grant that is pushed meanwhile belongs to it: the store must not
 /// be told to take it back as one that nobody knows, or the release would find nothing.
 #[derive(Debug)]
 pub(crate) struct Leaving(Arc<Core>, ClaimId);
 
 impl Leaving {
     fn begin(core: &Arc<Core>, id: ClaimId) -> Leaving {
-        *core.leaving().entry(id).or_default() += 1;
+        let removed = core.registry().begin_leaving(id);
+        drop(removed); // outside the mutex: it may be the last handle to wakers
         Leaving(core.clone(), id)
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        let mut leaving = self.0.leaving();
-        if let Some(releases) = leaving.get_mut(&self.1) {
-            *releases -= 1;
-            if *releases == 0 {
-                leaving.remove(&self.1);
-            }
-        }
+        self.0.registry().end_leaving(self.1);
     }
 }
 
@@ -213,11 +207,12 @@ impl Engine {
         hub: Arc<Hub>,
         owner: Arc<Owner>,
     ) -> Arc<Engine> {
+        let ttl = backend.capabilities().ttl;
         let core = Arc::new(Core {
             backend,
             runtime,
             registry: Mutex::default(),
-            leaving: Mutex::default(),
+            ttl,
             nudge: Notify::new(),
             janitor: Janitor::default(),
             cohorts: Cohorts::default(),

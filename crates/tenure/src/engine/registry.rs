@@ -1,6 +1,6 @@
 //! Which claims live, and when the keeper looks at each next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ impl Hasher for IdHasher {
     }
 }
 
+type ById<T> = HashMap<ClaimId, T, BuildHasherDefault<IdHasher>>;
+
 #[derive(Debug)]
 struct Entry {
     hold: Arc<Hold>,
@@ -41,8 +43,10 @@ struct Entry {
 /// Claims by id and by due time.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    claims: HashMap<ClaimId, Entry, BuildHasherDefault<IdHasher>>,
+    claims: ById<Entry>,
     queue: BTreeMap<(Moment, u64), Arc<Hold>>,
+    /// Claims that are being released, and by how many.
+    leaving: ById<u32>,
     serial: u64,
     /// How many entries poll.
     polling: usize,
@@ -58,6 +62,7 @@ impl Default for Registry {
         Registry {
             claims: HashMap::default(),
             queue: BTreeMap::new(),
+            leaving: ById::default(),
             serial: 0,
             polling: 0,
             planned: Moment::NEVER,
@@ -107,6 +112,26 @@ impl Registry {
         self.queue.remove(&entry.due);
         self.polling -= usize::from(entry.polls);
         Some(entry.hold)
+    }
+
+    /// Takes a claim out because its release begins.
+    pub(super) fn begin_leaving(&mut self, id: ClaimId) -> Option<Arc<Hold>> {
+        *self.leaving.entry(id).or_default() += 1;
+        self.remove(id)
+    }
+
+    pub(super) fn end_leaving(&mut self, id: ClaimId) {
+        if let hash_map::Entry::Occupied(mut releases) = self.leaving.entry(id) {
+            *releases.get_mut() -= 1;
+            if *releases.get() == 0 {
+                releases.remove();
+            }
+        }
+    }
+
+    /// Whether a claim lives, or is being released.
+    pub(super) fn owns(&self, id: ClaimId) -> bool {
+        self.claims.contains_key(&id) || self.leaving.contains_key(&id)
     }
 
     pub(crate) fn get(&self, id: ClaimId) -> Option<Arc<Hold>> {

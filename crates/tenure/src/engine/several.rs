@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::Engine;
-use super::acquire::{PATIENCE, Patience, begin, drive, sends};
+use super::acquire::{Begun, PATIENCE, Patience, drive, sends};
 use super::asker::{Asker, First};
 use super::claim::{Request, Turn};
 use crate::backend::{Answer, Call, Claim, Part};
@@ -21,7 +23,7 @@ pub(crate) async fn try_all(engine: &Arc<Engine>, requests: &[&Request]) -> Vec<
     let mut parts: BTreeMap<Part, Vec<usize>> = BTreeMap::new();
     let mut turns: Vec<Option<Result<Turn>>> = Vec::with_capacity(requests.len());
     for (i, request) in requests.iter().enumerate() {
-        let turn = engine.usable().and_then(|()| Turn::new(engine, request, false, 1));
+        let turn = engine.usable().and_then(|()| Turn::new(engine, request, false, 1, sent));
         if turn.as_ref().is_ok_and(|turn| sends(&turn.hold)) {
             parts.entry(core.backend.part(&request.key)).or_default().push(i);
         }
@@ -49,7 +51,10 @@ pub(crate) async fn try_all(engine: &Arc<Engine>, requests: &[&Request]) -> Vec<
         async move {
             let turn = turn.ok_or_else(super::closed)??;
             let mut asker = Asker::begun(turn, First { sent, answer });
-            begin(engine, request, Patience::None, drive(engine, request, Patience::None, &mut asker)).await
+            let begun = Begun::now(engine, request, Patience::None).await?;
+            let work = drive(engine, request, Patience::None, &mut asker, begun.at);
+            let result = work.instrument(begun.span.clone()).await;
+            begun.ended(result)
         }
     }))
     .await

@@ -57,7 +57,7 @@ pub(crate) fn span(key: &Key) -> Span {
         target: "tenure", "acquire", lock = %key, claim = Empty, token = Empty, outcome = Empty, waited = Empty)
 }
 
-pub(crate) fn acquired(span: &Span, key: &Key, result: &Result<Option<Turn>>, waited: Duration) {
+pub(crate) fn acquired(span: &Span, key: &Key, result: &Result<Option<Turn>>, waited: impl Fn() -> Duration) {
     let outcome = match result {
         Ok(Some(_)) => "granted",
         Ok(None) => "busy",
@@ -68,20 +68,24 @@ pub(crate) fn acquired(span: &Span, key: &Key, result: &Result<Option<Turn>>, wa
             span.record("claim", turn.hold.claim.id.short());
             span.record("token", turn.grant().and_then(|g| g.token).map(crate::Token::get));
         }
-        span.record("outcome", outcome).record("waited", tracing::field::debug(waited));
+        span.record("outcome", outcome).record("waited", tracing::field::debug(waited()));
     }
     span.in_scope(|| match result {
         // Whoever closes a client knows that its waiters get nothing.
         Err(error) if error.is_closed() => {
             tracing::debug!(target: "tenure", lock = %key, "the client was closed")
         }
-        Err(error) => tracing::warn!(target: "tenure", lock = %key, ?waited, %error, outcome, "not acquired"),
-        Ok(None) => tracing::debug!(target: "tenure", lock = %key, ?waited, outcome, "busy"),
-        Ok(Some(_)) => tracing::debug!(target: "tenure", lock = %key, ?waited, outcome, "acquired"),
+        Err(error) => {
+            tracing::warn!(target: "tenure", lock = %key, waited = ?waited(), %error, outcome, "not acquired")
+        }
+        Ok(None) => tracing::debug!(target: "tenure", lock = %key, waited = ?waited(), outcome, "busy"),
+        Ok(Some(_)) => {
+            tracing::debug!(target: "tenure", lock = %key, waited = ?waited(), outcome, "acquired")
+        }
     });
     count!("tenure_acquires_total", "outcome" => outcome);
     #[cfg(feature = "metrics")]
-    metrics::histogram!("tenure_acquire_wait_seconds", "outcome" => outcome).record(waited.as_secs_f64());
+    metrics::histogram!("tenure_acquire_wait_seconds", "outcome" => outcome).record(waited().as_secs_f64());
     let _ = (outcome, waited);
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use tracing::Instrument;
+
 use super::Engine;
-use super::acquire::{PATIENCE, Patience, acquire, begin, drive, unanswered};
+use super::acquire::{Begun, PATIENCE, Patience, acquire, drive, unanswered};
 use super::asker::Asker;
 use super::claim::{Request, Turn};
 use super::cohort::{Entered, Given, Seat};
@@ -26,7 +28,9 @@ pub(crate) async fn acquire_in_turn(
     if request.fair || patience == Patience::None {
         return acquire(engine, request, patience).await;
     }
-    begin(engine, request, patience, take(engine, request, patience)).await
+    let begun = Begun::now(engine, request, patience).await?;
+    let result = take(engine, request, patience).instrument(begun.span.clone()).await;
+    begun.ended(result)
 }
 
 /// Acquires together with those tasks of this client that wait for the same lock.
@@ -57,7 +61,7 @@ pub(super) async fn take(
         };
         // What it sat for before says nothing of the store.
         let began = engine.core.runtime.now();
-        let result = drive(engine, request, patience, &mut asker).await;
+        let result = drive(engine, request, patience, &mut asker, began).await;
         if let Err(error) = &result {
             let asked = engine.core.runtime.now().since(began);
             asker.refused(error, patience == Patience::Forever || asked >= lease::TTL_WAITING);

@@ -230,11 +230,6 @@ impl Host {
         Ok(gone(&*self.runtime))
     }
 
-    async fn attempt_one(&self, claim: &Claim) -> Result<Answer> {
-        let member = self.member()?;
-        self.patiently(|| member.store.0.attempt(claim, member.number)).await
-    }
-
     fn join(&self, store: Arc<Store>) -> &Member {
         let joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = false;
@@ -354,13 +349,20 @@ impl Backend for Host {
         Part::WHOLE
     }
 
-    fn attempt<'a>(&'a self, claims: &'a [Claim], _: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
+    fn attempt<'a>(&'a self, claims: &'a [Claim], call: Call) -> BoxFuture<'a, Vec<Result<Answer>>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(claims.len());
             for claim in claims {
-                answers.push(self.attempt_one(claim).await);
+                answers.push(self.attempt_one(claim, call).await);
             }
             answers
+        })
+    }
+
+    fn attempt_one<'a>(&'a self, claim: &'a Claim, _: Call) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            let member = self.member()?;
+            self.patiently(|| member.store.0.attempt(claim, member.number)).await
         })
     }
 

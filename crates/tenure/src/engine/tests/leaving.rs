@@ -196,7 +196,10 @@ fn close_marks_what_is_still_asking_and_takes_nothing_afterwards() {
     closed.done().expect("finished").expect("all answered");
     assert_eq!(asked.done().expect("finished").expect_err("closed").kind(), ErrorKind::Config);
     assert_eq!(held_before.check().expect_err("closed").why(), &LostReason::Closed);
-    assert!(Turn::new(&world.engine, &request(TTL), true, 1).is_err(), "no claim begins after close");
+    assert!(
+        Turn::new(&world.engine, &request(TTL), true, 1, world.engine.core.runtime.now()).is_err(),
+        "no claim begins after close"
+    );
 }
 
 #[test]
