@@ -86,6 +86,9 @@ fn write_asker(out: &mut String, claim: &Claim) {
 
 /// A field without tabs and line ends.
 fn write_field(out: &mut String, text: &str) {
+    if !text.bytes().any(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r')) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
