@@ -4,7 +4,7 @@ use std::io::Write;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tenure::backend::{Backend, News, Opening, Sink};
 use tenure::runtime::Runtime;
@@ -73,6 +73,10 @@ struct Shared {
     store: Arc<dyn Backend>,
     broadcast: Arc<Broadcast>,
 }
+
+/// How long a withdrawal may be under way that began before. An attempt of the same claim may reach the store before it, and
+/// hold for that moment. What nobody withdraws stays for a lease, which is longer.
+const WITHDRAWN: Duration = Duration::from_secs(1);
 
 impl Ctx {
     /// A context for one trial: a namespace of its own in the place's store.
@@ -416,7 +420,13 @@ impl Ctx {
         self.until("the client has nothing in hand", async || Ok(locks.live() == 0)).await?;
         self.until("nobody holds and nobody waits", async || Ok(locks.inspect(name).await?.is_none()))
             .await?;
-        let guard = self.lock(locks, name)?.try_lock().await?;
+        let lock = self.lock(locks, name)?;
+        let end = Instant::now() + WITHDRAWN;
+        let mut guard = lock.try_lock().await?;
+        while guard.is_none() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            guard = lock.try_lock().await?;
+        }
         let seen = locks.inspect(name).await?;
         ensure!(guard.is_some(), "nobody was listed, and yet {name} was not free; now it is {seen:?}");
         drop(guard);
