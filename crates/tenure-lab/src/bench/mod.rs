@@ -1,6 +1,7 @@
 //! Workloads that measure a store: the same for every store, and for what it is compared with.
 //!
-//! - [`part`]: what one process does.
+//! - [`job`]: what is measured.
+//! - [`part`]: does one process's part of it.
 //! - [`lock`]: what is taken.
 //! - [`peers`]: the bare calls of the host.
 //! - [`server`]: a server's bare locks and round trips.
@@ -9,6 +10,7 @@
 //! - [`count`]: counts renewals.
 
 mod count;
+mod job;
 mod lock;
 mod measure;
 mod part;
@@ -25,10 +27,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use job::{Part, Peer, Work};
 use lock::Kind;
 use measure::Span;
 pub(crate) use part::BENCH;
-use part::{Part, Peer, Work};
+
 use tally::{Histogram, Tally, hand_overs};
 
 use crate::failure::{Doing, Failure, Outcome};

@@ -11,8 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::futex;
 
+use super::job::{Part, Peer, Work};
 use super::measure::{HOLD, Span};
-use super::part::{Part, Peer, Work};
 use super::tally::Tally;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::boot_ns;

@@ -7,8 +7,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::Mutex as Turn;
 use tokio::task::JoinSet;
 
+use super::job::{Part, Peer, Work};
 use super::measure::{Ping, Span, Subject, alternate, cycle};
-use super::part::{Part, Peer, Work};
 use super::tally::Tally;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::num::{Dice, boot_ns};

@@ -72,9 +72,10 @@ mod inspection {
     use super::super::create::STORE;
     use super::super::floor;
     use super::super::format::{self, Header, SHARDS, STATIC_WORDS};
-    use super::super::place::{Dir, Place};
+    use super::super::place::Dir;
     use super::super::registry;
     use super::super::store::Store;
+    use super::super::url::Place;
     use crate::core::line::NEXT_WORD;
     use crate::error::Result;
     use crate::runtime::Runtime;

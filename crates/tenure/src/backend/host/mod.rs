@@ -1,5 +1,6 @@
 //! The embedded store: one mapped file that all processes of a user on one machine share. No daemon.
 //!
+//! - `url`: where the store is.
 //! - `place`: the directory and its files, opened so that nobody can slip something in.
 //! - `create`: makes the store.
 //! - `files`: the open files, and whether others find them there.
@@ -58,13 +59,15 @@ mod shard;
 mod slots;
 mod store;
 mod sys;
+mod url;
 mod usual;
 mod verbs;
 mod viewer;
 mod watch;
 
-use self::place::{Dir, Place};
+use self::place::Dir;
 use self::store::{Halt, Outcome, Store};
+use self::url::Place;
 use super::{
     Answer, Backend, BoxFuture, Call, Claim, Entry, Leave, News, Opening, Page, Part, Query, Released, Sink,
     Standing, Watched,

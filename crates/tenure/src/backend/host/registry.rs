@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::bell::Thread;
 use super::files::Files;
-use super::place::{Dir, Place};
+use super::place::Dir;
 use super::store::{Inner, Store};
+use super::url::Place;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use crate::runtime::fork::Birthplace;

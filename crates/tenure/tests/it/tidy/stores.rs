@@ -74,11 +74,7 @@ fn every_store_uses_the_same_file_names() {
             let path = format!("{store}/{name}.rs");
             all.iter().find(|source| source.path == path)
         };
-        let networked = all.iter().any(|source| {
-            source.path.starts_with(store) && source.code().any(|(_, line)| line.contains("backend::net"))
-        });
-        let url = networked.then_some("url");
-        for name in ["domain", "format", "verbs"].into_iter().chain(url) {
+        for name in ["domain", "format", "url", "verbs"] {
             if inside(name).is_none() {
                 faults.push(format!("{store} has no {name}.rs"));
             }
