@@ -11,7 +11,8 @@ use tenure::runtime::Runtime;
 use tenure::runtime::thread::ThreadRuntime;
 use tenure::{Capabilities, HoldEnd, Key, Locks, Owner, Scope, StoreUrl, Visibility, Wakeup};
 
-use super::faces::{Face, Fillers};
+use super::faces::Face;
+use super::fillers::Fillers;
 use super::raw::{Store, owner};
 use super::sinks::{Broadcast, SinkProbe};
 use super::wire::{Lent, Wire, Wired};

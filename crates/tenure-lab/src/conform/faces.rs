@@ -1,15 +1,13 @@
 //! What a trial of the mutex takes as its lock: a mutex, or what can act as one.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tenure::backend::{Backend, BoxFuture, Call, Claim, Kind, Leave, Page, Query, RW_CAPACITY};
+use tenure::backend::{Backend, BoxFuture, Call, Claim, Kind, Page, Query, RW_CAPACITY};
 use tenure::{Capabilities, Line, LockOptions, Locks, Result, RwLock, Semaphore, Token};
 
 use super::promised;
-use super::raw::{Store, owner};
 use super::{Ctx, Verdict};
 use crate::any_guard::AnyGuard;
 
@@ -26,9 +24,9 @@ pub enum Face {
 }
 
 /// The permits of a semaphore that acts as a mutex.
-const PERMITS: u32 = 3;
+pub(super) const PERMITS: u32 = 3;
 /// The program that holds all of them but one.
-const FILLER: &str = "filler";
+pub(super) const FILLER: &str = "filler";
 
 /// Excludes trials of tokens.
 pub(super) fn no_token(ctx: &Ctx) -> Option<&'static str> {
@@ -163,66 +161,6 @@ impl Lock {
 impl AnyGuard {
     pub(crate) fn the_token(&self) -> Verdict<Token> {
         self.token().ok_or_else(|| "it has no token".into())
-    }
-}
-
-/// The claims that hold all permits but one, by the names of their semaphores, and the store that they are in.
-#[derive(Default)]
-pub(crate) struct Fillers(Mutex<Filled>);
-
-#[derive(Default)]
-struct Filled {
-    store: Option<Arc<Store>>,
-    claims: HashMap<String, Claim>,
-}
-
-impl Ctx {
-    /// The same store, with another kind of lock; of what is no mutex fewer rounds, since the kinds share nearly all.
-    #[must_use]
-    pub fn facing(mut self, face: Face) -> Ctx {
-        self.face = face;
-        if face != Face::Mutex {
-            self.percent = self.percent.min(25);
-        }
-        self
-    }
-
-    /// The lock of that name that the trial is about.
-    pub(crate) fn lock(&self, locks: &Locks, name: &str) -> Verdict<Lock> {
-        self.fill(name)?;
-        Ok(self.face.lock(locks, name)?)
-    }
-
-    /// Sees to it that only one permit of a semaphore is left.
-    pub(crate) fn fill(&self, name: &str) -> Verdict<()> {
-        let mut fillers = self.fillers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.face != Face::Permit || fillers.claims.contains_key(name) {
-            return Ok(());
-        }
-        let store = match &fillers.store {
-            Some(store) => store.clone(),
-            None => Arc::new(pollster::block_on(self.store())?),
-        };
-        fillers.store = Some(store.clone());
-        let claim = Claim {
-            weight: PERMITS - 1,
-            ttl: Duration::from_secs(3600),
-            owner: Arc::new(owner(FILLER)),
-            ..store.claim(name)?
-        };
-        pollster::block_on(store.take(&claim))?;
-        fillers.claims.insert(name.to_owned(), claim);
-        Ok(())
-    }
-
-    /// Gives the other permits back.
-    pub(super) fn empty(&self) -> Verdict<()> {
-        let mut fillers = self.fillers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(store) = fillers.store.take() else { return Ok(()) };
-        for (_, claim) in fillers.claims.drain() {
-            pollster::block_on(store.release(&claim, Leave::Nothing))?;
-        }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `lanes`: how it runs, for tests.
 //! - [`main`]: the test of another crate's backend.
 //! - `ctx`: what a trial is given: clients, patience.
+//! - `faces`: what a trial of the mutex takes as its lock; `fillers` take the permits that it must not get.
 //! - `raw`: stores without an engine.
 //! - `wire`, `sinks`, `skew`: a backend, a sink and a runtime that a trial can make faulty.
 //! - `worker`: what child processes do.
@@ -24,6 +25,7 @@ mod ends;
 mod errors;
 mod exclusion;
 mod faces;
+mod fillers;
 mod fork;
 mod healing;
 mod idem;
