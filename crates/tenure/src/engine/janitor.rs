@@ -153,7 +153,7 @@ async fn persist(core: Arc<Core>, claim: Claim, leave: Leave, unanswered: bool) 
 
 /// What is known of a release.
 pub(super) enum Outcome {
-    /// The store said so. `repeated`: an earlier try may have been applied already.
+    /// The store said so. `repeated`: an earlier try has left, so it may have been applied already.
     Answered { released: Released, repeated: bool },
     /// Nobody answered in time.
     Unknown,
@@ -170,20 +170,23 @@ pub(super) async fn release(
     mut now: Moment,
     end: Moment,
 ) -> Outcome {
-    let mut tries = 0;
+    let (mut tries, mut repeated) = (0, false);
     loop {
         // Others wait for a lock that is not given back, so a short lease is worth a quick second try. It doubles, or a
         // store that is slower than that would never be heard.
         let first = (claim.ttl / 6).max(PATIENCE.0);
         let until = (now + first.saturating_mul(1 << tries.min(6)).min(PATIENCE.1)).min(end);
         match race(&*core.runtime, until, core.backend.release(claim, leave, Call { errand, until })).await {
-            Some(Ok(released)) => return Outcome::Answered { released, repeated: tries > 0 },
+            Some(Ok(released)) => return Outcome::Answered { released, repeated },
             Some(Err(error)) if !error.kind().may_pass() => {
                 tracing::warn!(lock = %claim.key, %error, "release refused");
                 return Outcome::Refused(error);
             }
-            Some(Err(error)) => tracing::debug!(lock = %claim.key, %error, "release failed"),
-            None => {}
+            Some(Err(error)) => {
+                tracing::debug!(lock = %claim.key, %error, "release failed");
+                repeated |= !error.is_unsent();
+            }
+            None => repeated = true,
         }
         tries += 1;
         let mut dice = [0u8; 8];

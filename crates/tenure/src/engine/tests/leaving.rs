@@ -88,6 +88,23 @@ fn s8_a_repeated_release_by_handle_that_finds_nothing_is_uncertain() {
     }
 }
 
+/// What never left is no reason to believe that an earlier try gave the lock back.
+#[test]
+fn s8_a_release_that_was_sent_once_and_finds_nothing_is_lost() {
+    for unsent in [true, false] {
+        let world = World::new();
+        let mut released = release(&world, world.held(), Leave::Nothing);
+        let error = Error::unavailable("no connection", "");
+        world.store.release().fail(if unsent { error.unsent() } else { error });
+        // Longer than the pause, and shorter than the second try may take.
+        world.rt.step(Duration::from_millis(30));
+        world.store.release().answer(Released::Gone);
+        world.rt.run();
+        let released = released.done().expect("finished").map_err(|e| e.kind());
+        assert_eq!(released, if unsent { Err(ErrorKind::Lost) } else { Ok(()) });
+    }
+}
+
 #[test]
 fn a_release_that_is_cut_short_leaves_what_was_asked_for() {
     for leave in [Leave::Nothing, Leave::For(TTL)] {
