@@ -34,7 +34,8 @@ impl Objects {
     /// The version is a hash of the body, as buckets have it.
     fn version(&self, object: &Object) -> Version {
         let mut hash = DefaultHasher::new();
-        let object = if self.counts { object.clone() } else { Object { count: 0, ..object.clone() } };
+        let object =
+            if self.counts { object.clone() } else { Object { count: 0, stamp: 0, ..object.clone() } };
         (self.copies, object).hash(&mut hash);
         Version::new(&format!("{:016x}", hash.finish()))
     }

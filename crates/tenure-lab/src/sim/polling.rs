@@ -110,7 +110,7 @@ impl Objects {
     async fn drive(&self, id: u128, key: &Key, what: cas::Verb, verb: &Verb) -> Result<cas::Answer> {
         let world = self.machine.world();
         let (number, name) = (world.serial(), key.full().to_owned());
-        let mut call = cas::Call::new(what, self.earlier(id, verb));
+        let mut call = cas::Call::new(what, self.earlier(id, verb), world.draw());
         let cached = locked(&self.cache).get(&name).cloned().filter(|_| world.below(2) == 0);
         let mut step = match cached {
             Some(current) => {

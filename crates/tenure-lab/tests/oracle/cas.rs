@@ -58,7 +58,7 @@ impl Store {
 
     fn run(&mut self, verb: Verb, now: u64, wall_us: u64, fault: Fault) -> Answer {
         let at = Now { boot: Moment(now), wall_us };
-        let mut call = Call::new(verb, Unanswered::Nothing);
+        let mut call = Call::new(verb, Unanswered::Nothing, self.writes);
         let seen = self.seen(now, fault);
         match call.decide(&seen, at) {
             Next::Answer(answer) => answer,

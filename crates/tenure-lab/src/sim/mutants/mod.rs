@@ -107,7 +107,7 @@ mutants! {
         no_withdrawal_of_what_is_unanswered: NoWithdrawal, "S6" "L1/L2";
         a_push_trusted_from_its_arrival: FromArrival, "S1" "S5" "S8";
         a_retry_under_a_fresh_id: FreshId::default(), "S2" "S6" "S8" "L1/L2";
-        a_release_without_a_look_at_the_owner: Blind, "S1" "S4" "S5";
+        a_release_without_a_look_at_the_owner: Blind, "S1" "S4" "S5" "S7";
         a_release_that_is_always_ours: AlwaysOurs, "S8";
         tokens_that_count_from_one: Counting, "S2" "S3";
         a_grant_with_fewer_tokens_than_it_is_for: OneToken, "S2" "S3";
@@ -145,7 +145,7 @@ mutants! {
         a_minority_that_decides: Minority, "S1" "S2" "S5";
         a_validity_from_the_answers: FromAnswer, "S1" "S5";
         a_try_in_vain_that_keeps_its_votes: Keeps, "L1/L2" "L2" "L5";
-        a_server_that_votes_after_it_forgot: Empty, "S1" "S2" "S5";
+        a_server_that_votes_after_it_forgot: Empty, "S1" "S2" "S4" "S5";
         a_release_that_names_no_round: NoRound, "S1" "S4" "S5" "S10";
         a_vote_that_counts_without_its_token: Tokenless, "S2";
         a_promotion_above_a_floor_that_moves: Moving, "L1/L2";

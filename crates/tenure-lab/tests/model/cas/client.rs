@@ -31,9 +31,11 @@ pub(super) fn begin(s: &mut State, c: usize, errand: Errand, wrong: Wrong) {
         Errand::Renewal => side.renewals += 1,
         Errand::Release => {}
     }
+    let stamp = 100 * c as u64 + 10 * u64::from(side.attempts) + u64::from(side.renewals);
     let earlier = if wrong == Wrong::NoBump { Unanswered::Nothing } else { side.unanswered.clone() };
     let io = Io::Read { sent: s.now, found: None };
-    side.running = Some(Running { call: Call::new(verb, earlier), errand, sent: s.now, io, again: false });
+    side.running =
+        Some(Running { call: Call::new(verb, earlier, stamp), errand, sent: s.now, io, again: false });
 }
 
 /// The claim is withdrawn. One that waits, and of which nothing is on the way, needs no request for that.
@@ -173,7 +175,7 @@ pub(super) fn forget(s: &mut State) {
 pub(super) fn version(object: &Object, wrong: Wrong) -> tenure::core::cas::Version {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    let count = if wrong == Wrong::NoCount { 0 } else { object.count };
-    Object { count, ..object.clone() }.hash(&mut hasher);
+    let (count, stamp) = if wrong == Wrong::NoCount { (0, 0) } else { (object.count, object.stamp) };
+    Object { count, stamp, ..object.clone() }.hash(&mut hasher);
     tenure::core::cas::Version::new(&format!("{:x}", hasher.finish()))
 }

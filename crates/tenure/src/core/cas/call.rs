@@ -12,6 +12,8 @@ use crate::token::Token;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
     verb: Verb,
+    /// What its writes are known by.
+    stamp: u64,
     /// What earlier calls of the claim left behind.
     earlier: Unanswered,
     /// What this call wrote last, if that is not answered.
@@ -23,10 +25,11 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call. `earlier` is what earlier calls of the claim left behind.
+    /// A call. `earlier` is what earlier calls of the claim left behind. `stamp` is drawn at random for each call: its writes
+    /// are known by it.
     #[must_use]
-    pub fn new(verb: Verb, earlier: Unanswered) -> Call {
-        Call { verb, earlier, own: Unanswered::Nothing, written: None, in_doubt: false }
+    pub fn new(verb: Verb, earlier: Unanswered, stamp: u64) -> Call {
+        Call { verb, stamp, earlier, own: Unanswered::Nothing, written: None, in_doubt: false }
     }
 
     /// The write that may still take effect if the call is abandoned now.
@@ -191,14 +194,15 @@ impl Call {
         if self.in_doubt { Answer::Unsure } else { answer }
     }
 
-    /// Every write goes through here: it raises the count, and is remembered until it is answered.
+    /// Every write goes through here: it raises the count, has the call's stamp, and is remembered until it is
+    /// answered.
     fn write(&mut self, seen: &Seen, now: Now, next: Object, answer: Answer) -> Step {
         let expected: Option<Version> = seen.version().cloned();
         let count = match seen.object() {
             Some(object) => object.count.saturating_add(1),
             None => Object::new(now).count,
         };
-        let object = Object { count, ..next };
+        let object = Object { count, stamp: self.stamp, ..next };
         self.own = Unanswered::Expecting(expected.clone());
         self.written = Some((object.clone(), answer));
         Step::Write { expected, object }

@@ -6,8 +6,10 @@
 //!
 //! # The rules
 //!
-//! - **No two bodies of a lock are equal.** Every write raises `count`. Where the version is a hash of the body, an equal
-//!   body would have an old version again, and a late write would match it.
+//! - **No two bodies of a lock are equal.** Every write raises `count`, and carries the `stamp` of its call. Where the
+//!   version is a hash of the body, an equal body would have an old version again, and a late write would match it. And two
+//!   calls may want the same of the same version: a renewal, and a withdrawal that only writes the hold once more. Without a
+//!   stamp, one would take the other's write for its own.
 //! - **The object is never deleted.** It keeps the last token and the count. A lock that is free is an object that says so.
 //! - **Withdrawal is final by version.** A late write names the version that it expects. If the object still has that
 //!   version, the withdrawal writes it once more with a new count: no late write can match any more. If the object has
@@ -102,6 +104,8 @@ pub struct Object {
     /// Grows with every write. A new object starts with the wall clock's µs, so that one that was lost and made again
     /// repeats no body either.
     pub count: u64,
+    /// The random number of the call that wrote it.
+    pub stamp: u64,
     /// The first token of the newest hold; of a free lock, the last token that was used. `None` before the first grant.
     pub token: Option<Token>,
     /// How many tokens, from `token` on, belong to the hold. At least 1.
@@ -125,6 +129,7 @@ impl Object {
     fn new(now: Now) -> Object {
         Object {
             count: now.wall_us.max(1),
+            stamp: 0,
             token: None,
             tokens: 1,
             state: State::Free,

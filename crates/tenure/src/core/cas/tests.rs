@@ -39,7 +39,7 @@ impl Store {
     }
 
     fn run(&mut self, verb: Verb) -> Answer {
-        self.finish(&mut Call::new(verb, Unanswered::Nothing))
+        self.finish(&mut Call::new(verb, Unanswered::Nothing, self.writes))
     }
 
     fn finish(&mut self, call: &mut Call) -> Answer {
@@ -75,6 +75,10 @@ fn ask(claim: u128) -> Ask {
 
 fn attempt(claim: u128) -> Verb {
     Verb::Attempt(ask(claim))
+}
+
+fn renew(claim: u128) -> Verb {
+    Verb::Renew(ask(claim))
 }
 
 fn release(claim: u128) -> Verb {
@@ -209,12 +213,12 @@ fn there_is_no_token_past_the_last() {
 fn a_late_write_of_a_withdrawn_claim_matches_nothing() {
     let mut store = Store::new();
     for round in 0..2 {
-        let mut call = Call::new(attempt(round), Unanswered::Nothing);
+        let mut call = Call::new(attempt(round), Unanswered::Nothing, 7);
         let Step::Write { expected, object } = call.decide(&store.seen(), store.now) else {
             panic!("it is free");
         };
         // The call is abandoned, its write is on the way.
-        let mut withdrawal = Call::new(release(round), call.unanswered());
+        let mut withdrawal = Call::new(release(round), call.unanswered(), 7);
         assert_eq!(store.finish(&mut withdrawal), Answer::NotHeld);
         assert_eq!(withdrawal.unanswered(), Unanswered::Nothing);
         assert_eq!(store.write(expected.as_ref(), object), Outcome::Stale);
@@ -236,7 +240,7 @@ fn a_withdrawal_writes_only_if_a_late_write_could_match() {
         (Unanswered::Unknown, 1),
     ] {
         let before = store.writes;
-        assert_eq!(store.finish(&mut Call::new(release(2), earlier.clone())), Answer::NotHeld);
+        assert_eq!(store.finish(&mut Call::new(release(2), earlier.clone(), 7)), Answer::NotHeld);
         assert_eq!(store.writes - before, writes, "{earlier:?}");
     }
 }
@@ -245,7 +249,7 @@ fn a_withdrawal_writes_only_if_a_late_write_could_match() {
 fn an_unknown_outcome_is_settled_by_reading() {
     for applied in [true, false] {
         let mut store = Store::new();
-        let mut call = Call::new(attempt(1), Unanswered::Nothing);
+        let mut call = Call::new(attempt(1), Unanswered::Nothing, 7);
         let Step::Write { expected, object } = call.decide(&store.seen(), store.now) else {
             panic!("it is free");
         };
@@ -258,11 +262,33 @@ fn an_unknown_outcome_is_settled_by_reading() {
     }
 }
 
+/// Two calls may want the same of the same version. Whoever believed in the other's write would count a lease from a moment
+/// after those who watch the object do.
+#[test]
+fn a_renewal_in_doubt_does_not_take_another_call_s_write_for_its_own() {
+    let others: [fn() -> Call; 2] =
+        [|| Call::new(release(2), Unanswered::Unknown, 2), || Call::new(renew(1), Unanswered::Nothing, 3)];
+    for other in others {
+        let mut store = Store::new();
+        let granted = store.run(attempt(1));
+        let mut renewal = Call::new(renew(1), Unanswered::Nothing, 1);
+        let Step::Write { .. } = renewal.decide(&store.seen(), store.now) else {
+            panic!("it holds");
+        };
+        let before = store.writes;
+        store.finish(&mut other());
+        assert_eq!(store.writes, before + 1, "the hold was written once more");
+        assert_eq!(renewal.after_write(Outcome::Unknown), Step::Read);
+        assert_eq!(store.finish(&mut renewal), granted);
+        assert_eq!(store.writes, before + 2, "it believes in a write of its own");
+    }
+}
+
 #[test]
 fn a_release_in_doubt_says_so_if_others_came_since() {
     let mut store = Store::new();
     store.run(attempt(1));
-    let mut call = Call::new(release(1), Unanswered::Nothing);
+    let mut call = Call::new(release(1), Unanswered::Nothing, 7);
     let Step::Write { expected, object } = call.decide(&store.seen(), store.now) else {
         panic!("it holds");
     };
@@ -278,11 +304,11 @@ fn what_is_remembered_leads_to_a_write_and_never_to_an_answer() {
     store.run(attempt(1));
     let old = Seen { fresh: false, ..store.seen() };
     store.run(release(1));
-    let mut call = Call::new(attempt(2), Unanswered::Nothing);
+    let mut call = Call::new(attempt(2), Unanswered::Nothing, 7);
     assert_eq!(call.decide(&old, store.now), Step::Read, "it was taken then");
     assert_eq!(store.finish(&mut call), held(5_001, Previous::Released));
     // Nor does it make a withdrawal forget what it has to prevent.
-    let mut call = Call::new(release(3), Unanswered::Expecting(store.version()));
+    let mut call = Call::new(release(3), Unanswered::Expecting(store.version()), 7);
     assert!(matches!(call.decide(&old, store.now), Step::Write { .. }));
     assert_eq!(call.after_write(Outcome::Stale), Step::Read);
     assert_eq!(call.unanswered(), Unanswered::Expecting(store.version()));
