@@ -53,6 +53,8 @@ faults! {
     CancelRelease "cancel-release": "a release is dropped before its answer";
     Dropped "dropped": "a guard is dropped, not released";
     Handed "handed-over": "a hold becomes a handle, which another client adopts, releases or forgets";
+    Downgraded "downgraded": "a writer goes on as a reader";
+    Returned "permits-returned": "a holder of several permits gives one back and goes on with the others";
     Twice "handed-twice": "two clients adopt the same handle";
     Hoarded "hoarded": "a guard is kept for longer than its lease";
     Evicted "evicted": "an operator takes a lock away";

@@ -190,13 +190,10 @@ impl Server {
             }
             Verb::Transfer(from, to, birth) => {
                 self.at_home(to.id, request.machine);
-                let place = self.lines.transfer(from.id.0, &ask(to, *birth), now);
-                let ahead =
-                    self.ahead.get(&from.id.0).copied().unwrap_or(0) + i64::from(from.cohort.used) - 1;
-                self.ahead.entry(to.id.0).or_insert(ahead);
-                let answer = place.map(|place| self.standing(to.id, place, now)).map_err(refused);
+                let answer = self.transfer(from, to, *birth, now);
                 judge.transferred(serving, from, to, &answer);
                 self.news(judge, serving, Some(to.id), now, &mut news);
+                judge.shrank(serving, from, to);
                 Said::Answer(answer)
             }
             Verb::Evict(key, token) => {
@@ -223,6 +220,13 @@ impl Server {
     pub(super) fn attempt(&mut self, claim: &Claim, birth: u64, now: Now) -> Result<Answer> {
         let place = self.lines.attempt(&ask(claim, birth), now);
         place.map(|place| self.standing(claim.id, place, now)).map_err(refused)
+    }
+
+    pub(super) fn transfer(&mut self, from: &Claim, to: &Claim, birth: u64, now: Now) -> Result<Answer> {
+        let place = self.lines.transfer(from.id.0, &ask(to, birth), now);
+        let ahead = self.ahead.get(&from.id.0).copied().unwrap_or(0) + i64::from(from.cohort.used) - 1;
+        self.ahead.entry(to.id.0).or_insert(ahead);
+        place.map(|place| self.standing(to.id, place, now)).map_err(refused)
     }
 
     pub(super) fn release(&mut self, claim: &Claim, leave: Leave, birth: u64, now: Now) -> Result<Released> {

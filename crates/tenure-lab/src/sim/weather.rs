@@ -22,6 +22,7 @@ pub(super) fn most(fault: Fault) -> u64 {
         Fault::CancelPolls | Fault::CancelTime | Fault::CancelRelease | Fault::Dropped | Fault::Handed => {
             3_000
         }
+        Fault::Downgraded | Fault::Returned => 5_000,
         Fault::BadRate | Fault::Hoarded => 1_500,
         Fault::AgesLate | Fault::Refused => 300,
         _ => 1_000,

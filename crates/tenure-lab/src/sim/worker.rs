@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use tenure::backend::BoxFuture;
 use tenure::{ErrorKind, Guard, Handle, Result};
 
 use super::faults::Fault;
@@ -165,6 +166,16 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<AnyGuard>, progres
         AnyGuard::Guard(guard) if lock < READERS && world.store.keeps() && world.strikes(Fault::Handed) => {
             return hand_over(machine, lock, guard, progress).await;
         }
+        AnyGuard::Guard(guard)
+            if lock == READERS && world.store.keeps() && world.strikes(Fault::Downgraded) =>
+        {
+            return shrink(machine, lock, AnyGuard::Guard(guard), progress).await;
+        }
+        AnyGuard::Permit(permit)
+            if permit.permits() > 1 && world.store.keeps() && world.strikes(Fault::Returned) =>
+        {
+            return shrink(machine, lock, AnyGuard::Permit(permit), progress).await;
+        }
         grip => grip,
     };
     let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
@@ -175,6 +186,35 @@ async fn hold(machine: &Arc<Machine>, lock: usize, guard: Arc<AnyGuard>, progres
     if let (Some(Ok(())), Some(id)) = (released, id) {
         locked(&world.judge).was_ours(world.now(), id);
     }
+}
+
+/// A hold goes on with less: a writer as a reader, a holder of permits with one less. Boxed, since that is held in turn.
+fn shrink<'a>(
+    machine: &'a Arc<Machine>,
+    lock: usize,
+    grip: AnyGuard,
+    progress: &'a Arc<Progress>,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let world = machine.world().clone();
+        let floor = locked(&world.judge).floor(lock);
+        let polls = if world.strikes(Fault::CancelRelease) { 1 + world.below(4) } else { u64::MAX };
+        let shrinks = async {
+            match grip {
+                AnyGuard::Guard(guard) => guard.downgrade().await.map(AnyGuard::Read),
+                AnyGuard::Permit(permit) => permit.release_some(1).await.map(AnyGuard::Permit),
+                reader @ AnyGuard::Read(_) => Ok(reader),
+            }
+        };
+        match cut(machine, polls, LONG, shrinks).await {
+            Some(Ok(grip)) => {
+                let grip = Arc::new(grip);
+                locked(&world.judge).acquired(world.now(), lock, machine, &grip, floor);
+                hold(machine, lock, grip, progress).await;
+            }
+            other => world.trace(|| format!("client {} does not go on: {other:?}", machine.number)),
+        }
+    })
 }
 
 /// A hold becomes a handle, and somebody else goes on with it.

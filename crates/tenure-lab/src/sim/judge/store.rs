@@ -1,9 +1,9 @@
 //! What the store did with each claim, and whether it may.
 
-use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, Released, Standing};
+use tenure::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, Leave, Released, Standing};
 use tenure::core::moment::nanos;
 
-use super::{At, Judge, Record, SEATS, Serving, room};
+use super::{At, Judge, Record, SEATS, Serving, lock_of, room};
 
 impl Judge {
     pub(in super::super) fn attempted(
@@ -146,13 +146,46 @@ impl Judge {
             let ghost = record.withdrawn && !record.excused && !stepped;
             self.rule("S9", s.t, !ghost, || format!("{} went on after it was withdrawn", to.id.short()));
             let token = grant.token.map_or(0, tenure::Token::get);
-            let made = !excused && !stands && held != Some(token);
+            // A writer that becomes a reader has a new token: the readers'.
+            let whole = room(lock_of(&from.key));
+            let downgraded = from.kind == Kind::ReadWrite
+                && u64::from(from.weight) == whole
+                && u64::from(to.weight) < whole;
+            let follows = held.is_some_and(|held| if downgraded { token > held } else { token == held });
+            let made = !excused && !stands && !follows;
             self.rule("S10", s.t, !made, || format!("a transfer made {} of {held:?}", to.id.short()));
             if let Some(from) = self.records.get_mut(&from.id.0) {
                 from.at = At::Out;
             }
         }
         self.answered(s, to.id, answer);
+    }
+
+    /// A hold went on with less: whoever is first in line and has room now is granted in the same step.
+    pub(in super::super) fn shrank(&mut self, s: Serving, from: &Claim, to: &Claim) {
+        let (lock, goes_on) =
+            (lock_of(&to.key), self.records.get(&to.id.0).is_some_and(|r| r.at == At::Holds));
+        // Once a fault broke a promise of this lock, nobody knows what the store has of it: the judge does not.
+        let unknown = self.records.values().any(|r| r.lock == lock && r.excused);
+        if to.weight >= from.weight || !goes_on || unknown {
+            return;
+        }
+        let kept = self.kept[lock].iter().filter(|(until, _)| *until > s.now);
+        let mut taken: u64 = kept.map(|(_, weight)| weight).sum();
+        let mut first: Option<(u64, u64, u128)> = None;
+        for (id, r) in self.records.iter().filter(|(_, r)| r.lock == lock && r.end > s.now) {
+            match r.at {
+                At::Out => {}
+                At::Holds => taken += r.weight,
+                At::Waits => {
+                    let place = (r.stood.unwrap_or(u64::MAX), r.weight, *id);
+                    first = first.map_or(Some(place), |first| Some(first.min(place)));
+                }
+            }
+        }
+        let fits = first.is_some_and(|(_, weight, _)| taken + weight <= room(lock));
+        let what = || format!("{taken} are taken, and {first:?} still waits");
+        self.rule("L3", s.t, !fits, what);
     }
 
     pub(in super::super) fn evicted(&mut self, id: ClaimId) {

@@ -20,8 +20,8 @@ use client::{
 };
 use quorum::{Empty, Keeps, Minority, Moving, NoRound, Tokenless};
 use server::{
-    Beside, Blind, Compares, Continues, Counting, Counts, Creates, Endless, Forgets, Lasts, Newest, OneToken,
-    Short, Stays, Unborn,
+    Beside, Blind, Compares, Continues, Counting, Counts, Creates, Endless, Forgets, Heavy, Lasts, Newest,
+    OneToken, Short, Stays, Unborn,
 };
 
 use super::judge::Judge;
@@ -127,6 +127,8 @@ mutants! {
         a_transfer_that_creates: Continues, "S10" "S2";
         a_writer_let_in_beside_readers: Beside::Readers, "S1" "S2" "S5";
         a_semaphore_that_admits_one_too_many: Beside::Permits, "S1" "S5";
+        a_downgrade_that_leaves_a_writer: Heavy::Writer, "S2" "S10" "L3";
+        a_return_of_permits_that_frees_none: Heavy::Permits, "L3";
         an_answer_to_another_question: Misaligned::default(), "S1" "S2" "S4" "S5" "S6" "S7";
     }
     Objects {

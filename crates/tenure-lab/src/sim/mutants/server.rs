@@ -229,6 +229,32 @@ impl Mutant for Beside {
     }
 }
 
+/// A hold that is to go on with less goes on with all that it has.
+pub(super) enum Heavy {
+    /// A writer that is to be a reader.
+    Writer,
+    /// Whoever gives permits back.
+    Permits,
+}
+
+impl Mutant for Heavy {
+    fn serves(&self, server: &mut Server, judge: &mut Judge, t: u64, request: &Request) -> Option<Served> {
+        let Verb::Transfer(from, to, birth) = &request.verb else { return None };
+        match (self, to.kind) {
+            (Heavy::Writer, Kind::ReadWrite) | (Heavy::Permits, Kind::Semaphore) => {}
+            _ => return None,
+        }
+        let (now, mut news) = (server.now(t), Vec::new());
+        let serving = request.serving(t, now, server.shown);
+        server.at_home(to.id, request.machine);
+        let answer = server.transfer(from, &Claim { weight: from.weight, ..to.clone() }, *birth, now);
+        judge.transferred(serving, from, to, &answer);
+        server.news(judge, serving, Some(to.id), now, &mut news);
+        judge.shrank(serving, from, to);
+        Some((Said::Answer(answer), news))
+    }
+}
+
 /// Sessions do not last for as long as the server says.
 pub(super) enum Lasts {
     /// They end when two thirds of their time are over.
