@@ -168,7 +168,7 @@ impl Error {
     }
 
     /// The same error, which the store itself answered: asking again at once gets the same answer.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "unstable"))]
     pub(crate) fn answered(mut self) -> Error {
         self.repr.fate = Fate::Answered;
         self

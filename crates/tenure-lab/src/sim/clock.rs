@@ -1,5 +1,9 @@
 //! A clock that runs at a rate of its own and can be stepped.
 
+pub(super) const US: u64 = 1_000;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const S: u64 = 1_000_000_000;
+
 /// One machine's clock, as a function of true time. Both in ns.
 #[derive(Clone, Debug)]
 pub(super) struct Clock {

@@ -24,6 +24,9 @@ faults! {
     AgesLate "ages-late": "a request arrives up to two minutes after it was sent";
     Refused "refused": "the server says that it cannot, and applies nothing";
     Reset "reset": "a connection breaks, and what was on its way may still arrive";
+    OneReset "one-of-two": "one of a client's two connections breaks";
+    HomeBlocked "runtime-blocked": "the runtime that a client connected in stands still for a while";
+    HomeEnded "runtime-ended": "the runtime that a client connected in ends before the client does";
     HalfOpen "half-open": "nothing comes through either way, and nobody is told for a while";
     DeafServer "one-way-requests": "only what the client sends is lost, for a while";
     DeafClient "one-way-answers": "only what the server sends is lost, for a while";
@@ -71,6 +74,24 @@ pub(super) type Hits = [u64; COUNT];
 impl Fault {
     pub(super) fn name(self) -> &'static str {
         FAULTS[self as usize].1
+    }
+
+    /// How often a fault may strike at most, of ten thousand chances.
+    pub(super) fn most(self) -> u64 {
+        match self {
+            Fault::Silence | Fault::Scramble | Fault::Twice | Fault::ServerDrift | Fault::ClientDrift => {
+                5_000
+            }
+            Fault::CancelPolls
+            | Fault::CancelTime
+            | Fault::CancelRelease
+            | Fault::Dropped
+            | Fault::Handed => 3_000,
+            Fault::Downgraded | Fault::Returned => 5_000,
+            Fault::BadRate | Fault::Hoarded => 1_500,
+            Fault::AgesLate | Fault::Refused => 300,
+            _ => 1_000,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tenure::{LockOptions, Locks, Result};
 
-use super::judge::{NAMES, PERMITS};
+use super::locks::{NAMES, PERMITS};
 use crate::any_guard::AnyGuard;
 
 /// A guard's token; 0 if it has none.

@@ -12,11 +12,29 @@ use tenure::Locks;
 use tenure::backend::{BoxFuture, ClaimId, News, Sink};
 use tenure::core::moment::Moment;
 use tenure::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::clock::Clock;
-use super::net::Said;
+use super::home::Home;
+use super::message::{Request, Said, Verb};
 use super::world::{SERVERS, World, locked};
+
+/// A request that somebody waits for.
+pub(super) struct Waiting {
+    /// Which server is asked, and over which connection, if that is one of several.
+    pub(super) server: usize,
+    pub(super) connection: Option<u64>,
+    pub(super) reply: oneshot::Sender<Said>,
+}
+
+/// A connection as the network sees it.
+pub(super) trait Connection: Send + Sync {
+    /// Ends it.
+    fn cut(&self);
+
+    /// Something has arrived over it.
+    fn hears(&self);
+}
 
 /// One process with one client. What the engine takes from its surroundings, it takes from here.
 pub(super) struct Machine {
@@ -42,8 +60,16 @@ pub(super) struct Machine {
     /// Claims that the store told it were gone.
     gone: Mutex<HashSet<u128>>,
     /// Requests that somebody waits for.
-    /// With the server that is asked.
-    pub(super) waiting: Mutex<BTreeMap<u64, (usize, oneshot::Sender<Said>)>>,
+    pub(super) waiting: Mutex<BTreeMap<u64, Waiting>>,
+    /// The connections that it has, by number.
+    connections: Mutex<BTreeMap<u64, Arc<dyn Connection>>>,
+    /// Where its client connects.
+    pub(super) home: Arc<Home>,
+    /// One of the connections over which nothing comes any more; 0: none.
+    pub(super) silent: AtomicU64,
+    connected: AtomicBool,
+    /// Tells those who wait until it has connected.
+    came: Notify,
     /// Until then nothing that it sends to a server arrives, and nothing from there reaches it.
     pub(super) mute_until: [AtomicU64; SERVERS],
     pub(super) deaf_until: [AtomicU64; SERVERS],
@@ -83,6 +109,11 @@ impl Machine {
             withdrawn: Mutex::default(),
             gone: Mutex::default(),
             waiting: Mutex::default(),
+            connections: Mutex::default(),
+            home: Arc::default(),
+            connected: AtomicBool::new(!world.store.connects()),
+            silent: AtomicU64::new(0),
+            came: Notify::new(),
             mute_until: [const { AtomicU64::new(0) }; SERVERS],
             deaf_until: [const { AtomicU64::new(0) }; SERVERS],
             in_order: AtomicU64::new(0),
@@ -133,6 +164,63 @@ impl Machine {
     /// Whether it was told that a claim is gone.
     pub(super) fn lost(&self, id: u128) -> bool {
         locked(&self.gone).contains(&id)
+    }
+
+    /// A request that leaves now, for the first server.
+    pub(super) fn request(&self, verb: Verb) -> Request {
+        let (number, sent) = (self.world.serial(), self.clock_now());
+        Request {
+            number,
+            machine: self.number,
+            server: 0,
+            connection: None,
+            verb,
+            sent,
+            left: self.world.now(),
+        }
+    }
+
+    /// A connection was made.
+    pub(super) fn connect(&self, number: u64, connection: Arc<dyn Connection>) {
+        locked(&self.connections).insert(number, connection);
+    }
+
+    /// A connection has ended: nothing that comes for it is heard.
+    pub(super) fn hang_up(&self, number: u64) {
+        let connection = locked(&self.connections).remove(&number);
+        drop(connection);
+        let mut unheard = Vec::new();
+        locked(&self.waiting).retain(|_, waiting| {
+            let heard = waiting.connection != Some(number);
+            if !heard {
+                unheard.push(std::mem::replace(&mut waiting.reply, oneshot::channel().0));
+            }
+            heard
+        });
+        drop(unheard);
+    }
+
+    /// One of its connections.
+    pub(super) fn connection(&self, number: u64) -> Option<Arc<dyn Connection>> {
+        locked(&self.connections).get(&number).cloned()
+    }
+
+    /// All of them, with their numbers.
+    pub(super) fn connections(&self) -> Vec<(u64, Arc<dyn Connection>)> {
+        locked(&self.connections).iter().map(|(number, connection)| (*number, connection.clone())).collect()
+    }
+
+    /// Its client has connected, or was closed before it could.
+    pub(super) fn connects(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+        self.came.notify_waiters();
+    }
+
+    /// Waits until its client has connected.
+    pub(super) async fn connected(&self) {
+        while !self.connected.load(Ordering::Relaxed) {
+            self.came.notified().await;
+        }
     }
 
     /// Gives the client to whoever closes it.
@@ -233,6 +321,9 @@ impl Machine {
             locked(&self.sink).take(),
         );
         drop(rest);
+        self.home.clear();
+        let connections = std::mem::take(&mut *locked(&self.connections));
+        drop(connections);
         let timers = std::mem::take(&mut *locked(&self.timers));
         drop(timers);
     }

@@ -5,42 +5,62 @@
 //! - `machine`: a client's machine, which is the engine's runtime.
 //! - `stores`: the kinds of store.
 //! - `link`: the store as an engine sees it.
+//! - `lanes`: client of the line over connections that the product's own supervision keeps up.
+//! - `wire`: one of these connections.
+//! - `room`: the places where they run.
+//! - `home`: the runtime that a client connected in.
+//! - `message`: what clients and servers say to each other.
 //! - `net`: the network.
 //! - `server`: a server, and the line that one may keep.
 //! - `polling`, `objects`: client and server of a store that keeps one object per lock.
 //! - `pinging`, `sessions`: client and server of a store whose holds end with sessions.
 //! - `voting`, `voters`: client and servers of a store that is several, of which a quorum decides.
+//! - `tally`: what the votes of several servers come to.
+//! - `locks`: the locks of a run.
 //! - `clock`: clocks that drift and step.
 //! - `faults`, `weather`: what goes wrong.
 //! - `worker`, `grip`: what clients do, and what they hold.
 //! - `judge`: what must hold.
+//! - `clients`: starts clients.
+//! - `plan`: what a run is, and what stays the same for all of it.
 //! - `run`: one run.
+//! - `handover`: what must be so at the end: a hold is kept, and handed over in time.
 //! - `report`: what is printed.
 //! - `shrink`: the smallest run that still fails.
 //! - `mutants`: what must be noticed.
 //!
 //! A run is a function of its seed, so a failure is repeated by one command.
 
+mod clients;
 mod clock;
 mod faults;
 mod grip;
+mod handover;
+mod home;
 mod judge;
+mod lanes;
 mod link;
+mod locks;
 mod machine;
+mod message;
 mod mutants;
 mod net;
 mod objects;
 mod pinging;
+mod plan;
 mod polling;
 mod report;
+mod room;
 mod run;
 mod server;
 mod sessions;
 mod shrink;
 mod stores;
+mod tally;
 mod voters;
 mod voting;
 mod weather;
+mod wire;
 mod worker;
 mod world;
 
@@ -55,7 +75,7 @@ pub(crate) use report::main;
 use faults::{COUNT, FAULTS, Hits};
 use judge::{Broken, RULES};
 use mutants::{MUTANTS, Wrong};
-use run::Case;
+use plan::Case;
 use stores::STORES;
 use world::locked;
 

@@ -2,109 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use tenure::backend::{Answer, BoxFuture, Claim, Leave, News, Part, Released, Standing};
-use tenure::core::cas::{Object, Outcome, Version};
-use tenure::core::line::Now;
-use tenure::core::moment::Moment;
-use tenure::core::quorum::Vote;
-use tenure::{Error, Key, Result, Token};
+use tenure::backend::{Answer, BoxFuture, Claim, News, Part, Standing};
+use tenure::{Error, Result};
 use tokio::sync::oneshot;
 
+use super::clock::{MS, S};
 use super::faults::Fault;
-use super::judge::Serving;
-use super::machine::Machine;
-use super::polling::Write;
-use super::sessions::{Ask, Asked, Sessions};
-use super::voters;
-use super::world::{MS, S, World, locked};
-
-/// What is asked: the verbs of the contract, and what drivers make of them. A birth is on the server's clock, as the client
-/// estimates it.
-#[derive(Clone, Debug)]
-pub(super) enum Verb {
-    Attempt(Claim, u64),
-    Renew(Vec<Claim>),
-    Release(Claim, Leave, u64),
-    Transfer(Box<Claim>, Claim, u64),
-    Evict(Key, Option<Token>),
-    /// One object is read, or written.
-    Read(Key),
-    Write(Box<Write>),
-    /// Something is asked in a session.
-    Session(Box<Asked>),
-    /// One of several servers is asked about its vote.
-    Vote(Box<voters::Asked>),
-}
-
-impl Verb {
-    /// The verb of the contract that it is part of.
-    fn call(&self) -> &Verb {
-        match self {
-            Verb::Write(write) => &write.call,
-            Verb::Vote(asked) => &asked.call,
-            whole => whole,
-        }
-    }
-}
-
-/// A request on its way.
-#[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) number: u64,
-    pub(super) machine: usize,
-    /// Which server it is for.
-    pub(super) server: usize,
-    pub(super) verb: Verb,
-    /// When it left, on the client's clock.
-    pub(super) sent: Moment,
-    /// The same in true time.
-    pub(super) left: u64,
-}
-
-impl Request {
-    /// One that leaves a machine now, for the first server.
-    pub(super) fn of(machine: &Arc<Machine>, verb: Verb) -> Request {
-        let (number, sent) = (machine.world().serial(), machine.clock_now());
-        Request { number, machine: machine.number, server: 0, verb, sent, left: machine.world().now() }
-    }
-
-    /// As the server sees it at the true time `t`.
-    pub(super) fn serving(&self, t: u64, now: Now, shown: u64) -> Serving {
-        Serving { t, left: self.left, now: now.ns, shown, machine: self.machine }
-    }
-}
-
-/// What the server says.
-#[derive(Debug)]
-pub(super) enum Said {
-    Answer(Result<Answer>),
-    Answers(Vec<Result<Answer>>),
-    Released(Result<Released>),
-    /// The object with its version, and for how long it has not changed, if the server tells that.
-    Object(Option<(Version, Object)>, Option<Duration>),
-    Outcome(Outcome),
-    /// The server cannot, and did nothing.
-    Refused,
-    /// The session; that there is none (any more).
-    Session(u64),
-    NoSession,
-    /// One server's vote; its answer to anything else about one.
-    Vote(Vote),
-    Yes(bool),
-    /// Nothing: the connection is found broken.
-    Nothing,
-}
-
-/// Changes every answer in what was said.
-pub(super) fn each(said: &mut Said, mut change: impl FnMut(&mut Answer)) {
-    match said {
-        Said::Answer(Ok(answer)) => change(answer),
-        Said::Answers(answers) => answers.iter_mut().flatten().for_each(change),
-        _ => {}
-    }
-}
+use super::machine::{Machine, Waiting};
+use super::message::{Ask, Request, Said, Verb, each, shown};
+use super::sessions::Sessions;
+use super::world::{World, locked};
 
 pub(super) fn broken() -> Error {
     Error::uncertain("the connection broke", "")
@@ -112,35 +20,31 @@ pub(super) fn broken() -> Error {
 
 /// Sends a request; `None` comes of it if it turns out that nobody will answer.
 pub(super) fn send(machine: &Arc<Machine>, server: usize, verb: Verb) -> BoxFuture<'static, Option<Said>> {
-    let world = machine.world();
+    ask(machine, Request { server, ..machine.request(verb) })
+}
+
+/// The same over one of several connections to the only server.
+pub(super) fn send_over(
+    machine: &Arc<Machine>,
+    connection: u64,
+    verb: Verb,
+) -> BoxFuture<'static, Option<Said>> {
+    if let Verb::Release(claim, ..) = &verb {
+        locked(&machine.world().judge).releases(claim.id);
+    }
+    ask(machine, Request { connection: Some(connection), ..machine.request(verb) })
+}
+
+fn ask(machine: &Arc<Machine>, request: Request) -> BoxFuture<'static, Option<Said>> {
+    let (world, server, connection) = (machine.world(), request.server, request.connection);
     let (reply, answer) = oneshot::channel();
     if machine.dead() {
         return Box::pin(std::future::pending());
     }
-    let request = Request { server, ..Request::of(machine, verb) };
     world.trace(|| format!("client {} asks {server}: {}", machine.number, shown(&request.verb)));
-    locked(&machine.waiting).insert(request.number, (server, reply));
+    locked(&machine.waiting).insert(request.number, Waiting { server, connection, reply });
     leave(world, machine, request);
     Box::pin(async move { answer.await.ok() })
-}
-
-fn shown(verb: &Verb) -> String {
-    match verb {
-        Verb::Attempt(claim, _) => format!("attempt {} {}", claim.key, claim.id.short()),
-        Verb::Renew(claims) => {
-            let ids: Vec<String> = claims.iter().map(|c| format!("{} {}", c.key, c.id.short())).collect();
-            format!("renew {}", ids.join(", "))
-        }
-        Verb::Release(claim, leave, _) => format!("release {} {} {leave:?}", claim.key, claim.id.short()),
-        Verb::Transfer(from, to, _) => {
-            format!("transfer {} {} to {}", to.key, from.id.short(), to.id.short())
-        }
-        Verb::Evict(key, token) => format!("evict {key} {token:?}"),
-        Verb::Session(asked) => format!("{} in {}: {}", asked.number, asked.session, asked.what),
-        Verb::Read(key) => format!("read {key}"),
-        Verb::Write(write) => format!("write {} for: {}", write.key, shown(&write.call)),
-        Verb::Vote(asked) => format!("{:?} {} {}", asked.what, asked.key, asked.claim.short()),
-    }
 }
 
 /// How long a message takes. One that is late is overtaken.
@@ -164,6 +68,9 @@ fn lose(world: &Arc<World>, machine: &Arc<Machine>, number: u64) {
 /// A request leaves its client.
 fn leave(world: &Arc<World>, machine: &Arc<Machine>, request: Request) {
     if machine.mute_until[request.server].load(Ordering::Relaxed) > world.now() {
+        return;
+    }
+    if request.connection.is_some_and(|number| number == machine.silent.load(Ordering::Relaxed)) {
         return;
     }
     let call = request.verb.call();
@@ -215,7 +122,9 @@ fn arrive(world: &Arc<World>, machine: &Arc<Machine>, request: &Request) {
             Verb::Attempt(..) | Verb::Transfer(..) => Said::Answer(Err(error())),
             Verb::Renew(claims) => Said::Answers(claims.iter().map(|_| Err(error())).collect()),
             Verb::Release(..) | Verb::Evict(..) => Said::Released(Err(error())),
-            Verb::Read(_) | Verb::Write(_) | Verb::Session(_) | Verb::Vote(_) => Said::Refused,
+            Verb::Read(_) | Verb::Write(_) | Verb::Session(_) | Verb::Hello(_) | Verb::Vote(_) => {
+                Said::Refused
+            }
         };
         return answer(world, machine, request, said);
     }
@@ -223,7 +132,7 @@ fn arrive(world: &Arc<World>, machine: &Arc<Machine>, request: &Request) {
     // its way. What never creates may come at any time, but an operator acts once.
     if world.strikes(Fault::RequestTwice) {
         match request.verb {
-            Verb::Session(_) => {}
+            Verb::Session(_) | Verb::Hello(_) => {}
             Verb::Attempt(..) | Verb::Evict(..) => drop(serve(world, request)),
             _ => {
                 let (machine, request) = (machine.clone(), request.clone());
@@ -328,7 +237,7 @@ fn hear(world: &Arc<World>, machine: &Arc<Machine>, request: &Request, mut said:
         return;
     }
     let reply = locked(&machine.waiting).remove(&request.number);
-    let Some((_, reply)) = reply else { return };
+    let Some(Waiting { reply, .. }) = reply else { return };
     let now = machine.clock_now();
     let mut judge = locked(&world.judge);
     let mut hears = |claim: &Claim, answer: &Result<Answer>| {
@@ -363,12 +272,25 @@ fn push(world: &Arc<World>, home: usize, news: News) {
     if world.pushes_lost() || world.strikes(Fault::PushLost) {
         return;
     }
-    for _ in 0..=u32::from(world.strikes(Fault::PushTwice)) {
+    // Over every connection on which this machine asked for pushes; the others have one that nobody sees.
+    let over: Vec<Option<u64>> = if world.store.connects() {
+        let server = world.server(0);
+        server.subscribed.range((home, 0)..=(home, u64::MAX)).map(|(_, number)| Some(*number)).collect()
+    } else {
+        vec![None]
+    };
+    let times = 1 + usize::from(world.strikes(Fault::PushTwice));
+    for connection in over.into_iter().flat_map(|connection| std::iter::repeat_n(connection, times)) {
         let mut news = news.clone();
         world.after(way(world, Fault::PushLate), move |world| {
             let Some(machine) = world.machines().into_iter().nth(home) else { return };
             if machine.deaf_until[0].load(Ordering::Relaxed) > world.now() {
                 return;
+            }
+            if let Some(number) = connection {
+                let silent = machine.silent.load(Ordering::Relaxed) == number;
+                let Some(connection) = machine.connection(number).filter(|_| !silent) else { return };
+                connection.hears();
             }
             if let Some(mutant) = &world.mutant {
                 mutant.pushes(&mut news);
@@ -382,17 +304,21 @@ fn push(world: &Arc<World>, home: usize, news: News) {
     }
 }
 
-/// A connection breaks, to one server or to all: whoever waits is told, and everybody looks again.
+/// A connection breaks, to one server or to all: whoever waits is told, and everybody looks again. Where there are several
+/// to one server all of them break, and the client finds out by itself.
 pub(super) fn reset(world: &Arc<World>, machine: &Arc<Machine>, server: Option<usize>) {
     let mut broken = Vec::new();
-    locked(&machine.waiting).retain(|_, (of, reply)| {
-        let breaks = server.is_none_or(|server| server == *of);
+    locked(&machine.waiting).retain(|_, waiting| {
+        let breaks = waiting.connection.is_none() && server.is_none_or(|server| server == waiting.server);
         if breaks {
-            broken.push(std::mem::replace(reply, oneshot::channel().0));
+            broken.push(std::mem::replace(&mut waiting.reply, oneshot::channel().0));
         }
         !breaks
     });
     world.trace(|| format!("client {} loses its connection to {server:?}", machine.number));
     drop(broken);
+    if world.store.connects() {
+        return machine.connections().into_iter().for_each(|(_, connection)| connection.cut());
+    }
     machine.told(News::LinkDown(Part::WHOLE));
 }

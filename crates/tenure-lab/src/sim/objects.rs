@@ -8,9 +8,9 @@ use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, Previous, Released, 
 use tenure::core::cas::{Object, Outcome, State, Version};
 use tenure::core::moment::nanos;
 
-use super::judge::{Judge, Serving, lock_of};
-use super::net::{Said, Verb};
-use super::polling::Write;
+use super::judge::Judge;
+use super::locks::lock_of;
+use super::message::{Said, Serving, Verb, Write};
 
 /// Its memory.
 #[derive(Clone, Debug)]

@@ -14,8 +14,9 @@ use tenure::runtime::Runtime;
 use tenure::{Error, Result};
 
 use super::machine::Machine;
-use super::net::{Said, Verb, broken, send};
-use super::sessions::{Ask, Asked, Sessions, left};
+use super::message::{Ask, Asked, Said, Verb, each};
+use super::net::{broken, send};
+use super::sessions::{Sessions, left};
 use super::world::locked;
 
 /// What such a driver keeps.
@@ -82,7 +83,7 @@ impl Pinging {
         };
         let age = locked(&self.state).open.as_ref().map_or(Duration::MAX, |open| sent.since(open.proved));
         let lease = Lease::For(left(self.timeout(), age));
-        super::net::each(&mut said, |answer| match &mut answer.standing {
+        each(&mut said, |answer| match &mut answer.standing {
             Standing::Held(grant) => grant.lease = lease,
             Standing::Waiting { place, .. } => *place = Some(lease),
             _ => {}

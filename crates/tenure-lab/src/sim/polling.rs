@@ -11,7 +11,8 @@ use tenure::runtime::Runtime;
 use tenure::{Error, Key, Result};
 
 use super::machine::Machine;
-use super::net::{Said, Verb, broken, send};
+use super::message::{Said, Verb, Write};
+use super::net::{broken, send};
 use super::world::locked;
 
 /// How soon it is worth asking again about a lock that is taken, at most.
@@ -209,13 +210,4 @@ fn released(answer: cas::Answer) -> Result<Released> {
         cas::Answer::NotHeld => Ok(Released::Gone),
         _ => Err(Error::uncertain("a write went unanswered, and the hold is over", "")),
     }
-}
-
-/// A write on the condition that the object still has a version, and the call that it is part of.
-#[derive(Clone, Debug)]
-pub(super) struct Write {
-    pub(super) key: Key,
-    pub(super) expected: Option<Version>,
-    pub(super) object: Object,
-    pub(super) call: Verb,
 }

@@ -2,7 +2,7 @@
 //!
 //! It crashes with and without its memory, comes back with an old copy of it, stands still, and its clock is stepped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, Leave, News, Released, Standing};
@@ -13,8 +13,9 @@ use tenure::core::quorum::quarantine;
 use tenure::{Error, Result, Token};
 
 use super::clock::Clock;
-use super::judge::{Judge, Serving, lock_of};
-use super::net::{Request, Said, Verb};
+use super::judge::Judge;
+use super::locks::{TOKENS, lock_of};
+use super::message::{Hello, Request, Said, Serving, Verb};
 use super::objects::Objects;
 use super::sessions::Sessions;
 use super::voters::{Time, Voter};
@@ -22,9 +23,6 @@ use super::voters::{Time, Voter};
 /// When the server was started, on its own clocks.
 const BOOTED: u64 = 5_000_000_000_000;
 const EPOCH_US: u64 = 1_700_000_000_000_000;
-/// How many tokens each grant has: more than a claim asks for.
-pub(super) const TOKENS: i64 = 512;
-
 /// The server.
 pub(super) struct Server {
     pub(super) lines: Lines<VecArena>,
@@ -49,6 +47,8 @@ pub(super) struct Server {
     pub(super) uncounted: Vec<u64>,
     /// Which machine asked for a claim last: its pushes go there.
     homes: HashMap<u128, usize>,
+    /// The connections over which it pushes: of which machine, and which of its.
+    pub(super) subscribed: BTreeSet<(usize, u64)>,
     /// While it is down or stands still, until then.
     pub(super) down_until: u64,
     pub(super) still_until: u64,
@@ -95,6 +95,7 @@ impl Server {
             cut_until: 0,
             uncounted: Vec::new(),
             homes: HashMap::new(),
+            subscribed: BTreeSet::new(),
             down_until: 0,
             still_until: 0,
             ahead: HashMap::new(),
@@ -131,6 +132,7 @@ impl Server {
     /// Comes back after a crash.
     pub(super) fn restart(&mut self, t: u64, memory: Memory) {
         let now = self.now(t).ns;
+        self.subscribed.clear();
         self.sessions.extend(now);
         let session = self.sessions.said;
         let copies = self.objects.copies + 1;
@@ -203,6 +205,15 @@ impl Server {
                 self.news(judge, serving, None, now, &mut news);
                 let released = |n| if n > 0 { Released::WasHeld } else { Released::Gone };
                 Said::Released(holds.map(released).map_err(refused))
+            }
+            Verb::Hello(hello) => {
+                let connection = request.connection.map(|number| (request.machine, number));
+                match (hello, connection) {
+                    (Hello::Subscribe, Some(connection)) => drop(self.subscribed.insert(connection)),
+                    (Hello::Unsubscribe, Some(connection)) => drop(self.subscribed.remove(&connection)),
+                    _ => {}
+                }
+                Said::Yes(true)
             }
             Verb::Read(key) => self.objects.read(key.full(), self.shown, self.tells_age),
             Verb::Write(write) => self.objects.write(judge, serving, write),

@@ -5,7 +5,6 @@
 //! itself. The one that ends sessions hears of pings half a tick later, or once the two are connected again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::time::Duration;
 
 use tenure::backend::{Answer, Claim, ClaimId, Grant, Lease, News, Previous, Released, Standing};
@@ -14,47 +13,9 @@ use tenure::core::line::{Kind, Now};
 use tenure::core::queue::{Change, Entry, EntryId, Event, Place, Queue, Shape, What};
 use tenure::{Key, Token};
 
-use super::judge::{Judge, Serving, lock_of};
-use super::net::Said;
-use super::server::TOKENS;
-
-/// What a client asks in a session: nothing of it overtakes, as on a connection.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) session: u64,
-    /// Counts what the client sends: what was overtaken all the same is refused, like what comes of an old connection.
-    pub(super) number: u64,
-    pub(super) what: Ask,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Ask {
-    /// Opens a session, and ends the one before.
-    Open,
-    /// Answered by whoever the client is connected to.
-    Ping,
-    Stand(Box<Claim>),
-    /// Where claims stand, as of now: proof that whoever answers is connected to the one that counts.
-    Look(Vec<Claim>),
-    Leave(Box<Claim>),
-    Evict(Key, Option<Token>),
-}
-
-impl fmt::Display for Ask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Ask::Open => f.write_str("open"),
-            Ask::Ping => f.write_str("ping"),
-            Ask::Stand(claim) => write!(f, "stand {} {}", claim.key, claim.id.short()),
-            Ask::Look(claims) => {
-                f.write_str("look at")?;
-                claims.iter().try_for_each(|claim| write!(f, " {} {}", claim.key, claim.id.short()))
-            }
-            Ask::Leave(claim) => write!(f, "leave {} {}", claim.key, claim.id.short()),
-            Ask::Evict(key, token) => write!(f, "evict {key} {token:?}"),
-        }
-    }
-}
+use super::judge::Judge;
+use super::locks::{TOKENS, lock_of};
+use super::message::{Ask, Asked, Said, Serving};
 
 #[derive(Clone, Debug)]
 struct Session {

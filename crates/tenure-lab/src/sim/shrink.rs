@@ -3,7 +3,8 @@
 use super::faults::COUNT;
 use super::judge::Broken;
 use super::mutants::Wrong;
-use super::run::{Came, Case, run};
+use super::plan::Case;
+use super::run::{Came, run};
 
 /// At most so many runs are tried.
 const TRIES: u32 = 3_000;

@@ -7,8 +7,7 @@ use tenure::{
     Visibility, Wakeup,
 };
 
-use super::judge::{LOCKS, READERS};
-use super::world::World;
+use super::locks::{LOCKS, READERS};
 use crate::num::Dice;
 
 /// A kind of store.
@@ -16,6 +15,8 @@ use crate::num::Dice;
 pub(super) enum Store {
     /// A server that keeps the line and pushes grants.
     Line,
+    /// The same, over connections that the product's own supervision keeps up.
+    Lanes,
     /// A server that keeps one object per lock, which clients change by compare-and-set. Whoever waits asks again.
     Objects,
     /// A server that has sessions: holds and places end with them.
@@ -26,8 +27,9 @@ pub(super) enum Store {
 
 /// All of them, in the order of tables: the name, and how many runs of a hundred are its own. Those without a share run where
 /// a mutant asks for them: their judge still finds what it cannot excuse.
-pub(super) const STORES: [(Store, &str, u64); 4] = [
-    (Store::Line, "line", 68),
+pub(super) const STORES: [(Store, &str, u64); 5] = [
+    (Store::Line, "line", 46),
+    (Store::Lanes, "lanes", 22),
     (Store::Objects, "objects", 12),
     (Store::Sessions, "sessions", 12),
     (Store::Quorum, "quorum", 8),
@@ -48,7 +50,17 @@ impl Store {
 
     /// Whether there are locks that several may hold together.
     pub(super) fn shares(self) -> bool {
-        matches!(self, Store::Line | Store::Sessions)
+        matches!(self, Store::Line | Store::Lanes | Store::Sessions)
+    }
+
+    /// Whether a server keeps the line.
+    pub(super) fn lines(self) -> bool {
+        matches!(self, Store::Line | Store::Lanes)
+    }
+
+    /// Whether clients have connections, which they make before they can ask for anything.
+    pub(super) fn connects(self) -> bool {
+        self == Store::Lanes
     }
 
     /// How many of the locks there are.
@@ -58,7 +70,7 @@ impl Store {
 
     /// Whether a hold can outlast its holder, and go on under another client's claim.
     pub(super) fn keeps(self) -> bool {
-        matches!(self, Store::Line | Store::Objects)
+        self.lines() || self == Store::Objects
     }
 
     /// Whether one claim can stand for several tasks, which pass its hold on.
@@ -79,23 +91,22 @@ impl Store {
     /// The rules that each kind judges: a table with nothing under one of them is a judge that sleeps.
     pub(super) fn judges(self, rule: &str) -> bool {
         match self {
-            Store::Line | Store::Sessions => true,
+            Store::Line | Store::Lanes | Store::Sessions => true,
             Store::Objects | Store::Quorum => rule != "L3",
         }
     }
 
     /// What it promises.
-    pub(super) fn capabilities(self, world: &World) -> Capabilities {
+    pub(super) fn capabilities(self, session: u64, leases: [u64; 2]) -> Capabilities {
         let mut can = Capabilities::strongest("simulated");
         match self {
-            Store::Line => {}
+            Store::Line | Store::Lanes => {}
             Store::Objects => {
                 (can.order, can.wakeup, can.modes) = (Order::None, Wakeup::Poll, Modes::MUTEX);
                 can.visibility = Visibility::Holders;
             }
             Store::Sessions => {
-                (can.hold_end, can.ttl) =
-                    (HoldEnd::Session, Ttl::PerClient(Duration::from_nanos(world.session)));
+                (can.hold_end, can.ttl) = (HoldEnd::Session, Ttl::PerClient(Duration::from_nanos(session)));
                 (can.after, can.transfer) = (After::No, Transfer::No);
             }
             Store::Quorum => {
@@ -106,7 +117,7 @@ impl Store {
                     (Turns::Each, After::No, Transfer::No, Evict::No);
                 // No vote was ever decided about that takes longer than a lease: the least has room for two round trips. The
                 // longest is what a server without its memory waits out.
-                let [min, max] = world.leases.map(Duration::from_nanos);
+                let [min, max] = leases.map(Duration::from_nanos);
                 can.ttl = Ttl::PerClaim { min, max, grain: Duration::from_nanos(1) };
             }
         }

@@ -10,48 +10,12 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use tenure::Token;
 use tenure::backend::ClaimId;
-use tenure::core::quorum::{FLOOR_LAG, PROPOSAL_MAX_AHEAD, Quorum, Vote};
-use tenure::{Key, Token};
+use tenure::core::quorum::{FLOOR_LAG, PROPOSAL_MAX_AHEAD, Vote};
 
-use super::judge::lock_of;
-use super::net::{Said, Verb};
-use super::server::Server;
-use super::world::{World, locked};
-
-/// What one server is asked about a claim, and the call that it is part of.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) key: Key,
-    pub(super) claim: ClaimId,
-    pub(super) what: Ask,
-    pub(super) call: Verb,
-}
-
-/// Leases in ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    Acquire {
-        round: u64,
-        ttl: u64,
-        token: Token,
-    },
-    Promote {
-        round: u64,
-        token: Token,
-    },
-    Extend {
-        token: Token,
-        ttl: u64,
-    },
-    /// Of rounds up to this one.
-    Release {
-        round: u64,
-    },
-    Floor {
-        token: Token,
-    },
-}
+use super::locks::lock_of;
+use super::message::{Matter, Question, Said};
 
 /// A vote that lasts until `until`, on the server's clock. With a token, if it accepted one with it.
 #[derive(Clone, Copy, Debug)]
@@ -153,21 +117,21 @@ impl Lock {
 }
 
 impl Voter {
-    pub(super) fn serve(&mut self, at: Time, asked: &Asked) -> Said {
+    pub(super) fn serve(&mut self, at: Time, asked: &Question) -> Said {
         if self.away_until > at.shown {
             return Said::Refused;
         }
         let (lock, claim) = (self.locks.entry(lock_of(&asked.key)).or_default(), asked.claim);
         match asked.what {
-            Ask::Acquire { round, ttl, token } => {
+            Matter::Acquire { round, ttl, token } => {
                 Said::Vote(lock.acquire(at, claim, (round, ttl, token.get())))
             }
-            Ask::Promote { round, token } => {
+            Matter::Promote { round, token } => {
                 Said::Yes(lock.promote(at, claim, round, token.get(), self.moves))
             }
-            Ask::Extend { token, ttl } => Said::Yes(lock.extend(at, claim, token.get(), ttl)),
-            Ask::Release { round } => Said::Yes(lock.release(at, claim, round)),
-            Ask::Floor { token } => {
+            Matter::Extend { token, ttl } => Said::Yes(lock.extend(at, claim, token.get(), ttl)),
+            Matter::Release { round } => Said::Yes(lock.release(at, claim, round)),
+            Matter::Floor { token } => {
                 lock.fence = lock.fence.max(token.get());
                 Said::Nothing
             }
@@ -175,7 +139,7 @@ impl Voter {
     }
 
     /// Until when its vote is a claim's, on its clock.
-    fn until(&self, lock: usize, claim: ClaimId) -> Option<u64> {
+    pub(super) fn until(&self, lock: usize, claim: ClaimId) -> Option<u64> {
         let vote = self.locks.get(&lock)?.vote?;
         (vote.claim == claim).then_some(vote.until)
     }
@@ -186,42 +150,4 @@ impl Voter {
         let left: Vec<_> = votes.iter().filter(|vote| vote.until > shown).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are votes")) }
     }
-}
-
-/// How many of so many servers decide.
-pub(super) fn quorum(world: &World) -> Quorum {
-    Quorum::majority(world.servers()).expect("there is a server")
-}
-
-/// Until when, in true time, a quorum of servers keeps its votes for a claim if no clock steps. A server in quarantine may
-/// have forgotten one, and gives it to nobody else.
-pub(super) fn lasts(world: &World, lock: usize, claim: ClaimId) -> u64 {
-    ends(world, |server, shown| {
-        let away = Some(server.voter.away_until).filter(|until| *until > shown);
-        away.or_else(|| server.voter.until(lock, claim))
-    })
-}
-
-/// Tells the judge until when the claims that hold have a quorum. A claim that was withdrawn has none any more.
-pub(super) fn recount(world: &World) {
-    let held = locked(&world.judge).held();
-    for (claim, lock) in held {
-        // A server in quarantine counts for nobody, whatever an old copy of its memory says.
-        let votes = |server: &Server, shown| server.voter.away_until <= shown;
-        let vote = |server: &Server| server.voter.until(lock, claim);
-        let end = ends(world, |server, shown| vote(server).filter(|_| votes(server, shown)));
-        locked(&world.judge).lasts(claim, end);
-    }
-}
-
-/// The last instant, in true time, at which a quorum of servers has not reached the ends that `until` tells.
-fn ends(world: &World, until: impl Fn(&Server, u64) -> Option<u64>) -> u64 {
-    let end = |number| {
-        let mut server = world.server(number);
-        let shown = server.shown(world.now());
-        until(&server, shown).filter(|until| *until > shown).map_or(0, |until| server.clock.when(until))
-    };
-    let mut ends: Vec<u64> = (0..world.servers()).map(end).collect();
-    ends.sort_unstable_by(|a, b| b.cmp(a));
-    ends.get(quorum(world).needed() - 1).copied().unwrap_or(0)
 }

@@ -18,11 +18,12 @@ use tenure::core::quorum::{Ballot, Poll, Quorum, Step, Tally, Vote, proposal};
 use tenure::runtime::Runtime;
 use tenure::{Error, Result, Token};
 
-use super::judge::{Serving, lock_of};
+use super::locks::lock_of;
 use super::machine::Machine;
-use super::net::{Said, Verb, broken, send};
+use super::message::{Matter, Question, Said, Serving, Verb};
+use super::net::{broken, send};
 use super::polling::PACE;
-use super::voters::{Ask, Asked, lasts, quorum};
+use super::tally::{lasts, quorum};
 use super::world::locked;
 
 /// What such a driver keeps.
@@ -112,8 +113,8 @@ impl Voting {
         Duration::from_nanos(3 * self.machine.world().latency)
     }
 
-    fn send(&self, to: impl IntoIterator<Item = usize>, claim: &Claim, what: Ask, call: &Verb) -> Calls {
-        let asked = Asked { key: claim.key.clone(), claim: claim.id, what, call: call.clone() };
+    fn send(&self, to: impl IntoIterator<Item = usize>, claim: &Claim, what: Matter, call: &Verb) -> Calls {
+        let asked = Question { key: claim.key.clone(), claim: claim.id, what, call: call.clone() };
         let one = |server| (server, send(&self.machine, server, Verb::Vote(Box::new(asked.clone()))));
         Calls(to.into_iter().map(one).collect())
     }
@@ -149,7 +150,7 @@ impl Voting {
         let heard = locked(&self.heard).get(&lock).copied();
         let Some(token) = proposal(heard, self.machine.wall_us()) else { return Err(exhausted()) };
         let mut ballot = Ballot::new(self.quorum, token, sent, claim.ttl);
-        let ask = Ask::Acquire { round, ttl: nanos(claim.ttl), token };
+        let ask = Matter::Acquire { round, ttl: nanos(claim.ttl), token };
         let mut calls = self.send(self.all(), claim, ask, verb);
         let mut until = (sent + self.patience()).min(ballot.deadline());
         loop {
@@ -168,16 +169,16 @@ impl Voting {
                 Step::Wait => {}
                 Step::Granted { token } => {
                     // Nobody waits for that.
-                    drop(self.send(ballot.unaware(), claim, Ask::Floor { token }, verb));
+                    drop(self.send(ballot.unaware(), claim, Matter::Floor { token }, verb));
                     return Ok(self.granted(claim, token, ballot.deadline(), left));
                 }
                 Step::Promote { token, to } => {
-                    calls.0.extend(self.send(to, claim, Ask::Promote { round, token }, verb).0);
+                    calls.0.extend(self.send(to, claim, Matter::Promote { round, token }, verb).0);
                     until = (self.machine.now() + self.patience()).min(ballot.deadline());
                 }
                 Step::GiveUp { look_again } => return self.give_up(claim, &ballot, look_again, verb),
                 Step::Exhausted => {
-                    drop(self.send(self.all(), claim, Ask::Release { round }, verb));
+                    drop(self.send(self.all(), claim, Matter::Release { round }, verb));
                     return Err(exhausted());
                 }
             }
@@ -228,7 +229,7 @@ impl Voting {
         }
         let round = locked(&self.sides).get(&claim.id.0).map_or(u64::MAX, |side| side.round);
         if world.mutant.as_ref().is_none_or(|mutant| mutant.gives_votes_back()) {
-            drop(self.send(self.all(), claim, Ask::Release { round }, verb));
+            drop(self.send(self.all(), claim, Matter::Release { round }, verb));
         }
         let answers = |server: &usize| ballot.vote(*server).is_some_and(|vote| vote != Vote::Abstained);
         if self.all().filter(answers).count() < self.quorum.needed() {
@@ -255,7 +256,7 @@ impl Voting {
         let (world, sent) = (self.machine.world(), self.machine.now());
         let (left, end) = (world.now(), deadline(sent, claim.ttl));
         let mut poll = Poll::new(self.quorum);
-        let mut calls = self.send(self.all(), claim, Ask::Extend { token, ttl: nanos(claim.ttl) }, verb);
+        let mut calls = self.send(self.all(), claim, Matter::Extend { token, ttl: nanos(claim.ttl) }, verb);
         let until = (sent + self.patience()).min(end);
         loop {
             let heard = calls.next(&self.machine, until).await;
@@ -306,7 +307,7 @@ impl Voting {
             side.ours = if again { side.ours } else { held && side.granted.is_some() };
             again
         };
-        let mut calls = self.send(self.all(), claim, Ask::Release { round: u64::MAX }, verb);
+        let mut calls = self.send(self.all(), claim, Matter::Release { round: u64::MAX }, verb);
         let until = self.machine.now() + self.patience();
         let mut answers = 0;
         loop {

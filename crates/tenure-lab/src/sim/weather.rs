@@ -5,33 +5,24 @@ use std::sync::atomic::Ordering;
 
 use tenure::runtime::Runtime;
 
+use super::clients::client;
+use super::clock::{MS, S};
 use super::faults::Fault;
-use super::judge::NAMES;
+use super::locks::NAMES;
 use super::machine::Machine;
 use super::net::{self, reset};
-use super::run::{Plan, client};
+use super::plan::Plan;
 use super::server::Memory;
 use super::stores::Store;
 use super::worker::{self, Progress, Work};
-use super::world::{MS, S, World, locked};
-
-/// How often a fault may strike at most, of ten thousand chances.
-pub(super) fn most(fault: Fault) -> u64 {
-    match fault {
-        Fault::Silence | Fault::Scramble | Fault::Twice | Fault::ServerDrift | Fault::ClientDrift => 5_000,
-        Fault::CancelPolls | Fault::CancelTime | Fault::CancelRelease | Fault::Dropped | Fault::Handed => {
-            3_000
-        }
-        Fault::Downgraded | Fault::Returned => 5_000,
-        Fault::BadRate | Fault::Hoarded => 1_500,
-        Fault::AgesLate | Fault::Refused => 300,
-        _ => 1_000,
-    }
-}
+use super::world::{World, locked};
 
 /// Faults that are planned for a time.
 const PLANNED: &[Fault] = &[
     Fault::Reset,
+    Fault::OneReset,
+    Fault::HomeBlocked,
+    Fault::HomeEnded,
     Fault::HalfOpen,
     Fault::DeafServer,
     Fault::DeafClient,
@@ -72,6 +63,8 @@ pub(super) fn plan(world: &Arc<World>, plan: &Plan, work: Work, progress: &Arc<P
 fn applies(world: &World, fault: Fault, machine: &Machine) -> bool {
     match fault {
         Fault::Close => machine.client().is_some(),
+        Fault::OneReset => !machine.connections().is_empty(),
+        Fault::HomeBlocked | Fault::HomeEnded => world.store.connects() && !machine.home.has_ended(),
         Fault::CutOff => world.store == Store::Sessions,
         Fault::Evicted => world.store != Store::Quorum,
         // Sessions are timed by a clock that nobody can set.
@@ -95,6 +88,17 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
     }
     match fault {
         Fault::Reset => reset(world, machine, Some(server)),
+        Fault::OneReset => {
+            let connections = machine.connections();
+            let one = usize::try_from(world.below(connections.len() as u64)).unwrap_or(0);
+            connections[one].1.cut();
+        }
+        Fault::HomeBlocked => {
+            machine.home.block(true);
+            let machine = machine.clone();
+            world.after(short, move |_| machine.home.block(false));
+        }
+        Fault::HomeEnded => machine.home.end(),
         Fault::HalfOpen | Fault::DeafServer | Fault::DeafClient => {
             cut_off(world, machine, server, fault, short)
         }
@@ -232,6 +236,7 @@ pub(super) fn clear_up(world: &Arc<World>) {
     for machine in world.machines().into_iter().filter(|m| !m.dead()) {
         let ways = machine.mute_until.iter().chain(&machine.deaf_until);
         ways.for_each(|until| until.store(0, Ordering::Relaxed));
+        machine.home.block(false);
         machine.resume(0);
         reset(world, &machine, None);
     }

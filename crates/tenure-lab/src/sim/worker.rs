@@ -10,12 +10,13 @@ use std::time::Duration;
 use tenure::backend::BoxFuture;
 use tenure::{ErrorKind, Guard, Handle, Result};
 
+use super::clock::{MS, S};
 use super::faults::Fault;
 use super::grip::{Part, Wait, take, token_of};
-use super::judge::{NAMES, READERS, SEATS};
+use super::locks::{NAMES, READERS, SEATS};
 use super::machine::Machine;
 use super::stores::Store;
-use super::world::{MS, S, World, locked};
+use super::world::{World, locked};
 use crate::any_guard::AnyGuard;
 
 /// What one worker has to do.
@@ -50,6 +51,7 @@ pub(super) fn start(machine: &Arc<Machine>, work: Work, progress: &Arc<Progress>
     let (busy, me) = (Busy(progress.clone()), machine.clone());
     machine.spawn(Box::pin(async move {
         let busy = busy;
+        me.connected().await;
         for _ in 0..work.rounds {
             if !round(&me, work, &busy.0).await {
                 break;
@@ -285,6 +287,7 @@ pub(super) fn usual(world: &World) -> Option<Duration> {
 /// Takes a lock and lets it go, with everything well: it must come about within `wait`.
 pub(super) async fn must_have(machine: &Arc<Machine>, lock: usize, wait: Duration) -> Result<bool> {
     let world = machine.world().clone();
+    machine.connected().await;
     let Some(locks) = machine.client() else { return Ok(true) };
     let floor = locked(&world.judge).floor(lock);
     let Some(grip) = take(&locks, lock, Part::Whole, usual(&world), Wait::For(wait)).await? else {

@@ -9,18 +9,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clock::{S, US};
 use super::faults::{Fault, Faults};
 use super::judge::Judge;
 use super::machine::{Machine, Task};
 use super::mutants::Mutant;
-use super::run::Plan;
+use super::plan::Plan;
 use super::server::Server;
 use super::stores::Store;
 use crate::num::{STEP, mix};
-
-pub(super) const US: u64 = 1_000;
-pub(super) const MS: u64 = 1_000_000;
-pub(super) const S: u64 = 1_000_000_000;
 
 /// More polls than this in one run: something spins.
 const SPIN: u64 = 2_000_000;

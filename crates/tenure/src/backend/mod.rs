@@ -4,7 +4,7 @@
 //! - `changed`: which locks changed, collected until somebody looks.
 //! - `refusal`: checks of claims and the wording of refusals.
 //! - `local`, `note`: what the stores share that run the line of claims themselves.
-//! - `net`: what the stores over a network share: two connections that are kept up, and a watchdog.
+//! - [`net`]: what the stores over a network share: two connections that are kept up, and a watchdog.
 //!
 //! A backend knows one store and no primitive's name. It drives nothing by itself: the engine decides when to ask,
 //! when to renew and until when to believe. Every verb is idempotent on the claim id. There are no default methods,
@@ -35,8 +35,8 @@ pub mod host;
 mod local;
 #[cfg(feature = "memory")]
 pub mod memory;
-#[cfg(feature = "redis")]
-mod net;
+#[cfg(any(feature = "redis", feature = "unstable"))]
+pub mod net;
 #[cfg(any(feature = "host", feature = "memory"))]
 mod note;
 #[cfg(any(test, feature = "unstable"))]

@@ -8,7 +8,9 @@ use tenure::core::lease::deadline;
 use tenure::core::moment::{Moment, nanos};
 
 use super::super::grip::token_of;
-use super::{AnyGuard, At, Belief, Floor, Judge, Machine, READERS, room};
+use super::super::locks::{READERS, room};
+use super::super::machine::Machine;
+use super::{AnyGuard, At, Belief, Floor, Judge};
 
 impl Judge {
     /// A client hears of a grant or a renewal that was asked for at `sent`.

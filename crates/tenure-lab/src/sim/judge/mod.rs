@@ -10,33 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tenure::Key;
 use tenure::backend::{Claim, ClaimId};
-use tenure::core::line::RW_CAPACITY;
 use tenure::core::moment::{Moment, nanos};
 
+use super::locks::{LOCKS, NAMES, READERS, TOKENS, lock_of, room};
 use super::machine::Machine;
-use super::server::TOKENS;
+use super::message::Serving;
 use super::stores::Store;
 use crate::any_guard::AnyGuard;
-
-/// How many locks there are.
-pub(super) const LOCKS: usize = 4;
-/// Their names: two mutexes, a read-write lock, a semaphore.
-pub(super) const NAMES: [&str; LOCKS] = ["a", "b", "r", "s"];
-pub(super) const READERS: usize = 2;
-pub(super) const SEATS: usize = 3;
-/// How many permits the semaphore has.
-pub(super) const PERMITS: u32 = 3;
-
-/// How much may be held of a lock at a time.
-fn room(lock: usize) -> u64 {
-    match lock {
-        READERS => u64::from(RW_CAPACITY),
-        SEATS => u64::from(PERMITS),
-        _ => 1,
-    }
-}
 
 /// The highest tokens that were used of a lock: of any hold, and of one that excludes all others. Readers share theirs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,16 +40,6 @@ pub(super) struct Broken {
     /// True time.
     pub(super) at: u64,
     pub(super) what: String,
-}
-
-/// A request as it is served: the true time, that of its sending, the line's, what the server's clock shows, and whose it is.
-#[derive(Clone, Copy)]
-pub(super) struct Serving {
-    pub(super) t: u64,
-    pub(super) left: u64,
-    pub(super) now: u64,
-    pub(super) shown: u64,
-    pub(super) machine: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,14 +146,10 @@ pub(super) struct Judge {
     pub(super) passed: u64,
 }
 
-pub(super) fn lock_of(key: &Key) -> usize {
-    NAMES.iter().position(|n| *n == key.name()).unwrap_or(0)
-}
-
 impl Judge {
     /// For a kind of store.
     pub(super) fn new(store: Store) -> Judge {
-        let (marks, fifo, births) = (store == Store::Line, store.judges("L3"), store.asks_births());
+        let (marks, fifo, births) = (store.lines(), store.judges("L3"), store.asks_births());
         Judge { marks, fifo, births, ..Judge::default() }
     }
 

@@ -3,7 +3,9 @@
 use tenure::backend::{Answer, Claim, ClaimId, Grant, Kind, Lease, Leave, Released, Standing};
 use tenure::core::moment::nanos;
 
-use super::{At, Judge, Record, SEATS, Serving, lock_of, room};
+use super::super::locks::{SEATS, lock_of, room};
+use super::super::message::Serving;
+use super::{At, Judge, Record};
 
 impl Judge {
     pub(in super::super) fn attempted(

@@ -10,7 +10,7 @@ use tenure::backend::{Answer, ClaimId, Grant, Lease, Leave, News, Previous, Rele
 use tenure::core::moment::Moment;
 
 use super::super::machine::Machine;
-use super::super::net::{Request, Said, Verb};
+use super::super::message::{Request, Said, Verb};
 use super::super::world::locked;
 use super::Mutant;
 

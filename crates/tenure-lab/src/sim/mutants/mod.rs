@@ -3,9 +3,11 @@
 //!
 //! - [`client`]: what clients do wrong.
 //! - [`server`]: what the store does wrong.
+//! - [`lanes`]: what the supervision of connections does wrong.
 //! - [`quorum`]: what goes wrong between several servers and their clients.
 
 mod client;
+mod lanes;
 mod quorum;
 mod server;
 
@@ -18,6 +20,7 @@ use client::{
     Always, AlwaysOurs, AtWrites, FirstGrant, FreshId, FromAnswer, FromArrival, GoesOn, Misaligned, NoMark,
     NoWithdrawal, Once, Pinged, Sleepy, StopsRenewing, Told, Trusts,
 };
+use lanes::{Denies, Hides, NeverHopes, SubscribesOnce, WaitsForEver};
 use quorum::{Empty, Keeps, Minority, Moving, NoRound, Tokenless};
 use server::{
     Beside, Blind, Compares, Continues, Counting, Counts, Creates, Endless, Forgets, Heavy, Lasts, Newest,
@@ -26,7 +29,7 @@ use server::{
 
 use super::judge::Judge;
 use super::machine::Machine;
-use super::net::{Request, Said, Verb};
+use super::message::{Request, Said, Verb};
 use super::server::{Served, Server};
 use super::stores::Store;
 
@@ -69,6 +72,26 @@ pub(super) trait Mutant: Send + Sync {
     /// Whether a try in vain gives its votes back.
     fn gives_votes_back(&self) -> bool {
         true
+    }
+    /// Whether what was sent over a connection that broke is said not to have left.
+    fn denies_sending(&self) -> bool {
+        false
+    }
+    /// Whether nobody hears that a connection came back.
+    fn hides_returns(&self) -> bool {
+        false
+    }
+    /// Whether a client asks for pushes over its first connection only.
+    fn subscribes_once(&self) -> bool {
+        false
+    }
+    /// Whether every connection costs a longer pause than the one before.
+    fn never_hopes(&self) -> bool {
+        false
+    }
+    /// Whether a client waits for an answer for as long as it takes.
+    fn waits_for_ever(&self) -> bool {
+        false
     }
     /// By how much less than the clock the engine is shown.
     fn lag(&self, _machine: &Machine) -> u64 {
@@ -130,6 +153,13 @@ mutants! {
         a_downgrade_that_leaves_a_writer: Heavy::Writer, "S2" "S10" "L3";
         a_return_of_permits_that_frees_none: Heavy::Permits, "L3";
         an_answer_to_another_question: Misaligned::default(), "S1" "S2" "S4" "S5" "S6" "S7";
+    }
+    Lanes {
+        a_return_that_nobody_is_told_of: Hides, "L5";
+        a_subscription_that_is_not_made_again: SubscribesOnce, "L5";
+        a_pause_that_only_grows: NeverHopes, "L1/L2" "L5";
+        an_answer_that_is_awaited_for_ever: WaitsForEver, "L5" "L1/L2";
+        a_lost_answer_that_is_said_to_be_unsent: Denies, "S9" "S6" "S8" "L1/L2";
     }
     Objects {
         a_polling_claim_that_is_not_withdrawn: NoWithdrawal, "S6" "S9" "S10" "L1/L2";

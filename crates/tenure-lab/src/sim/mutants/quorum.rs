@@ -4,9 +4,8 @@ use tenure::core::moment::Moment;
 use tenure::core::quorum::Vote;
 
 use super::super::judge::Judge;
-use super::super::net::{Request, Said, Verb};
+use super::super::message::{Matter, Request, Said, Verb};
 use super::super::server::{Served, Server};
-use super::super::voters::Ask;
 use super::Mutant;
 
 /// One vote of three is enough, and two of five.
@@ -45,7 +44,7 @@ impl Mutant for NoRound {
         let mut bent = request.clone();
         match &mut bent.verb {
             Verb::Vote(asked) => match &mut asked.what {
-                Ask::Release { round } if *round != u64::MAX => *round = u64::MAX,
+                Matter::Release { round } if *round != u64::MAX => *round = u64::MAX,
                 _ => return None,
             },
             _ => return None,

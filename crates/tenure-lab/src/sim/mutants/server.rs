@@ -9,7 +9,7 @@ use tenure::backend::{Claim, ClaimId, Kind, Leave, Released};
 use tenure::core::line::{Place, Trace};
 
 use super::super::judge::Judge;
-use super::super::net::{Request, Said, Verb};
+use super::super::message::{Request, Said, Verb};
 use super::super::server::{Served, Server};
 use super::super::world::locked;
 use super::Mutant;

@@ -9,7 +9,7 @@ pub(crate) const REACH: &str = "check that the server runs and can be reached";
 
 /// Why a request has no answer.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The request never left this process.
     Unsent(Arc<str>),
     /// The request may have left, and nothing is known of its effect.
@@ -22,12 +22,12 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// The same fault for a request that never left.
-    pub(crate) fn unsent(&self) -> Fault {
+    pub fn unsent(&self) -> Fault {
         Fault::Unsent(self.text().clone())
     }
 
     /// What happened.
-    pub(crate) fn text(&self) -> &Arc<str> {
+    pub fn text(&self) -> &Arc<str> {
         let (Fault::Unsent(text) | Fault::Lost(text) | Fault::Garbage(text) | Fault::Batch(text)) = self;
         text
     }
@@ -35,35 +35,40 @@ impl Fault {
 
 /// An error that can be told more than once, with what a backend needs to decide on a retry.
 #[derive(Clone, Debug)]
-pub(crate) struct Why {
-    pub(crate) kind: ErrorKind,
-    pub(crate) what: String,
-    pub(crate) advice: &'static str,
+pub struct Why {
+    /// What a caller can do about it.
+    pub kind: ErrorKind,
+    /// What happened.
+    pub what: String,
+    /// What to do.
+    pub advice: &'static str,
     /// The server answered it.
-    pub(crate) answered: bool,
+    pub answered: bool,
     /// The request never left this process.
-    pub(crate) unsent: bool,
+    pub unsent: bool,
     /// The server has forgotten what it was prepared with (a script, a statement): nothing ran.
-    pub(crate) unprepared: bool,
+    pub unprepared: bool,
 }
 
 impl Why {
-    pub(crate) fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
+    /// An error that the server did not answer.
+    pub fn new(kind: ErrorKind, what: impl Into<String>, advice: &'static str) -> Why {
         Why { kind, what: what.into(), advice, answered: false, unsent: false, unprepared: false }
     }
 
     /// The request never left this process.
-    pub(crate) fn unsent(text: &str) -> Why {
+    pub fn unsent(text: &str) -> Why {
         let what = format!("the request was not sent: {text}");
         Why { unsent: true, ..Why::new(ErrorKind::Unavailable, what, REACH) }
     }
 
     /// The request may have left, and its answer will not come.
-    pub(crate) fn lost(text: &str) -> Why {
+    pub fn lost(text: &str) -> Why {
         Why::new(ErrorKind::Uncertain, format!("the answer was lost: {text}"), REACH)
     }
 
-    pub(crate) fn error(&self) -> Error {
+    /// The error for the caller.
+    pub fn error(&self) -> Error {
         let (what, advice) = (self.what.clone(), self.advice);
         let error = match self.kind {
             ErrorKind::Config => Error::config(what, advice),

@@ -14,7 +14,7 @@ use crate::runtime::unless;
 /// A connection on which a request has waited this long, while nothing at all arrived, is given up.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 /// No request waits longer than this, whatever else arrives.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often requests under way are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 /// An idle connection is tried this often.

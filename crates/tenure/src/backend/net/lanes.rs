@@ -21,13 +21,16 @@ use crate::runtime::Runtime;
 
 /// One of the two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub enum Lane {
+    /// For attempts, releases, looks and pushes.
     Command,
+    /// For renewals and background releases.
     Keeper,
 }
 
 impl Lane {
-    pub(crate) const BOTH: [Lane; 2] = [Lane::Command, Lane::Keeper];
+    /// Both connections.
+    pub const BOTH: [Lane; 2] = [Lane::Command, Lane::Keeper];
 
     /// As metrics call it.
     #[cfg(feature = "metrics")]
@@ -109,7 +112,7 @@ impl<L> Slot<L> {
 }
 
 /// The connections of one client to one server.
-pub(crate) struct Lanes<L, P> {
+pub struct Lanes<L, P> {
     runtime: Arc<dyn Runtime>,
     sink: Arc<dyn Sink>,
     /// The caller's runtime, if it connected in one.
@@ -139,12 +142,8 @@ impl<L: fmt::Debug, P: fmt::Debug> fmt::Debug for Lanes<L, P> {
 }
 
 impl<L: Link, P: Place> Lanes<L, P> {
-    pub(crate) fn new(
-        runtime: Arc<dyn Runtime>,
-        sink: Arc<dyn Sink>,
-        home: Option<P>,
-        own: P,
-    ) -> Lanes<L, P> {
+    /// Two connections that are not made yet. `home`: the caller's runtime, if there is one. `own`: the thread of our own.
+    pub fn new(runtime: Arc<dyn Runtime>, sink: Arc<dyn Sink>, home: Option<P>, own: P) -> Lanes<L, P> {
         Lanes {
             runtime,
             sink,
@@ -162,17 +161,17 @@ impl<L: Link, P: Place> Lanes<L, P> {
     }
 
     /// The clock, randomness and timers that everything here takes.
-    pub(crate) fn runtime(&self) -> &Arc<dyn Runtime> {
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
         &self.runtime
     }
 
     /// Where news goes.
-    pub(crate) fn sink(&self) -> &dyn Sink {
+    pub fn sink(&self) -> &dyn Sink {
         &*self.sink
     }
 
     /// Where background tasks run.
-    pub(crate) fn own(&self) -> &P {
+    pub fn own(&self) -> &P {
         &self.own
     }
 
@@ -197,7 +196,7 @@ impl<L: Link, P: Place> Lanes<L, P> {
     }
 
     /// A connection, dead or alive.
-    pub(crate) fn link(&self, lane: Lane) -> Option<Arc<L>> {
+    pub fn link(&self, lane: Lane) -> Option<Arc<L>> {
         self.slot(lane).link()
     }
 
@@ -206,7 +205,7 @@ impl<L: Link, P: Place> Lanes<L, P> {
     ///
     /// # Errors
     /// Both are down or blocked. The request is unsent.
-    pub(crate) fn pick(&self, errand: Errand) -> Result<Arc<L>, Why> {
+    pub fn pick(&self, errand: Errand) -> Result<Arc<L>, Why> {
         let at_home = || self.home.as_ref().is_none_or(Place::is_here);
         let (first, second) = match errand {
             Errand::Awaited if at_home() => (&self.command, &self.keeper),
@@ -216,18 +215,19 @@ impl<L: Link, P: Place> Lanes<L, P> {
     }
 
     /// A request is under way: the watchdog must watch it.
-    pub(crate) fn wake_guard(&self) {
+    pub fn wake_guard(&self) {
         if !self.guarded.load(Ordering::Relaxed) && !self.guarded.swap(true, Ordering::SeqCst) {
             self.guard.notify_one();
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether the client was closed.
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
     /// Ends both connections and all tasks that keep them.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.closing.notify_waiters();
         for slot in [&self.command, &self.keeper] {

@@ -16,8 +16,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::thread::Place;
-
 mod fault;
 mod guard;
 mod lanes;
@@ -29,15 +27,15 @@ mod supervise;
 mod tests;
 mod thread;
 
-pub(crate) use self::fault::{Fault, Why};
-pub(crate) use self::guard::PATIENCE;
-pub(crate) use self::lanes::{Lane, Lanes};
-pub(crate) use self::open::open;
-pub(crate) use self::server_clock::ServerClock;
-pub(crate) use self::thread::{Thread, home};
+pub use self::fault::{Fault, Why};
+pub use self::guard::PATIENCE;
+pub use self::lanes::{Lane, Lanes};
+pub use self::open::{Opened, open};
+pub use self::server_clock::ServerClock;
+pub use self::thread::{Place, Thread, home};
 
 /// A client of one server: what differs from store to store.
-pub(crate) trait Protocol: Send + Sync + 'static {
+pub trait Protocol: Send + Sync + 'static {
     /// One connection.
     type Link: Link;
     /// Where connections run: a tokio runtime, or a place in virtual time.
@@ -69,7 +67,7 @@ pub(crate) trait Protocol: Send + Sync + 'static {
 }
 
 /// One connection.
-pub(crate) trait Link: fmt::Debug + Send + Sync + 'static {
+pub trait Link: fmt::Debug + Send + Sync + 'static {
     /// Ends the link: closes the connection and answers all its requests. Does nothing if it has ended.
     fn fail(&self, fault: &Fault);
 
@@ -92,11 +90,11 @@ pub(crate) trait Link: fmt::Debug + Send + Sync + 'static {
 
 /// What is under way on a link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+pub struct Load {
     /// How long the oldest request has waited; `None`: nothing is under way.
-    pub(crate) oldest: Option<Duration>,
+    pub oldest: Option<Duration>,
     /// How long nothing has arrived.
-    pub(crate) silent: Duration,
+    pub silent: Duration,
     /// How often the driver has run.
-    pub(crate) beats: u64,
+    pub beats: u64,
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// As [`Protocol`]'s, and `Unavailable` if a runtime ends while connecting.
-pub(crate) async fn open<C: Protocol>(
+pub async fn open<C: Protocol>(
     home: Option<C::Place>,
     make: impl Fn(Option<C::Place>) -> Result<C>,
 ) -> Result<Opened<C>> {
@@ -34,9 +34,10 @@ pub(crate) async fn open<C: Protocol>(
 }
 
 /// A client whose connections are made, but not kept up yet. Dropped, it closes them.
-pub(crate) struct Opened<C: Protocol> {
+pub struct Opened<C: Protocol> {
     unfinished: Unfinished<C>,
-    pub(crate) command: Arc<C::Link>,
+    /// The command connection.
+    pub command: Arc<C::Link>,
     keeper: Arc<C::Link>,
 }
 
@@ -45,7 +46,7 @@ impl<C: Protocol> Opened<C> {
     ///
     /// # Errors
     /// `Unavailable`: the client was closed.
-    pub(crate) fn keep(mut self) -> Result<Arc<C>> {
+    pub fn keep(mut self) -> Result<Arc<C>> {
         let client = self.unfinished.0.take().ok_or_else(|| closed().error())?;
         let (command, keeper) = (self.command.clone(), self.keeper.clone());
         let lanes = client.lanes();

@@ -7,20 +7,20 @@ use crate::core::moment::Moment;
 /// An estimate of the server's clock. It is never ahead of the server, because an answer takes time to arrive: a claim
 /// never looks younger to the server than it is.
 #[derive(Debug, Default)]
-pub(crate) struct ServerClock {
+pub struct ServerClock {
     /// The server's clock minus this machine's boot clock, in µs.
     offset: AtomicI64,
 }
 
 impl ServerClock {
     /// The server's clock showed `server_us` (µs since the epoch) before `now`.
-    pub(crate) fn learn(&self, server_us: u64, now: Moment) {
+    pub fn learn(&self, server_us: u64, now: Moment) {
         let here = now.nanos() / 1000;
         self.offset.store(server_us.cast_signed().wrapping_sub(here.cast_signed()), Ordering::Relaxed);
     }
 
     /// A moment of this machine on the server's clock, in µs since the epoch.
-    pub(crate) fn at_us(&self, at: Moment) -> u64 {
+    pub fn at_us(&self, at: Moment) -> u64 {
         let us = (at.nanos() / 1000).cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
         u64::try_from(us).unwrap_or(0)
     }

@@ -14,7 +14,7 @@ use super::reactor::{self, Own};
 use crate::error::{Error, Result};
 
 /// A place where the tasks of a connection run. When it ends, it drops its tasks.
-pub(crate) trait Place: Clone + fmt::Debug + Send + Sync + 'static {
+pub trait Place: Clone + fmt::Debug + Send + Sync + 'static {
     /// Runs a task there. A place that has ended drops the task.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
 
@@ -34,13 +34,13 @@ impl Place for Handle {
 
 /// The runtime of the calling task, as a place for the command connection. `None` if there is none, or none with an I/O
 /// driver.
-pub(crate) fn home() -> Option<Handle> {
+pub fn home() -> Option<Handle> {
     Handle::try_current().ok().filter(|_| reactor::others_may_have_one())
 }
 
 /// A thread that runs connections. It ends when this value is dropped.
 #[derive(Debug)]
-pub(crate) struct Thread {
+pub struct Thread {
     handle: Handle,
     stop: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -50,7 +50,7 @@ impl Thread {
     ///
     /// # Errors
     /// `Unavailable`: the system gives no thread, or no I/O driver for it.
-    pub(crate) fn start(name: &str) -> Result<Thread> {
+    pub fn start(name: &str) -> Result<Thread> {
         let none =
             |e| Error::unavailable("the system gives no thread for the store's connection", "").because(e);
         let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -68,7 +68,7 @@ impl Thread {
     }
 
     /// The thread as a place.
-    pub(crate) fn place(&self) -> &Handle {
+    pub fn place(&self) -> &Handle {
         &self.handle
     }
 }
