@@ -1,8 +1,9 @@
-//! Starts clients.
+//! Starts clients, and has them work.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use tenure::runtime::Runtime;
 use tenure::{Locks, Owner};
 
 use super::clock::{Clock, S};
@@ -63,4 +64,31 @@ pub(super) fn client(world: &Arc<World>) -> Arc<Machine> {
     *locked(&machine.locks) = Some(locks);
     world.trace(|| format!("client {} starts, its clock {ppm} ppm fast", machine.number));
     machine
+}
+
+/// Runs `work` on a machine until it is done, or for `most` ns.
+pub(super) fn until<T: Send + 'static>(
+    world: &Arc<World>,
+    machine: &Arc<Machine>,
+    most: u64,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let out = Arc::new(Mutex::new(None));
+    let slot = out.clone();
+    machine.spawn(Box::pin(async move {
+        let value = work.await;
+        *locked(&slot) = Some(value);
+    }));
+    world.run(world.now() + most, || locked(&out).is_some());
+    locked(&out).take()
+}
+
+/// Clients that still have a connection; a fresh one if there is none.
+pub(super) fn open(world: &Arc<World>) -> Vec<Arc<Machine>> {
+    let mut open: Vec<_> =
+        world.machines().into_iter().filter(|m| !m.dead() && m.client().is_some()).collect();
+    if open.is_empty() {
+        open.push(client(world));
+    }
+    open
 }

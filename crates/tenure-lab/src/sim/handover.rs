@@ -8,11 +8,11 @@ use tenure::LockOptions;
 use tenure::core::moment::nanos;
 use tenure::runtime::Runtime;
 
+use super::clients::{open, until};
 use super::clock::{MS, S};
 use super::locks::NAMES;
 use super::machine::Machine;
 use super::polling::PACE;
-use super::run::{open, until};
 use super::stores::Store;
 use super::worker;
 use super::world::{World, locked};

@@ -21,7 +21,7 @@
 //! - `faults`, `weather`: what goes wrong.
 //! - `worker`, `grip`: what clients do, and what they hold.
 //! - `judge`: what must hold.
-//! - `clients`: starts clients.
+//! - `clients`: starts clients, and has them work.
 //! - `plan`: what a run is, and what stays the same for all of it.
 //! - `run`: one run.
 //! - `handover`: what must be so at the end: a hold is kept, and handed over in time.

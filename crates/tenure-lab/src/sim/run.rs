@@ -1,21 +1,19 @@
 //! One run: clients at work in bad weather, then good weather, in which everything must come to its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::core::lease::{MARK_LIFE, TTL_WAITING};
 use tenure::core::moment::nanos;
-use tenure::runtime::Runtime;
 
-use super::clients::client;
+use super::clients::{client, open, until};
 use super::clock::S;
 use super::faults::{Fault, Faults, Hits};
 use super::handover;
 use super::judge::{Broken, RULES};
 use super::locks::{NAMES, READERS};
-use super::machine::Machine;
 use super::mutants::Wrong;
 use super::plan::{Case, Plan};
 use super::server::residue;
@@ -133,33 +131,6 @@ fn any_away(world: &World) -> bool {
             let mut server = world.server(number);
             server.shown(world.now()) < server.voter.away_until
         })
-}
-
-/// Runs `work` on a machine until it is done, or for `most` ns.
-pub(super) fn until<T: Send + 'static>(
-    world: &Arc<World>,
-    machine: &Arc<Machine>,
-    most: u64,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    let out = Arc::new(Mutex::new(None));
-    let slot = out.clone();
-    machine.spawn(Box::pin(async move {
-        let value = work.await;
-        *locked(&slot) = Some(value);
-    }));
-    world.run(world.now() + most, || locked(&out).is_some());
-    locked(&out).take()
-}
-
-/// Clients that still have a connection; a fresh one if there is none.
-pub(super) fn open(world: &Arc<World>) -> Vec<Arc<Machine>> {
-    let mut open: Vec<_> =
-        world.machines().into_iter().filter(|m| !m.dead() && m.client().is_some()).collect();
-    if open.is_empty() {
-        open.push(client(world));
-    }
-    open
 }
 
 /// L1 and L2: every lock can be had by everybody, once whatever the dead had has ended.
