@@ -88,16 +88,8 @@ fn strike(world: &Arc<World>, fault: Fault, ttl: u64, work: Work, progress: &Arc
     }
     match fault {
         Fault::Reset => reset(world, machine, Some(server)),
-        Fault::OneReset => {
-            let connections = machine.connections();
-            let one = usize::try_from(world.below(connections.len() as u64)).unwrap_or(0);
-            connections[one].1.cut();
-        }
-        Fault::HomeBlocked => {
-            machine.home.block(true);
-            let machine = machine.clone();
-            world.after(short, move |_| machine.home.block(false));
-        }
+        Fault::OneReset => cut_one(world, machine),
+        Fault::HomeBlocked => block(world, machine, short),
         Fault::HomeEnded => machine.home.end(),
         Fault::HalfOpen | Fault::DeafServer | Fault::DeafClient => {
             cut_off(world, machine, server, fault, short)
@@ -160,6 +152,22 @@ fn pause(world: &Arc<World>, machine: &Arc<Machine>, ns: u64) {
         world.trace(|| format!("client {} goes on", machine.number));
         machine.resume(ns);
     });
+}
+
+/// One of its connections breaks.
+fn cut_one(world: &World, machine: &Machine) {
+    let connections = machine.connections();
+    let one = usize::try_from(world.below(connections.len() as u64)).unwrap_or(0);
+    if let Some((_, connection)) = connections.get(one) {
+        connection.cut();
+    }
+}
+
+/// The runtime that its client connected in stands still.
+fn block(world: &World, machine: &Arc<Machine>, ns: u64) {
+    machine.home.block(true);
+    let machine = machine.clone();
+    world.after(ns, move |_| machine.home.block(false));
 }
 
 /// Nothing comes through for a while; then the connection is found broken.
