@@ -14,6 +14,7 @@ use super::faults::{Fault, Faults, Hits};
 use super::handover;
 use super::judge::{Broken, RULES};
 use super::locks::{NAMES, READERS};
+use super::machine::Machine;
 use super::mutants::Wrong;
 use super::plan::{Case, Plan};
 use super::server::residue;
@@ -99,7 +100,9 @@ fn play(world: &Arc<World>, plan: &Plan) {
     locked(&world.judge).rule("L1/L2", world.now(), settled, || format!("{busy} calls never end"));
     // What was dropped is withdrawn, by those who can.
     world.run(world.now() + 4 * S, || false);
-    let alive: Vec<usize> = world.machines().iter().filter(|m| !m.dead()).map(|m| m.number).collect();
+    // A client that was closed while it had no connection can tell nobody: what it had ends with its lease.
+    let tells = |m: &Machine| !m.dead() && (!world.store.connects() || m.client().is_some());
+    let alive: Vec<usize> = world.machines().iter().filter(|m| tells(m)).map(|m| m.number).collect();
     if world.store == Store::Quorum {
         recount(world);
     }
