@@ -59,19 +59,24 @@ impl Janitor {
         }
     }
 
-    /// Waits until nothing is pending, or for `until`.
-    pub(super) async fn idle(&self, runtime: &dyn Runtime, until: Moment) {
-        let wait = async {
-            loop {
-                let notified = self.idle_async.notified();
-                if self.pending() == 0 {
-                    return;
-                }
-                notified.await;
-            }
-        };
-        race(runtime, until, wait).await;
+    /// Lets [`idle`] look again.
+    pub(super) fn look_again(&self) {
+        self.idle_async.notify_waiters();
     }
+}
+
+/// Waits until nothing is pending and no release is under way, at most until `until`.
+pub(super) async fn idle(core: &Core, until: Moment) {
+    let wait = async {
+        loop {
+            let notified = core.janitor.idle_async.notified();
+            if core.janitor.pending() == 0 && core.registry().leaving() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    };
+    race(&*core.runtime, until, wait).await;
 }
 
 /// Withdraws a hold whose owner is gone: takes it out of the keeper's hands and tells the store, in the background.

@@ -165,8 +165,9 @@ impl Core {
     }
 }
 
-/// While it lives, a release of this claim is under way, and the keeper knows of the claim no more. A grant that is pushed meanwhile belongs to it: the store must not
-/// be told to take it back as one that nobody knows, or the release would find nothing.
+/// While it lives, a release of this claim is under way, and the keeper knows of the claim no more. A grant that is pushed
+/// meanwhile belongs to it: the store must not be told to take it back as one that nobody knows, or the release would find
+/// nothing. `close` waits for it.
 #[derive(Debug)]
 pub(crate) struct Leaving(Arc<Core>, ClaimId);
 
@@ -180,7 +181,14 @@ impl Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.registry().end_leaving(self.1);
+        let awaited = {
+            let mut registry = self.0.registry();
+            registry.end_leaving(self.1);
+            registry.closed && registry.leaving() == 0
+        };
+        if awaited {
+            self.0.janitor.look_again();
+        }
     }
 }
 
@@ -277,13 +285,14 @@ impl Engine {
         for hold in holds {
             janitor::close(&self.core, &hold);
         }
-        self.core.janitor.idle(&*self.core.runtime, self.core.runtime.now() + janitor::CLOSE_WAIT).await;
+        janitor::idle(&self.core, self.core.runtime.now() + janitor::CLOSE_WAIT).await;
         // The last words to a store that does not answer are not waited for either.
         let end = self.core.runtime.now() + janitor::CLOSE_WAIT;
         race(&*self.core.runtime, end, self.core.backend.close()).await;
         // Whoever watches learns that there is nothing more to see.
         self.hub.news(News::Changed);
-        match self.core.janitor.pending() {
+        let under_way = self.core.registry().leaving();
+        match self.core.janitor.pending().max(under_way) {
             0 => Ok(()),
             n => Err(Error::uncertain(
                 format!("{n} locks could not be released before the client was closed"),

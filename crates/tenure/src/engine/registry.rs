@@ -129,6 +129,11 @@ impl Registry {
         }
     }
 
+    /// How many claims are being released.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.len()
+    }
+
     /// Whether a claim lives, or is being released.
     pub(super) fn owns(&self, id: ClaimId) -> bool {
         self.claims.contains_key(&id) || self.leaving.contains_key(&id)

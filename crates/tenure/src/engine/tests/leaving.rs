@@ -219,6 +219,29 @@ fn close_marks_what_is_still_asking_and_takes_nothing_afterwards() {
     );
 }
 
+/// Its request, or the next one, would find no connection, and the lock would stay until its lease ends.
+#[test]
+fn s6_close_waits_for_a_release_that_is_under_way() {
+    for answered in [true, false] {
+        let world = World::new();
+        let mut released = release(&world, world.held(), Leave::Nothing);
+        let sent = world.store.release();
+        let engine = world.engine.clone();
+        let mut closed = world.rt.go(async move { engine.close().await });
+        world.rt.run();
+        assert!(closed.done().is_none(), "the release has no answer yet");
+        if answered {
+            sent.answer(Released::WasHeld);
+            world.rt.run();
+            closed.done().expect("finished").expect("all answered");
+            released.done().expect("finished").expect("was ours");
+        } else {
+            world.rt.step(TTL);
+            assert_eq!(closed.done().expect("finished").expect_err("silent").kind(), ErrorKind::Uncertain);
+        }
+    }
+}
+
 #[test]
 fn s6_what_the_store_has_after_it_said_gone_is_given_back() {
     for answer in [held(1, None), waiting(0, None)] {
