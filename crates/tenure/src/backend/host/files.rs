@@ -20,13 +20,14 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use super::create::{self, Found};
 use super::format::Header;
-use super::place::Dir;
+use super::place::{Dir, FileId};
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 
 /// For how long a look is good, in ns of the boot clock.
 const GOOD_NS: u64 = 1_000_000_000;
-/// The same for a release.
+/// The same for a release: for how long the files are taken to be where they were, and for how long not to be removed.
+const RECENT_NS: u64 = 500_000_000;
 const BRAND_NEW_NS: u64 = 1_000_000;
 /// The same in µs, of which tokens are made.
 const GOOD_US: i64 = 1_000_000;
@@ -39,6 +40,9 @@ pub(super) struct Files {
     pub(super) dir: Dir,
     live: OwnedFd,
     store: OwnedFd,
+    /// Which files these are, for as long as they are open.
+    live_id: FileId,
+    store_id: FileId,
 }
 
 impl Files {
@@ -53,7 +57,8 @@ impl Files {
         for _ in 0..100 {
             let Some(live) = dir.open_file(create::LIVE, true)? else { continue };
             let (store, header) = create::open(&dir, live.as_fd(), runtime)?;
-            let files = Files { dir, live, store };
+            let (live_id, store_id) = (FileId::of(live.as_fd())?, FileId::of(store.as_fd())?);
+            let files = Files { dir, live, store, live_id, store_id };
             if files.in_place() {
                 return Ok((files, header));
             }
@@ -89,8 +94,8 @@ impl Files {
 
     fn in_place(&self) -> bool {
         self.dir.is_here()
-            && self.dir.is_still(create::STORE, self.store.as_fd())
-            && self.dir.is_still(create::LIVE, self.live.as_fd())
+            && self.dir.is_still(create::STORE, self.store_id)
+            && self.dir.is_still(create::LIVE, self.live_id)
     }
 }
 
@@ -101,6 +106,8 @@ pub(super) struct Looks {
     until: AtomicU64,
     /// Up to which token.
     tokens: AtomicI64,
+    /// Until when it is good enough for a release that the files were not removed.
+    linked: AtomicU64,
 }
 
 impl Looks {
@@ -111,10 +118,24 @@ impl Looks {
         now < self.until.load(Relaxed) && token <= self.tokens.load(Relaxed)
     }
 
-    /// Whether the last look is good enough for a release.
+    /// Whether a release counts without a look. Three paths to look up would take longer than all the rest of a hand-over. Whoever
+    /// removes a store removes its files, and an open file tells at once; that it was moved is seen by the next look, which
+    /// is half a second away at most.
     #[inline]
-    pub(super) fn brand_new(&self, now: u64) -> bool {
-        now.saturating_add(GOOD_NS) < self.until.load(Relaxed).saturating_add(BRAND_NEW_NS)
+    pub(super) fn good_for_release(&self, files: &Files, now: u64) -> bool {
+        let looked = self.until.load(Relaxed);
+        now < self.linked.load(Relaxed)
+            || now.saturating_add(GOOD_NS) < looked.saturating_add(BRAND_NEW_NS)
+            || (now.saturating_add(GOOD_NS) < looked.saturating_add(RECENT_NS) && self.linked(files, now))
+    }
+
+    #[cold]
+    fn linked(&self, files: &Files, now: u64) -> bool {
+        let linked = rustix::fs::fstat(&files.live).is_ok_and(|stat| stat.st_nlink > 0);
+        if linked {
+            self.linked.store(now.saturating_add(BRAND_NEW_NS), Relaxed);
+        }
+        linked
     }
 
     /// Looks. Also good for what was done before.

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::create::STORE;
@@ -21,7 +21,7 @@ pub(super) struct Dir {
     pub(super) path: PathBuf,
     pub(super) durable: bool,
     /// Device and inode: two paths to one directory are one store.
-    pub(super) id: (u64, u64),
+    pub(super) id: FileId,
     /// The user that it belongs to, and its files with it.
     pub(super) owner: u32,
     /// Its files are opened for reading only.
@@ -127,7 +127,7 @@ impl Dir {
         }
         let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = path.parent().and_then(|path| rustix::fs::open(path, way, Mode::empty()).ok());
-        let id = (stat.st_dev, stat.st_ino);
+        let id = FileId::from(&stat);
         Ok(Dir { fd, path: path.clone(), durable: place.durable, id, owner: stat.st_uid, look_only, parent })
     }
 
@@ -172,19 +172,38 @@ impl Dir {
     pub(super) fn is_here(&self) -> bool {
         let (Some(parent), Some(name)) = (&self.parent, self.path.file_name()) else { return true };
         match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => (there.st_dev, there.st_ino) == self.id,
+            Ok(there) => FileId::from(&there) == self.id,
             Err(Errno::NOENT | Errno::NOTDIR) => false,
             Err(_) => true,
         }
     }
 
-    /// Whether `name` still is the file that `fd` is open on, and not removed or replaced since.
-    pub(super) fn is_still(&self, name: &str, fd: BorrowedFd<'_>) -> bool {
+    /// Whether `name` still is this file, and not removed or replaced since. The file must be open: its numbers would be free
+    /// for another one otherwise.
+    pub(super) fn is_still(&self, name: &str, id: FileId) -> bool {
         let there = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        match (there, rustix::fs::fstat(fd)) {
-            (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
-            _ => false,
-        }
+        there.is_ok_and(|there| FileId::from(&there) == id)
+    }
+}
+
+/// Which file or directory: its device, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    /// That of an open file.
+    pub(super) fn of(fd: BorrowedFd<'_>) -> Result<FileId> {
+        let stat = rustix::fs::fstat(fd).map_err(|e| {
+            let errno = std::io::Error::from(e);
+            Error::unavailable(format!("a file of the store cannot be looked at: {errno}"), "try again")
+        })?;
+        Ok(FileId::from(&stat))
+    }
+}
+
+impl From<&Stat> for FileId {
+    fn from(stat: &Stat) -> FileId {
+        FileId(stat.st_dev, stat.st_ino)
     }
 }
 

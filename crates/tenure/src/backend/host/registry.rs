@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::bell::Thread;
 use super::files::Files;
-use super::place::Dir;
+use super::place::{Dir, FileId};
 use super::store::{Inner, Store};
 use super::url::Place;
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// By device and inode of the directory. An entry whose store is gone belongs to one that is being opened or closed.
 struct Registry {
-    stores: HashMap<(u64, u64), Weak<Store>>,
+    stores: HashMap<FileId, Weak<Store>>,
     born: Option<Birthplace>,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn find(dir: Dir, runtime: &Arc<dyn Runtime>, make: bool) -> Result<O
 /// A directory's place in the registry. Dropped when the files of its store are closed, not before.
 #[derive(Debug)]
 pub(super) struct Entry {
-    id: (u64, u64),
+    id: FileId,
     born: Birthplace,
 }
 
