@@ -57,19 +57,6 @@ pub(super) enum Lock {
     Multi(MultiMutex),
 }
 
-impl Lock {
-    /// Waits until it is held.
-    pub(super) async fn take(&self) -> Result<Hold> {
-        Ok(match self {
-            Lock::Mutex(mutex) => Hold::Guard(mutex.lock().await?),
-            Lock::Write(lock) => Hold::Guard(lock.write().await?),
-            Lock::Read(lock) => Hold::Read(lock.read().await?),
-            Lock::Permit(semaphore) => Hold::Permit(semaphore.acquire().await?),
-            Lock::Multi(multi) => Hold::Multi(multi.lock().await?),
-        })
-    }
-}
-
 /// It is held.
 #[derive(Debug)]
 pub(super) enum Hold {
@@ -77,16 +64,4 @@ pub(super) enum Hold {
     Read(ReadGuard),
     Permit(Permit),
     Multi(MultiGuard),
-}
-
-impl Hold {
-    /// Gives it back.
-    pub(super) async fn release(self) -> Result<()> {
-        match self {
-            Hold::Guard(guard) => guard.release().await,
-            Hold::Read(guard) => guard.release().await,
-            Hold::Permit(permit) => permit.release().await,
-            Hold::Multi(guard) => guard.release().await,
-        }
-    }
 }

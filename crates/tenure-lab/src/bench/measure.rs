@@ -42,7 +42,8 @@ pub(super) trait Subject: Send {
     fn release(&mut self, held: Self::Held) -> impl Future<Output = Outcome<()>> + Send;
 }
 
-/// Acquires and releases until the end.
+/// Acquires and releases until the end. The futures are awaited right here: each function between would copy them, and that
+/// would be measured too.
 pub(super) async fn cycle(mut subject: impl Subject, span: Span) -> Tally {
     let (mut tally, mut cycles) = (Tally::default(), 0);
     wait_until(span.from).await;
@@ -51,9 +52,18 @@ pub(super) async fn cycle(mut subject: impl Subject, span: Span) -> Tally {
         if before >= span.until {
             break;
         }
-        let Some(held) = take(&mut subject, &mut tally).await else { continue };
+        let held = match subject.take().await {
+            Ok(held) => held,
+            Err(error) => {
+                failed(&mut tally, error).await;
+                continue;
+            }
+        };
         tally.acquire.add(boot_ns() - before);
-        cycles += release(&mut subject, held, &mut tally).await;
+        match subject.release(held).await {
+            Ok(()) => cycles += 1,
+            Err(error) => tally.failed(error),
+        }
     }
     tally.cycles = vec![cycles];
     tally
@@ -64,38 +74,30 @@ pub(super) async fn alternate(mut subject: impl Subject, span: Span) -> Tally {
     let (mut tally, mut cycles) = (Tally::default(), 0);
     wait_until(span.from).await;
     while boot_ns() < span.until {
-        let Some(held) = take(&mut subject, &mut tally).await else { continue };
+        let held = match subject.take().await {
+            Ok(held) => held,
+            Err(error) => {
+                failed(&mut tally, error).await;
+                continue;
+            }
+        };
         let acquired = boot_ns();
         tokio::time::sleep(HOLD).await;
         let releasing = boot_ns();
-        cycles += release(&mut subject, held, &mut tally).await;
+        match subject.release(held).await {
+            Ok(()) => cycles += 1,
+            Err(error) => tally.failed(error),
+        }
         tally.stamps.push((acquired, releasing));
     }
     tally.cycles = vec![cycles];
     tally
 }
 
-/// Takes it. After an error: `None`, and a pause.
-async fn take<S: Subject>(subject: &mut S, tally: &mut Tally) -> Option<S::Held> {
-    match subject.take().await {
-        Ok(held) => Some(held),
-        Err(error) => {
-            tally.failed(error);
-            tokio::time::sleep(AFTER_ERROR).await;
-            None
-        }
-    }
-}
-
-/// Releases it; says how many cycles that makes.
-async fn release<S: Subject>(subject: &mut S, held: S::Held, tally: &mut Tally) -> u64 {
-    match subject.release(held).await {
-        Ok(()) => 1,
-        Err(error) => {
-            tally.failed(error);
-            0
-        }
-    }
+/// Counts it, and pauses.
+async fn failed(tally: &mut Tally, error: Failure) {
+    tally.failed(error);
+    tokio::time::sleep(AFTER_ERROR).await;
 }
 
 async fn wait_until(at: u64) {
@@ -106,11 +108,24 @@ impl Subject for Lock {
     type Held = Hold;
 
     async fn take(&mut self) -> Outcome<Hold> {
-        Lock::take(self).await.map_err(Failure::from)
+        Ok(match self {
+            Lock::Mutex(mutex) => Hold::Guard(mutex.lock().await?),
+            Lock::Write(lock) => Hold::Guard(lock.write().await?),
+            Lock::Read(lock) => Hold::Read(lock.read().await?),
+            Lock::Permit(semaphore) => Hold::Permit(semaphore.acquire().await?),
+            // Its future is the largest by far, and would make those of the others as large.
+            Lock::Multi(multi) => Hold::Multi(Box::pin(multi.lock()).await?),
+        })
     }
 
     async fn release(&mut self, held: Hold) -> Outcome<()> {
-        held.release().await.map_err(Failure::from)
+        match held {
+            Hold::Guard(guard) => guard.release().await?,
+            Hold::Read(guard) => guard.release().await?,
+            Hold::Permit(permit) => permit.release().await?,
+            Hold::Multi(guard) => Box::pin(guard.release()).await?,
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::backend::{Call, Claim, Errand, Leave, Released};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
 use crate::error::LostReason;
-use crate::runtime::{Runtime, race};
+use crate::runtime::race;
 
 /// How long `close` waits for withdrawals.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
