@@ -181,7 +181,8 @@ impl Hold {
         self.take(&mut self.inner(), sent, now, answer)
     }
 
-    /// The same of an attempt. Says also where the claim stands then.
+    /// The same of an attempt. Says also where the claim stands then. In one step: a withdrawal that comes between the two
+    /// would find neither an attempt without an answer nor what it brought, and leave the lock held.
     pub(crate) fn attempted(&self, sent: Moment, now: Moment, answer: Answer) -> (Next, Stands) {
         let mut inner = self.inner();
         inner.unanswered -= 1;

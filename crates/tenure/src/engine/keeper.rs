@@ -173,10 +173,7 @@ fn send(core: &Arc<Core>, ask: Ask, batch: Vec<Arc<Hold>>) {
         let missing = asked.len().saturating_sub(answers.len());
         let short = (0..missing).map(|_| Err(Error::protocol("the store answered too few claims", "")));
         for (hold, answer) in asked.iter().zip(answers.into_iter().chain(short)) {
-            if ask == Ask::Attempt && answer.as_ref().err().is_none_or(settles) {
-                hold.inner().unanswered -= 1;
-            }
-            let next = settle(&shared, hold, sent, now, answer);
+            let next = settle(&shared, hold, ask, sent, now, answer);
             shared.replan(hold, next);
         }
     }));
@@ -185,6 +182,7 @@ fn send(core: &Arc<Core>, ask: Ask, batch: Vec<Arc<Hold>>) {
 fn settle(
     core: &Arc<Core>,
     hold: &Arc<Hold>,
+    ask: Ask,
     sent: Moment,
     now: Moment,
     answer: Result<Answer, Error>,
@@ -199,11 +197,18 @@ fn settle(
         Ok(answer) => {
             telling::renewed(core, now.since(sent), hold.deadline().map(|end| end.since(now)));
             core.reach.answered(core);
-            hold.answered(sent, now, answer)
+            match ask {
+                Ask::Renew => hold.answered(sent, now, answer),
+                // It may be granted: whoever withdraws it meanwhile finds either an attempt without an answer or a grant.
+                Ask::Attempt => hold.attempted(sent, now, answer).0,
+            }
         }
         Err(error) => {
             core.reach.told(core, &error);
             let mut inner = hold.inner();
+            if ask == Ask::Attempt && settles(&error) {
+                inner.unanswered -= 1;
+            }
             inner.failures += 1;
             telling::failed(hold, matches!(inner.phase, Phase::Held(_)), inner.failures, &error);
             let end = match inner.phase {

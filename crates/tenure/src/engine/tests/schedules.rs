@@ -29,7 +29,7 @@ use shuttle::thread;
 use self::cohort::{Cohorts, Entered, Given, Lead, Number};
 use self::hold::{Ended, Hold, Next, Phase};
 use super::{Request, gone, grant, held, owner, request, waiting};
-use crate::backend::{Anchor, Claim, ClaimId, Cohort, Leave};
+use crate::backend::{Anchor, Answer, Claim, ClaimId, Cohort, Leave, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
 use crate::error::LostReason;
@@ -68,6 +68,11 @@ fn holding() -> Arc<Hold> {
     let hold = fresh();
     hold.answered(SENT, SENT, held(1, Some(0)));
     hold
+}
+
+/// Busy, and the store keeps no place for it.
+fn polls() -> Standing {
+    Standing::Waiting { place: None, ahead: None, look_again: super::MS }
 }
 
 /// Waits as the acquiring future does.
@@ -136,6 +141,21 @@ fn l5_a_grant_wakes_whoever_waits_for_it_whatever_else_is_said() {
         assert!(matches!(await_grant(&hold), Phase::Held(_)));
         all([pushed, old, looked]);
         hold.check(NOW).expect("an answer from before the grant does not undo it");
+    };
+    shuttle::check_random(scenario, SCHEDULES);
+}
+
+/// A claim without a place in the store is dropped while the keeper's attempt is answered.
+#[test]
+fn s6_whoever_withdraws_finds_the_attempt_or_its_grant() {
+    let scenario = || {
+        let hold = fresh();
+        hold.answered(SENT, SENT, Answer { standing: polls(), at: Some(0) });
+        hold.inner().unanswered += 1;
+        let answered = go(&hold, |h| h.attempted(SENT + super::MS, NOW, held(2, Some(1))));
+        let Some(Ended { before, unanswered, .. }) = hold.end() else { panic!("it had not ended") };
+        assert!(unanswered || matches!(before, Phase::Held(_)), "{before:?}: nobody would give it back");
+        all([answered]);
     };
     shuttle::check_random(scenario, SCHEDULES);
 }
