@@ -19,6 +19,9 @@ use super::map::Map;
 use crate::core::line::Arena;
 use crate::core::line::arena::CELL;
 
+/// Where the second chunk begins.
+const SECOND: usize = chunks::start(1) * CELL;
+
 /// Makes room in the file.
 pub(super) trait Room {
     /// Makes a chunk of an area and maps it, unless that was done before. False: there is no room.
@@ -31,6 +34,8 @@ pub(super) struct Journal<'a> {
     map: &'a Map,
     /// The words of the first chunk, where most shards end.
     first: &'a [AtomicU64],
+    /// Those of the second chunk, which a crowd at one lock needs.
+    second: &'a [AtomicU64],
     /// The words of the chunk that was used last, and where they begin: a walk goes back and forth in few chunks.
     last: Cell<(usize, &'a [AtomicU64])>,
     log: &'a [AtomicU64],
@@ -50,11 +55,12 @@ impl<'a> Journal<'a> {
     pub(super) fn new(map: &'a Map, area: usize, room: &'a dyn Room) -> Journal<'a> {
         let words = map.words();
         let allocated = &words[format::shard::cells_w(area)];
-        let (first, limit) = (map.chunk(area, 0), limit(allocated) * CELL);
+        let (first, second, limit) = (map.chunk(area, 0), map.chunk(area, 1), limit(allocated) * CELL);
         Journal {
             area,
             map,
             first: &first[..first.len().min(limit)],
+            second: &second[..second.len().min(limit.saturating_sub(SECOND))],
             last: Cell::new((0, &[])),
             log: &words[format::shard::log_w(area)],
             logged: &words[format::shard::logged_w(area)],
@@ -69,13 +75,16 @@ impl<'a> Journal<'a> {
 
     #[inline]
     fn word(&self, at: usize) -> Option<&'a AtomicU64> {
-        match self.first.get(at) {
+        if let Some(word) = self.first.get(at) {
+            return Some(word);
+        }
+        match self.second.get(at.wrapping_sub(SECOND)) {
             None => self.later(at),
             word => word,
         }
     }
 
-    /// A word beyond the first chunk.
+    /// A word beyond these.
     #[inline(never)]
     fn later(&self, at: usize) -> Option<&'a AtomicU64> {
         if at >= self.limit {

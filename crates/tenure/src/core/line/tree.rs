@@ -73,16 +73,22 @@ impl Order for BySeq {
 
     fn pull<A: Arena>(a: &mut A, node: u32) -> bool {
         let (left, right) = children::<BySeq, A>(a, node);
-        let count = size(a, left).saturating_add(size(a, right)).saturating_add(1);
-        let soonest = soon(a, left).min(soon(a, right)).min(get(a, node, claim::END));
         let word = get(a, node, claim::CAPACITY);
-        let fewest = least(a, left).min(least(a, right)).min(lo(word));
-        let same =
-            count == get(a, node, claim::SIZE) && soonest == get(a, node, claim::SOON) && fewest == hi(word);
+        let (mut count, mut soonest, mut fewest) = (1u64, get(a, node, claim::END), lo(word));
+        for child in [left, right] {
+            if child != NONE {
+                count = count.saturating_add(size(a, child));
+                soonest = soonest.min(soon(a, child));
+                fewest = fewest.min(least(a, child));
+            }
+        }
+        if count == get(a, node, claim::SIZE) && soonest == get(a, node, claim::SOON) && fewest == hi(word) {
+            return false;
+        }
         set(a, node, claim::SIZE, count);
         set(a, node, claim::SOON, soonest);
         set(a, node, claim::CAPACITY, pair(lo(word), fewest));
-        !same
+        true
     }
 }
 
