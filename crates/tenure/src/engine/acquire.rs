@@ -9,12 +9,12 @@ use tracing::{Instrument, Span};
 
 use super::asker::Asker;
 use super::claim::{Request, Turn};
-use super::hold::{Dropped, Hold, Phase, Stands};
+use super::hold::{Dropped, Phase, Stands};
 use super::{Engine, scope, telling};
 use crate::backend::{Answer, Call, Standing};
 use crate::core::moment::Moment;
 use crate::core::{backoff, lease};
-use crate::error::{Error, ErrorKind, LostReason, Result};
+use crate::error::{Error, LostReason, Result};
 use crate::key::Key;
 use crate::runtime::{LazyTimer, Runtime, race};
 
@@ -197,7 +197,7 @@ async fn ask(
             Some(answer) => (first_sent, answer),
             None => {
                 let sent = if tries == 0 { first_sent } else { core.runtime.now() };
-                if !sends(hold) {
+                if !hold.sends() {
                     return Ok(Asked::Gone);
                 }
                 let patience = (sent + PATIENCE).min(until).min(give_up);
@@ -214,7 +214,7 @@ async fn ask(
                 if busy {
                     return Ok(Asked::Busy);
                 }
-                core.plan_as(hold, next, stands == Stands::Polling);
+                core.plan(hold, next, stands == Stands::Polling);
                 return Ok(match stands {
                     Stands::Held => Asked::Held,
                     Stands::Waiting | Stands::Polling => Asked::Waiting,
@@ -222,10 +222,7 @@ async fn ask(
                 });
             }
             Some(Err(error)) if !error.kind().may_pass() => {
-                // The store judged the request itself: it took nothing. Behind nonsense there may be a grant.
-                if settles(&error) {
-                    hold.inner().unanswered -= 1;
-                }
+                hold.attempt_failed(&error);
                 return Err(error.of(&hold.claim.key));
             }
             // What does not stand in line does not wait for the store to change its mind either.
@@ -234,9 +231,7 @@ async fn ask(
                 return Err(error.of(&hold.claim.key));
             }
             Some(Err(error)) => {
-                if settles(&error) {
-                    hold.inner().unanswered -= 1;
-                }
+                hold.attempt_failed(&error);
                 tracing::debug!(lock = %hold.claim.key, %error, "attempt failed");
                 last = Some(error);
             }
@@ -252,21 +247,6 @@ async fn ask(
         }
         core.runtime.sleep_until(again.min(give_up)).await;
     }
-}
-
-/// Counts an attempt that is about to be sent. False: the claim was closed or evicted meanwhile, and nothing may be sent.
-pub(super) fn sends(hold: &Hold) -> bool {
-    let mut inner = hold.inner();
-    let asks = inner.phase == Phase::Asking;
-    inner.unanswered += u32::from(asks);
-    asks
-}
-
-/// Whether an error says for sure that the store took nothing: it judged the request itself, or never got it. Behind
-/// nonsense there may be a grant.
-pub(super) fn settles(error: &Error) -> bool {
-    error.is_unsent()
-        || matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported)
 }
 
 enum Waited {

@@ -10,7 +10,7 @@ use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::backend::{Answer, Claim, Grant, Lease, Leave, Standing};
 use crate::core::lease;
 use crate::core::moment::Moment;
-use crate::error::{Lost, LostReason};
+use crate::error::{Error, ErrorKind, Lost, LostReason};
 
 /// Shared by the acquiring future, the guard, the keeper and the sink.
 #[derive(Debug)]
@@ -176,13 +176,21 @@ impl Hold {
         inner.wake_all();
     }
 
+    /// Counts an attempt that is about to be sent. False: the claim was closed or evicted meanwhile, and nothing may be sent.
+    pub(crate) fn sends(&self) -> bool {
+        let mut inner = self.inner();
+        let asks = inner.phase == Phase::Asking;
+        inner.unanswered += u32::from(asks);
+        asks
+    }
+
     /// A request sent at `sent` was answered. Says what to do next.
     pub(crate) fn answered(&self, sent: Moment, now: Moment, answer: Answer) -> Next {
         self.take(&mut self.inner(), sent, now, answer)
     }
 
-    /// The same of an attempt. Says also where the claim stands then. In one step: a withdrawal that comes between the two
-    /// would find neither an attempt without an answer nor what it brought, and leave the lock held.
+    /// The same for an attempt; also says where the claim stands now. The attempt is counted and judged in one step. A
+    /// withdrawal between two steps would see neither an unanswered attempt nor its grant, and leave the lock held.
     pub(crate) fn attempted(&self, sent: Moment, now: Moment, answer: Answer) -> (Next, Stands) {
         let mut inner = self.inner();
         inner.unanswered -= 1;
@@ -196,6 +204,17 @@ impl Hold {
         (next, stands)
     }
 
+    /// An attempt failed. It counts as unanswered for as long as the store may have taken it.
+    pub(crate) fn attempt_failed(&self, error: &Error) {
+        // It judged the request itself, or never got it. Behind nonsense there may be a grant.
+        let took_nothing = error.is_unsent()
+            || matches!(error.kind(), ErrorKind::Config | ErrorKind::Denied | ErrorKind::Unsupported);
+        if took_nothing {
+            self.inner().unanswered -= 1;
+        }
+    }
+
+    /// What an answer changes, whatever was asked.
     fn take(&self, inner: &mut Inner, sent: Moment, now: Moment, answer: Answer) -> Next {
         (inner.failures, inner.trouble) = (0, None);
         if inner.ended() {
@@ -312,8 +331,8 @@ impl Hold {
             Lease::Unbounded => true,
         });
         let next = from.map(|from| self.hold(inner, grant, from, now));
-        // A grant that is good for less than was asked for has yet to be confirmed: that is what the next renewal does. Soon,
-        // and not at once: whoever holds for a moment only would pay for it with a request each time.
+        // A grant for less time than the ttl must be confirmed, which the next renewal does. It is sent a little later: an
+        // immediate one would cost a request for every short hold.
         let whole = grant.lease == Lease::For(self.claim.ttl) || grant.lease == Lease::Unbounded;
         match next {
             Some(Next::At(at)) if !whole => Next::At(at.min(now + CONFIRM)),

@@ -42,7 +42,7 @@ impl Janitor {
         if self.pending.fetch_sub(1, Ordering::SeqCst) == 1 {
             drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
             self.idle.notify_all();
-            self.idle_async.notify_waiters();
+            self.look_again();
         }
     }
 

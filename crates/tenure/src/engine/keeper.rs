@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::acquire::settles;
 use super::hold::{Dropped, Hold, Next, Phase};
 use super::{Core, telling};
 use crate::backend::{Answer, Call, Part};
@@ -205,10 +204,10 @@ fn settle(
         }
         Err(error) => {
             core.reach.told(core, &error);
-            let mut inner = hold.inner();
-            if ask == Ask::Attempt && settles(&error) {
-                inner.unanswered -= 1;
+            if ask == Ask::Attempt {
+                hold.attempt_failed(&error);
             }
+            let mut inner = hold.inner();
             inner.failures += 1;
             telling::failed(hold, matches!(inner.phase, Phase::Held(_)), inner.failures, &error);
             let end = match inner.phase {

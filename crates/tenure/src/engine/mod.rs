@@ -97,13 +97,8 @@ impl Core {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that the keeper looks at `hold` next time at the right moment.
-    fn plan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
-        self.plan_as(hold, next, hold.inner().polls());
-    }
-
-    /// The same for a hold of which it is known whether it `polls`.
-    fn plan_as(self: &Arc<Core>, hold: &Arc<Hold>, next: Next, polls: bool) {
+    /// Sees to it that the keeper looks at `hold` next time at the right moment. `polls`: it waits without a place in the store.
+    fn plan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next, polls: bool) {
         let Some(at) = self.when(next) else { return self.forget(hold) };
         let mut registry = self.registry();
         let late = registry.schedule(hold, at, polls);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use super::Engine;
-use super::acquire::{Begun, PATIENCE, Patience, drive, sends};
+use super::acquire::{Begun, PATIENCE, Patience, drive};
 use super::asker::{Asker, First};
 use super::claim::{Request, Turn};
 use crate::backend::{Answer, Call, Claim, Part};
@@ -24,7 +24,7 @@ pub(crate) async fn try_all(engine: &Arc<Engine>, requests: &[&Request]) -> Vec<
     let mut turns: Vec<Option<Result<Turn>>> = Vec::with_capacity(requests.len());
     for (i, request) in requests.iter().enumerate() {
         let turn = engine.usable().and_then(|()| Turn::new(engine, request, false, 1, sent));
-        if turn.as_ref().is_ok_and(|turn| sends(&turn.hold)) {
+        if turn.as_ref().is_ok_and(|turn| turn.hold.sends()) {
             parts.entry(core.backend.part(&request.key)).or_default().push(i);
         }
         turns.push(Some(turn));

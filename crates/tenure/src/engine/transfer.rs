@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acquire::{PATIENCE, pause, settles};
+use super::acquire::{PATIENCE, pause};
 use super::claim::{Request, Turn};
-use super::hold::{Next, Phase, gone};
+use super::hold::{Next, Stands, gone};
 use super::{Core, Engine, janitor, scope, telling};
 use crate::backend::{Anchor, Call, Claim, Leave};
 use crate::capability::{Needs, Transfer};
@@ -90,15 +90,10 @@ async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
     let mut last = None;
     loop {
         let sent = core.runtime.now();
-        {
-            let mut inner = hold.inner();
-            if inner.phase != Phase::Asking {
-                drop(inner);
-                next.engine.usable()?;
-                // Evicted between the store's answers.
-                return Err(Lost::new(key.clone(), LostReason::Gone).into());
-            }
-            inner.unanswered += 1;
+        if !hold.sends() {
+            next.engine.usable()?;
+            // Evicted between the store's answers.
+            return Err(Lost::new(key.clone(), LostReason::Gone).into());
         }
         let patience = (sent + PATIENCE).min(until);
         match race(
@@ -109,9 +104,9 @@ async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
         .await
         {
             Some(Ok(answer)) => {
-                hold.inner().unanswered -= 1;
                 let why = gone(answer.standing.clone());
-                core.plan(hold, hold.answered(sent, core.runtime.now(), answer));
+                let (next_look, stands) = hold.attempted(sent, core.runtime.now(), answer);
+                core.plan(hold, next_look, stands == Stands::Polling);
                 return match next.check() {
                     Ok(_) => Ok(()),
                     Err(_) if next.engine.usable().is_err() => next.engine.usable(),
@@ -120,15 +115,11 @@ async fn drive(next: &Turn, from: &Claim, deadline: Moment) -> Result<()> {
                 };
             }
             Some(Err(error)) if !error.kind().may_pass() => {
-                if settles(&error) {
-                    hold.inner().unanswered -= 1;
-                }
+                hold.attempt_failed(&error);
                 return Err(error.of(key));
             }
             Some(Err(error)) => {
-                if settles(&error) {
-                    hold.inner().unanswered -= 1;
-                }
+                hold.attempt_failed(&error);
                 tracing::debug!(lock = %key, %error, "transfer failed");
                 last = Some(error);
             }

@@ -145,7 +145,7 @@ fn l5_a_grant_wakes_whoever_waits_for_it_whatever_else_is_said() {
     shuttle::check_random(scenario, SCHEDULES);
 }
 
-/// A claim without a place in the store is dropped while the keeper's attempt is answered.
+/// A polling claim is dropped while the answer to its attempt arrives.
 #[test]
 fn s6_whoever_withdraws_finds_the_attempt_or_its_grant() {
     let scenario = || {
