@@ -20,14 +20,15 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use super::create::{self, Found};
 use super::format::Header;
-use super::place::{Dir, FileId};
+use super::place::{Dir, FileId, refused};
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 
 /// For how long a look is good, in ns of the boot clock.
 const GOOD_NS: u64 = 1_000_000_000;
-/// The same for a release: for how long the files are taken to be where they were, and for how long not to be removed.
+/// For how long a release may rely on a look, if the files still exist.
 const RECENT_NS: u64 = 500_000_000;
+/// For how long a release may rely on a look, or on the files having existed, without asking again.
 const BRAND_NEW_NS: u64 = 1_000_000;
 /// The same in µs, of which tokens are made.
 const GOOD_US: i64 = 1_000_000;
@@ -57,7 +58,11 @@ impl Files {
         for _ in 0..100 {
             let Some(live) = dir.open_file(create::LIVE, true)? else { continue };
             let (store, header) = create::open(&dir, live.as_fd(), runtime)?;
-            let (live_id, store_id) = (FileId::of(live.as_fd())?, FileId::of(store.as_fd())?);
+            let id = |file: &OwnedFd| {
+                FileId::of(file.as_fd())
+                    .map_err(|e| refused(e, "the store's files cannot be looked at", &dir.path))
+            };
+            let (live_id, store_id) = (id(&live)?, id(&store)?);
             let files = Files { dir, live, store, live_id, store_id };
             if files.in_place() {
                 return Ok((files, header));
@@ -106,7 +111,7 @@ pub(super) struct Looks {
     until: AtomicU64,
     /// Up to which token.
     tokens: AtomicI64,
-    /// Until when it is good enough for a release that the files were not removed.
+    /// Until when a release need not ask again whether the files were removed.
     linked: AtomicU64,
 }
 
@@ -118,15 +123,16 @@ impl Looks {
         now < self.until.load(Relaxed) && token <= self.tokens.load(Relaxed)
     }
 
-    /// Whether a release counts without a look. Three paths to look up would take longer than all the rest of a hand-over. Whoever
-    /// removes a store removes its files, and an open file tells at once; that it was moved is seen by the next look, which
-    /// is half a second away at most.
+    /// Whether a release counts without a look, which costs three lookups of paths: more than the rest of a hand-over. Removing
+    /// a store removes its files, and one of them is open here: asking about that costs little. That the store was moved is
+    /// noticed by the next look, within half a second.
     #[inline]
     pub(super) fn good_for_release(&self, files: &Files, now: u64) -> bool {
         let looked = self.until.load(Relaxed);
-        now < self.linked.load(Relaxed)
-            || now.saturating_add(GOOD_NS) < looked.saturating_add(BRAND_NEW_NS)
-            || (now.saturating_add(GOOD_NS) < looked.saturating_add(RECENT_NS) && self.linked(files, now))
+        let since_look = now.saturating_add(GOOD_NS).saturating_sub(looked);
+        since_look < BRAND_NEW_NS
+            || now < self.linked.load(Relaxed)
+            || (since_look < RECENT_NS && self.linked(files, now))
     }
 
     #[cold]

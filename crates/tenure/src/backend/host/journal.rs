@@ -84,7 +84,7 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// A word beyond these.
+    /// A word beyond the second chunk.
     #[inline(never)]
     fn later(&self, at: usize) -> Option<&'a AtomicU64> {
         if at >= self.limit {

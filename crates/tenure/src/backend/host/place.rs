@@ -178,8 +178,8 @@ impl Dir {
         }
     }
 
-    /// Whether `name` still is this file, and not removed or replaced since. The file must be open: its numbers would be free
-    /// for another one otherwise.
+    /// Whether `name` still is this file, and was not removed or replaced. The file must be open: otherwise a new file could
+    /// have its number.
     pub(super) fn is_still(&self, name: &str, id: FileId) -> bool {
         let there = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
         there.is_ok_and(|there| FileId::from(&there) == id)
@@ -192,12 +192,8 @@ pub(super) struct FileId(u64, u64);
 
 impl FileId {
     /// That of an open file.
-    pub(super) fn of(fd: BorrowedFd<'_>) -> Result<FileId> {
-        let stat = rustix::fs::fstat(fd).map_err(|e| {
-            let errno = std::io::Error::from(e);
-            Error::unavailable(format!("a file of the store cannot be looked at: {errno}"), "try again")
-        })?;
-        Ok(FileId::from(&stat))
+    pub(super) fn of(fd: BorrowedFd<'_>) -> std::result::Result<FileId, Errno> {
+        rustix::fs::fstat(fd).map(|stat| FileId::from(&stat))
     }
 }
 

@@ -41,12 +41,13 @@ impl<'a> Shard<'a> {
         Ok(lines)
     }
 
-    /// Its lines, to be opened where they lie: they are large, and a verb should not move them about.
+    /// Its lines, before [`open`](Shard::open). They are large, so a verb opens them in place instead of moving them.
     #[inline]
     pub(super) fn unopened(&self) -> Lines<Journal<'_>> {
         Lines::unopened(Journal::new(&self.store.map, self.area(), self.store))
     }
 
+    /// Makes the lines usable.
     #[inline]
     pub(super) fn open(&self, lines: &mut Lines<Journal<'_>>) -> Result<(), Refusal> {
         let words = self.store.map.words();

@@ -205,8 +205,7 @@ impl Inner {
         self.looks.fresh(now, token) || self.look_now()
     }
 
-    /// The same for a release: that the files were removed is known within a millisecond, so that a hold of any length learns
-    /// that it was lost.
+    /// The same for a release. A removed store is noticed within a millisecond, so even a short hold learns that it was lost.
     #[inline]
     pub(super) fn stands_at_release(&self, now: u64) -> bool {
         self.looks.good_for_release(&self.files, now) || self.look_now()
