@@ -1,8 +1,8 @@
 //! Whether the caller's runtime can have an I/O driver.
 //!
 //! A runtime that was built without `enable_io` panics when a connection is made in it, and tokio offers no way to ask
-//! before. On Linux every I/O driver has an epoll descriptor. If all of those in this process belong to threads of our own,
-//! the caller's runtime has no driver. If others are there, nothing is known: they may be another runtime's.
+//! before. On Linux every I/O driver has an epoll descriptor. If all of them belong to threads of our own, the caller's
+//! runtime has no driver. If there are others, we cannot tell: they may belong to another runtime.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,9 +24,9 @@ impl Own {
     pub(super) fn around<T>(make: impl FnOnce() -> T) -> (Own, T) {
         // One at a time, so that each counts its own.
         let mut ours = ours();
-        let before: BTreeSet<i32> = all().collect();
+        let before: BTreeSet<i32> = all().into_iter().flatten().collect();
         let made = make();
-        let own: Vec<i32> = all().filter(|fd| !before.contains(fd)).collect();
+        let own: Vec<i32> = all().into_iter().flatten().filter(|fd| !before.contains(fd)).collect();
         ours.extend(&own);
         (Own(own), made)
     }
@@ -41,22 +41,17 @@ impl Drop for Own {
     }
 }
 
-/// Whether any runtime but our own may have an I/O driver. Also if the system does not tell.
+/// Whether any runtime but our own may have an I/O driver. Also true if the system does not list descriptors.
 pub(super) fn others_may_have_one() -> bool {
     let ours = ours();
-    !is_told() || all().any(|fd| !ours.contains(&fd))
+    all().is_none_or(|mut all| all.any(|fd| !ours.contains(&fd)))
 }
 
-/// Whether this system lists descriptors.
-fn is_told() -> bool {
-    cfg!(target_os = "linux") && std::fs::read_dir("/proc/self/fd").is_ok()
-}
-
-/// All epoll descriptors of this process.
-fn all() -> impl Iterator<Item = i32> {
-    let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+/// All epoll descriptors of this process. `None`: the system does not list them.
+fn all() -> Option<impl Iterator<Item = i32>> {
+    let listed = std::fs::read_dir("/proc/self/fd").ok().filter(|_| cfg!(target_os = "linux"))?;
     let is_epoll = |entry: &std::fs::DirEntry| {
         std::fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
     };
-    listed.filter(is_epoll).filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    Some(listed.flatten().filter(is_epoll).filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
