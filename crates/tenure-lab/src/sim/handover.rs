@@ -44,11 +44,7 @@ impl Hurt {
     /// Strikes whoever waits.
     fn strike(self, world: &World, waiter: &Machine) {
         world.lose_pushes(self == Hurt::PushesLost);
-        let told: Vec<u64> = {
-            let server = world.server(0);
-            let of = server.subscribed.range((waiter.number, 0)..=(waiter.number, u64::MAX));
-            of.map(|(_, number)| *number).collect()
-        };
+        let told = world.server(0).pushes_over(waiter.number);
         for connection in told {
             match (self, waiter.connection(connection)) {
                 (Hurt::Cut, Some(connection)) => connection.cut(),

@@ -274,8 +274,7 @@ fn push(world: &Arc<World>, home: usize, news: News) {
     }
     // Over every connection on which this machine asked for pushes; the others have one that nobody sees.
     let over: Vec<Option<u64>> = if world.store.connects() {
-        let server = world.server(0);
-        server.subscribed.range((home, 0)..=(home, u64::MAX)).map(|(_, number)| Some(*number)).collect()
+        world.server(0).pushes_over(home).into_iter().map(Some).collect()
     } else {
         vec![None]
     };

@@ -48,7 +48,7 @@ pub(super) struct Server {
     /// Which machine asked for a claim last: its pushes go there.
     homes: HashMap<u128, usize>,
     /// The connections over which it pushes: of which machine, and which of its.
-    pub(super) subscribed: BTreeSet<(usize, u64)>,
+    subscribed: BTreeSet<(usize, u64)>,
     /// While it is down or stands still, until then.
     pub(super) down_until: u64,
     pub(super) still_until: u64,
@@ -122,6 +122,11 @@ impl Server {
     /// From the start, its clock runs `ppm` fast.
     pub(super) fn drift(&mut self, ppm: i64) {
         self.clock = Clock::new(0, BOOTED, ppm);
+    }
+
+    /// The connections over which it pushes to a machine.
+    pub(super) fn pushes_over(&self, machine: usize) -> Vec<u64> {
+        self.subscribed.range((machine, 0)..=(machine, u64::MAX)).map(|(_, number)| *number).collect()
     }
 
     /// Keeps a copy of its memory, for a rollback.
