@@ -69,7 +69,7 @@ struct Choice {
     skip: Vec<String>,
     exact: bool,
     list: bool,
-    /// Only those that the attribute `#[ignore]` would mark: there are none.
+    /// Only tests marked `#[ignore]`. These tests have no such mark, so none runs.
     only_ignored: bool,
 }
 

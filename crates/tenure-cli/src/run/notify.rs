@@ -148,8 +148,8 @@ fn listen() -> io::Result<(UnixDatagram, OsString)> {
     Err(ErrorKind::AddrInUse.into())
 }
 
-/// Abstract names are everybody's to send to. Heard are the descendants of `tenure run`, and those who could send in its
-/// name anyway: its own user, and root. A descendant of the same user may have ended since it sent.
+/// Anybody can send to an abstract name. Accepted are the descendants of `tenure run`, its own user, and root, who could send
+/// in its name anyway. A descendant of the same user may have ended since it sent.
 fn is_from_here(message: &Datagram) -> bool {
     let me = rustix::process::geteuid().as_raw();
     message.uid.is_some_and(|uid| uid == me || uid == 0)

@@ -137,7 +137,7 @@ fn messages_pass_through_several_runs() {
     assert_eq!(until("the end", || child.0.try_wait().unwrap()).code(), Some(0));
 }
 
-/// A manager that does not read delays the messages, and neither the signals nor the end.
+/// A manager that does not read delays messages, but neither signals nor the end.
 #[test]
 fn a_service_manager_that_does_not_read_delays_nothing_else() {
     let place = Place::new();

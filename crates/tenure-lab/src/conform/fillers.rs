@@ -22,7 +22,7 @@ struct Filled {
 }
 
 impl Ctx {
-    /// The same store, with another kind of lock; of what is no mutex fewer rounds, since the kinds share nearly all.
+    /// The same store with another kind of lock. Other kinds than the mutex run fewer rounds, since most of the code is shared.
     #[must_use]
     pub fn facing(mut self, face: Face) -> Ctx {
         self.face = face;

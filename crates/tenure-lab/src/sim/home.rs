@@ -1,4 +1,4 @@
-//! The runtime that a client connected in: it may stand still, or end before the client does.
+//! The runtime that a client connected in: it may block, or end before the client does.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// It stands still, or goes on.
+    /// It blocks, or goes on.
     pub(super) fn block(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
         self.wake();

@@ -7,8 +7,9 @@
 //! - [`net`]: what the stores over a network share: two connections that are kept up, and a watchdog.
 //!
 //! A backend knows one store and no primitive's name. It drives nothing by itself: the engine decides when to ask,
-//! when to renew and until when to believe. Every verb is idempotent on the claim id. There are no default methods,
-//! so a wrapper (fault injection, recording) that forgets a verb does not compile.
+//! when to renew and until when to believe. Every verb is idempotent on the claim id. No verb has a default
+//! method, so a wrapper (fault injection, recording) that forgets a verb does not compile. `attempt_one` has one, which goes
+//! through the wrapper's own `attempt`.
 
 use std::fmt;
 use std::sync::Arc;
