@@ -402,6 +402,11 @@ impl Hold {
         inner.unanswered > 0
     }
 
+    /// Whether it was released or withdrawn.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner().phase == Phase::Done
+    }
+
     /// Ends it from our side, and says what there was to end. `None`: it had ended before.
     pub(crate) fn end(&self) -> Option<Ended> {
         let mut inner = self.inner();
@@ -409,9 +414,10 @@ impl Hold {
             return None;
         }
         self.deadline.store(0, Ordering::Release);
+        let there = inner.may_be_there();
         let before = std::mem::replace(&mut inner.phase, Phase::Done);
         inner.wake_all();
-        Some(Ended { before, placed: inner.placed, unanswered: inner.unanswered > 0, leaving: inner.leaving })
+        Some(Ended { before, there, unanswered: inner.unanswered > 0, leaving: inner.leaving })
     }
 
     /// Registers a listener for the loss; the same `slot` again replaces its waker.
@@ -446,8 +452,8 @@ impl Hold {
 /// What a hold was when it ended.
 pub(crate) struct Ended {
     pub(crate) before: Phase,
-    /// Whether the store keeps a place for it, if it waited.
-    pub(crate) placed: bool,
+    /// Whether the store may have something of it.
+    pub(crate) there: bool,
     /// Whether an attempt is still unanswered.
     pub(crate) unanswered: bool,
     /// What a release that had begun was to leave.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 
-use super::hold::gone;
+use super::hold::{Next, gone};
 use super::{Core, Hold};
 use crate::backend::{Changed, ClaimId, News, Sink, Standing, Watched};
 use crate::error::LostReason;
@@ -112,7 +112,7 @@ impl Hub {
     fn gone(&self, id: ClaimId, why: LostReason) {
         self.with(id, |core, hold| {
             hold.gone(why);
-            core.forget(hold);
+            core.replan(hold, Next::Never);
         });
     }
 }

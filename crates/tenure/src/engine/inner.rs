@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::hold::Phase;
+use super::hold::{Dropped, Phase};
 use super::sync::MutexGuard;
 use crate::backend::{Grant, Leave, Owner};
 use crate::core::moment::Moment;
-use crate::error::Error;
+use crate::error::{Error, LostReason};
 
 /// What [`Hold`](super::hold::Hold) knows of its claim.
 #[derive(Debug)]
@@ -154,6 +154,25 @@ impl Inner {
             let replaced = self.acquirer.replace(waker.clone());
             self.replaced.extend(replaced);
         }
+    }
+
+    /// Whether the store may have something of it that nobody has withdrawn.
+    pub(crate) fn may_be_there(&self) -> bool {
+        let unanswered = self.unanswered > 0;
+        match self.phase {
+            // `close` has released it.
+            Phase::Lost(LostReason::Closed) | Phase::Done => false,
+            // Nothing was ever sent, or the store said itself that it has nothing of this id.
+            Phase::Asking | Phase::Dropped(Dropped::Told | Dropped::Closed) => unanswered,
+            Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) => unanswered,
+            Phase::Waiting => self.placed || unanswered,
+            _ => true,
+        }
+    }
+
+    /// Whether it is over, and its task has yet to withdraw it.
+    pub(super) fn awaits_withdrawal(&self) -> bool {
+        matches!(self.phase, Phase::Dropped(_)) && self.may_be_there()
     }
 
     /// Whether answers and pushes change nothing any more.

@@ -65,56 +65,63 @@ impl Janitor {
     }
 }
 
-/// Waits until nothing is pending and no release is under way, at most until `until`.
-pub(super) async fn idle(core: &Core, until: Moment) {
+/// Waits until nothing is pending and no release is under way, at most until `until`. Returns how many of them are left.
+pub(super) async fn idle(core: &Core, until: Moment) -> usize {
     let wait = async {
         loop {
             let notified = core.janitor.idle_async.notified();
-            if core.janitor.pending() == 0 && core.registry().leaving() == 0 {
-                return;
+            if left(core) == 0 {
+                return 0;
             }
             notified.await;
         }
     };
-    race(&*core.runtime, until, wait).await;
+    race(&*core.runtime, until, wait).await.unwrap_or_else(|| left(core))
+}
+
+/// How many withdrawals and releases are under way.
+fn left(core: &Core) -> usize {
+    let releases = core.registry().leaving();
+    core.janitor.pending().max(releases)
 }
 
 /// Withdraws a hold whose owner is gone: takes it out of the keeper's hands and tells the store, in the background.
 pub(super) fn withdraw(core: &Arc<Core>, hold: &Arc<Hold>) {
-    let Some(Ended { before, placed, unanswered, leaving }) = hold.end() else { return };
+    if hold.has_ended() {
+        return;
+    }
+    // Before it ends: `close` must find it either in the registry or among those that leave.
     let ours = Leaving::begin(core, hold.claim.id);
+    let Some(Ended { before, there, unanswered, leaving }) = hold.end() else { return };
+    if !there {
+        return;
+    }
     // A release that had begun goes on with what it was to leave.
     let leave = leaving.unwrap_or(Leave::Nothing);
-    match before {
-        // `close` has released it.
-        Phase::Lost(LostReason::Closed) => return,
-        // Nothing was ever sent, or the store said itself that it has nothing of this id.
-        Phase::Asking | Phase::Dropped(Dropped::Told | Dropped::Closed) if !unanswered => return,
-        Phase::Lost(LostReason::Gone | LostReason::Evicted(_)) if !unanswered => return,
-        Phase::Waiting if !placed && !unanswered => return,
-        _ => {}
-    }
     telling::withdrawn(&before);
     start(core, hold.parting().into_owned(), leave, unanswered);
     drop(ours); // the withdrawal has begun, and has its own
 }
 
-/// `close` takes a hold away from its guard.
+/// `close` takes a hold away from its guard, and withdraws what waits or is about to be withdrawn by its task.
 pub(super) fn close(core: &Arc<Core>, hold: &Arc<Hold>) {
-    let unanswered = {
+    let (there, unanswered) = {
         let mut inner = hold.inner();
+        let there = inner.may_be_there();
         match inner.phase {
             Phase::Held(_) => hold.lose(&mut inner, LostReason::Closed),
-            Phase::Asking | Phase::Waiting => {
+            Phase::Asking | Phase::Waiting | Phase::Dropped(_) => {
                 inner.phase = Phase::Dropped(Dropped::Closed);
                 inner.wake_all();
             }
             _ => return,
         }
-        inner.unanswered > 0
+        (there, inner.unanswered > 0)
     };
     let ours = Leaving::begin(core, hold.claim.id);
-    start(core, hold.parting().into_owned(), Leave::Nothing, unanswered);
+    if there {
+        start(core, hold.parting().into_owned(), Leave::Nothing, unanswered);
+    }
     drop(ours);
 }
 

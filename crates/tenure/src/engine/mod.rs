@@ -99,7 +99,7 @@ impl Core {
 
     /// Sees to it that the keeper looks at `hold` next time at the right moment. `polls`: it waits without a place in the store.
     fn plan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next, polls: bool) {
-        let Some(at) = self.when(next) else { return self.forget(hold) };
+        let Some(at) = self.when(hold, next) else { return self.forget(hold) };
         let mut registry = self.registry();
         let late = registry.schedule(hold, at, polls);
         self.after_planning(registry, late);
@@ -107,15 +107,15 @@ impl Core {
 
     /// The same for a hold that may have been removed meanwhile: it stays out.
     fn replan(self: &Arc<Core>, hold: &Arc<Hold>, next: Next) {
-        let Some(at) = self.when(next) else { return self.forget(hold) };
+        let Some(at) = self.when(hold, next) else { return self.forget(hold) };
         let polls = hold.inner().polls();
         let mut registry = self.registry();
         let late = registry.reschedule(hold, at, polls);
         self.after_planning(registry, late);
     }
 
-    /// At which moment the keeper looks again; `None`: never.
-    fn when(&self, next: Next) -> Option<Moment> {
+    /// At which moment the keeper looks again; `None`: never, and `close` need not know of it either.
+    fn when(&self, hold: &Hold, next: Next) -> Option<Moment> {
         match next {
             Next::At(at) => Some(at),
             Next::Poll(pause) => {
@@ -125,7 +125,7 @@ impl Core {
                 let pause = backoff::poll(pause, crowd, u64::from_le_bytes(dice));
                 Some(self.runtime.now() + pause)
             }
-            Next::Never => None,
+            Next::Never => hold.inner().awaits_withdrawal().then_some(Moment::NEVER),
         }
     }
 
@@ -280,14 +280,14 @@ impl Engine {
         for hold in holds {
             janitor::close(&self.core, &hold);
         }
-        janitor::idle(&self.core, self.core.runtime.now() + janitor::CLOSE_WAIT).await;
+        // Not counted once more below: a wait that has just ended is looked at by its task then, which has nothing to send.
+        let left = janitor::idle(&self.core, self.core.runtime.now() + janitor::CLOSE_WAIT).await;
         // The last words to a store that does not answer are not waited for either.
         let end = self.core.runtime.now() + janitor::CLOSE_WAIT;
         race(&*self.core.runtime, end, self.core.backend.close()).await;
         // Whoever watches learns that there is nothing more to see.
         self.hub.news(News::Changed);
-        let under_way = self.core.registry().leaving();
-        match self.core.janitor.pending().max(under_way) {
+        match left {
             0 => Ok(()),
             n => Err(Error::uncertain(
                 format!("{n} locks could not be released before the client was closed"),
