@@ -41,15 +41,18 @@ pub(crate) fn run(args: &[String]) -> Result<bool, Stop> {
     }
     // Once more at the end: what was said above is many lines away.
     println!();
-    for what in failed {
-        println!("failed: {what}");
+    for failed in failed {
+        println!("failed: {}", failed.name);
+        for line in failed.why {
+            println!("    {line}");
+        }
     }
     println!("{counts}");
     Ok(counts.failed == 0)
 }
 
 /// Runs `cargo test` with some more arguments, and adds what failed.
-fn one(suite: &[String], failed: &mut Vec<String>) -> Result<Counts, Stop> {
+fn one(suite: &[String], failed: &mut Vec<Failed>) -> Result<Counts, Stop> {
     let mut command = cargo(&["test", "--no-fail-fast"]);
     if !suite.iter().any(|a| a == "--package") {
         command.arg(WHOLE[0]);
@@ -59,34 +62,82 @@ fn one(suite: &[String], failed: &mut Vec<String>) -> Result<Counts, Stop> {
 }
 
 /// The programs that use the library with other crates, which are not in the workspace.
-fn apart(failed: &mut Vec<String>) -> Result<Counts, Stop> {
+fn apart(failed: &mut Vec<Failed>) -> Result<Counts, Stop> {
     let manifest = ["--manifest-path", "integrations/Cargo.toml", "--target-dir", "target"];
     counted(cargo(&[&["test", "--no-fail-fast"], &manifest[..]].concat()), "integrations", failed)
 }
 
-fn counted(mut command: Command, what: &str, failed: &mut Vec<String>) -> Result<Counts, Stop> {
+fn counted(mut command: Command, what: &str, failed: &mut Vec<Failed>) -> Result<Counts, Stop> {
     let mut counts = Counts::default();
     let (watchdog, mut ignored) = (Watchdog::new(hang::limit()), BTreeSet::new());
+    let mut section: Option<String> = None;
     let status = watch(&mut command, |cargo, said| {
         watchdog.hear(cargo, said);
         let Said::Line(line) = said else { return };
         ignored.extend(Counts::ignored_at_run_time(line).map(str::to_owned));
         counts += Counts::of_line(line).unwrap_or_default();
-        failed.extend(failed_test(line).map(str::to_owned));
+        failed.extend(failed_test(line).map(|name| Failed::new(name.to_owned())));
+        section = match section_of(line) {
+            Some(Section::Of(name)) => Some(name.to_owned()),
+            Some(Section::End) => None,
+            None => {
+                let of = failed.iter_mut().rfind(|failed| section.as_ref() == Some(&failed.name));
+                of.into_iter().for_each(|failed| failed.add(line));
+                section.take() // it goes on
+            }
+        };
     })?;
     counts.skip(ignored.len());
     let hung = watchdog.end();
     counts.failed += hung.len() as u64;
-    failed.extend(hung);
+    failed.extend(hung.into_iter().map(Failed::new));
     if !status.success() && counts.failed == 0 {
         // It did not compile, or a test binary died before it could close.
         counts.failed = 1;
-        failed.push(format!("cargo test {what}: {status} before everything was judged"));
+        failed.push(Failed::new(format!("cargo test {what}: {status} before everything was judged")));
     }
     if status.success() && counts.is_empty() {
         return Err(Stop::Broken("that selects no test".into()));
     }
     Ok(counts)
+}
+
+/// A test that failed.
+struct Failed {
+    name: String,
+    /// The beginning of what it wrote.
+    why: Vec<String>,
+}
+
+impl Failed {
+    /// So many lines are kept: the rest is in the log.
+    const LINES: usize = 24;
+
+    fn new(name: String) -> Failed {
+        Failed { name, why: Vec::new() }
+    }
+
+    fn add(&mut self, line: &str) {
+        if self.why.len() < Failed::LINES && !line.is_empty() {
+            self.why.push(line.to_owned());
+        }
+    }
+}
+
+/// Where a test binary says why its tests failed: a section for each.
+#[derive(Debug, PartialEq, Eq)]
+enum Section<'a> {
+    Of(&'a str),
+    End,
+}
+
+/// What this line begins, if anything. A harness of ours leaves out the word `stdout`.
+fn section_of(line: &str) -> Option<Section<'_>> {
+    if line == "failures:" || line.starts_with("test result: ") {
+        return Some(Section::End);
+    }
+    let name = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+    Some(Section::Of(name.strip_suffix(" stdout").unwrap_or(name)))
 }
 
 /// The name of the test that this line says has failed, if it is such a line.
@@ -97,7 +148,16 @@ fn failed_test(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::failed_test;
+    use super::{Section, failed_test, section_of};
+
+    #[test]
+    fn sections_of_failures_are_found() {
+        assert_eq!(section_of("---- a::b stdout ----"), Some(Section::Of("a::b")));
+        assert_eq!(section_of("---- a::b ----"), Some(Section::Of("a::b")));
+        assert_eq!(section_of("test result: FAILED. 1 passed; 1 failed"), Some(Section::End));
+        assert_eq!(section_of("failures:"), Some(Section::End));
+        assert_eq!(section_of("panicked at a.rs:1:1:"), None);
+    }
 
     #[test]
     fn failed_tests_are_named() {
