@@ -61,6 +61,19 @@ impl Undo {
     }
 }
 
+/// Since when the store may not know the last token of a lock.
+enum Forgotten {
+    /// For so short a time that clients may still tell of what they acquired before.
+    Just(Instant),
+    /// They had acquired so much by then.
+    Acquired(u64),
+}
+
+/// Clients have told all that they acquired this much earlier.
+const TOLD: Duration = Duration::from_secs(1);
+/// Each lock is among so many acquisitions.
+const ALL_LOCKS: u64 = 200;
+
 struct Active {
     fault: Fault,
     ends: Instant,
@@ -110,6 +123,7 @@ pub(super) struct Faults {
     copied: Instant,
     /// When a fault that clients must notice strikes next: not at random, since they have to come back in between.
     paced: Instant,
+    forgotten: Option<Forgotten>,
     /// Only these faults, if any are named.
     only: &'static [&'static str],
 }
@@ -127,6 +141,7 @@ impl Faults {
             begun: 0,
             copied,
             paced: now + Duration::from_secs(3),
+            forgotten: None,
             only,
         }
     }
@@ -137,8 +152,13 @@ impl Faults {
         let now = Instant::now();
         while let Some(over) = self.active.iter().position(|active| active.ends <= now) {
             let active = self.active.swap_remove(over);
+            let forgets = matches!(&active.undo, Undo::Store(fault) if fault.forgets);
             undo(targets, active)?;
+            if forgets {
+                self.forgotten = Some(Forgotten::Just(Instant::now()));
+            }
         }
+        self.remember(targets.clients.acquired());
         if let Some(own) = &targets.own
             && now.duration_since(self.copied) > Duration::from_secs(2)
             && !self.busy(Undo::of_the_store)
@@ -165,6 +185,17 @@ impl Faults {
     pub(super) fn look_after(&mut self, targets: &mut Targets) -> Outcome<()> {
         let told = targets.clients.look_after(self.ttl, &mut self.dice)?;
         targets.tell_ended(told)
+    }
+
+    /// The store knows the last token of every lock again once each was granted.
+    fn remember(&mut self, acquired: u64) {
+        match self.forgotten {
+            Some(Forgotten::Just(at)) if at.elapsed() >= TOLD => {
+                self.forgotten = Some(Forgotten::Acquired(acquired));
+            }
+            Some(Forgotten::Acquired(by_then)) if acquired >= by_then + ALL_LOCKS => self.forgotten = None,
+            _ => {}
+        }
     }
 
     /// Ends everything.
@@ -208,7 +239,9 @@ impl Faults {
             let wanted = self.only.is_empty() || self.only.contains(&fault.name);
             let now = fault.half == Half::Either || fault.half == half;
             let of_this_kind = matches!(fault.lasts, Lasts::UntilNoticed(_)) == paced;
-            of_this_kind && now && (paced || (wanted && !self.busy(Undo::of_the_store)))
+            // Tokens were forgotten, and then the clock goes back: no store that relies on its clock could keep S2.
+            let safe = !fault.turns_back || self.forgotten.is_none();
+            of_this_kind && now && safe && (paced || (wanted && !self.busy(Undo::of_the_store)))
         });
         faults
     }
@@ -275,6 +308,9 @@ impl Faults {
         let target = if own.log().is_some() { "server" } else { "store" };
         let told = self.told(fault.name, target, fault.breaks, targets)?;
         own.strike(&fault, self.ttl, &mut self.dice)?;
+        if fault.forgets {
+            self.forgotten = Some(Forgotten::Just(Instant::now()));
+        }
         let span = match fault.lasts {
             Lasts::NoTime => Duration::ZERO,
             Lasts::AWhile => self.span(),

@@ -81,8 +81,9 @@ impl Interceptor for Shifted {
     }
 }
 
-/// The lease counts from the answer: it is believed for longer by as long as the answer took. The store is asked for half of
-/// the lease, since the engine never believes in more than it asked for.
+/// The lease counts from the answer: it is believed for longer by as long as the answer took. The store is asked for a
+/// quarter of the lease, since the engine never believes in more than it asked for: only an answer that takes less than the
+/// rest of the lease can be believed for too long.
 #[derive(Default)]
 struct FromAnswer;
 
@@ -97,13 +98,13 @@ fn longer(answer: tenure::Result<Answer>, sent: u64) -> tenure::Result<Answer> {
 impl Interceptor for FromAnswer {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
         let sent = boot_ns();
-        Box::pin(async move { longer(store.attempt(&half(claim)).await, sent) })
+        Box::pin(async move { longer(store.attempt(&part(claim, 4)).await, sent) })
     }
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         let sent = boot_ns();
         Box::pin(async move {
-            let halves: Vec<Claim> = claims.iter().map(half).collect();
-            store.renew(&halves).await.into_iter().map(|a| longer(a, sent)).collect()
+            let quarters: Vec<Claim> = claims.iter().map(|claim| part(claim, 4)).collect();
+            store.renew(&quarters).await.into_iter().map(|a| longer(a, sent)).collect()
         })
     }
 }
@@ -162,17 +163,18 @@ fn whole(answer: tenure::Result<Answer>) -> tenure::Result<Answer> {
     Ok(answer)
 }
 
-fn half(claim: &Claim) -> Claim {
-    Claim { ttl: claim.ttl / 2, ..claim.clone() }
+/// Asks for the lease divided by so much.
+fn part(claim: &Claim, by: u32) -> Claim {
+    Claim { ttl: claim.ttl / by, ..claim.clone() }
 }
 
 impl Interceptor for Cut {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
-        Box::pin(async move { whole(store.attempt(&half(claim)).await) })
+        Box::pin(async move { whole(store.attempt(&part(claim, 2)).await) })
     }
     fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
         Box::pin(async move {
-            let halves: Vec<Claim> = claims.iter().map(half).collect();
+            let halves: Vec<Claim> = claims.iter().map(|claim| part(claim, 2)).collect();
             store.renew(&halves).await.into_iter().map(whole).collect()
         })
     }

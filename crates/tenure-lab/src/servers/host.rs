@@ -29,17 +29,15 @@ use crate::num::Dice;
 const NOTICED: Lasts = Lasts::UntilNoticed(Duration::from_millis(1050));
 
 const FAULTS: [Fault; 3] = [
-    Fault { name: "delete_store", weight: 1, half: Half::Second, lasts: NOTICED, breaks: &[] },
-    Fault { name: "delete_live", weight: 1, half: Half::Either, lasts: NOTICED, breaks: &[] },
+    removed("delete_store", Half::Second, &[]),
+    removed("delete_live", Half::Either, &[]),
     // Later clients cannot know of the holders: two groups, until the old one notices.
-    Fault {
-        name: "delete_directory",
-        weight: 1,
-        half: Half::First,
-        lasts: NOTICED,
-        breaks: &["S1", "S2", "S5", "L3"],
-    },
+    removed("delete_directory", Half::First, &["S1", "S2", "S5", "L3"]),
 ];
+
+const fn removed(name: &'static str, half: Half, breaks: &'static [&'static str]) -> Fault {
+    Fault { name, weight: 1, half, lasts: NOTICED, breaks, forgets: true, turns_back: false }
+}
 
 /// The kind.
 pub(crate) struct Host;

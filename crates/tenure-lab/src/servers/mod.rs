@@ -295,6 +295,10 @@ pub(crate) struct Fault {
     pub(crate) lasts: Lasts,
     /// The rules that rest on what it takes away.
     pub(crate) breaks: &'static [&'static str],
+    /// After it the store may not know the last token of a lock.
+    pub(crate) forgets: bool,
+    /// The store's clock goes back with it: only where the store knows the last token is the next one greater.
+    pub(crate) turns_back: bool,
 }
 
 /// A client of a server that does not use Tenure: what Tenure is compared with.

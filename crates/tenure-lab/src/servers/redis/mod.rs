@@ -137,25 +137,36 @@ const DATA: &[&str] = &["S1", "S5", "L3"];
 const CUT_OFF: &[&str] = &["L3"];
 
 const fn fault(name: &'static str, weight: u64, half: Half, lasts: Lasts) -> Fault {
-    Fault { name, weight, half, lasts, breaks: &[] }
+    Fault { name, weight, half, lasts, breaks: &[], forgets: false, turns_back: false }
 }
 
 const fn breaking(fault: Fault, breaks: &'static [&'static str]) -> Fault {
     Fault { breaks, ..fault }
 }
 
-/// Tokens grow with the server's clock, so a loss of data while that clock is wrong would break S2, which no single fault
+const fn forgetting(fault: Fault) -> Fault {
+    Fault { forgets: true, ..fault }
+}
+
+const fn turning_back(fault: Fault) -> Fault {
+    Fault { turns_back: true, ..fault }
+}
+
+/// Tokens grow with the server's clock, so a loss of data while that clock is ahead would break S2, which no single fault
 /// may: data is lost in the first half of a run, and the clock goes ahead in the second.
 const STOP: Fault = breaking(fault("stop_server", 2, Half::Either, Lasts::AWhile), CUT_OFF);
 const RESTART: Fault = breaking(fault("restart", 2, Half::Either, Lasts::NoTime), CUT_OFF);
-const EMPTY: Fault = breaking(fault("restart_empty", 2, Half::First, Lasts::NoTime), DATA);
-const OLDER: Fault =
-    breaking(fault("restart_older_copy", 2, Half::First, Lasts::NoTime), &["S1", "S5", "S10", "L3"]);
+const EMPTY: Fault = forgetting(breaking(fault("restart_empty", 2, Half::First, Lasts::NoTime), DATA));
+const OLDER: Fault = forgetting(breaking(
+    fault("restart_older_copy", 2, Half::First, Lasts::NoTime),
+    &["S1", "S5", "S10", "L3"],
+));
 const FORWARD: Fault = breaking(fault("clock_forward", 2, Half::Second, Lasts::AWhile), DATA);
 /// Its end is a step forward.
-const BACK: Fault = breaking(fault("clock_back", 2, Half::Second, Lasts::AWhile), DATA);
+const BACK: Fault = turning_back(breaking(fault("clock_back", 2, Half::Second, Lasts::AWhile), DATA));
 /// Its end is a server without data whose clock is right: a failover to another machine, in one.
-const BACK_THEN_EMPTY: Fault = breaking(fault("clock_back_then_empty", 2, Half::First, Lasts::AWhile), DATA);
+const BACK_THEN_EMPTY: Fault =
+    forgetting(turning_back(breaking(fault("clock_back_then_empty", 2, Half::First, Lasts::AWhile), DATA)));
 const FULL: Fault = fault("full_disk", 1, Half::Either, Lasts::AWhile);
 
 impl Own for Served {
@@ -183,7 +194,7 @@ impl Own for Served {
         let mut all = vec![STOP, EMPTY, OLDER];
         if self.server.forgets() {
             // A restart of a server that keeps nothing is a loss of data.
-            all.push(breaking(Fault { half: Half::First, ..RESTART }, DATA));
+            all.push(forgetting(breaking(Fault { half: Half::First, ..RESTART }, DATA)));
         } else {
             all.push(RESTART);
         }
@@ -191,7 +202,7 @@ impl Own for Served {
             all.extend([FORWARD, BACK, BACK_THEN_EMPTY]);
         }
         if self.server.disk().is_some() {
-            all.push(if self.server.forgets() { breaking(FULL, DATA) } else { FULL });
+            all.push(if self.server.forgets() { forgetting(breaking(FULL, DATA)) } else { FULL });
         }
         all
     }
