@@ -12,6 +12,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("access::the_documented_permissions_suffice", the_documented_permissions_suffice),
         trial("access::s8_a_permission_that_lacks_is_found_before_anything_is_done", a_permission_that_lacks),
+        trial("access::permissions_for_one_namespace", permissions_for_one_namespace),
+        trial("access::s8_a_command_that_was_renamed", a_command_that_was_renamed),
         trial("access::whoever_only_looks_needs_less", whoever_only_looks_needs_less),
         trial("access::passwords_and_permissions_that_lack", passwords_and_permissions_that_lack),
         trial("access::servers_that_will_not_do", servers_that_will_not_do),
@@ -54,6 +56,26 @@ fn the_documented_permissions_suffice() {
         watch.next().await.expect("permitted");
         next.release().await.expect("ours");
         while !watch.next().await.expect("permitted").is_empty() {}
+    });
+}
+
+/// As the document says; and without the key that names the order of tokens, the error says which key lacks.
+fn permissions_for_one_namespace() {
+    let server = Server::start();
+    let mut words = documented();
+    let all = words.iter().position(|word| *word == "~tenure:*").expect("all keys");
+    words.splice(all..=all, ["~tenure:{shop/*", "~tenure:domain"]);
+    assert_eq!(server.cli(&words), "OK");
+    let url = server.url().replace("//", "//tenure:secret@");
+    multi().block_on(async {
+        let connect = async || Locks::builder(&url).namespace("shop").connect().await.expect("permitted");
+        let locks = connect().await;
+        locks.domain().await.expect("permitted");
+        locks.mutex("a").expect("a name").lock().await.expect("permitted").release().await.expect("ours");
+        server.cli(&["ACL", "SETUSER", "tenure", "resetkeys", "~tenure:{shop/*"]);
+        let error = connect().await.domain().await.expect_err("not permitted");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("tenure:domain"), "{error}");
     });
 }
 
@@ -109,6 +131,40 @@ fn a_permission_that_lacks() {
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     });
     assert_eq!(server.keys(), Vec::<String>::new());
+}
+
+/// Hosted servers rename commands. Some are useful only; without the others nobody gets a lock, and the error names them.
+fn a_command_that_was_renamed() {
+    for command in ["INFO", "CONFIG", "PUBLISH", "HDEL", "EVALSHA", "TIME"] {
+        let server = Server::with(&["--rename-command", command, "renamed"]);
+        multi().block_on(async {
+            for scheme in ["redis:", "redis+setnx:"] {
+                let outcome = match Locks::connect(&server.url().replace("redis:", scheme)).await {
+                    Ok(locks) => locks.mutex("x").expect("a name").lock().await,
+                    Err(error) => Err(error),
+                };
+                let needed = match command {
+                    "INFO" | "CONFIG" => false,
+                    "PUBLISH" | "HDEL" => scheme == "redis:",
+                    _ => true,
+                };
+                if !needed {
+                    outcome.expect("not needed").release().await.expect("not needed");
+                    continue;
+                }
+                let error = outcome.expect_err("needed");
+                assert!(
+                    matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported),
+                    "{command}: {error}"
+                );
+                assert!(
+                    error.to_string().to_uppercase().contains(command)
+                        && error.to_string().contains("redis.md"),
+                    "{command}: {error}"
+                );
+            }
+        });
+    }
 }
 
 fn whoever_only_looks_needs_less() {

@@ -185,7 +185,7 @@ impl Client {
         let (refused, _) = self.run(Errand::Awaited, Script::Permitted, &[], &words).await?;
         let refused: Vec<&str> = refused.list().unwrap_or_default().iter().filter_map(Value::text).collect();
         if !refused.is_empty() {
-            let what = format!("the server's user may not run in scripts: {}", refused.join(", "));
+            let what = format!("the server does not let this user's scripts run {}", refused.join(", "));
             let advice = permissions!();
             return Err(Why::new(ErrorKind::Denied, what, advice));
         }

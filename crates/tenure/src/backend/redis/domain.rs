@@ -12,8 +12,9 @@ use super::names::NAME;
 use super::resp::Value;
 use super::url::Target;
 use crate::backend::Errand;
+use crate::backend::net::Why;
 use crate::domain::Domain;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What the record begins with: the version of its format.
 const VERSION: char = '1';
@@ -21,7 +22,7 @@ const VERSION: char = '1';
 /// The domain of a server's tokens.
 pub(super) async fn domain(client: &Client, backend: &str) -> Result<Domain> {
     let get: [&[u8]; 2] = [b"GET", NAME.as_bytes()];
-    let given = client.command(Errand::Awaited, &get).await.map_err(|why| why.error())?;
+    let given = client.command(Errand::Awaited, &get).await.map_err(|why| unread(why).error())?;
     if given == Value::Nil {
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
         return Domain::of(backend, &own_name(&client.target, &node));
@@ -34,6 +35,15 @@ pub(super) async fn domain(client: &Client, backend: &str) -> Result<Domain> {
             "write it as the digit 1 and a name, or remove it",
         )),
     }
+}
+
+/// A user whose keys are those of a namespace may lack this one.
+fn unread(why: Why) -> Why {
+    if why.kind != ErrorKind::Denied {
+        return why;
+    }
+    let what = format!("the key {NAME}, the name of the order of tokens, cannot be read: {}", why.what);
+    Why::new(ErrorKind::Denied, what, concat!("permit the user ~tenure:domain too; ", permissions!()))
 }
 
 /// What a client would call its server. An address that means another machine everywhere else becomes this machine's name.

@@ -73,6 +73,10 @@ fn judged(text: &str) -> Why {
         let advice = permissions!();
         return Why::new(ErrorKind::Denied, format!("the server refuses part of a script: {shown}"), advice);
     }
+    if says(&["unknown command"]) {
+        let what = format!("the server lacks a command that is needed: {shown}");
+        return Why::new(ErrorKind::Unsupported, what, concat!("do not rename it; ", permissions!()));
+    }
     let advice = "check what else writes keys that begin with tenure:";
     Why::new(ErrorKind::Protocol, format!("the server refuses: {shown}"), advice)
 }
@@ -102,7 +106,9 @@ mod tests {
             ("ERR max number of clients reached", ErrorKind::Unavailable),
             ("MOVED 3999 127.0.0.1:6381", ErrorKind::Unsupported),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", ErrorKind::Protocol),
-            ("ERR unknown command 'EVALSHA'", ErrorKind::Protocol),
+            ("ERR unknown command 'EVALSHA', with args beginning with: 'a' ", ErrorKind::Unsupported),
+            // In the middle of a script, which has done the half of its work.
+            ("ERR Unknown Redis command called from script script: 5", ErrorKind::Protocol),
             ("", ErrorKind::Protocol),
         ] {
             assert_eq!(of_answer(text).kind, kind, "{text}");

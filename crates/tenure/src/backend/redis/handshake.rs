@@ -133,24 +133,26 @@ pub(super) async fn probe(link: &Link) -> Result<Probed, Why> {
     for section in ["persistence", "memory"] {
         match ask(link, &[b"INFO", section.as_bytes()]).await {
             Ok(text) => facts.read(text.text().unwrap_or_default()),
-            Err(why) if why.kind == ErrorKind::Denied => tracing::debug!(section, "INFO is not permitted"),
-            Err(why) => return Err(why),
+            Err(why) if !answers(&why) => return Err(why),
+            Err(why) => tracing::debug!(section, what = why.what, "the server does not tell"),
         }
     }
     match ask(link, &[b"CONFIG", b"GET", b"appendfsync"]).await {
         Ok(pair) => {
             facts.fsync_always = pair.list().and_then(|l| l.get(1)).and_then(Value::text) == Some("always")
         }
-        Err(why) if why.kind == ErrorKind::Unavailable || why.kind == ErrorKind::Uncertain => {
-            return Err(why);
-        }
-        // Hosted servers permit no CONFIG.
+        Err(why) if !answers(&why) => return Err(why),
         Err(_) => {}
     }
     for warning in facts.warnings() {
         tracing::warn!(policy = facts.policy, "{warning}; {}", warning.advice());
     }
     Ok(facts.judge())
+}
+
+/// Whether the server answered and only refuses to tell: not permitted, or renamed, as hosted servers do.
+fn answers(why: &Why) -> bool {
+    !matches!(why.kind, ErrorKind::Unavailable | ErrorKind::Uncertain)
 }
 
 #[derive(Debug, Default)]

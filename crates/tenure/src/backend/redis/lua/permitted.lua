@@ -1,4 +1,4 @@
--- permitted: which of the commands that the other scripts need the user may not run.
+-- permitted: which of the commands that the other scripts need the user may not run, or the server has under other names.
 -- A script that is refused in its middle has done half of its work, so this is asked before. It leaves nothing behind.
 -- ARGV  1 a key that nothing else uses  2 this client's channel, or '' where nothing is told
 -- returns  the names of commands that are refused
@@ -8,7 +8,8 @@ local refused = {}
 local function try(...)
   local answer = redis.pcall(...)
   local why = type(answer) == 'table' and answer.err
-  if why and (string.find(why, "can't run this command", 1, true) or string.find(why, "can't publish", 1, true)) then
+  if why and (string.find(why, "can't run this command", 1, true) or string.find(why, "can't publish", 1, true)
+    or string.find(why, 'nknown.* command called from')) then
     refused[#refused + 1] = string.lower((...))
   end
 end
