@@ -157,7 +157,8 @@ fn storm_kept(store: &[&str], how: &[&str], secs: u32, out: &std::path::Path) {
 
 /// Every wrong protocol is caught, and the shipped one is not.
 fn mutants() -> Result<String, String> {
-    let output = tenure(&["--json", "lab", "mutants"]);
+    // Faults come at random: what is usually noticed in seconds may take longer.
+    let output = tenure(&["--json", "lab", "mutants", "--secs", "120"]);
     let all = lines(&output);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(all[0]["status"], "held", "the shipped protocol: {told}\n{:#?}", all[0]);

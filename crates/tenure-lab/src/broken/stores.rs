@@ -241,9 +241,16 @@ pub(crate) struct Endless;
 
 impl Interceptor for Endless {
     fn attempt<'a>(&'a self, store: Near<'a>, claim: &'a Claim) -> Answered<'a> {
-        let claim = Claim { ttl: claim.ttl * 1000, ..claim.clone() };
+        let claim = endless(claim);
         Box::pin(async move { store.attempt(&claim).await })
     }
+    fn renew<'a>(&'a self, store: Near<'a>, claims: &'a [Claim]) -> AllAnswered<'a> {
+        Box::pin(async move { store.renew(&claims.iter().map(endless).collect::<Vec<_>>()).await })
+    }
+}
+
+fn endless(claim: &Claim) -> Claim {
+    Claim { ttl: claim.ttl * 1000, ..claim.clone() }
 }
 
 /// Whoever comes last is put before all that wait.

@@ -22,6 +22,14 @@ const GAP: Duration = Duration::from_millis(250);
 /// How often the judge looks.
 const LOOK: Duration = Duration::from_millis(1_500);
 
+/// How long there are faults where nothing can be noticed until they are over.
+const BEFORE_THE_END: Duration = Duration::from_secs(10);
+
+/// Whether a rule can be judged while clients go on.
+fn judged_at_once(rule: &str) -> bool {
+    rule.starts_with('S') || rule == "L3"
+}
+
 /// What is looked for.
 pub(crate) struct Hunt<'a> {
     /// The wrong protocol; `None`: the one that is shipped, in which nothing may be found.
@@ -72,8 +80,10 @@ pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>
     let runtime = Runtime::new().doing(|| "start a runtime".into())?;
     let mut stage = Stage::set(&plan, globals, home.path(), &runtime)?;
     let (from, began, mut looked) = (boot_ns(), Instant::now(), Instant::now());
-    while began.elapsed() < hunt.span {
-        stage.blow(began.elapsed() >= hunt.span / 2)?;
+    let waits = hunt.mutant.is_some_and(|mutant| !mutant.breaks.iter().any(|rule| judged_at_once(rule)));
+    let span = if waits { hunt.span.min(BEFORE_THE_END) } else { hunt.span };
+    while began.elapsed() < span {
+        stage.blow(began.elapsed() >= span / 2)?;
         if looked.elapsed() >= LOOK {
             let seen = place.judge(&stage.so_far(), &stage.header(&plan))?;
             if let Some(caught) = broken(&seen, from, stage.acquired(), true) {
@@ -95,11 +105,7 @@ pub(crate) fn hunt(hunt: &Hunt<'_>, globals: &Globals) -> Outcome<Option<Caught>
 fn broken(verdicts: &[Verdict], from: u64, acquisitions: u64, running: bool) -> Option<Caught> {
     let found = verdicts.iter().filter(|verdict| {
         verdict.status == Status::Broken
-            && if running {
-                verdict.rule.starts_with('S') || verdict.rule == "L3"
-            } else {
-                verdict.rule != "twin"
-            }
+            && if running { judged_at_once(verdict.rule) } else { verdict.rule != "twin" }
     });
     let firsts = found.filter_map(|verdict| {
         let breach = verdict.breaches.iter().min_by_key(|breach| breach.t)?;

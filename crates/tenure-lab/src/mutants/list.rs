@@ -52,7 +52,7 @@ pub(super) const MUTANTS: &[Mutant] = mutants! {
         "redis-rs #698: after an error in a pipeline, replies belong to the request before";
     one_id_for_all_claims_of_an_object: How::Client(outer::<OneId>), "S1" "S2" "S4" "S5",
         "distributed-lock 0.2, distkit 0.7: the owner's id is made with the object, not with the attempt";
-    a_lease_without_an_end: How::Client(outer::<Endless>), "S5" "L2" "L4",
+    a_lease_without_an_end: How::Client(outer::<Endless>), "L2" "L4"; "kill",
         "redis-py #962: a lock without a timeout, and its holder is killed";
     a_token_of_whole_seconds: How::Client(outer::<Seconds>), "S2",
         "timestamps as tokens: several holders a second";
