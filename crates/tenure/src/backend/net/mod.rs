@@ -30,7 +30,7 @@ mod thread;
 pub use self::fault::{Fault, Why};
 pub use self::guard::PATIENCE;
 pub use self::lanes::{Lane, Lanes};
-pub use self::open::{Opened, open};
+pub use self::open::{Opened, keep_trying, open};
 pub use self::server_clock::ServerClock;
 pub use self::thread::{Place, Thread, home};
 

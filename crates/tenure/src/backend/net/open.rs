@@ -50,12 +50,22 @@ impl<C: Protocol> Opened<C> {
         let client = self.unfinished.0.take().ok_or_else(|| closed().error())?;
         let (command, keeper) = (self.command.clone(), self.keeper.clone());
         let lanes = client.lanes();
-        lanes.place(Lane::Command).spawn(supervise::keep(client.clone(), Lane::Command, command));
-        lanes.own().spawn(supervise::keep(client.clone(), Lane::Keeper, keeper));
+        lanes.place(Lane::Command).spawn(supervise::keep(client.clone(), Lane::Command, Some(command)));
+        lanes.own().spawn(supervise::keep(client.clone(), Lane::Keeper, Some(keeper)));
         lanes.own().spawn(supervise::stand_in(client.clone()));
         lanes.own().spawn(guard::watch(client.clone()));
         Ok(client)
     }
+}
+
+/// Keeps both connections of a client up from now on, whether its server is there yet or not: for one of several servers,
+/// of which some may be away.
+pub fn keep_trying<C: Protocol>(client: &Arc<C>) {
+    let lanes = client.lanes();
+    lanes.place(Lane::Command).spawn(supervise::keep(client.clone(), Lane::Command, None));
+    lanes.own().spawn(supervise::keep(client.clone(), Lane::Keeper, None));
+    lanes.own().spawn(supervise::stand_in(client.clone()));
+    lanes.own().spawn(guard::watch(client.clone()));
 }
 
 /// A client that is being connected. Dropped before that is done, it closes what was opened.

@@ -79,7 +79,7 @@ impl<L: Link> Drop for Unfinished<L> {
 pub(super) fn keep<C: Protocol>(
     client: Arc<C>,
     lane: Lane,
-    link: Arc<C::Link>,
+    link: Option<Arc<C::Link>>,
 ) -> impl Future<Output = ()> + Send + 'static {
     struct Here<C: Protocol>(Arc<C>, Lane);
     impl<C: Protocol> Drop for Here<C> {
@@ -93,9 +93,17 @@ pub(super) fn keep<C: Protocol>(
     async move { keep_up(&here.0, lane, link).await }
 }
 
-async fn keep_up<C: Protocol>(client: &Arc<C>, lane: Lane, mut link: Arc<C::Link>) {
+async fn keep_up<C: Protocol>(client: &Arc<C>, lane: Lane, link: Option<Arc<C::Link>>) {
     let lanes = client.lanes();
     let mut failures = 0;
+    let mut link = match link {
+        Some(link) => link,
+        None => {
+            let Some(made) = again(client, lane, &mut failures, |why| why).await else { return };
+            lanes.up(lane, &made);
+            made
+        }
+    };
     loop {
         let up = lanes.runtime().now();
         let fault = link.ended().await;
@@ -105,7 +113,7 @@ async fn keep_up<C: Protocol>(client: &Arc<C>, lane: Lane, mut link: Arc<C::Link
         tracing::debug!(?fault, ?lane, "connection lost");
         lanes.down(lane, broken(&fault));
         failures = if lanes.runtime().now().since(up) >= STEADY { 0 } else { failures + 1 };
-        let Some(made) = again(client, lane, &mut failures).await else { return };
+        let Some(made) = again(client, lane, &mut failures, for_now).await else { return };
         link = made;
         #[cfg(feature = "metrics")]
         metrics::counter!("tenure_reconnects_total", "connection" => lane.name()).increment(1);
@@ -121,7 +129,13 @@ async fn keep_up<C: Protocol>(client: &Arc<C>, lane: Lane, mut link: Arc<C::Link
 
 /// Tries until there is a connection; `None` once the client is closed. `failures` counts those in a row: of tries, and of
 /// connections that did not last. The first costs no pause, because most servers are back, or there is another one.
-async fn again<C: Protocol>(client: &Arc<C>, lane: Lane, failures: &mut u32) -> Option<Arc<C::Link>> {
+/// `told` is what callers are told of a failure.
+async fn again<C: Protocol>(
+    client: &Arc<C>,
+    lane: Lane,
+    failures: &mut u32,
+    told: fn(Why) -> Why,
+) -> Option<Arc<C::Link>> {
     let lanes = client.lanes();
     let runtime = lanes.runtime();
     loop {
@@ -136,7 +150,7 @@ async fn again<C: Protocol>(client: &Arc<C>, lane: Lane, failures: &mut u32) -> 
         }
         match connect(client, lane).await {
             Ok(link) => return Some(link),
-            Err(why) => lanes.down(lane, for_now(why)),
+            Err(why) => lanes.down(lane, told(why)),
         }
         *failures = failures.saturating_add(1);
     }
