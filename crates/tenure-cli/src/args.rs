@@ -51,7 +51,8 @@ pub(crate) struct Globals {
         value_name = "URL",
         value_hint = ValueHint::Url,
         help_heading = "Global options",
-        help = "The store: host:, host:///dir, redis://[USER@]HOST[:PORT][/DB], rediss://, redis+setnx:// \
+        help = "The store: host:, host:///dir, redis://[USER@]HOST[:PORT][/DB], rediss://, redis+setnx://, \
+                redlock://A,B,C \
                 [env: TENURE_URL] [default: host:]"
     )]
     pub(crate) url: Option<String>,

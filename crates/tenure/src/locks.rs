@@ -65,7 +65,8 @@ impl fmt::Debug for Locks {
 
 impl Locks {
     /// Connects to the store at `url`. `host:` is this machine, `host:///dir` a directory on it, `memory:` this value alone. With the
-    /// cargo feature `redis` there are also `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS) and `redis+setnx://`.
+    /// cargo feature `redis` there are also `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS) and `redis+setnx://`;
+    /// with `redlock`, `redlock://a,b,c`: a majority of several servers.
     /// See [backends](crate::manual::backends).
     ///
     /// # Errors

@@ -317,7 +317,7 @@ pub(crate) fn elsewhere(scheme: &str) -> Option<&'static str> {
         "local" | "localhost" | "shm" => "write host: for locks on this machine",
         "mem" | "inmemory" | "in-memory" => "write memory: for locks inside one process",
         "http" | "https" | "etcd" | "etcd3" | "zookeeper" | "zk" | "postgres" | "postgresql" | "mysql"
-        | "mariadb" | "nats" | "amqp" | "consul" | "redlock" => "this store is not supported yet",
+        | "mariadb" | "nats" | "amqp" | "consul" => "this store is not supported yet",
         _ => return None,
     })
 }

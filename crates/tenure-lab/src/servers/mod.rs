@@ -1,6 +1,6 @@
 //! The registry of stores: the only part of the lab that knows any of them by name.
 //!
-//! - `memory`, `host`, `redis`: a file or a folder for each kind of store. Whoever adds a backend adds one here.
+//! - `memory`, `host`, `redis`, `redlock`: a file or a folder for each kind of store. Whoever adds a backend adds one here.
 //! - `foreign`: a backend of another crate.
 //! - `place`: the stores that the conformance suite makes for itself.
 //! - `path`: the address of a store's server in a URL.
@@ -16,6 +16,7 @@ pub(crate) mod patched;
 pub(crate) mod path;
 mod place;
 pub(crate) mod redis;
+mod redlock;
 
 use std::fmt;
 use std::io::{self, BufRead};
@@ -38,7 +39,8 @@ use crate::mutants::Mutant;
 use crate::num::Dice;
 
 /// Every kind of store, in the order of the table of backends.
-const KINDS: &[&dyn StoreKind] = &[&memory::Memory, &host::Host, &redis::Redis, &redis::setnx::Setnx];
+const KINDS: &[&dyn StoreKind] =
+    &[&memory::Memory, &host::Host, &redis::Redis, &redis::setnx::Setnx, &redlock::Redlock];
 
 /// The URL of a store inside this process, which no other client sees.
 pub(crate) const IN_PROCESS: &str = "memory:";

@@ -44,6 +44,8 @@ mod note;
 mod pass_on;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redlock")]
+pub mod redlock;
 #[cfg(any(feature = "memory", feature = "host", feature = "redis"))]
 mod refusal;
 mod table;
@@ -316,6 +318,14 @@ pub struct Query {
     pub after: Option<String>,
     /// How many waiting claims to return of each line; the line's `waiters` counts all.
     pub waiting_max: usize,
+}
+
+impl Query {
+    /// Whether a listing shows this lock.
+    #[cfg(feature = "redis")]
+    pub(crate) fn wants(&self, key: &Key) -> bool {
+        (self.namespace.is_empty() || key.namespace() == self.namespace) && key.is_below(&self.prefix)
+    }
 }
 
 /// One page of lines.

@@ -51,6 +51,8 @@ static TABLE: &[Entry] = &[
     super::redis::ENTRY,
     #[cfg(feature = "redis")]
     super::redis::setnx::ENTRY,
+    #[cfg(feature = "redlock")]
+    super::redlock::ENTRY,
 ];
 
 /// Schemes by the feature that compiles them in, compiled in or not: for a helpful error.
@@ -61,6 +63,7 @@ pub(crate) const KNOWN: &[(&str, &str)] = &[
     ("rediss", "redis"),
     ("redis+setnx", "redis"),
     ("rediss+setnx", "redis"),
+    ("redlock", "redlock"),
 ];
 
 /// The entry for a URL's scheme.

@@ -24,6 +24,8 @@ mod moves;
 mod observers;
 mod people;
 mod raw;
+#[cfg(feature = "redlock")]
+mod redlock;
 mod runtimes;
 mod scripts;
 mod shown;
@@ -68,6 +70,8 @@ fn all() -> Vec<Trial> {
         together::trials(),
         moves::trials(),
         observers::trials(),
+        #[cfg(feature = "redlock")]
+        redlock::trials(),
     ]
     .into_iter()
     .flatten()

@@ -84,6 +84,7 @@ async fn remember(client: &Client, link: &Link, keys: &[Key]) -> Result<(), Why>
             let name = format!("{prefix}{}", key.name());
             vec![names::plain_record(&name), name]
         }
+        None if client.target.votes => vec![names::votes(key)],
         None => vec![names::head(key)],
     };
     for name in keys.iter().flat_map(read) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::fault::{of_answer, of_fault};
+use super::handshake::Born;
 use super::link::Link;
 use super::resp::Value;
 use super::scripts::{Names, Script};
@@ -43,6 +44,8 @@ pub(super) struct Client {
     pub(super) asked: AtomicU64,
     /// What changed, until the news of it is sent.
     pub(super) changed: Mutex<Option<Changed>>,
+    /// Of one of several servers: what it said on the newest connection.
+    pub(super) born: Mutex<Option<Born>>,
 }
 
 impl Protocol for Client {
@@ -65,6 +68,10 @@ impl Protocol for Client {
 
     async fn greet(&self, link: &Link) -> Result<(), Why> {
         handshake::greet(link, &self.target).await?;
+        if self.target.votes {
+            let born = handshake::born(link, &**self.lanes.runtime()).await?;
+            *self.born.lock().unwrap_or_else(PoisonError::into_inner) = Some(born);
+        }
         self.prepare(link).await
     }
 
@@ -126,6 +133,7 @@ impl Client {
             tracking: tokio::sync::Mutex::default(),
             asked: AtomicU64::new(0),
             changed: Mutex::default(),
+            born: Mutex::default(),
         })
     }
 

@@ -11,6 +11,7 @@
 
 use crate::core::lease::{LOOK_AGAIN_MAX, MARK_LIFE};
 use crate::core::line::{RW_CAPACITY, WAITERS_MAX};
+use crate::core::quorum::{FLOOR_LAG, PROPOSAL_MAX_AHEAD};
 
 /// A field: its name, its first byte, and its last; 0 for all that follow.
 type Field = (&'static str, usize, usize);
@@ -26,6 +27,7 @@ pub(super) const LAYOUTS: &[(&str, &[Field])] = &[
     ("MARK", MARK),
     ("COUNTS", COUNTS),
     ("PLAIN", PLAIN),
+    ("VOTE", VOTE),
     ("STAMP", STAMP),
 ];
 
@@ -121,6 +123,20 @@ const PLAIN: &[Field] = &[
     ("note", 77, 0),
 ];
 
+/// What one of several servers keeps of a lock. From `finish` on only while it has a vote.
+const VOTE: &[Field] = &[
+    ("version", 1, 1),
+    ("floor", 2, 17),
+    ("finish", 18, 33),
+    ("lease", 34, 49),
+    ("claim", 50, 81),
+    ("round", 82, 97),
+    // The floor when it voted.
+    ("since", 98, 113),
+    ("token", 114, 129),
+    ("note", 130, 0),
+];
+
 /// A time in µs: all but its last seven digits change every ten seconds.
 const STAMP: &[Field] = &[("tens", 1, 9)];
 
@@ -140,6 +156,8 @@ const TIMES: &[(&str, u64)] = &[
     // How far the last token may lie ahead of the clock.
     ("ahead", 86_400_000_000),
     ("broken_ms", 86_400_000),
+    ("proposal", PROPOSAL_MAX_AHEAD.as_micros() as u64),
+    ("floor_lag", FLOOR_LAG.as_micros() as u64),
     ("never", 9_000_000_000_000_000),
 ];
 

@@ -1,12 +1,18 @@
 //! What is said on a new connection, and what is learnt from the answers.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::fault::{of_answer, of_fault};
 use super::link::Link;
 use super::resp::{Value, command};
 use super::url::Target;
 use crate::backend::net::Why;
 use crate::capability::{Fact, Survives, TokenStrength, Warning};
+use crate::core::moment::Moment;
+use crate::core::quorum::quarantine;
 use crate::error::ErrorKind;
+use crate::runtime::Runtime;
 
 /// The oldest server that has all that the scripts use.
 const OLDEST: (u32, u32) = (6, 2);
@@ -123,6 +129,67 @@ pub(super) async fn time(link: &Link) -> Result<u64, Why> {
     }
 }
 
+/// The life of a server's process, as it tells of it.
+#[derive(Clone, Debug)]
+pub(in crate::backend) struct Born {
+    /// Random, and new with each start.
+    pub(in crate::backend) run: Arc<str>,
+    /// It had run for at least this long at the moment beside it. The grain is a second.
+    uptime: Duration,
+    at: Moment,
+    /// It forgets nothing that it has acknowledged, whatever happens to its machine.
+    remembers: bool,
+    /// It deletes keys when its memory is full, and so forgets votes at any time.
+    pub(in crate::backend) evicts: bool,
+}
+
+impl Born {
+    /// For how much longer it does not vote: it may have lost its memory when it started, and somebody may still believe
+    /// in a vote of before, for at most `longest`. `None`: it votes.
+    pub(in crate::backend) fn silent(&self, now: Moment, longest: Duration) -> Option<Duration> {
+        let left = quarantine(longest).saturating_sub(self.uptime + now.since(self.at));
+        (!self.remembers && !left.is_zero()).then_some(left)
+    }
+}
+
+/// Asks which life of the server this is.
+pub(super) async fn born(link: &Link, runtime: &dyn Runtime) -> Result<Born, Why> {
+    let mut facts = Facts::default();
+    let mut born =
+        Born { run: "".into(), uptime: Duration::ZERO, at: Moment(0), remembers: false, evicts: false };
+    for section in ["server", "persistence", "memory"] {
+        let answer = ask(link, &[b"INFO", section.as_bytes()]).await?;
+        let text = answer.text().unwrap_or_default();
+        facts.read(text);
+        if section == "server" {
+            born.at = runtime.now();
+        }
+        for line in text.lines() {
+            match line.trim_end().split_once(':') {
+                Some(("run_id", run)) => born.run = run.into(),
+                Some(("uptime_in_seconds", s)) => born.uptime = Duration::from_secs(s.parse().unwrap_or(0)),
+                _ => {}
+            }
+        }
+    }
+    if born.run.is_empty() {
+        return Err(unexpected("INFO"));
+    }
+    facts.fsync_always = syncs_always(link).await?;
+    born.remembers = facts.judge().0.power_loss == Fact::Yes;
+    born.evicts = facts.evicts();
+    Ok(born)
+}
+
+/// Hosted servers permit no CONFIG: they do not say so.
+async fn syncs_always(link: &Link) -> Result<bool, Why> {
+    match ask(link, &[b"CONFIG", b"GET", b"appendfsync"]).await {
+        Ok(pair) => Ok(pair.list().and_then(|l| l.get(1)).and_then(Value::text) == Some("always")),
+        Err(why) if !answers(&why) => Err(why),
+        Err(_) => Ok(false),
+    }
+}
+
 /// What a server was found to be.
 pub(super) type Probed = (Survives, TokenStrength, &'static [Warning]);
 
@@ -137,13 +204,7 @@ pub(super) async fn probe(link: &Link) -> Result<Probed, Why> {
             Err(why) => tracing::debug!(section, what = why.what, "the server does not tell"),
         }
     }
-    match ask(link, &[b"CONFIG", b"GET", b"appendfsync"]).await {
-        Ok(pair) => {
-            facts.fsync_always = pair.list().and_then(|l| l.get(1)).and_then(Value::text) == Some("always")
-        }
-        Err(why) if !answers(&why) => return Err(why),
-        Err(_) => {}
-    }
+    facts.fsync_always = syncs_always(link).await?;
     for warning in facts.warnings() {
         tracing::warn!(policy = facts.policy, "{warning}; {}", warning.advice());
     }

@@ -116,7 +116,7 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
             None => names::lock(name),
         };
         let found = found.list().unwrap_or_default().iter().filter_map(|name| lock(name.text()?));
-        keys.extend(found.filter(|key| wanted(key, query)));
+        keys.extend(found.filter(|key| query.wants(key)));
         cursor = next.text().unwrap_or("0").to_owned();
         if cursor == "0" {
             break;
@@ -125,11 +125,6 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
     keys.sort_by(|a, b| a.full().cmp(b.full()));
     keys.dedup();
     Ok(keys)
-}
-
-/// Whether a lock is one that was asked for.
-fn wanted(key: &Key, query: &Query) -> bool {
-    (query.namespace.is_empty() || key.namespace() == query.namespace) && key.is_below(&query.prefix)
 }
 
 /// What is shown of locks that somebody holds or waits for, or why it cannot be shown.

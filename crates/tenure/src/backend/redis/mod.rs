@@ -16,6 +16,7 @@
 //! - `link`, `together`, `stream`, `resp`, `digits`: one connection.
 //! - `handshake`: how a connection begins, and what the server can promise.
 //! - `list`: looking at lines.
+//! - `member`: one of several servers that vote.
 //! - `url`, `names`, `fault`: URLs, keys, errors.
 //! - `domain`: which order the tokens belong to.
 
@@ -49,6 +50,8 @@ mod fuzz;
 mod handshake;
 mod link;
 mod list;
+#[cfg(feature = "redlock")]
+pub(super) mod member;
 mod names;
 mod resp;
 mod scripts;

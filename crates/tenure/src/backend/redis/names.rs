@@ -14,22 +14,45 @@ pub(super) const NAME: &str = "tenure:domain";
 /// The head of a lock: `tenure:{namespace/name}:l`. All keys of a lock share what is in the braces, so that they lie in one
 /// slot. Injective: the characters that end a name, and those that escape them, are escaped.
 pub(super) fn head(key: &Key) -> String {
-    let mut out = String::with_capacity(PREFIX.len() + key.full().len() + 3);
-    out.push_str(PREFIX);
-    escape(&mut out, key.full());
-    out.push_str("}:l");
-    out
+    part(key, "}:l")
 }
 
 /// The lock whose head this is. `None`: it is no head.
 pub(super) fn lock(head: &str) -> Option<Key> {
-    let inside = head.strip_prefix(PREFIX)?.strip_suffix("}:l")?;
+    lock_of_key(head, "}:l")
+}
+
+/// What one of several servers keeps of a lock: `tenure:{namespace/name}:q`.
+pub(super) fn votes(key: &Key) -> String {
+    part(key, "}:q")
+}
+
+/// A mark of a claim that servers which vote keep: `tenure:{namespace/name}:m<claim>`.
+pub(super) fn mark(key: &Key, claim: &str) -> String {
+    part(key, "}:m") + claim
+}
+
+/// The lock that these votes are about. `None`: they are none.
+pub(super) fn voted(votes: &str) -> Option<Key> {
+    lock_of_key(votes, "}:q")
+}
+
+fn part(key: &Key, suffix: &str) -> String {
+    let mut out = String::with_capacity(PREFIX.len() + key.full().len() + suffix.len());
+    out.push_str(PREFIX);
+    escape(&mut out, key.full());
+    out.push_str(suffix);
+    out
+}
+
+fn lock_of_key(name: &str, suffix: &str) -> Option<Key> {
+    let inside = name.strip_prefix(PREFIX)?.strip_suffix(suffix)?;
     if inside.contains(['{', '}']) {
         return None;
     }
     let key = Key::from_full(&unescape(inside)?).ok()?;
     // Only the one way to write a name is taken for it.
-    (self::head(&key) == head).then_some(key)
+    (part(&key, suffix) == name).then_some(key)
 }
 
 /// The lock of which this key is a part, its head or another. `None`: it is no part of a lock.

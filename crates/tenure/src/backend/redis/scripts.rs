@@ -7,7 +7,7 @@ use super::{fields, resp};
 /// A script that the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub(super) enum Script {
+pub(in crate::backend) enum Script {
     Attempt,
     Renew,
     Release,
@@ -23,10 +23,18 @@ pub(super) enum Script {
     PlainInspect,
     Permitted,
     Scan,
+    VoteAcquire,
+    VotePromote,
+    VoteExtend,
+    VoteRelease,
+    VoteTransfer,
+    VoteFloor,
+    VoteEvict,
+    VoteInspect,
 }
 
 /// What scripts share: where one says `--include NAME`, the text goes.
-const SHARED: [(&str, &str); 7] = [
+const SHARED: [(&str, &str); 8] = [
     ("--include take.lua\n", include_str!("lua/take.lua")),
     ("--include give.lua\n", include_str!("lua/give.lua")),
     ("--include line.lua\n", include_str!("lua/line.lua")),
@@ -34,8 +42,9 @@ const SHARED: [(&str, &str); 7] = [
     ("--include stand.lua\n", include_str!("lua/stand.lua")),
     ("--include quit.lua\n", include_str!("lua/quit.lua")),
     ("--include now.lua\n", include_str!("lua/now.lua")),
+    ("--include vote.lua\n", include_str!("lua/vote.lua")),
 ];
-const COUNT: usize = Script::Scan as usize + 1;
+const COUNT: usize = Script::VoteInspect as usize + 1;
 
 /// Each with its name.
 const FILES: [(&str, &str); COUNT] = [
@@ -54,6 +63,14 @@ const FILES: [(&str, &str); COUNT] = [
     ("plain_inspect", include_str!("lua/plain_inspect.lua")),
     ("permitted", include_str!("lua/permitted.lua")),
     ("scan", include_str!("lua/scan.lua")),
+    ("vote_acquire", include_str!("lua/vote_acquire.lua")),
+    ("vote_promote", include_str!("lua/vote_promote.lua")),
+    ("vote_extend", include_str!("lua/vote_extend.lua")),
+    ("vote_release", include_str!("lua/vote_release.lua")),
+    ("vote_transfer", include_str!("lua/vote_transfer.lua")),
+    ("vote_floor", include_str!("lua/vote_floor.lua")),
+    ("vote_evict", include_str!("lua/vote_evict.lua")),
+    ("vote_inspect", include_str!("lua/vote_inspect.lua")),
 ];
 
 static SOURCES: LazyLock<[String; COUNT]> = LazyLock::new(|| {
@@ -89,10 +106,36 @@ impl Script {
         Script::PlainEvict,
         Script::PlainInspect,
     ];
+    /// Those of one of several servers.
+    pub(super) const VOTE: &[Script] = &[
+        Script::VoteAcquire,
+        Script::VotePromote,
+        Script::VoteExtend,
+        Script::VoteRelease,
+        Script::VoteTransfer,
+        Script::VoteFloor,
+        Script::VoteEvict,
+        Script::VoteInspect,
+    ];
 
     /// Whether it changes nothing.
     pub(super) fn only_reads(self) -> bool {
-        matches!(self, Script::Inspect | Script::PlainInspect | Script::Permitted | Script::Scan)
+        matches!(
+            self,
+            Script::Inspect | Script::PlainInspect | Script::Permitted | Script::Scan | Script::VoteInspect
+        )
+    }
+
+    /// Whether it reads or leaves the mark of a claim, of those that are about votes.
+    pub(super) fn marks(self) -> bool {
+        matches!(self, Script::VoteAcquire | Script::VoteExtend | Script::VoteRelease | Script::VoteTransfer)
+    }
+
+    /// Whether it may run twice for one request about votes: the second run finds what the first one did, and answers the
+    /// same. After a release or an eviction there is nothing left to find.
+    #[cfg(feature = "redlock")]
+    pub(super) fn may_repeat(self) -> bool {
+        !matches!(self, Script::VoteRelease | Script::VoteEvict)
     }
 
     /// Its text.

@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) tls: Option<Tls>,
     /// The dialect's prefix of keys, where the dialect is spoken.
     pub(super) dialect: Option<String>,
+    /// It is one of several servers that vote.
+    pub(super) votes: bool,
 }
 
 impl Target {
@@ -79,7 +81,14 @@ impl Target {
             database,
             tls,
             dialect: speaks,
+            votes: false,
         })
+    }
+
+    /// One of several servers.
+    pub(super) fn voter(mut url: StoreUrl, (host, port): (String, Option<u16>)) -> Result<Target> {
+        url.hosts = vec![(host, port)];
+        Ok(Target { votes: true, ..Target::new(url, false)? })
     }
 }
 
