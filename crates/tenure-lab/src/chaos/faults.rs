@@ -44,7 +44,7 @@ const DRAWS: &[Draw] = &[
 enum Undo {
     Nothing,
     GoOn(u32),
-    Path,
+    Path(usize),
     Busy(Arc<AtomicBool>),
     /// The store's own.
     Store(servers::Fault),
@@ -83,7 +83,8 @@ struct Active {
 /// What there is to break.
 pub(super) struct Targets {
     pub(super) clients: Clients,
-    pub(super) proxy: Option<Proxy>,
+    /// The paths to the servers of the store, if they are ours.
+    pub(super) paths: Vec<Proxy>,
     /// The store, if it is the run's own.
     pub(super) own: Option<Arc<dyn Own>>,
     /// A client that dies takes nothing with it that others need.
@@ -226,7 +227,7 @@ impl Faults {
             Needs::Nothing => !self.busy(|undo| matches!(undo, Undo::Busy(_)) || undo.unnoticed()),
             Needs::Client => !self.busy(Undo::unnoticed),
             Needs::Mortal => targets.mortal,
-            Needs::Path => targets.proxy.is_some() && !self.busy(|undo| matches!(undo, Undo::Path)),
+            Needs::Path => !targets.paths.is_empty() && !self.busy(|undo| matches!(undo, Undo::Path(_))),
         }
     }
 
@@ -252,8 +253,8 @@ impl Faults {
         // Where nothing but clients can be hit, most of them die: a pause holds up all others for a lease or two. And
         // where latency is looked for, it is there most of the time.
         let weight = |draw: &Draw| match draw.0 {
-            "pause" if targets.proxy.is_none() => 3,
-            "kill" if targets.proxy.is_none() => 12,
+            "pause" if targets.paths.is_empty() => 3,
+            "kill" if targets.paths.is_empty() => 12,
             "latency" if !self.only.is_empty() => 6,
             _ => draw.1,
         };
@@ -343,7 +344,9 @@ impl Faults {
         if name == "busy_cpu" {
             return Ok(Undo::Busy(spin(targets.clients.len())));
         }
-        if let Some(proxy) = &targets.proxy {
+        // Of several servers one: no majority is cut off.
+        let path = usize::try_from(self.dice.below(targets.paths.len().max(1) as u64)).unwrap_or(0);
+        if let Some(proxy) = targets.paths.get(path) {
             let half = [None, Some(0), Some(1)][usize::try_from(self.dice.below(3)).unwrap_or(0)];
             // Some of it is in the order of a lease; all of it where that is what is looked for.
             let some = if self.only.is_empty() { 3 } else { 1 };
@@ -365,7 +368,7 @@ impl Faults {
                     _ => now.bytewise = true,
                 }
             });
-            return Ok(Undo::Path);
+            return Ok(Undo::Path(path));
         }
         Ok(Undo::Nothing)
     }
@@ -375,8 +378,8 @@ fn undo(targets: &mut Targets, active: Active) -> Outcome<()> {
     match active.undo {
         Undo::Nothing => {}
         Undo::GoOn(p) => targets.clients.go_on(p),
-        Undo::Path => {
-            if let Some(proxy) = &targets.proxy {
+        Undo::Path(path) => {
+            if let Some(proxy) = targets.paths.get(path) {
                 proxy.set(|now| *now = Conditions::default());
             }
         }

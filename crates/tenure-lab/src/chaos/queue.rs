@@ -61,7 +61,7 @@ impl Backend for Noting {
         Box::pin(async move {
             let answers = self.0.attempt(claims, call).await;
             for (asking, (claim, answer)) in asking.iter().zip(claims.iter().zip(&answers)) {
-                if let Ok(Answer { standing: Standing::Waiting { .. }, .. }) = answer {
+                if let Ok(Answer { standing: Standing::Waiting { place: Some(_), .. }, .. }) = answer {
                     asking.waits(claim.id);
                 }
             }

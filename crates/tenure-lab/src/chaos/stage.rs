@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tenure::{Capabilities, Locks, Scope};
+use tenure::{Capabilities, Locks, Order, Scope};
 use tenure_servers::proxy::Proxy;
 use tokio::runtime::Runtime;
 
@@ -23,7 +23,7 @@ use crate::mutants::{How, Mutant};
 use crate::num::{boot_ns, us};
 use crate::process::apart;
 use crate::servers::patched::Patched;
-use crate::servers::path::{local_port, shown, through};
+use crate::servers::path::{local_ports, shown, through};
 use crate::servers::{self, Own, Wish};
 
 /// How long a run goes on without faults at the end, beyond one ttl: a lock that nobody is granted for that long is stuck.
@@ -58,8 +58,12 @@ impl Stage {
         let scope = scope(&straight)?;
         let local = scope == Scope::Host;
         let apart = local && pid_namespaces(&mut notes);
-        let proxy = path_to(&straight, plan)?;
-        let url = proxy.as_ref().map_or_else(|| straight.clone(), |proxy| through(&straight, proxy.port()));
+        let paths = paths_to(&straight, plan)?;
+        let url = if paths.is_empty() {
+            straight.clone()
+        } else {
+            through(&straight, paths.iter().map(Proxy::port))
+        };
         let writes_only = plan.mutant.is_some_and(|mutant| matches!(mutant.how, How::Fence));
         let resources = Resources::new(writes_only);
         let socket = home.join("resources");
@@ -97,7 +101,7 @@ impl Stage {
                 plan.gap,
                 plan.mutant.map_or(&[], |mutant| mutant.under),
             ),
-            targets: Targets { clients, proxy, own: store, mortal: !private, notes: writer },
+            targets: Targets { clients, paths, own: store, mortal: !private, notes: writer },
             resources,
             notes,
             own,
@@ -173,8 +177,8 @@ impl Stage {
             runtime.block_on(residue(&self.straight, &self.namespace))?
         };
         residue["processes"] = json!(stuck);
-        if let Some(proxy) = &self.targets.proxy {
-            residue["connections"] = json!(proxy.open());
+        if !self.targets.paths.is_empty() {
+            residue["connections"] = json!(self.targets.paths.iter().map(Proxy::open).sum::<usize>());
         }
         put(&Event::new(boot_ns(), 0, Op::Residue, Phase::Ok).detail(residue))?;
         let header = self.header(plan);
@@ -194,7 +198,8 @@ impl Stage {
             tasks: plan.tasks,
             capabilities: self.capabilities.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fair: true,
+            // Where there is no order, none is asked for.
+            fair: self.capabilities["order"] != Order::None.to_string(),
             floors: Some(plan.floors),
             events: None,
             replay: Some(plan.replay.clone()),
@@ -232,14 +237,14 @@ fn pid_namespaces(notes: &mut Vec<String>) -> bool {
     missing.is_none()
 }
 
-/// The path to a server of this machine, which the lab can put itself in front of.
-fn path_to(url: &str, plan: &Plan) -> Outcome<Option<Proxy>> {
-    let Some(port) = local_port(url) else { return Ok(None) };
+/// The paths to the servers of a store, if all are on this machine: the lab can put itself in front of them.
+fn paths_to(url: &str, plan: &Plan) -> Outcome<Vec<Proxy>> {
+    let Some(ports) = local_ports(url) else { return Ok(Vec::new()) };
     let patches = plan.mutant.map_or(&[][..], Mutant::patches);
     if patches.is_empty() {
-        return Ok(Some(Proxy::to(port).doing(|| "start a proxy".into())?));
+        return ports.into_iter().map(|port| Proxy::to(port).doing(|| "start a proxy".into())).collect();
     }
-    Ok(Some(Patched::before(servers::of(url)?, port, patches)?.into_proxy()))
+    Ok(Patched::before(servers::of(url)?, &ports, patches)?.into_proxies())
 }
 
 /// The versions of what takes part.

@@ -369,8 +369,8 @@ pub(crate) fn patched(
     url: &str,
     patches: &'static [Patch],
 ) -> Outcome<(String, Patched)> {
-    let port = path::local_port(url)
+    let ports = path::local_ports(url)
         .ok_or_else(|| Failure::run(format!("{url} is no server of this machine"), "name one"))?;
-    let proxy = Patched::before(kind, port, patches)?;
-    Ok((path::through(url, proxy.port()), proxy))
+    let proxy = Patched::before(kind, &ports, patches)?;
+    Ok((path::through(url, proxy.ports()), proxy))
 }

@@ -15,36 +15,36 @@ pub(crate) type Patch = (&'static str, &'static str);
 /// How often each patch was applied.
 type Counts = Arc<Vec<AtomicUsize>>;
 
-/// The proxy.
+/// A proxy before each server.
 #[derive(Debug)]
 pub(crate) struct Patched {
-    proxy: Proxy,
+    proxies: Vec<Proxy>,
     #[cfg_attr(not(feature = "proofs"), allow(dead_code))] // for broken variants
     applied: Counts,
 }
 
 impl Patched {
-    /// Puts it before the server of this kind at this port.
+    /// Puts one before each server of this kind at these ports.
     pub(crate) fn before(
         kind: &'static dyn StoreKind,
-        server: u16,
+        servers: &[u16],
         patches: &'static [Patch],
     ) -> Outcome<Patched> {
         let applied: Counts = Arc::new(patches.iter().map(|_| AtomicUsize::new(0)).collect());
-        let rewrite = rewrite(kind, patches, applied.clone());
-        let proxy = Proxy::rewriting(server, rewrite).doing(|| "start a proxy".into())?;
-        Ok(Patched { proxy, applied })
+        let proxy = |server: &u16| Proxy::rewriting(*server, rewrite(kind, patches, applied.clone()));
+        let proxies = servers.iter().map(proxy).collect::<Result<_, _>>().doing(|| "start a proxy".into())?;
+        Ok(Patched { proxies, applied })
     }
 
-    /// Its port.
+    /// Their ports.
     #[cfg(feature = "proofs")]
-    pub(crate) fn port(&self) -> u16 {
-        self.proxy.port()
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.proxies.iter().map(Proxy::port)
     }
 
-    /// The proxy alone, for those who do not ask what was applied.
-    pub(crate) fn into_proxy(self) -> Proxy {
-        self.proxy
+    /// The proxies alone, for those who do not ask what was applied.
+    pub(crate) fn into_proxies(self) -> Vec<Proxy> {
+        self.proxies
     }
 
     /// How many patches found no place in any script.

@@ -2,21 +2,23 @@
 
 use tenure::StoreUrl;
 
-/// The port of a server on this machine, if the URL names one.
-pub(crate) fn local_port(url: &str) -> Option<u16> {
+/// The ports of the servers that the URL names, if all are on this machine.
+pub(crate) fn local_ports(url: &str) -> Option<Vec<u16>> {
     let usual = super::of(url).ok()?.port()?;
-    let parsed = StoreUrl::parse(url).ok()?;
-    let (host, port) = parsed.hosts.first().filter(|_| parsed.hosts.len() == 1)?;
-    matches!(host.as_str(), "127.0.0.1" | "localhost").then(|| port.unwrap_or(usual))
+    let hosts = StoreUrl::parse(url).ok()?.hosts;
+    let local = |host: &str| matches!(host, "127.0.0.1" | "localhost");
+    let ports = hosts.iter().map(|(host, port)| local(host).then(|| port.unwrap_or(usual)));
+    ports.collect::<Option<Vec<u16>>>().filter(|ports| !ports.is_empty())
 }
 
-/// The same URL by another port of this machine.
-pub(crate) fn through(url: &str, port: u16) -> String {
+/// The same URL by other ports of this machine.
+pub(crate) fn through(url: &str, ports: impl IntoIterator<Item = u16>) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let user = if user.is_empty() { String::new() } else { format!("{user}@") };
-    format!("{scheme}://{user}127.0.0.1:{port}{}", &rest[at..])
+    let hosts: Vec<String> = ports.into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    format!("{scheme}://{user}{}{}", hosts.join(","), &rest[at..])
 }
 
 /// A URL without its password.
@@ -43,11 +45,16 @@ mod tests {
                 ("127.0.0.1", usual),
                 ("example.org:7", None),
             ] {
-                assert_eq!(local_port(&format!("{scheme}://{rest}")), port, "{scheme}://{rest}");
+                let ports = port.map(|port| vec![port]);
+                assert_eq!(local_ports(&format!("{scheme}://{rest}")), ports, "{scheme}://{rest}");
             }
             let url = format!("{scheme}://u:p@localhost:7/2?x=y");
-            assert_eq!(through(&url, 9), format!("{scheme}://u:p@127.0.0.1:9/2?x=y"));
+            assert_eq!(through(&url, [9]), format!("{scheme}://u:p@127.0.0.1:9/2?x=y"));
+            let several = format!("{scheme}://localhost:7,127.0.0.1:8?x=y");
+            assert_eq!(local_ports(&several), Some(vec![7, 8]));
+            assert_eq!(local_ports(&format!("{scheme}://localhost:7,example.org:8")), None);
+            assert_eq!(through(&several, [9, 10]), format!("{scheme}://127.0.0.1:9,127.0.0.1:10?x=y"));
         }
-        assert_eq!(local_port(super::super::IN_PROCESS), None);
+        assert_eq!(local_ports(super::super::IN_PROCESS), None);
     }
 }

@@ -7,7 +7,7 @@
 //! - `wrong`: wrong scripts, as variants and as mutants.
 
 mod bare;
-mod request;
+pub(super) mod request;
 pub(super) mod setnx;
 #[cfg(feature = "proofs")]
 mod wrong;
@@ -131,20 +131,20 @@ impl Served {
 }
 
 /// The rules that rest on a server's data, kept for as long as a lease.
-const DATA: &[&str] = &["S1", "S5", "L3"];
+pub(super) const DATA: &[&str] = &["S1", "S5", "L3"];
 
 /// A waiter whose client cannot be told is overtaken.
 const CUT_OFF: &[&str] = &["L3"];
 
-const fn fault(name: &'static str, weight: u64, half: Half, lasts: Lasts) -> Fault {
+pub(super) const fn fault(name: &'static str, weight: u64, half: Half, lasts: Lasts) -> Fault {
     Fault { name, weight, half, lasts, breaks: &[], forgets: false, turns_back: false }
 }
 
-const fn breaking(fault: Fault, breaks: &'static [&'static str]) -> Fault {
+pub(super) const fn breaking(fault: Fault, breaks: &'static [&'static str]) -> Fault {
     Fault { breaks, ..fault }
 }
 
-const fn forgetting(fault: Fault) -> Fault {
+pub(super) const fn forgetting(fault: Fault) -> Fault {
     Fault { forgets: true, ..fault }
 }
 
