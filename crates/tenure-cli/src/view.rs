@@ -233,9 +233,10 @@ pub(crate) fn blind(locks: &Locks) -> Option<String> {
     let scheme = url.split(':').next().unwrap_or(url);
     let what = match locks.capabilities().visibility {
         Visibility::Full => return None,
-        Visibility::Holders => {
+        Visibility::Holders if scheme.ends_with("+setnx") => {
             "shows holders, but not waiters; lists only locks that Tenure held in the last ten minutes; has no namespaces"
         }
+        Visibility::Holders => "shows holders, but not waiters",
         Visibility::Counts => "shows how many hold and wait, but not who",
         _ => "does not show who holds or waits",
     };
