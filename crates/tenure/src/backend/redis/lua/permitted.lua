@@ -9,7 +9,7 @@ local function try(...)
   local answer = redis.pcall(...)
   local why = type(answer) == 'table' and answer.err
   if why and (string.find(why, "can't run this command", 1, true) or string.find(why, "can't publish", 1, true)
-    or string.find(why, 'nknown.* command called from')) then
+    or string.find(why, 'Unknown.* command called from')) then
     refused[#refused + 1] = string.lower((...))
   end
 end
