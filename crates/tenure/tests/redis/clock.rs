@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let real = [
         trial("clock::s5_no_answer_tells_of_more_than_the_lease", no_answer_tells_of_more_than_the_lease),
         trial("clock::l1_a_dead_holder_blocks_for_one_lease", a_dead_holder_blocks_for_one_lease),
+        trial("clock::l1_a_renewal_counts_from_the_clock_as_it_is", a_renewal_counts_from_the_clock_as_it_is),
         trial("clock::l1_what_is_kept_is_kept_no_longer", what_is_kept_is_kept_no_longer),
         trial("clock::l4_keys_go_in_time", keys_go_in_time),
     ];
@@ -53,6 +54,18 @@ fn at_most(standing: Standing, most: Duration) {
         Lease::For(lease) => assert!(lease <= most, "{lease:?} of {most:?}"),
         Lease::Unbounded => panic!("unbounded"),
     }
+}
+
+/// A holder that renews after the step, and dies. Nobody has asked for its lock meanwhile.
+fn a_renewal_counts_from_the_clock_as_it_is() {
+    on_both(|server, store| {
+        let first = claim(store);
+        store.take(&first);
+        server.set_clock(BACK);
+        at_most(store.renew(&first), TTL);
+        server.set_clock(BACK + 60);
+        assert_eq!(store.line(), None, "its lease has ended");
+    });
 }
 
 fn no_answer_tells_of_more_than_the_lease() {
