@@ -309,9 +309,6 @@ impl Faults {
         let target = if own.log().is_some() { "server" } else { "store" };
         let told = self.told(fault.name, target, fault.breaks, targets)?;
         own.strike(&fault, self.ttl, &mut self.dice)?;
-        if fault.forgets {
-            self.forgotten = Some(Forgotten::Just(Instant::now()));
-        }
         let span = match fault.lasts {
             Lasts::NoTime => Duration::ZERO,
             Lasts::AWhile => self.span(),

@@ -7,7 +7,7 @@
 //! - `wrong`: wrong scripts, as variants and as mutants.
 
 mod bare;
-pub(super) mod request;
+mod request;
 pub(super) mod setnx;
 #[cfg(feature = "proofs")]
 mod wrong;
@@ -108,6 +108,16 @@ impl StoreKind for Redis {
     }
 }
 
+/// How a server of this kind is to keep its data: as it is wished, or as strongly as it can.
+pub(super) fn aof(kind: &str, known: &[(&str, Aof)], wish: &Wish<'_>) -> Outcome<Aof> {
+    let wanted = wish.durability.unwrap_or(known[0].0);
+    known.iter().find(|(name, _)| *name == wanted).map(|(_, aof)| *aof).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let advice = format!("give one of {}", names.join(", "));
+        Failure::usage(format!("{kind} keeps its data {wanted:?}: there is no such way"), advice)
+    })
+}
+
 /// A server of the lab's own, as clients of one scheme see it.
 #[derive(Debug)]
 struct Served {
@@ -117,14 +127,9 @@ struct Served {
 
 impl Served {
     fn start(scheme: &'static str, wish: &Wish<'_>) -> Outcome<Served> {
-        let wanted = wish.durability.unwrap_or(NAMES[0]);
-        let known = DURABILITIES.iter().find(|(name, _)| *name == wanted);
-        let (_, aof) = known.ok_or_else(|| {
-            let advice = format!("give one of {}", NAMES.join(", "));
-            Failure::usage(format!("redis keeps its data {wanted:?}: there is no such way"), advice)
-        })?;
+        let aof = aof("redis", &DURABILITIES, wish)?;
         let home = wish.home.map(PathBuf::from);
-        let settings = Settings { aof: *aof, home, breakable: wish.breakable, ..Settings::default() };
+        let settings = Settings { aof, home, breakable: wish.breakable, ..Settings::default() };
         let server = Server::new(settings).doing(|| "start redis-server".into())?;
         Ok(Served { scheme, server })
     }

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead};
 
 /// Reads the next request, and changes the script that it loads, if it loads one.
-pub(in crate::servers) fn next(
+pub(super) fn next(
     from: &mut dyn BufRead,
     change: &mut dyn FnMut(&str) -> String,
 ) -> io::Result<Option<Vec<u8>>> {

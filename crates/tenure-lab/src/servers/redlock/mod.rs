@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tenure_servers::redis::{self, Aof, Server, Settings};
+use tenure_servers::redis::{Aof, Server, Settings};
 
-use super::redis::{DATA, breaking, fault, forgetting, request};
+use super::redis::{DATA, Redis, aof, breaking, fault, forgetting};
 use super::{Fault, Half, Lasts, Own, StoreKind, Wish};
 #[cfg(feature = "proofs")]
 use crate::broken::Variant;
-use crate::failure::{Doing, Failure, Outcome};
+use crate::failure::{Doing, Outcome};
 #[cfg(feature = "proofs")]
 use crate::mutants::Mutant;
 use crate::num::Dice;
@@ -46,15 +46,10 @@ impl StoreKind for Redlock {
     }
 
     fn make(&self, wish: &Wish<'_>) -> Outcome<Option<Arc<dyn Own>>> {
-        let wanted = wish.durability.unwrap_or(NAMES[0]);
-        let known = DURABILITIES.iter().find(|(name, _)| *name == wanted);
-        let (_, aof) = known.ok_or_else(|| {
-            let advice = format!("give one of {}", NAMES.join(", "));
-            Failure::usage(format!("redlock keeps its votes {wanted:?}: there is no such way"), advice)
-        })?;
+        let aof = aof(self.scheme(), &DURABILITIES, wish)?;
         let start = |number| {
             let home = wish.home.map(|home| home.join(format!("voter-{number}")));
-            let settings = Settings { aof: *aof, home, clock: wish.breakable, ..Settings::default() };
+            let settings = Settings { aof, home, clock: wish.breakable, ..Settings::default() };
             Server::new(settings).doing(|| "start redis-server".into())
         };
         let servers = (0..VOTERS).map(start).collect::<Outcome<_>>()?;
@@ -63,7 +58,7 @@ impl StoreKind for Redlock {
     }
 
     fn missing(&self) -> Option<String> {
-        redis::missing()
+        Redis.missing()
     }
 
     fn durabilities(&self) -> &'static [&'static str] {
@@ -71,11 +66,11 @@ impl StoreKind for Redlock {
     }
 
     fn version(&self) -> Option<(&'static str, String)> {
-        Some(("redis-server", redis::version()))
+        Redis.version()
     }
 
     fn port(&self) -> Option<u16> {
-        Some(6379)
+        Redis.port()
     }
 
     fn request(
@@ -83,16 +78,16 @@ impl StoreKind for Redlock {
         from: &mut dyn BufRead,
         change: &mut dyn FnMut(&str) -> String,
     ) -> io::Result<Option<Vec<u8>>> {
-        request::next(from, change)
+        Redis.request(from, change)
     }
 
     fn as_loaded(&self, piece: &str) -> String {
-        tenure::backend::redis::with_offsets(piece)
+        Redis.as_loaded(piece)
     }
 
     #[cfg(test)]
     fn scripts(&self) -> Vec<&'static str> {
-        tenure::backend::redis::scripts().map(|(_, text)| text).collect()
+        Redis.scripts()
     }
 
     #[cfg(feature = "proofs")]

@@ -48,12 +48,7 @@ impl<C: Protocol> Opened<C> {
     /// `Unavailable`: the client was closed.
     pub fn keep(mut self) -> Result<Arc<C>> {
         let client = self.unfinished.0.take().ok_or_else(|| closed().error())?;
-        let (command, keeper) = (self.command.clone(), self.keeper.clone());
-        let lanes = client.lanes();
-        lanes.place(Lane::Command).spawn(supervise::keep(client.clone(), Lane::Command, Some(command)));
-        lanes.own().spawn(supervise::keep(client.clone(), Lane::Keeper, Some(keeper)));
-        lanes.own().spawn(supervise::stand_in(client.clone()));
-        lanes.own().spawn(guard::watch(client.clone()));
+        keep_both(&client, Some(self.command.clone()), Some(self.keeper.clone()));
         Ok(client)
     }
 }
@@ -61,9 +56,13 @@ impl<C: Protocol> Opened<C> {
 /// Keeps both connections of a client up from now on, whether its server is there yet or not: for one of several servers,
 /// of which some may be away.
 pub fn keep_trying<C: Protocol>(client: &Arc<C>) {
+    keep_both(client, None, None);
+}
+
+fn keep_both<C: Protocol>(client: &Arc<C>, command: Option<Arc<C::Link>>, keeper: Option<Arc<C::Link>>) {
     let lanes = client.lanes();
-    lanes.place(Lane::Command).spawn(supervise::keep(client.clone(), Lane::Command, None));
-    lanes.own().spawn(supervise::keep(client.clone(), Lane::Keeper, None));
+    lanes.place(Lane::Command).spawn(supervise::keep(client.clone(), Lane::Command, command));
+    lanes.own().spawn(supervise::keep(client.clone(), Lane::Keeper, keeper));
     lanes.own().spawn(supervise::stand_in(client.clone()));
     lanes.own().spawn(guard::watch(client.clone()));
 }

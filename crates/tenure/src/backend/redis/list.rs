@@ -10,8 +10,9 @@ use super::resp::Value;
 use super::scripts::Script;
 use super::store::nonsense;
 use super::{answer, fault, format, names};
+use crate::backend::net::Why;
 use crate::backend::{Broken, Errand, Kind, Line, Page, Previous, Query, Seen};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::token::Token;
 
@@ -80,6 +81,27 @@ pub(super) async fn inspect(client: &Client, listed: &Listed, query: &Query) -> 
     Ok(Page { lines, next })
 }
 
+/// Goes through some more keys of the server, and asks for those that match.
+pub(super) async fn scan_step(
+    client: &Client,
+    cursor: &str,
+    pattern: &str,
+) -> std::result::Result<Value, Why> {
+    let words =
+        [b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", STEP.as_bytes()];
+    client.command(Errand::Awaited, &words).await
+}
+
+/// The next cursor and the names that a step of a scan found. `"0"` ends the scan.
+pub(super) fn scanned(answer: &Value) -> std::result::Result<(&str, impl Iterator<Item = &str>), Why> {
+    let [next, found] = answer.list().unwrap_or_default() else {
+        let what = "the server answered SCAN with something else";
+        return Err(Why::new(ErrorKind::Protocol, what, "check that it is Redis"));
+    };
+    let names = found.list().unwrap_or_default().iter().filter_map(Value::text);
+    Ok((next.text().unwrap_or("0"), names))
+}
+
 /// The locks whose heads match, in order, each once.
 async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>> {
     let mut keys = Vec::new();
@@ -88,36 +110,20 @@ async fn scan(client: &Client, pattern: &str, query: &Query) -> Result<Vec<Key>>
     let namespace = if query.namespace.is_empty() { "default" } else { &query.namespace };
     loop {
         let answer = match &client.target.dialect {
-            Some(_) => {
-                let words = [
-                    b"SCAN".as_slice(),
-                    cursor.as_bytes(),
-                    b"MATCH",
-                    pattern.as_bytes(),
-                    b"COUNT",
-                    STEP.as_bytes(),
-                ];
-                client.command(Errand::Awaited, &words).await
-            }
+            Some(_) => scan_step(client, &cursor, pattern).await,
             None => {
                 let words = [cursor.as_bytes(), pattern.as_bytes(), STEP.as_bytes()];
                 client.run(Errand::Awaited, Script::Scan, &[], &words).await.map(|(answer, _)| answer)
             }
         };
         let answer = answer.map_err(|why| why.error())?;
-        let [next, found] = answer.list().unwrap_or_default() else {
-            return Err(crate::Error::protocol(
-                "the server answered SCAN with something else",
-                "check that it is Redis",
-            ));
-        };
+        let (next, found) = scanned(&answer).map_err(|why| why.error())?;
         let lock = |name: &str| match &client.target.dialect {
             Some(keys) => names::plain_lock(name, keys, namespace),
             None => names::lock(name),
         };
-        let found = found.list().unwrap_or_default().iter().filter_map(|name| lock(name.text()?));
-        keys.extend(found.filter(|key| query.wants(key)));
-        cursor = next.text().unwrap_or("0").to_owned();
+        keys.extend(found.filter_map(lock).filter(|key| query.wants(key)));
+        cursor = next.to_owned();
         if cursor == "0" {
             break;
         }

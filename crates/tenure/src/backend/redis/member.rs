@@ -11,7 +11,7 @@ pub(in crate::backend) use super::handshake::Born;
 use super::resp::Value;
 pub(in crate::backend) use super::scripts::Script;
 use super::url::Target;
-use super::{changes, digits, names};
+use super::{changes, digits, list, names};
 use crate::backend::net::{self, Why};
 use crate::backend::{Claim, ClaimId, Errand, News, Owner, Sink, Watched};
 use crate::core::moment::Moment;
@@ -19,9 +19,6 @@ use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::runtime::Runtime;
 use crate::url::StoreUrl;
-
-/// How many keys a server goes through in one call.
-const STEP: &str = "500";
 
 /// One server. Dropped, it is no longer connected.
 #[derive(Debug)]
@@ -160,22 +157,10 @@ impl Member {
         let pattern = names::pattern(begin, 'q');
         let (mut keys, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
-            let words = [
-                b"SCAN".as_slice(),
-                cursor.as_bytes(),
-                b"MATCH",
-                pattern.as_bytes(),
-                b"COUNT",
-                STEP.as_bytes(),
-            ];
-            let answer = self.client.command(Errand::Awaited, &words).await?;
-            let [next, found] = answer.list().unwrap_or_default() else {
-                let what = "the server answered SCAN with something else";
-                return Err(Why::new(ErrorKind::Protocol, what, "check that it is Redis"));
-            };
-            let found = found.list().unwrap_or_default().iter();
-            keys.extend(found.filter_map(|name| names::voted(name.text()?)));
-            cursor = next.text().unwrap_or("0").to_owned();
+            let answer = list::scan_step(&self.client, &cursor, &pattern).await?;
+            let (next, found) = list::scanned(&answer)?;
+            keys.extend(found.filter_map(names::voted));
+            cursor = next.to_owned();
             if cursor == "0" {
                 return Ok(keys);
             }
