@@ -22,7 +22,7 @@ const GAP: Duration = Duration::from_millis(250);
 /// How often the judge looks.
 const LOOK: Duration = Duration::from_millis(1_500);
 
-/// How long there are faults where nothing can be noticed until they are over.
+/// How long the faults last in a run that can be judged only after them.
 const BEFORE_THE_END: Duration = Duration::from_secs(10);
 
 /// Whether a rule can be judged while clients go on.

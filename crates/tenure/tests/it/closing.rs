@@ -46,7 +46,7 @@ async fn s6_a_close_beside_tasks_that_give_up_leaves_nothing_and_says_so() {
             let mutex = locks.mutex(format!("{}", number % 4)).expect("a name");
             tasks.push(tokio::spawn(async move {
                 let mut wait = Box::pin(mutex.lock());
-                // Each gives up after another number of turns, some of them never.
+                // Each gives up after a different number of turns. Some never do.
                 let mut turns = (round + number) % 24;
                 let kept = std::future::poll_fn(|cx| match wait.as_mut().poll(cx) {
                     std::task::Poll::Ready(guard) => std::task::Poll::Ready(guard.ok()),

@@ -170,7 +170,7 @@ impl Running<'_> {
         }
     }
 
-    /// The round does not count any more: the claim was withdrawn, or has asked again.
+    /// The round no longer counts: the claim was withdrawn, or has asked again.
     fn void(&self) -> Result<Came> {
         match self.round.is_last() {
             true => Ok(Came::Gone(None)),

@@ -1,7 +1,7 @@
 //! What a client knows of its claims: which hold, with which token, and which of a claim's rounds counts.
 //!
-//! Of one claim one round counts at a time: what an earlier one still hears comes to nothing. A claim that holds starts no
-//! round: given up, a round would release the votes that the hold rests on.
+//! Only one round of a claim counts at a time. What an earlier round still hears is ignored. A claim that holds starts no
+//! round, because a round that fails would release the votes that the hold rests on.
 
 use std::collections::HashMap;
 use std::time::Duration;

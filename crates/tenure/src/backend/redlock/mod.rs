@@ -45,8 +45,8 @@ const MOST: Capabilities = Capabilities {
     wakeup: Wakeup::Poll,
     visibility: Visibility::Holders,
     turns: Turns::Each,
-    // A server that forgot its votes by a restart stays out until nobody believes in them. One whose data somebody deletes
-    // does not know that, and there are no replicas to fail over to.
+    // A server that forgot its votes in a restart does not vote until nobody believes in them any more. A server cannot know
+    // that somebody deleted its data. There are no replicas to fail over to.
     survives: Survives { failover: Fact::No, data_loss: Fact::No, ..Survives::EVERYTHING },
     ttl: Ttl::PerClaim { min: lease::TTL_MIN, max: LONGEST, grain: Duration::from_micros(1) },
     previous: Knows::No,
